@@ -1,0 +1,1 @@
+"""The steps that TFX does not have, or does not do right."""

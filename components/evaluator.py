@@ -1,0 +1,175 @@
+"""Evaluator: TFX's own, for a gate on the ELBO with a baseline that may be missing."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import tensorflow_model_analysis as tfma
+from tfx.components import Evaluator as TfxEvaluator
+from tfx.components.evaluator import executor as tfx_executor
+from tfx.dsl.components.base import executor_spec
+from tfx.types import standard_component_specs as specs
+
+from components import served_model
+
+# From the proto module: newer TFMA has not all of these at its top.
+from tensorflow_model_analysis.proto import config_pb2  # isort: skip
+
+CANDIDATE, BASELINE = "candidate", "baseline"
+SPLIT = "test"
+_SIGNATURE = "elbo_examples"
+_METRIC = "mean_prediction"
+
+
+class Executor(tfx_executor.Executor):
+    """TFX's executor, less a baseline that ServedModel says does not exist."""
+
+    def Do(self, input_dict, output_dict, exec_properties):  # noqa: N802
+        baseline = input_dict.get(specs.BASELINE_MODEL_KEY)
+        if baseline and served_model.is_none(baseline[0]):
+            input_dict = {
+                key: artifacts
+                for key, artifacts in input_dict.items()
+                if key != specs.BASELINE_MODEL_KEY
+            }
+        super().Do(input_dict, output_dict, exec_properties)
+
+
+class Evaluator(TfxEvaluator):
+    """Measures the candidate and the baseline, and blesses the candidate or not."""
+
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+
+
+def eval_config(elbo_floor: float, tolerance: float) -> config_pb2.EvalConfig:
+    """Returns what is measured and what is required, for the whole test split.
+
+    The floor: mean ELBO >= elbo_floor. The ratchet, when there is a baseline: mean ELBO
+    - the baseline's >= -tolerance. Slices by label are reported, and decide nothing.
+
+    Args:
+      elbo_floor: nats per image.
+      tolerance: nats per image.
+    """
+    gate = config_pb2.MetricThreshold(
+        value_threshold={"lower_bound": {"value": elbo_floor}},
+        change_threshold={
+            "absolute": {"value": -tolerance},
+            "direction": config_pb2.MetricDirection.HIGHER_IS_BETTER,
+        },
+    )
+    whole = config_pb2.SlicingSpec()
+    return config_pb2.EvalConfig(
+        model_specs=[
+            config_pb2.ModelSpec(
+                name=name,
+                is_baseline=name == BASELINE,
+                signature_name=_SIGNATURE,
+                # Without a label, MeanPrediction returns 0.0 and blesses anything.
+                label_key="label",
+            )
+            for name in (CANDIDATE, BASELINE)
+        ],
+        slicing_specs=[whole, config_pb2.SlicingSpec(feature_keys=["label"])],
+        metrics_specs=[
+            config_pb2.MetricsSpec(
+                output_names=["elbo"],
+                metrics=[
+                    config_pb2.MetricConfig(
+                        class_name="MeanPrediction",
+                        # A bare `threshold` would apply to every slice.
+                        per_slice_thresholds=[
+                            config_pb2.PerSliceMetricThreshold(
+                                slicing_specs=[whole], threshold=gate
+                            )
+                        ],
+                    ),
+                ],
+            ),
+            config_pb2.MetricsSpec(
+                output_names=["reconstruction", "kl"],
+                metrics=[config_pb2.MetricConfig(class_name="MeanPrediction")],
+            ),
+            config_pb2.MetricsSpec(
+                metrics=[config_pb2.MetricConfig(class_name="ExampleCount")]
+            ),
+        ],
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What the Evaluator measured of one model, in nats per image."""
+
+    elbo: float
+    reconstruction: float
+    kl: float
+    elbo_by_label: Mapping[int, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What the Evaluator found."""
+
+    candidate: Measured
+    baseline: Measured | None
+    images: int
+
+
+def read_evaluation(uri: str) -> Evaluation:
+    """Reads the Evaluator's output folder."""
+    # TFMA names the candidate only when there is something to tell it from.
+    result = tfma.load_eval_result(uri)
+    names = {spec.name for spec in result.config.model_specs}
+    if BASELINE not in names:
+        return Evaluation(_measured(result), None, _count(result))
+    candidate = tfma.load_eval_result(uri, model_name=CANDIDATE)
+    baseline = tfma.load_eval_result(uri, model_name=BASELINE)
+    return Evaluation(_measured(candidate), _measured(baseline), _count(candidate))
+
+
+def refusals(uri: str) -> list[str]:
+    """Returns a sentence for each threshold that the candidate missed."""
+    validation = tfma.load_validation_result(uri)
+    sentences = []
+    for of_slice in validation.metric_validations_per_slice:
+        for failure in of_slice.failures:
+            threshold = failure.metric_threshold
+            value = failure.metric_value.double_value.value
+            if threshold.HasField("value_threshold"):
+                floor = threshold.value_threshold.lower_bound.value
+                what = f"ELBO {value:.2f} must be at least the floor, {floor:.2f}"
+            else:
+                least = threshold.change_threshold.absolute.value
+                what = (
+                    f"ELBO {value:+.2f} against the baseline must be at least "
+                    f"{least:+.2f}"
+                )
+            sentences.append(failure.message.strip() or f"{what} nats per image")
+    if not validation.validation_ok and not sentences:
+        sentences.append("the evaluation has none of the slices the gate asks for")
+    return sentences
+
+
+def _measured(result) -> Measured:
+    by_slice = {key: metrics for key, metrics in result.slicing_metrics}
+    whole = by_slice[()]
+    return Measured(
+        elbo=_mean(whole, "elbo"),
+        reconstruction=_mean(whole, "reconstruction"),
+        kl=_mean(whole, "kl"),
+        elbo_by_label={
+            int(key[0][1]): _mean(metrics, "elbo")
+            for key, metrics in sorted(by_slice.items())
+            if key
+        },
+    )
+
+
+def _mean(metrics, output: str) -> float:
+    return metrics[output][""][_METRIC].get("doubleValue", math.nan)
+
+
+def _count(result) -> int:
+    whole = dict(result.slicing_metrics)[()]
+    return int(whole[""][""]["example_count"]["doubleValue"])

@@ -1,0 +1,106 @@
+"""Calls every signature of a SavedModel: run as a script by InfraCheck.
+
+It stands alone: it imports TensorFlow and nothing else, and makes sure of that.
+"""
+
+import sys
+
+
+class _Absent:
+    """Makes packages that a model server does not have impossible to import."""
+
+    NAMES = frozenset(
+        ["tensorflow_probability", "tf_keras", "tfx", "model", "components", "pipeline"]
+    )
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.NAMES:
+            raise ModuleNotFoundError(f"a model server has no {name}", name=name)
+
+
+sys.meta_path.insert(0, _Absent())
+
+import numpy as np  # noqa: E402, after the packages are made absent
+import tensorflow as tf  # noqa: E402
+
+N, SHAPE = 8, (28, 28, 1)
+
+
+def check(model_dir: str) -> None:
+    """Raises ValueError at the first answer that is not what it should be."""
+    loaded = tf.saved_model.load(model_dir)
+    signatures = loaded.signatures
+    expected = ("serving_default", "encode", "generate", "elbo", "elbo_examples")
+    for name in expected:
+        if name not in signatures:
+            raise ValueError(f"signature {name} is missing: has {sorted(signatures)}")
+    drawn = _call(signatures, "generate", n=tf.constant(N), seed=_seed(1))
+    _expect("generate", drawn, {"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
+    other = _call(signatures, "generate", n=tf.constant(N), seed=_seed(2))
+    if np.array_equal(drawn["mean"], other["mean"]):
+        raise ValueError("generate: two seeds must not give the same images")
+    if drawn["mean"].min() < 0 or drawn["mean"].max() > 1:
+        raise ValueError("generate: mean must be a probability, in [0, 1]")
+
+    images = tf.constant(drawn["mode"])
+    rebuilt = _call(signatures, "serving_default", images=images)
+    _expect("serving_default", rebuilt, {"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
+    posterior = _call(signatures, "encode", images=images)
+    latent_size = posterior["loc"].shape[-1]
+    _expect(
+        "encode",
+        posterior,
+        {"loc": (N, latent_size), "scale_tril": (N, latent_size, latent_size)},
+    )
+    per_image = {"elbo": (N,), "reconstruction": (N,), "kl": (N,)}
+    scores = _call(signatures, "elbo", images=images)
+    _expect("elbo", scores, per_image)
+    examples = tf.constant([_example(image) for image in drawn["mode"]])
+    of_examples = _call(signatures, "elbo_examples", examples=examples)
+    _expect("elbo_examples", of_examples, per_image)
+    if not np.allclose(scores["elbo"], of_examples["elbo"], rtol=1e-4):
+        raise ValueError("elbo and elbo_examples must agree on the same images")
+    alone = _call(signatures, "elbo", images=images[-1:])
+    if not np.allclose(scores["elbo"][-1:], alone["elbo"], rtol=1e-4):
+        raise ValueError("elbo: an image's ELBO must not depend on its batch")
+    try:
+        _call(signatures, "elbo", images=images[:0])
+    except tf.errors.InvalidArgumentError:
+        pass
+    else:
+        raise ValueError("elbo: an empty batch must be refused")
+
+
+def _call(signatures, name, **inputs) -> dict[str, np.ndarray]:
+    """Calls a signature twice: its outputs must be finite, and the same twice."""
+    once, again = (
+        {key: value.numpy() for key, value in signatures[name](**inputs).items()}
+        for _ in range(2)
+    )
+    for key, value in once.items():
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name}: {key} must be finite, got NaN or infinity")
+        if not np.array_equal(value, again[key]):
+            raise ValueError(f"{name}: {key} must be the same for the same input")
+    return once
+
+
+def _expect(name: str, outputs: dict[str, np.ndarray], shapes: dict) -> None:
+    got = {key: value.shape for key, value in outputs.items()}
+    if got != shapes:
+        raise ValueError(f"{name}: outputs must be {shapes}, got {got}")
+
+
+def _example(image: np.ndarray) -> bytes:
+    bits = tf.train.Int64List(value=image.astype(np.int64).ravel())
+    feature = {"binarized": tf.train.Feature(int64_list=bits)}
+    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    return example.SerializeToString()
+
+
+def _seed(value: int) -> tf.Tensor:
+    return tf.constant(value, tf.int64)
+
+
+if __name__ == "__main__":
+    check(sys.argv[1])

@@ -1,0 +1,105 @@
+"""Pusher: ships a blessed model to the push destination, all at once and only once."""
+
+import importlib.metadata
+import json
+import logging
+import platform
+
+from tfx.components.util import model_utils
+from tfx.dsl.component.experimental.annotations import (
+    InputArtifact,
+    OutputArtifact,
+    Parameter,
+)
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import standard_artifacts
+from tfx.utils import path_utils
+
+from components import evaluator, ingest, served_model, versions
+
+logger = logging.getLogger(__name__)
+
+# Properties of PushedModel, as TFX's own Pusher sets them.
+PUSHED_PROPERTY = "pushed"
+DESTINATION_PROPERTY = "pushed_destination"
+VERSION_PROPERTY = "pushed_version"
+
+_STACK = ("tfx", "tensorflow", "tf-keras", "tensorflow-probability", "vae-pipeline")
+
+
+def stack() -> dict[str, str]:
+    """Returns the versions of Python and of what matters most to a model."""
+    packages = {name: importlib.metadata.version(name) for name in _STACK}
+    return {"python": platform.python_version(), **packages}
+
+
+@component
+def Pusher(  # noqa: N802, a component
+    model: InputArtifact[standard_artifacts.Model],
+    blessing: InputArtifact[standard_artifacts.ModelBlessing],
+    infra_blessing: InputArtifact[standard_artifacts.InfraBlessing],
+    evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
+    baseline: InputArtifact[standard_artifacts.Model],
+    examples: InputArtifact[standard_artifacts.Examples],
+    pushed_model: OutputArtifact[standard_artifacts.PushedModel],
+    destination: Parameter[str],
+    provenance: Parameter[str],
+) -> None:
+    """Pushes the model if it is blessed twice and is not the one that is served.
+
+    Args:
+      model: the candidate.
+      blessing: the Evaluator's.
+      infra_blessing: InfraCheck's.
+      evaluation: what the Evaluator measured; goes into the manifest.
+      baseline: what it was measured against.
+      examples: Ingest's, which know their data's fingerprint.
+      pushed_model: says whether, where and as which version it was pushed.
+      destination: the folder of versions.
+      provenance: JSON of what the run knows of itself; goes into the manifest.
+    """
+    pushed_model.set_int_custom_property(PUSHED_PROPERTY, 0)
+    if not model_utils.is_model_blessed(blessing):
+        logger.info("not pushed: the Evaluator did not bless the model")
+        return
+    if not model_utils.is_infra_validated(infra_blessing):
+        logger.info("not pushed: InfraCheck did not bless the model")
+        return
+    model_dir = path_utils.serving_model_dir(model.uri)
+    digest = versions.digest_of(versions.file_digests(model_dir))
+    current = versions.served(destination)
+    if current is not None and current.digest == digest:
+        logger.info("not pushed: version %d is this very model", current.number)
+        return
+    found = evaluator.read_evaluation(evaluation.uri)
+    manifest = {
+        "elbo": {
+            "elbo": found.candidate.elbo,
+            "reconstruction": found.candidate.reconstruction,
+            "kl": found.candidate.kl,
+            "unit": "nats per image",
+            "split": evaluator.SPLIT,
+            "images": found.images,
+        },
+        "baseline": _baseline(baseline),
+        "data_fingerprint": examples.get_string_custom_property(
+            ingest.FINGERPRINT_PROPERTY
+        ),
+        **json.loads(provenance),
+        "stack": stack(),
+    }
+    version = versions.push(model_dir, destination, manifest)
+    pushed_model.set_int_custom_property(PUSHED_PROPERTY, 1)
+    pushed_model.set_string_custom_property(DESTINATION_PROPERTY, version.path)
+    pushed_model.set_string_custom_property(VERSION_PROPERTY, str(version.number))
+    logger.info("pushed version %d to %s", version.number, version.path)
+
+
+def _baseline(model: standard_artifacts.Model) -> dict | None:
+    if served_model.is_none(model):
+        return None
+    path = path_utils.serving_model_dir(model.uri)
+    return {
+        "version": model.get_int_custom_property(served_model.VERSION_PROPERTY),
+        "digest": versions.digest_of(versions.file_digests(path)),
+    }

@@ -1,0 +1,52 @@
+"""ServedModel: gives the model that is being served now as the baseline, or none."""
+
+import logging
+import os
+import shutil
+
+from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import standard_artifacts
+from tfx.utils import path_utils
+
+from components import versions
+
+logger = logging.getLogger(__name__)
+
+VERSION_PROPERTY = "version"  # of the baseline; absent when there is none
+
+
+@component
+def ServedModel(  # noqa: N802, a component
+    model: OutputArtifact[standard_artifacts.Model],
+    destination: Parameter[str],
+    fingerprint: Parameter[str],
+) -> None:
+    """Copies the served version into `model`, or leaves it empty.
+
+    What is served is the truth, not what metadata blessed last: they differ after a
+    rollback.
+
+    Args:
+      model: the baseline; a copy, so that pruning versions leaves the lineage whole.
+      destination: the push destination.
+      fingerprint: of what is served, so that another baseline never comes from the
+        cache; empty where only this step sees the destination.
+    """
+    version = versions.served(destination)
+    if version is None:
+        logger.info("nothing is served at %s: there is no baseline", destination)
+        return
+    versions.verify(version)
+    shutil.copytree(
+        version.path,
+        path_utils.serving_model_dir(model.uri),
+        ignore=shutil.ignore_patterns(versions.MANIFEST),
+    )
+    model.set_int_custom_property(VERSION_PROPERTY, version.number)
+    logger.info("the baseline is version %d at %s", version.number, destination)
+
+
+def is_none(model: standard_artifacts.Model) -> bool:
+    """Whether ServedModel's output says that there is no baseline."""
+    return not os.path.exists(path_utils.serving_model_dir(model.uri))

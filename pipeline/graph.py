@@ -1,0 +1,124 @@
+"""The graph: every step, in the order in which the data flow."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from tfx import v1 as tfx
+
+from components.data_gate import DataGate
+from components.evaluator import SPLIT, Evaluator, eval_config
+from components.infra_check import InfraCheck
+from components.ingest import Ingest
+from components.pusher import Pusher
+from components.served_model import ServedModel
+from pipeline.config import PipelineConfig
+
+NAME = "vae"
+
+
+@dataclasses.dataclass(frozen=True)
+class Paths:
+    """Where a runner wants things, and what it knows of what is there."""
+
+    pipeline_root: str  # below it, each step's outputs
+    data_dir: str  # TFDS datasets
+    schema_file: str
+    destination: str  # the folder of versions
+    source: str = "auto"  # of the data, when they are not in data_dir yet
+    # What is there now, so that a change is never hidden by the cache. A runner that
+    # can't see it leaves it empty, and does not cache the step that reads it.
+    data_fingerprint: str = ""
+    served_fingerprint: str = ""
+    run_key: str = ""  # of all that decides what the run makes; goes into the manifest
+
+
+def create_pipeline(
+    config: PipelineConfig, paths: Paths, beam_args: Sequence[str] = ()
+) -> tfx.dsl.Pipeline:
+    """Returns the pipeline that both orchestrators run."""
+    # Read the data set into the splits train, eval and test.
+    ingest = Ingest(
+        dataset=config.data.dataset,
+        source=paths.source,
+        data_dir=paths.data_dir,
+        fingerprint=paths.data_fingerprint,
+        eval_images=config.data.eval_images,
+        limit=config.data.limit or 0,
+    )
+    # Count what is in them.
+    statistics = tfx.components.StatisticsGen(examples=ingest.outputs["examples"])
+    # Bring in the schema that people reviewed.
+    schema = tfx.components.ImportSchemaGen(schema_file=paths.schema_file)
+    # Compare the two, and stop here if they differ.
+    validator = tfx.components.ExampleValidator(
+        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
+    )
+    data_gate = DataGate(anomalies=validator.outputs["anomalies"])
+    # Pixels to floats, and the evaluation's binarization.
+    transform = tfx.components.Transform(
+        examples=ingest.outputs["examples"],
+        schema=schema.outputs["schema"],
+        preprocessing_fn="model.transform.preprocessing_fn",
+        custom_config={"seed": config.gate.seed},
+        disable_statistics=True,
+    )
+    transform.add_upstream_node(data_gate)
+    # Fit the VAE and export it.
+    trainer = tfx.components.Trainer(
+        run_fn="model.run_fn.run_fn",
+        examples=transform.outputs["transformed_examples"],
+        train_args=tfx.proto.TrainArgs(splits=["train"]),
+        eval_args=tfx.proto.EvalArgs(splits=["eval"]),
+        custom_config={
+            "model": dataclasses.asdict(config.model),
+            "train": dataclasses.asdict(config.train),
+            "evaluation": {"samples": config.gate.samples, "seed": config.gate.seed},
+        },
+    )
+    # Fetch the model that is being served now, if any.
+    served = ServedModel(
+        destination=paths.destination, fingerprint=paths.served_fingerprint
+    )
+    # Measure both on the test split, and bless the new one or not.
+    evaluation = Evaluator(
+        examples=transform.outputs["transformed_examples"],
+        example_splits=[SPLIT],
+        model=trainer.outputs["model"],
+        baseline_model=served.outputs["model"],
+        eval_config=eval_config(config.gate.elbo_floor, config.gate.tolerance),
+    )
+    # See whether a model server could serve it.
+    infra_check = InfraCheck(model=trainer.outputs["model"])
+    # Ship it if both blessed it.
+    pusher = Pusher(
+        model=trainer.outputs["model"],
+        blessing=evaluation.outputs["blessing"],
+        infra_blessing=infra_check.outputs["blessing"],
+        evaluation=evaluation.outputs["evaluation"],
+        baseline=served.outputs["model"],
+        examples=ingest.outputs["examples"],
+        destination=paths.destination,
+        provenance=json.dumps(
+            {"run_key": paths.run_key, "config": dataclasses.asdict(config)}
+        ),
+    )
+    return tfx.dsl.Pipeline(
+        pipeline_name=NAME,
+        pipeline_root=paths.pipeline_root,
+        components=[
+            ingest,
+            statistics,
+            schema,
+            validator,
+            data_gate,
+            transform,
+            trainer,
+            served,
+            evaluation,
+            infra_check,
+            pusher,
+        ],
+        enable_cache=True,
+        beam_pipeline_args=list(beam_args),
+    )

@@ -1,0 +1,203 @@
+"""What came of a run, in words and numbers."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+
+from tfx import types
+from tfx.components.util import model_utils
+
+from components import evaluator, infra_check, ingest, pusher, served_model, versions
+from pipeline.config import PipelineConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A step that ended well."""
+
+    name: str
+    outputs: Mapping[str, types.Artifact]
+    cached: bool
+    seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of a run."""
+
+    config: PipelineConfig
+    steps: Sequence[Step]
+    evaluation: evaluator.Evaluation
+    baseline_version: int | None
+    refusals: Sequence[str]  # why the gate refused; none if it blessed
+    pushed_version: int | None  # by this run, or by the one that it repeats
+    served: versions.Version | None
+
+    @property
+    def newly_pushed(self) -> bool:
+        """Whether this very run pushed a version."""
+        return self.pushed_version is not None and not _named(self, "Pusher").cached
+
+
+def read(
+    config: PipelineConfig, steps: Sequence[Step], served: versions.Version | None
+) -> Outcome:
+    """Reads the outcome from the steps' outputs."""
+    outputs = {step.name: step.outputs for step in steps}
+    evaluation = outputs["Evaluator"]["evaluation"].uri
+    baseline = outputs["ServedModel"]["model"]
+    pushed = outputs["Pusher"]["pushed_model"]
+    refusals = evaluator.refusals(evaluation)
+    infra = outputs["InfraCheck"]["blessing"]
+    if not model_utils.is_infra_validated(infra):
+        reason = infra.get_string_custom_property(infra_check.REASON_PROPERTY)
+        refusals.append(f"InfraCheck: {reason}")
+    return Outcome(
+        config=config,
+        steps=steps,
+        evaluation=evaluator.read_evaluation(evaluation),
+        baseline_version=baseline.get_int_custom_property(
+            served_model.VERSION_PROPERTY
+        )
+        or None,
+        refusals=refusals,
+        pushed_version=int(
+            pushed.get_string_custom_property(pusher.VERSION_PROPERTY) or 0
+        )
+        or None,
+        served=served,
+    )
+
+
+def describe(step: Step) -> str:
+    """Returns what came out of a step, in a few words; empty if there is no saying."""
+    describers = {
+        "Ingest": _ingest,
+        "StatisticsGen": lambda out: "statistics of each split",
+        "ImportSchemaGen": lambda out: "the reviewed schema",
+        "ExampleValidator": lambda out: "anomalies of each split, if any",
+        "DataGate": lambda out: "no anomalies",
+        "Transform": lambda out: "images as floats, and their fixed binarization",
+        "Trainer": lambda out: f"a model of {_megabytes(out['model'].uri)}",
+        "ServedModel": _served_model,
+        "Evaluator": _evaluator,
+        "InfraCheck": _infra_check,
+        "Pusher": _pusher,
+    }
+    return describers[step.name](step.outputs)
+
+
+def rows(outcome: Outcome, destination: str) -> list[tuple[str, str]]:
+    """Returns the closing table's names and values."""
+    config, found = outcome.config.gate, outcome.evaluation
+    candidate, baseline = found.candidate, found.baseline
+    rows = [
+        ("candidate's ELBO", f"{candidate.elbo:.2f} nats per image (higher is better)"),
+        (
+            "  estimated by",
+            f"the evidence lower bound, {config.samples} samples of z per image, fixed "
+            f"binarization, seed {config.seed}, {found.images:,} images of the "
+            f"{evaluator.SPLIT} split",
+        ),
+        (
+            "  its terms",
+            f"reconstruction {candidate.reconstruction:.2f}, KL {candidate.kl:.2f}",
+        ),
+    ]
+    by_label = candidate.elbo_by_label
+    if by_label:
+        best, worst = max(by_label, key=by_label.get), min(by_label, key=by_label.get)
+        rows.append(
+            (
+                "  by digit",
+                f"best {best} ({by_label[best]:.2f}), "
+                f"worst {worst} ({by_label[worst]:.2f})",
+            )
+        )
+    rows.append(("floor", f"{config.elbo_floor:.2f}"))
+    if baseline is None:
+        rows.append(("baseline's ELBO", "none: nothing was served"))
+    else:
+        rows.append(
+            (
+                "baseline's ELBO",
+                f"{baseline.elbo:.2f} (version {outcome.baseline_version}); "
+                f"difference {candidate.elbo - baseline.elbo:+.2f}, tolerance "
+                f"{config.tolerance:.2f}",
+            )
+        )
+    rows.append(("verdict", _verdict(outcome)))
+    rows.append(("pushed", _pushed(outcome, destination)))
+    rows.append(("seconds per step", _seconds(outcome.steps)))
+    return rows
+
+
+def _verdict(outcome: Outcome) -> str:
+    if outcome.refusals:
+        return "REFUSED: " + "; ".join(outcome.refusals)
+    return "BLESSED"
+
+
+def _pushed(outcome: Outcome, destination: str) -> str:
+    if outcome.newly_pushed:
+        return f"version {outcome.pushed_version} to {destination}"
+    if outcome.served is None:
+        return "nothing, and nothing is served"
+    return f"nothing; version {outcome.served.number} is served from {destination}"
+
+
+def _seconds(steps: Sequence[Step]) -> str:
+    cached = [step for step in steps if step.cached]
+    if len(cached) == len(steps):
+        return "every step came from the cache"
+    text = ", ".join(f"{s.name} {s.seconds:.1f}" for s in steps if not s.cached)
+    return text + (f"; {len(cached)} steps from the cache" if cached else "")
+
+
+def _ingest(outputs) -> str:
+    counts = json.loads(
+        outputs["examples"].get_string_custom_property(ingest.COUNTS_PROPERTY)
+    )
+    return ", ".join(f"{count:,} {split}" for split, count in counts.items()) + " images"
+
+
+def _served_model(outputs) -> str:
+    version = outputs["model"].get_int_custom_property(served_model.VERSION_PROPERTY)
+    return f"version {version}" if version else "none: nothing was served"
+
+
+def _evaluator(outputs) -> str:
+    found = evaluator.read_evaluation(outputs["evaluation"].uri)
+    verdict = "refused" if evaluator.refusals(outputs["evaluation"].uri) else "blessed"
+    return (
+        f"{verdict}: ELBO {found.candidate.elbo:.2f} nats per image ({evaluator.SPLIT})"
+    )
+
+
+def _infra_check(outputs) -> str:
+    blessing = outputs["blessing"]
+    if model_utils.is_infra_validated(blessing):
+        return "blessed: every signature answers in a fresh process"
+    reason = blessing.get_string_custom_property(infra_check.REASON_PROPERTY)
+    return f"refused: {reason}"
+
+
+def _pusher(outputs) -> str:
+    version = outputs["pushed_model"].get_string_custom_property(
+        pusher.VERSION_PROPERTY
+    )
+    return f"version {version}" if version else "nothing pushed"
+
+
+def _megabytes(folder: str) -> str:
+    sizes = (
+        os.path.getsize(os.path.join(where, name))
+        for where, _, names in os.walk(folder)
+        for name in names
+    )
+    return f"{sum(sizes) / 1e6:.1f} MB"
+
+
+def _named(outcome: Outcome, name: str) -> Step:
+    return next(step for step in outcome.steps if step.name == name)

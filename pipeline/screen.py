@@ -1,0 +1,153 @@
+"""What a person sees of a run; all else that is printed goes to the log."""
+
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Table
+
+_WIDTH = 16  # of a step's name
+
+
+class Screen:
+    """The terminal, kept for our own lines.
+
+    TensorFlow and TFX write thousands of lines, some from C++: so the process's
+    standard output and error themselves are sent to the log file.
+    """
+
+    def __init__(self, log_path: str):
+        self.log_path = log_path
+        os.makedirs(os.path.dirname(log_path), exist_ok=True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._saved = os.dup(1), os.dup(2)
+        log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        # Without a terminal there is no width to fold the table to.
+        width = None if os.isatty(self._saved[0]) else 120
+        self._file = os.fdopen(os.dup(self._saved[0]), "w", buffering=1)
+        self.console = Console(file=self._file, width=width, highlight=False)
+
+    def close(self) -> None:
+        """Gives standard output and error back."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for target, saved in zip((1, 2), self._saved):
+            os.dup2(saved, target)
+            os.close(saved)
+        self._file.close()
+
+    def line(self, text: str) -> None:
+        """Prints a line as it is."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def table(self, title: str, rows: list[tuple[str, str]]) -> None:
+        """Prints a table of names and values."""
+        table = Table(title=title, title_justify="left", show_header=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column()
+        for name, value in rows:
+            table.add_row(name, value)
+        self.console.print()
+        self.console.print(table, markup=False)
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator["StepLine"]:
+        """Shows that a step is running; `done` of what it gives ends its line."""
+        if self.console.is_terminal:
+            bar = Progress(
+                SpinnerColumn(finished_text=" "),
+                TextColumn(f"{{task.description:{_WIDTH}}}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[note]}", markup=False),
+                console=self.console,
+                transient=True,
+            )
+            with bar, _training_shown_by(line := _LiveStep(self, name, bar)):
+                yield line
+        else:
+            self.line(f"{name:{_WIDTH}} ...")
+            with _training_shown_by(line := StepLine(self, name)):
+                yield line
+
+
+class StepLine:
+    """A running step's line, where there is no terminal: one line an epoch."""
+
+    def __init__(self, screen: Screen, name: str):
+        self._screen, self._name = screen, name
+        self._started = time.monotonic()
+        self.last_note = ""
+
+    def training(self, progress, level: int) -> None:
+        """Shows a `model.train.Progress`."""
+        self.last_note = _training_note(progress)
+        if level >= logging.INFO:
+            self._screen.line(f"{self._name:{_WIDTH}} {self.last_note}")
+
+    def done(self, outcome: str, cached: bool = False) -> float:
+        """Ends the line with what came out; returns the step's seconds."""
+        seconds = time.monotonic() - self._started
+        took = "from the cache" if cached else f"{seconds:8.1f} s"
+        self._screen.line(f"{self._name:{_WIDTH}} {took:>14}   {outcome}")
+        return seconds
+
+
+class _LiveStep(StepLine):
+    """A running step's line on a terminal."""
+
+    def __init__(self, screen: Screen, name: str, bar: Progress):
+        super().__init__(screen, name)
+        self._bar = bar
+        self._task = bar.add_task(name, total=None, note="")
+
+    def training(self, progress, level: int) -> None:
+        self.last_note = _training_note(progress)
+        self._bar.update(
+            self._task,
+            total=progress.steps,
+            completed=progress.step,
+            note=self.last_note,
+        )
+
+    def done(self, outcome: str, cached: bool = False) -> float:
+        self._bar.remove_task(self._task)
+        return super().done(outcome, cached)
+
+
+def _training_note(progress) -> str:
+    note = (
+        f"epoch {progress.epoch}/{progress.epochs}  ELBO {progress.elbo:.2f} (train)"
+    )
+    if progress.eval_elbo is not None:
+        note += f" {progress.eval_elbo:.2f} (eval)"
+    return (
+        f"{note} nats  {progress.images_per_second:,.0f} images/s  "
+        f"{progress.seconds_left:.0f} s left"
+    )
+
+
+@contextlib.contextmanager
+def _training_shown_by(line: StepLine) -> Iterator[None]:
+    """Shows the progress that training logs while the step runs."""
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            if hasattr(record, "progress"):
+                line.training(record.progress, record.levelno)
+
+    logger, handler = logging.getLogger("model.train"), Handler()
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

@@ -1,0 +1,52 @@
+"""Packages, dependencies and the console script.
+
+Two stacks, one code (see README, "Two stacks"): TFX 1.17 and later need wheels that
+exist only for glibc 2.39, so an older host gets TFX 1.16 on Python 3.10.
+`requirements.lock` pins both with hashes; `make lock` makes it from this file.
+"""
+
+import setuptools
+
+COMPATIBLE = "python_version < '3.11'"
+CURRENT = "python_version >= '3.11'"
+
+setuptools.setup(
+    name="vae-pipeline",
+    version="0.1.0",
+    description="Train, gate and ship a variational autoencoder with TFX and TFP.",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=["pipeline", "components", "model"],
+    package_data={"pipeline": ["schema.pbtxt", "presets/*.yaml"]},
+    entry_points={"console_scripts": ["vae-pipeline = pipeline.cli:main"]},
+    install_requires=[
+        f"tfx==1.16.0; {COMPATIBLE}",
+        f"tfx>=1.21,<1.22; {CURRENT}",
+        f"tensorflow>=2.16.1,<2.17; {COMPATIBLE}",
+        f"tensorflow>=2.21,<2.22; {CURRENT}",
+        f"tf-keras>=2.16,<2.17; {COMPATIBLE}",
+        f"tf-keras>=2.21,<2.22; {CURRENT}",
+        f"tensorflow-probability==0.24.0; {COMPATIBLE}",
+        f"tensorflow-probability==0.25.0; {CURRENT}",
+        f"kfp==2.5.0; {COMPATIBLE}",
+        f"kfp>=2.14,<2.17; {CURRENT}",
+        # tfx-bsl 1.16 imports dill, which Beam no longer brings since 2.69.
+        f"dill; {COMPATIBLE}",
+        # tensorflow-hub imports pkg_resources, which setuptools 81 removed.
+        "setuptools<81",
+        "tensorflow-datasets>=4.9",
+        "filelock>=3.12",
+        "pydantic>=2",
+        "pyyaml>=6",
+        "rich>=13",
+    ],
+    extras_require={
+        "dev": [
+            "mypy",
+            "pytest",
+            "ruff",
+            "types-PyYAML",
+            "uv",
+        ],
+    },
+)
