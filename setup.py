@@ -35,9 +35,13 @@ setuptools.setup(
         # tensorflow-hub imports pkg_resources, which setuptools 81 removed.
         "setuptools<81",
         "tensorflow-datasets>=4.9",
+        # tensorflow-datasets imports it, but asks for it only below Python 3.11.
+        "importlib-resources",
         "filelock>=3.12",
+        "pillow>=10",
         "pydantic>=2",
         "pyyaml>=6",
+        "requests>=2.31",
         "rich>=13",
     ],
     extras_require={
@@ -46,6 +50,7 @@ setuptools.setup(
             "pytest",
             "ruff",
             "types-PyYAML",
+            "types-requests",
             "uv",
         ],
     },

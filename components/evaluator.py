@@ -152,7 +152,7 @@ def refusals(uri: str) -> list[str]:
 
 
 def _measured(result) -> Measured:
-    by_slice = {key: metrics for key, metrics in result.slicing_metrics}
+    by_slice = dict(result.slicing_metrics)
     whole = by_slice[()]
     return Measured(
         elbo=_mean(whole, "elbo"),

@@ -102,12 +102,8 @@ def _example(image: bytes, label: int) -> tf.train.Example:
     return tf.train.Example(
         features=tf.train.Features(
             feature={
-                "image": tf.train.Feature(
-                    bytes_list=tf.train.BytesList(value=[image])
-                ),
-                "label": tf.train.Feature(
-                    int64_list=tf.train.Int64List(value=[label])
-                ),
+                "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[image])),
+                "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
             }
         )
     )

@@ -5,6 +5,7 @@ import json
 import logging
 import platform
 
+import tensorflow as tf
 from tfx.components.util import model_utils
 from tfx.dsl.component.experimental.annotations import (
     InputArtifact,
@@ -66,13 +67,16 @@ def Pusher(  # noqa: N802, a component
         logger.info("not pushed: InfraCheck did not bless the model")
         return
     model_dir = path_utils.serving_model_dir(model.uri)
-    digest = versions.digest_of(versions.file_digests(model_dir))
+    # TensorFlow's own identity of a model: the files of two exports of the same graph
+    # and weights differ in the numbers that name their functions.
+    singleprint = tf.saved_model.experimental.read_fingerprint(model_dir).singleprint()
     current = versions.served(destination)
-    if current is not None and current.digest == digest:
+    if current is not None and current.manifest.get("singleprint") == singleprint:
         logger.info("not pushed: version %d is this very model", current.number)
         return
     found = evaluator.read_evaluation(evaluation.uri)
     manifest = {
+        "singleprint": singleprint,
         "elbo": {
             "elbo": found.candidate.elbo,
             "reconstruction": found.candidate.reconstruction,

@@ -16,8 +16,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import filelock
+
 MANIFEST = "MANIFEST.json"
 _STAGING = ".staging-"
+_LOCK = ".pushing.lock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +85,7 @@ def push(model: str, destination: str, manifest: Mapping[str, Any]) -> Version:
 
     The files are written beside under a name that is no version, synced, then renamed:
     a reader never sees a version without all its files, whenever the push is killed.
+    A second push waits for the first.
 
     Args:
       model: the SavedModel's folder.
@@ -89,24 +93,29 @@ def push(model: str, destination: str, manifest: Mapping[str, Any]) -> Version:
       manifest: what to say of the model, besides its files and their digest.
     """
     os.makedirs(destination, exist_ok=True)
-    for name in os.listdir(destination):
-        if name.startswith(_STAGING):  # left by a push that was killed
-            shutil.rmtree(os.path.join(destination, name), ignore_errors=True)
-    staging = tempfile.mkdtemp(prefix=_STAGING, dir=destination)
-    try:
-        shutil.copytree(model, staging, dirs_exist_ok=True)
-        files = file_digests(staging)
-        full = {"digest": digest_of(files), **manifest, "files": files}
-        pathlib.Path(staging, MANIFEST).write_text(json.dumps(full, indent=2) + "\n")
-        os.chmod(staging, 0o755)  # mkdtemp's 0700 would keep a server's user out
-        _sync(staging)
-        number = _next_number(destination)
-        path = os.path.join(destination, str(number))
-        os.rename(staging, path)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
-    _sync_folder(destination)
+    # A push at the same time would take this one's staging for a killed one's.
+    with filelock.FileLock(os.path.join(destination, _LOCK)):
+        for name in os.listdir(destination):
+            if name.startswith(_STAGING):  # left by a push that was killed
+                shutil.rmtree(os.path.join(destination, name), ignore_errors=True)
+        staging = tempfile.mkdtemp(prefix=_STAGING, dir=destination)
+        try:
+            shutil.copytree(model, staging, dirs_exist_ok=True)
+            files = file_digests(staging)
+            full = {"digest": digest_of(files), **manifest, "files": files}
+            pathlib.Path(staging, MANIFEST).write_text(
+                json.dumps(full, indent=2) + "\n"
+            )
+            # mkdtemp's 0700 would keep a model server's user out.
+            os.chmod(staging, 0o755)  # noqa: S103
+            _sync(staging)
+            number = _next_number(destination)
+            path = os.path.join(destination, str(number))
+            os.rename(staging, path)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        _sync_folder(destination)
     return Version(number, path, full)
 
 

@@ -3,12 +3,11 @@
 import math
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 import tf_keras as tfk
+from tensorflow_probability import layers as tfpl
+from tf_keras import layers as tfkl
 
 from model.config import IMAGE_SHAPE, ModelConfig
-
-tfkl, tfpl = tfk.layers, tfp.layers
 
 
 def encoder(config: ModelConfig) -> tfk.Sequential:

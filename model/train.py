@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import tensorflow as tf
 import tf_keras as tfk
 
 from model import data, devices

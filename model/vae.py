@@ -3,13 +3,11 @@
 from typing import NamedTuple
 
 import tensorflow as tf
-import tensorflow_probability as tfp
 import tf_keras as tfk
+from tensorflow_probability import distributions as tfd
 
 from model import networks
 from model.config import ModelConfig
-
-tfd = tfp.distributions
 
 
 class ElboTerms(NamedTuple):
@@ -41,9 +39,8 @@ class VAE(tfk.Model):
         )
         self.encoder = networks.encoder(config)
         self.decoder = networks.decoder(config)
-        self._means = {
-            name: tfk.metrics.Mean(name=name) for name in ("elbo", "reconstruction", "kl")
-        }
+        names = ("elbo", *ElboTerms._fields)
+        self._means = {name: tfk.metrics.Mean(name=name) for name in names}
 
     def call(self, images):
         return self.decoder(self.encoder(images))

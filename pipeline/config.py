@@ -1,4 +1,4 @@
-"""The configuration: its sections, presets, files and flags; the only reader of them."""
+"""The configuration: sections, presets, files and flags; the only reader of them."""
 
 import dataclasses
 import difflib
@@ -159,7 +159,9 @@ def _sections(text: str, where: str) -> dict[str, dict[str, Any]]:
     if not isinstance(sections, dict) or not all(
         isinstance(fields, dict) for fields in sections.values()
     ):
-        raise ConfigError(f"{where} must have sections of fields, such as gate: {{...}}")
+        raise ConfigError(
+            f"{where} must have sections of fields, such as gate: {{elbo_floor: -100}}"
+        )
     return sections
 
 
@@ -175,17 +177,17 @@ def _setting(setting: str) -> dict[str, dict[str, Any]]:
 
 
 def _check_keys(sections: Mapping[str, Mapping[str, Any]]) -> None:
-    known = {
+    known = [
         f"{section.name}.{field.name}"
         for section in dataclasses.fields(PipelineConfig)
-        for field in dataclasses.fields(section.type)  # type: ignore[arg-type]
-    }
+        for field in dataclasses.fields(getattr(PipelineConfig, section.name))
+    ]
     for section, fields in sections.items():
         for field in fields:
             key = f"{section}.{field}"
             if key not in known:
                 close = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"known: {sorted(known)}"
+                hint = f"did you mean {close[0]}?" if close else f"one of {known}"
                 raise ConfigError(f"unknown setting {key} ({fields[field]!r}): {hint}")
 
 

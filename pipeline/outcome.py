@@ -57,9 +57,7 @@ def read(
         config=config,
         steps=steps,
         evaluation=evaluator.read_evaluation(evaluation),
-        baseline_version=baseline.get_int_custom_property(
-            served_model.VERSION_PROPERTY
-        )
+        baseline_version=baseline.get_int_custom_property(served_model.VERSION_PROPERTY)
         or None,
         refusals=refusals,
         pushed_version=int(
@@ -107,7 +105,8 @@ def rows(outcome: Outcome, destination: str) -> list[tuple[str, str]]:
     ]
     by_label = candidate.elbo_by_label
     if by_label:
-        best, worst = max(by_label, key=by_label.get), min(by_label, key=by_label.get)
+        best = max(by_label, key=lambda label: by_label[label])
+        worst = min(by_label, key=lambda label: by_label[label])
         rows.append(
             (
                 "  by digit",
@@ -159,7 +158,8 @@ def _ingest(outputs) -> str:
     counts = json.loads(
         outputs["examples"].get_string_custom_property(ingest.COUNTS_PROPERTY)
     )
-    return ", ".join(f"{count:,} {split}" for split, count in counts.items()) + " images"
+    of_each = (f"{count:,} {split}" for split, count in counts.items())
+    return f"{', '.join(of_each)} images"
 
 
 def _served_model(outputs) -> str:

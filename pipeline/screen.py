@@ -71,8 +71,8 @@ class Screen:
                 console=self.console,
                 transient=True,
             )
-            with bar, _training_shown_by(line := _LiveStep(self, name, bar)):
-                yield line
+            with bar, _training_shown_by(live := _LiveStep(self, name, bar)):
+                yield live
         else:
             self.line(f"{name:{_WIDTH}} ...")
             with _training_shown_by(line := StepLine(self, name)):
@@ -124,9 +124,7 @@ class _LiveStep(StepLine):
 
 
 def _training_note(progress) -> str:
-    note = (
-        f"epoch {progress.epoch}/{progress.epochs}  ELBO {progress.elbo:.2f} (train)"
-    )
+    note = f"epoch {progress.epoch}/{progress.epochs}  ELBO {progress.elbo:.2f} (train)"
     if progress.eval_elbo is not None:
         note += f" {progress.eval_elbo:.2f} (eval)"
     return (

@@ -1,0 +1,159 @@
+"""The IDX format of MNIST's images and labels: reads it, writes it, nothing else."""
+
+import gzip
+import math
+import os
+import pathlib
+import struct
+import zlib
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]  # {stream: uint8 [N, 28, 28] or uint8 [N]}
+
+# Stream -> how its file's name begins, and the dimensions that its header states.
+STREAMS = {
+    "train_images": ("train-images", 3),
+    "train_labels": ("train-labels", 1),
+    "test_images": ("t10k-images", 3),
+    "test_labels": ("t10k-labels", 1),
+}
+
+IMAGE_SHAPE = (28, 28)
+_UINT8 = 8  # the format's code for unsigned bytes
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class DataError(ValueError):
+    """Data that cannot be used: says what was found, what was expected, what to do."""
+
+
+def file_name(stream: str) -> str:
+    """Returns a stream's usual file name, without `.gz`."""
+    stem, dimensions = STREAMS[stream]
+    return f"{stem}-idx{dimensions}-ubyte"
+
+
+def find_files(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
+    """Returns the path of each stream's file in a folder.
+
+    A file may be named `train-images-idx3-ubyte` or `train-images.idx3-ubyte`, with or
+    without `.gz`; of several, the first in that order is taken.
+
+    Raises:
+      DataError: names every file that is missing.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; give one with the four IDX files")
+    found = {}
+    for stream in STREAMS:
+        dashed = file_name(stream)
+        dotted = dashed.replace("-idx", ".idx")
+        for name in (dashed, f"{dashed}.gz", dotted, f"{dotted}.gz"):
+            if stream not in found and (folder / name).is_file():
+                found[stream] = folder / name
+    missing = [file_name(stream) for stream in STREAMS if stream not in found]
+    if missing:
+        raise DataError(
+            f"{folder} lacks {', '.join(missing)} (also looked for .idx in place of "
+            "-idx, and for .gz); put the missing files there"
+        )
+    return found
+
+
+def read_folder(folder: str | os.PathLike) -> Arrays:
+    """Reads the four files of a folder; raises DataError as `parse_streams` does."""
+    streams = {}
+    for stream, path in find_files(folder).items():
+        try:
+            streams[stream] = (str(path), path.read_bytes())
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be read: {error.strerror}; check the file and its "
+                "permissions"
+            ) from error
+    return parse_streams(streams)
+
+
+def parse_streams(streams: dict[str, tuple[str, bytes]]) -> Arrays:
+    """Parses the four streams, each given as (name for errors, bytes).
+
+    Raises:
+      DataError: as `parse` does, or images and labels are not equally many.
+    """
+    arrays = {
+        stream: parse(stream, name, data) for stream, (name, data) in streams.items()
+    }
+    for split in ("train", "test"):
+        images, labels = f"{split}_images", f"{split}_labels"
+        if len(arrays[images]) != len(arrays[labels]):
+            raise DataError(
+                f"{streams[images][0]} holds {len(arrays[images])} images but "
+                f"{streams[labels][0]} holds {len(arrays[labels])} labels; expected as "
+                "many: take both files from the same source"
+            )
+    return arrays
+
+
+def parse(stream: str, name: str, data: bytes) -> np.ndarray:
+    """Returns uint8 [N, 28, 28] (images) or [N] (labels) from an IDX file's bytes.
+
+    Args:
+      stream: a key of STREAMS.
+      name: the file's name; one that ends in `.gz` must hold gzip.
+      data: the file's bytes, plain or gzip.
+
+    Raises:
+      DataError: names the file, what was found, what was expected and what to do.
+    """
+    if data.startswith(_GZIP_MAGIC):
+        try:
+            data = gzip.decompress(data)
+        except (EOFError, OSError, zlib.error) as error:
+            raise DataError(
+                f"{name} is damaged or truncated gzip ({error}); get the file again"
+            ) from error
+    elif name.endswith(".gz"):
+        raise DataError(
+            f"{name} is not gzip: it begins with 0x{data[:2].hex()}, expected 0x1f8b; "
+            "rename it without .gz if it is a plain IDX file, else get it again"
+        )
+
+    dimensions = STREAMS[stream][1]
+    header_size = 4 + 4 * dimensions
+    magic = struct.pack(">4B", 0, 0, _UINT8, dimensions)
+    if data[:4] != magic[: len(data)]:
+        raise DataError(
+            f"{name} has the magic number 0x{data[:4].hex()}, expected 0x{magic.hex()} "
+            f"({stream.replace('_', ' ')}); check that it is this file, or get it again"
+        )
+    if len(data) < header_size:
+        raise DataError(
+            f"{name} is truncated: it holds {len(data)} bytes, expected at least the "
+            f"{header_size} of its header; get the file again"
+        )
+    shape = struct.unpack(f">{dimensions}I", data[4:header_size])
+    if shape[1:] != IMAGE_SHAPE[: dimensions - 1]:
+        raise DataError(
+            f"{name} holds images of {shape[1]} x {shape[2]} pixels, expected 28 x 28; "
+            "give a data set of that size"
+        )
+    if shape[0] == 0:
+        raise DataError(f"{name} holds nothing, expected at least 1; get it again")
+    expected = header_size + math.prod(shape)
+    if len(data) != expected:
+        problem = "is truncated" if len(data) < expected else "has trailing bytes"
+        raise DataError(
+            f"{name} {problem}: it holds {len(data)} bytes, expected {expected} for "
+            f"the {shape[0]} that its header states; get the file again"
+        )
+    return np.frombuffer(data, np.uint8, offset=header_size).reshape(shape)
+
+
+def to_bytes(array: np.ndarray) -> bytes:
+    """Returns the uncompressed IDX file of a uint8 array: what digests are taken of."""
+    if array.dtype != np.uint8:
+        raise ValueError(f"array must be uint8, got {array.dtype}")
+    header = struct.pack(f">4B{array.ndim}I", 0, 0, _UINT8, array.ndim, *array.shape)
+    return header + array.tobytes()

@@ -1,0 +1,26 @@
+"""Fixtures for all tests."""
+
+import numpy as np
+import pytest
+
+from model import devices
+
+
+def pytest_configure(config):
+    # Before anything starts TensorFlow: some tests need two replicas.
+    devices.configure_logical_cpus(2)
+
+
+@pytest.fixture
+def images():
+    """Grey images, float32 [12, 28, 28, 1]: multiples of 1/255, zeros and ones too."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, [12, 28, 28, 1]) * rng.integers(0, 2, [12, 28, 28, 1])
+    return (pixels / 255).astype(np.float32)
+
+
+@pytest.fixture
+def binary():
+    """Binary images, float32 [12, 28, 28, 1]."""
+    rng = np.random.default_rng(1)
+    return rng.integers(0, 2, [12, 28, 28, 1]).astype(np.float32)

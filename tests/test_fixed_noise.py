@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model import fixed_noise
+
+
+def test_binarization_depends_on_the_image_alone(images):
+    whole = fixed_noise.binarize(images, seed=0)
+    np.testing.assert_array_equal(fixed_noise.binarize(images[5:6], 0), whole[5:6])
+    np.testing.assert_array_equal(fixed_noise.binarize(images[::-1], 0), whole[::-1])
+
+
+def test_noise_depends_on_the_image_alone(images):
+    whole = fixed_noise.normal(images, seed=0, samples=3, latent_size=4)
+    assert whole.shape == [12, 3, 4]
+    part = fixed_noise.normal(images[5:6], seed=0, samples=3, latent_size=4)
+    np.testing.assert_array_equal(part, whole[5:6])
+
+
+def test_it_is_the_same_in_a_graph(images):
+    graph = tf.function(lambda x: fixed_noise.normal(x, 0, 3, 4), autograph=False)
+    np.testing.assert_array_equal(graph(images), fixed_noise.normal(images, 0, 3, 4))
+
+
+def test_a_pixel_or_a_seed_changes_every_draw(images):
+    other = images.copy()
+    other[0, 13, 13, 0] = 1.0 - other[0, 13, 13, 0]
+    a = fixed_noise.normal(images[:1], 0, 64, 16).numpy()
+    b = fixed_noise.normal(other[:1], 0, 64, 16).numpy()
+    c = fixed_noise.normal(images[:1], 1, 64, 16).numpy()
+    for one, two in [(a, b), (a, c), (b, c)]:
+        # 1,024 pairs of independent normals: the correlation's deviation is 1/32.
+        assert abs(np.corrcoef(one.ravel(), two.ravel())[0, 1]) < 5 / 32
+
+
+def test_binarization_and_noise_are_independent_of_each_other(images):
+    gray = np.full([200, 28, 28, 1], 0.5, np.float32)
+    gray[:, 0, 0, 0] = np.arange(200) / 255  # 200 different images
+    bits = fixed_noise.binarize(gray, 0).numpy().reshape(200, -1)[:, 1:101]
+    normal = fixed_noise.normal(gray, 0, 100, 1).numpy().reshape(200, -1)
+    assert abs(np.corrcoef(bits.ravel(), normal.ravel())[0, 1]) < 5 / np.sqrt(20_000)
+
+
+def test_the_mean_bit_is_the_pixel(images):
+    """Over many images that differ in one corner, each pixel's bits average to it."""
+    many = np.repeat(images[:1], 2_000, axis=0)
+    many[:, 0, 0, 0] = np.arange(2_000) % 256 / 255
+    many[:, 0, 1, 0] = np.arange(2_000) // 256 / 255
+    bits = fixed_noise.binarize(many, 0).numpy()
+    error = np.abs(bits[:, 1:].mean(0) - images[0, 1:])
+    assert error.max() < 5 * 0.5 / np.sqrt(2_000)
+
+
+def test_a_binary_image_stays_as_it_is(binary):
+    np.testing.assert_array_equal(fixed_noise.binarize(binary, 0), binary)
+
+
+def test_noise_is_standard_normal(images):
+    draws = fixed_noise.normal(images, 0, 1_000, 16).numpy()
+    assert abs(draws.mean()) < 5 / np.sqrt(draws.size)
+    assert draws.std() == pytest.approx(1, abs=5 / np.sqrt(2 * draws.size))
+
+
+def test_the_hash_is_a_dot_product_modulo_two_to_the_64(images):
+    """Against Python's integers, with the keys from hashlib."""
+    import hashlib
+
+    digest = hashlib.shake_256(b"posterior 0").digest(2 * 98 * 8)
+    keys = [int.from_bytes(digest[i : i + 8], "little") | 1 for i in range(0, 1568, 8)]
+    pixels = np.round(images[3] * 255).astype(np.uint8).tobytes()
+    words = [int.from_bytes(pixels[i : i + 8], "little") for i in range(0, 784, 8)]
+    expected = [
+        sum(w * k for w, k in zip(words, keys[half : half + 98])) % 2**64
+        for half in (0, 98)
+    ]
+    seeds = fixed_noise._image_seeds(images, "posterior 0").numpy()
+    np.testing.assert_array_equal(seeds[3].view(np.uint64), expected)

@@ -1,0 +1,155 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+import tf_keras as tfk
+
+from model.config import ModelConfig
+from model.vae import VAE, ElboTerms
+
+tfd = tfp.distributions
+
+
+@pytest.fixture(params=["dense", "blog"])
+def vae(request):
+    tfk.utils.set_random_seed(0)
+    config = ModelConfig(
+        network=request.param, latent_size=3, base_depth=2, hidden_units=16
+    )
+    return VAE(config)
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(2).normal(size=[12, 5, 3]).astype(np.float32)
+
+
+def numpy_kl(mean, tril):
+    """KL(N(m, S) || N(0, I)) = (tr S + m'm - k - log det S) / 2."""
+    covariance = tril @ np.swapaxes(tril, -1, -2)
+    _, logdet = np.linalg.slogdet(covariance)
+    trace = np.trace(covariance, axis1=1, axis2=2)
+    return 0.5 * (trace + np.sum(mean**2, -1) - mean.shape[-1] - logdet)
+
+
+def numpy_bernoulli_log_prob(logits, x):
+    """log p(x) = sum of x l - log(1 + e^l) over the pixels."""
+    return np.sum(x * logits - np.logaddexp(0, logits), axis=(-3, -2, -1))
+
+
+def test_a_call_gives_a_distribution_over_images(vae, binary):
+    likelihood = vae(binary)
+    assert isinstance(likelihood, tfd.Distribution)
+    assert likelihood.batch_shape == [12]
+    assert likelihood.event_shape == [28, 28, 1]
+    assert likelihood.log_prob(binary).shape == [12]
+
+
+def test_kl_matches_the_closed_form(vae, binary, noise):
+    posterior = vae.encode(binary)
+    # Far from the prior, so that no term is near 0.
+    mean, tril = posterior.loc.numpy(), posterior.scale_tril.numpy()
+    kl = vae.elbo_terms(binary, noise).kl
+    np.testing.assert_allclose(kl, numpy_kl(mean, tril), rtol=1e-4, atol=1e-5)
+
+
+def test_kl_agrees_with_samples(vae, binary):
+    posterior = vae.encode(binary)
+    z = posterior.sample(50_000, seed=3)
+    sampled = tf.reduce_mean(posterior.log_prob(z) - vae.prior.log_prob(z), axis=0)
+    kl = vae.elbo_terms(binary, np.zeros([12, 1, 3], np.float32)).kl
+    np.testing.assert_allclose(kl, sampled, atol=0.05)
+
+
+def test_reconstruction_is_the_mean_over_samples(vae, binary, noise):
+    posterior = vae.encode(binary)
+    mean, tril = posterior.loc.numpy(), posterior.scale_tril.numpy()
+    log_probs = []
+    for k in range(5):
+        z = mean + np.einsum("bij,bj->bi", tril, noise[:, k])
+        logits = vae.decode(z).distribution.logits_parameter().numpy()
+        log_probs.append(numpy_bernoulli_log_prob(logits, binary))
+    terms = vae.elbo_terms(binary, noise)
+    np.testing.assert_allclose(
+        terms.reconstruction, np.mean(log_probs, axis=0), rtol=1e-4
+    )
+
+
+def test_noise_gives_samples_of_the_posterior(vae, binary):
+    """z = loc + L eps has the posterior's covariance."""
+    posterior = vae.encode(binary)
+    eps = np.random.default_rng(4).normal(size=[20_000, 3]).astype(np.float32)
+    z = eps @ posterior.scale_tril[0].numpy().T
+    np.testing.assert_allclose(np.cov(z.T), posterior.covariance()[0], atol=0.05)
+
+
+def test_beta_weighs_the_kl_alone():
+    terms = ElboTerms(tf.constant([-90.0, -80.0]), tf.constant([20.0, 10.0]))
+    np.testing.assert_allclose(terms.elbo(), [-110, -90])
+    np.testing.assert_allclose(terms.elbo(beta=0.5), [-100, -85])
+
+
+def test_no_second_kl_hides_in_the_losses(vae, binary):
+    vae(binary)
+    assert vae.losses == []
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.3])
+def test_one_step_descends_the_hand_written_loss(binary, noise, beta):
+    """The loss and its gradient, from the distributions alone, against train_step."""
+    tfk.utils.set_random_seed(0)
+    vae = VAE(ModelConfig(latent_size=3, hidden_units=16, beta=beta))
+    vae.compile(optimizer=tfk.optimizers.SGD(learning_rate=1.0))
+    vae(binary)
+    before = [variable.numpy() for variable in vae.trainable_variables]
+    with tf.GradientTape() as tape:
+        posterior = vae.encode(binary)
+        z = posterior.loc + tf.linalg.matvec(posterior.scale_tril, noise[:, 0])
+        kl = tfd.kl_divergence(posterior, vae.prior)
+        log_prob = vae.decode(z).log_prob(binary)
+        loss = tf.reduce_mean(beta * kl - log_prob)
+    gradients = tape.gradient(loss, vae.trainable_variables)
+
+    logs = vae.train_step((tf.constant(binary), tf.constant(noise[:, :1])))
+
+    expected = tf.reduce_mean(log_prob - kl)  # reported at beta 1, whatever beta is
+    np.testing.assert_allclose(logs["elbo"], expected, rtol=1e-5)
+    for old, gradient, variable in zip(before, gradients, vae.trainable_variables):
+        np.testing.assert_allclose(old - variable, gradient, rtol=2e-3, atol=2e-4)
+
+
+def test_the_blog_networks_have_the_posts_parameters():
+    """Kernels and biases of the post's layers, counted by hand."""
+    vae = VAE(ModelConfig(network="blog", latent_size=16, base_depth=32))
+
+    def layer(size, before, after):
+        return size * size * before * after + after
+
+    encoder = (
+        layer(5, 1, 32)
+        + layer(5, 32, 32)
+        + layer(5, 32, 64)
+        + layer(5, 64, 64)
+        + layer(7, 64, 64)
+        + (64 + 1) * (16 + 16 * 17 // 2)  # loc and the lower triangle
+    )
+    decoder = (
+        layer(7, 16, 64)
+        + layer(5, 64, 64)
+        + layer(5, 64, 64)
+        + layer(5, 64, 32)
+        + layer(5, 32, 32)
+        + layer(5, 32, 32)
+        + layer(5, 32, 1)
+    )
+    assert vae.encoder.count_params() == encoder
+    assert vae.decoder.count_params() == decoder
+
+
+def test_evaluation_ignores_the_images_of_weight_zero(binary, noise):
+    vae = VAE(ModelConfig(latent_size=3, hidden_units=16))
+    vae.compile()
+    weights = np.array([1.0] * 7 + [0.0] * 5, np.float32)
+    logs = vae.test_step((binary, noise, weights))
+    expected = tf.reduce_mean(vae.elbo_terms(binary[:7], noise[:7]).elbo())
+    np.testing.assert_allclose(logs["elbo"], expected, rtol=1e-5)
