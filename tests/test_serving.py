@@ -1,0 +1,170 @@
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as tfk
+
+from model import fixed_noise, serving
+from model.config import ModelConfig
+from model.vae import VAE
+
+SAMPLES, SEED = 3, 11
+
+# Runs where TFP, Keras and our packages cannot be imported: calls each signature on
+# what it is sent, and sends back the outputs or the errors.
+CLIENT = """
+import pickle, sys
+
+class Absent:
+    names = {"tensorflow_probability", "tf_keras", "model", "components", "pipeline"}
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.names:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+import tensorflow as tf
+
+loaded = tf.saved_model.load(sys.argv[1])
+answers = []
+for name, inputs in pickle.load(sys.stdin.buffer):
+    tensors = {key: tf.constant(value, dtype) for key, (value, dtype) in inputs.items()}
+    try:
+        outputs = loaded.signatures[name](**tensors)
+        answers.append({key: value.numpy() for key, value in outputs.items()})
+    except Exception as error:
+        answers.append((type(error).__name__, str(error)))
+pickle.dump(answers, sys.stdout.buffer)
+"""
+
+
+def example(bits):
+    message = tf.train.Example()
+    values = bits.ravel().astype(int)
+    message.features.feature["binarized"].int64_list.value.extend(values)
+    return message.SerializeToString()
+
+
+@pytest.fixture(scope="module", params=["dense", "blog"])
+def vae(request):
+    tfk.utils.set_random_seed(1)
+    return VAE(ModelConfig(request.param, latent_size=3, base_depth=2, hidden_units=16))
+
+
+@pytest.fixture(scope="module")
+def answers(vae, tmp_path_factory):
+    """What the exported signatures answer, by a name for each request."""
+    rng = np.random.default_rng(0)
+    grey = (rng.integers(0, 256, [6, 28, 28, 1]) / 255).astype(np.float32)
+    bits = fixed_noise.binarize(grey, SEED).numpy()
+    f, i, s = "float32", "int32", "string"
+    requests = {
+        "reconstruct": ("reconstruct", {"images": (bits, f)}),
+        "serving_default": ("serving_default", {"images": (bits, f)}),
+        "encode": ("encode", {"images": (bits, f)}),
+        "generate": ("generate", {"n": (5, i), "seed": (9, "int64")}),
+        "again": ("generate", {"n": (5, i), "seed": (9, "int64")}),
+        "other": ("generate", {"n": (5, i), "seed": (10, "int64")}),
+        "elbo": ("elbo", {"images": (grey, f)}),
+        "alone": ("elbo", {"images": (grey[4:5], f)}),
+        "examples": ("elbo_examples", {"examples": ([example(b) for b in bits], s)}),
+        "empty": ("elbo", {"images": (np.zeros([0, 28, 28, 1]), f)}),
+        "no examples": ("elbo_examples", {"examples": ([], s)}),
+        "wrong shape": ("encode", {"images": (np.zeros([2, 27, 28, 1]), f)}),
+        "wrong rank": ("encode", {"images": (np.zeros([2, 28, 28]), f)}),
+        "garbage": ("elbo_examples", {"examples": ([b"garbage"], s)}),
+        "nan": ("reconstruct", {"images": (bits * np.nan, f)}),
+        "out of range": ("elbo", {"images": (bits + 1, f)}),
+        "none": ("generate", {"n": (0, i), "seed": (9, "int64")}),
+    }
+    directory = str(tmp_path_factory.mktemp("export") / "model")
+    serving.export(vae, directory, SAMPLES, SEED)
+    result = subprocess.run(
+        [sys.executable, "-I", "-c", CLIENT, directory],
+        input=pickle.dumps(list(requests.values())),
+        capture_output=True,
+        check=False,
+        env={"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert result.returncode == 0, result.stderr.decode()[-2000:]
+    got = dict(zip(requests, pickle.loads(result.stdout)))
+    return {"grey": grey, "bits": bits, **got}
+
+
+def close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_reconstruct_is_the_model_in_memory(vae, answers):
+    expected = vae.decode(vae.encode(answers["bits"]).mean())
+    close(answers["reconstruct"]["mean"], expected.mean())
+    close(answers["reconstruct"]["mode"], expected.mean().numpy() > 0.5)
+    close(answers["serving_default"]["mean"], answers["reconstruct"]["mean"])
+
+
+def test_encode_is_the_model_in_memory(vae, answers):
+    posterior = vae.encode(answers["bits"])
+    close(answers["encode"]["loc"], posterior.mean())
+    tril = answers["encode"]["scale_tril"]
+    close(tril @ np.swapaxes(tril, 1, 2), posterior.covariance())
+
+
+def test_generate_repeats_exactly(vae, answers):
+    for key in ("mean", "mode"):
+        np.testing.assert_array_equal(answers["generate"][key], answers["again"][key])
+    assert not np.array_equal(answers["generate"]["mean"], answers["other"]["mean"])
+    z = tf.random.stateless_normal([5, 3], [9, 0], alg="philox")
+    close(answers["generate"]["mean"], vae.decode(z).mean())
+
+
+def test_elbo_is_the_model_in_memory(vae, answers):
+    bits = answers["bits"]
+    noise = fixed_noise.normal(bits, SEED, SAMPLES, 3)
+    terms = vae.elbo_terms(bits, noise)
+    close(answers["elbo"]["elbo"], terms.elbo())
+    close(answers["elbo"]["reconstruction"], terms.reconstruction)
+    close(answers["elbo"]["kl"], terms.kl)
+
+
+def test_an_images_elbo_does_not_depend_on_its_batch(answers):
+    close(answers["alone"]["elbo"], answers["elbo"]["elbo"][4:5])
+
+
+def test_examples_give_what_their_images_give(answers):
+    for key in ("elbo", "reconstruction", "kl"):
+        close(answers["examples"][key], answers["elbo"][key])
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ("empty", "expected a batch of at least 1, got an empty one"),
+        ("no examples", "expected a batch of at least 1, got an empty one"),
+        (
+            "wrong shape",
+            "[2,27,28,1] is not compatible with expected shape [?,28,28,1]",
+        ),
+        ("wrong rank", "[2,28,28] is not compatible with expected shape [?,28,28,1]"),
+        ("garbage", "Could not parse example input"),
+        ("nan", "every pixel must be a number in [0, 1]"),
+        ("out of range", "every pixel must be a number in [0, 1]"),
+        ("none", "n must be at least 1"),
+    ],
+)
+def test_bad_input_is_refused_with_its_reason(answers, request_, message):
+    kind, text = answers[request_]
+    assert kind == "InvalidArgumentError"
+    assert message in text
+
+
+def test_a_model_trained_on_two_replicas_exports_the_same(vae, tmp_path, binary):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        mirrored = VAE(vae.config)
+        mirrored.set_weights(vae.get_weights())
+    serving.export(mirrored, str(tmp_path / "model"), SAMPLES, SEED)
+    loaded = tf.saved_model.load(str(tmp_path / "model"))
+    posterior = loaded.signatures["encode"](images=tf.constant(binary))
+    close(posterior["loc"], vae.encode(binary).mean())
