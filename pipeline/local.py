@@ -125,11 +125,9 @@ def run(
 
 def run_key(config: PipelineConfig, data_fingerprint: str) -> str:
     """Returns a digest of all that decides what a run makes, but the baseline."""
-    parts = [
-        json.dumps(dataclasses.asdict(config), sort_keys=True),
-        data_fingerprint,
-        code_digest(),
-    ]
+    sections = dataclasses.asdict(config)
+    del sections["data"]["source"]  # the data are the same wherever they came from
+    parts = [json.dumps(sections, sort_keys=True), data_fingerprint, code_digest()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -1,0 +1,244 @@
+"""The whole pipeline on the smoke preset: what metadata and the disk say afterwards.
+
+The tests go through one root in order, as a user would: each needs the ones before.
+"""
+
+import gzip
+import json
+import pathlib
+import shutil
+import struct
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from ml_metadata import metadata_store
+from ml_metadata.proto import metadata_store_pb2
+
+from components import versions
+from model import serving
+from pipeline import cli
+
+pytestmark = pytest.mark.e2e
+
+
+def write_idx(folder, labels):
+    """Writes 1,000 + 500 images of digits of two bars each: something to learn."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for prefix, count in (("train", 1000), ("t10k", 500)):
+        label = rng.choice(labels, count).astype(np.uint8)
+        images = np.zeros([count, 28, 28], np.uint8)
+        for image, digit in zip(images, label):
+            image[2 + 2 * (digit % 10) :][:4, 4:24] = 255
+            image[4:24, 2 + 2 * rng.integers(10) :][:, :4] = rng.integers(128, 256)
+        header = struct.pack(">4i", 0x803, count, 28, 28)
+        path = folder / f"{prefix}-images-idx3-ubyte.gz"
+        path.write_bytes(gzip.compress(header + images.tobytes()))
+        header = struct.pack(">2i", 0x801, count)
+        (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(header + label.tobytes())
+
+
+class Place:
+    """A root, its data, and what its last run printed."""
+
+    def __init__(self, path, capfd):
+        self.path, self.capfd = path, capfd
+        self.destination = path / "runs" / "serving" / "vae"
+        self.printed = ""
+
+    def run(self, *settings, dataset="bars", options=()):
+        settings = [part for setting in settings for part in ("--set", setting)]
+        code = cli.main(
+            [
+                *("run", "--preset", "smoke", "--dataset", dataset),
+                *("--set", "data.limit=null", "--set", "train.epochs=8", *settings),
+                *("--root", str(self.path / "runs")),
+                *("--data-dir", str(self.path / "data"), *options),
+            ]
+        )
+        self.printed = self.capfd.readouterr().out
+        return code
+
+    def served(self):
+        return versions.served(str(self.destination))
+
+    def snapshot(self):
+        return {
+            str(path.relative_to(self.destination)): path.read_bytes()
+            for path in self.destination.rglob("*")
+            if path.is_file()
+        }
+
+    def last(self, step):
+        """Returns a step's last execution and its output artifacts, from metadata."""
+        config = metadata_store_pb2.ConnectionConfig()
+        config.sqlite.filename_uri = str(self.path / "runs" / "metadata.sqlite")
+        store = metadata_store.MetadataStore(config)
+        (kind,) = [k for k in store.get_execution_types() if k.name.endswith(step)]
+        last = max(store.get_executions_by_type(kind.name), key=lambda e: e.id)
+        events = store.get_events_by_execution_ids([last.id])
+        outputs = [e.artifact_id for e in events if e.type == e.OUTPUT]
+        return last, store.get_artifacts_by_id(outputs)
+
+    def state(self, step):
+        execution, _ = self.last(step)
+        return metadata_store_pb2.Execution.State.Name(execution.last_known_state)
+
+    def blessed(self):
+        _, artifacts = self.last("Evaluator")
+        (blessing,) = [a for a in artifacts if a.type == "ModelBlessing"]
+        return blessing.custom_properties["blessed"].int_value
+
+    def pushed(self):
+        _, (artifact,) = self.last("Pusher")
+        return artifact.custom_properties["pushed"].int_value
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("place")
+    write_idx(path / "bars", labels=range(10))
+    write_idx(path / "bad", labels=[3, 11])
+    return path
+
+
+@pytest.fixture
+def place(path, capfd):
+    return Place(path, capfd)
+
+
+def test_the_first_run_pushes_a_good_model(place):
+    code = place.run(options=["--source", str(place.path / "bars")])
+    assert code == 0, place.printed
+    assert "baseline's ELBO  │ none: nothing was served" in place.printed
+    assert "verdict          │ BLESSED" in place.printed
+    assert (place.blessed(), place.pushed()) == (1, 1)
+    version = place.served()
+    versions.verify(version)
+    manifest = version.manifest
+    assert manifest["baseline"] is None
+    assert manifest["config"]["data"]["dataset"] == "bars"
+    assert manifest["stack"]["tensorflow"] == tf.__version__
+    terms = manifest["elbo"]
+    assert terms["elbo"] == pytest.approx(terms["reconstruction"] - terms["kl"])
+    assert terms["elbo"] >= -300
+    assert (terms["split"], terms["images"]) == ("test", 500)
+    assert f"candidate's ELBO │ {terms['elbo']:.2f} nats per image" in place.printed
+
+
+def test_what_is_served_scores_as_the_gate_said(place):
+    """The mean ELBO of the test images, by TensorFlow alone."""
+    data = gzip.decompress((place.path / "bars/t10k-images-idx3-ubyte.gz").read_bytes())
+    images = np.frombuffer(data, np.uint8, offset=16).reshape(-1, 28, 28, 1) / 255
+    version = place.served()
+    loaded = tf.saved_model.load(version.path)
+    elbo = loaded.signatures["elbo"](images=tf.constant(images, tf.float32))["elbo"]
+    assert np.mean(elbo) == pytest.approx(version.manifest["elbo"]["elbo"], abs=1e-3)
+
+
+def test_nothing_on_the_way_was_noise(place):
+    place.run()
+    for line in place.printed.splitlines():
+        assert not line.startswith(("WARNING", "INFO", "I0000", "20"))
+        assert "tensorflow/core" not in line
+        assert ".py:" not in line
+    (log, *_) = sorted((place.path / "runs" / "logs").glob("run-*.log"))
+    assert "Trainer" in log.read_text()
+
+
+def test_the_same_again_comes_from_the_cache(place):
+    before = place.snapshot()
+    assert place.run() == 0
+    assert "seconds per step │ every step came from the cache" in place.printed
+    assert place.printed.count("from the cache") == 12  # 11 steps and that line
+    assert place.state("Pusher") == "CACHED"
+    assert place.snapshot() == before
+
+
+def test_a_model_under_the_floor_is_refused(place):
+    before = place.snapshot()
+    assert place.run("gate.elbo_floor=-1") == 3
+    assert "verdict          │ REFUSED: ELBO -" in place.printed
+    assert "must be at least the floor, -1.00" in place.printed
+    assert (place.blessed(), place.pushed()) == (0, 0)
+    assert place.snapshot() == before
+
+
+def test_a_model_worse_than_the_one_served_is_refused(place):
+    before = place.snapshot()
+    code = place.run("train.learning_rate=1e-6", "gate.elbo_floor=-1000")
+    assert code == 3
+    assert "against the baseline must be at least -0.50" in place.printed
+    assert f"(version {place.served().number})" in place.printed
+    assert (place.blessed(), place.pushed()) == (0, 0)
+    assert place.snapshot() == before
+
+
+def test_a_model_with_a_nan_is_refused(place, monkeypatch):
+    export = serving.export
+
+    def export_with_a_nan(vae, *args, **kwargs):
+        weights = vae.get_weights()
+        weights[0][0, 0] = np.nan
+        vae.set_weights(weights)
+        export(vae, *args, **kwargs)
+
+    before = place.snapshot()
+    with monkeypatch.context() as patch:
+        patch.setattr(serving, "export", export_with_a_nan)
+        assert place.run("train.seed=1", "gate.elbo_floor=-1e6") == 3
+    assert "REFUSED" in place.printed
+    assert "InfraCheck: ValueError" in place.printed
+    assert (place.blessed(), place.pushed()) == (0, 0)
+    assert place.snapshot() == before
+
+
+def test_a_better_model_becomes_the_next_version(place):
+    first = place.served()
+    assert place.run("train.epochs=16") == 0
+    second = place.served()
+    assert second.number > first.number
+    assert second.manifest["baseline"] == {
+        "version": first.number,
+        "digest": first.digest,
+    }
+    assert second.manifest["elbo"]["elbo"] > first.manifest["elbo"]["elbo"]
+    assert f"pushed           │ version {second.number} to" in place.printed
+
+
+def test_after_the_served_version_is_removed_there_is_no_baseline(place):
+    shutil.rmtree(place.destination)
+    assert place.run("train.epochs=16", "gate.tolerance=0.25") == 0
+    assert "baseline's ELBO  │ none: nothing was served" in place.printed
+    assert place.served().manifest["baseline"] is None
+    # And again, with what was pushed gone since: it is pushed once more.
+    shutil.rmtree(place.destination)
+    assert place.run("train.epochs=16", "gate.tolerance=0.25") == 0
+    assert place.pushed() == 1
+    versions.verify(place.served())
+
+
+def test_bad_data_stop_the_run_and_are_named(place):
+    before = place.snapshot()
+    (place.path / "bad").joinpath("PREPARED").write_text("")
+    code = place.run(dataset="bad", options=["--source", str(place.path / "bad")])
+    assert code != 0
+    assert "11" in place.printed
+    assert place.snapshot() == before
+
+
+def test_a_second_run_on_the_same_root_is_refused(place):
+    import filelock
+
+    with filelock.FileLock(pathlib.Path(place.path, "runs", ".lock")):
+        assert place.run() == 1
+    assert "another run is using" in place.printed
+    assert "choose another --root" in place.printed
+
+
+def test_the_config_that_was_run_is_kept(place):
+    configs = sorted((place.path / "runs" / "logs").glob("run-*.yaml"))
+    assert configs
+    assert "elbo_floor: -300.0" in configs[0].read_text()
+    assert json.dumps(place.served().manifest)

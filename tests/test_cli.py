@@ -1,0 +1,110 @@
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from pipeline import cli
+
+
+def run(*args, **kwargs):
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        **kwargs,
+    )
+
+
+@pytest.mark.parametrize("args", [[], ["data"], ["run"]])
+def test_help_teaches_without_importing_tensorflow(args):
+    check = (
+        "import sys; from pipeline import cli\n"
+        "try: cli.main(sys.argv[1:])\n"
+        "finally: assert 'tensorflow' not in sys.modules"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", check, *args, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "exit codes: 0 all went well; 2 bad input; 3 the gate refused" in (
+        " ".join(result.stdout.split())
+    )
+
+
+def test_run_help_shows_every_setting(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    out = capsys.readouterr().out
+    for line in ("elbo_floor: -115.0", "epochs: 10", "model_name: vae", "limit: null"):
+        assert line in out
+
+
+def test_print_config_is_yaml_and_runs_nothing(capsys, tmp_path):
+    code = cli.main(
+        ["run", "--root", str(tmp_path / "r"), "--print-config", "--dataset", "kmnist"]
+    )
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert code == 0
+    assert printed["data"]["dataset"] == "kmnist"
+    assert printed["train"]["learning_rate"] == 2e-3
+    assert not (tmp_path / "r").exists()
+
+
+def test_bad_input_exits_with_2(capsys):
+    assert cli.main(["run", "--set", "train.epochs=0"]) == 2
+    assert (
+        "vae-pipeline: train.epochs must be at least 1, got 0"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_root_that_cannot_be_written_is_named(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    code = cli.main(["run", "--root", str(tmp_path / "file")])
+    assert code == 2
+    assert "--root must be a folder that can be written to" in capsys.readouterr().err
+
+
+def test_data_that_cannot_be_had_exits_with_2(tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = run(
+        "data",
+        "--source",
+        str(tmp_path / "empty"),
+        "--root",
+        str(tmp_path / "runs"),
+        "--data-dir",
+        str(tmp_path / "data"),
+    )
+    assert result.returncode == 2
+    assert "train-images-idx3-ubyte" in result.stdout
+    assert "the whole log: " in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_with_130_and_a_word(tmp_path, signum):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "run", "--root", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=pathlib.Path(__file__).parent.parent,
+        env=dict(os.environ),
+    )
+    while not process.stdout.readline().startswith("Imports"):
+        time.sleep(0.01)
+    process.send_signal(signum)
+    _, stderr = process.communicate(timeout=60)
+    # Interrupted within exec(), CPython ends itself by SIGINT: 130 to a shell as well.
+    assert process.returncode in (130, -signal.SIGINT)
+    assert "interrupted; the same command goes on where it stopped" in stderr

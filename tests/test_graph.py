@@ -1,0 +1,71 @@
+import json
+
+import pytest
+from tfx.dsl.compiler import compiler
+
+from components import evaluator
+from pipeline import graph
+from pipeline.config import resolve
+
+ORDER = {
+    "StatisticsGen": ["Ingest"],
+    "ExampleValidator": ["StatisticsGen", "ImportSchemaGen"],
+    "DataGate": ["ExampleValidator"],
+    "Transform": ["Ingest", "ImportSchemaGen", "DataGate"],
+    "Trainer": ["Transform"],
+    "Evaluator": ["Transform", "Trainer", "ServedModel"],
+    "InfraCheck": ["Trainer"],
+    "Pusher": ["Trainer", "Evaluator", "InfraCheck", "ServedModel", "Ingest"],
+}
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    paths = graph.Paths("/root", "/data", "/schema.pbtxt", "/serving")
+    pipeline = graph.create_pipeline(resolve("demo"), paths, ["--runner=X"])
+    ir = compiler.Compiler().compile(pipeline)
+    return {n.pipeline_node.node_info.id: n.pipeline_node for n in ir.nodes}
+
+
+def test_every_step_waits_for_what_it_needs(nodes):
+    assert set(nodes) == {"Ingest", "ImportSchemaGen", "ServedModel", *ORDER}
+    for name, node in nodes.items():
+        assert sorted(node.upstream_nodes) == sorted(ORDER.get(name, []))
+
+
+def test_nothing_that_kubeflow_cannot_run(nodes):
+    for name, node in nodes.items():
+        assert "_" not in name
+        assert "Resolver" not in node.node_info.type.name
+        assert "InfraValidator" not in node.node_info.type.name
+
+
+def test_no_step_has_a_driver():
+    paths = graph.Paths("/root", "/data", "/schema.pbtxt", "/serving")
+    pipeline = graph.create_pipeline(resolve("demo"), paths)
+    ir = compiler.Compiler().compile(pipeline)
+    from tfx.orchestration.local import runner_utils
+
+    deployment = runner_utils.extract_local_deployment_config(ir)
+    assert not deployment.custom_driver_specs
+
+
+def parameter(node, name):
+    return node.parameters.parameters[name].field_value.string_value
+
+
+def test_the_gate_is_the_configs(nodes):
+    config = json.loads(parameter(nodes["Evaluator"], "eval_config"))
+    (threshold,) = config["metrics_specs"][0]["metrics"][0]["per_slice_thresholds"]
+    bound = threshold["threshold"]["value_threshold"]["lower_bound"]
+    change = threshold["threshold"]["change_threshold"]
+    assert bound == -115.0
+    assert change == {"absolute": -0.5, "direction": "HIGHER_IS_BETTER"}
+    assert json.loads(parameter(nodes["Evaluator"], "example_splits")) == ["test"]
+    assert evaluator.SPLIT == "test"
+
+
+def test_the_test_split_is_never_trained_on(nodes):
+    trainer = nodes["Trainer"]
+    assert json.loads(parameter(trainer, "train_args"))["splits"] == ["train"]
+    assert json.loads(parameter(trainer, "eval_args"))["splits"] == ["eval"]
