@@ -43,6 +43,8 @@ setuptools.setup(
         "pyyaml>=6",
         "requests>=2.31",
         "rich>=13",
+        # TensorFlow 2.21 no longer brings it.
+        "tensorboard>=2.16",
     ],
     extras_require={
         "dev": [

@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import time
@@ -97,9 +98,10 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _next_commands(result, destination: str) -> str:
+    program = _program()
     commands = [
-        "vae-pipeline run --preset blog    the convolutional networks",
-        "vae-pipeline run --set train.epochs=30 --set gate.elbo_floor=-100",
+        f"{program} run --preset blog    # the post's convolutions",
+        f"{program} run --set train.epochs=30 --set gate.elbo_floor=-100",
     ]
     if result.served is not None:
         commands.insert(
@@ -108,6 +110,15 @@ def _next_commands(result, destination: str) -> str:
             f"-v {destination}:/models/vae tensorflow/serving",
         )
     return "\n".join(commands)
+
+
+def _program() -> str:
+    """Returns how this program was called, so that a line of ours can be typed."""
+    if shutil.which("vae-pipeline"):
+        return "vae-pipeline"
+    if sys.argv[0].endswith("__main__.py"):
+        return f"{os.path.relpath(sys.executable)} -m pipeline"
+    return os.path.relpath(sys.argv[0])
 
 
 def _fail(screen, message: str, code: int) -> int:

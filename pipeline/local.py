@@ -88,7 +88,6 @@ def run(
       DataError: the data can't be had.
       RunError: a step failed, or another run is using the root.
     """
-    logging.getLogger().setLevel(logging.INFO)
     with _locked(root):
         if config.train.replicas:
             # Before anything starts TensorFlow: Transform does, in this process.

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 _WIDTH = 16  # of a step's name
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class Screen:
@@ -31,6 +32,10 @@ class Screen:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
+        self._handler = logging.FileHandler(log_path)
+        self._handler.setFormatter(logging.Formatter(_LOG_FORMAT))
+        logging.getLogger().addHandler(self._handler)
+        logging.getLogger().setLevel(logging.INFO)
         # Without a terminal there is no width to fold the table to.
         width = None if os.isatty(self._saved[0]) else 120
         self._file = os.fdopen(os.dup(self._saved[0]), "w", buffering=1)
@@ -44,6 +49,8 @@ class Screen:
             os.dup2(saved, target)
             os.close(saved)
         self._file.close()
+        logging.getLogger().removeHandler(self._handler)
+        self._handler.close()
 
     def line(self, text: str) -> None:
         """Prints a line as it is."""
