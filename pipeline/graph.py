@@ -46,10 +46,12 @@ def create_pipeline(
         eval_images=config.data.eval_images,
         limit=config.data.limit or 0,
     )
-    # Count what is in them.
-    statistics = tfx.components.StatisticsGen(examples=ingest.outputs["examples"])
     # Bring in the schema that people reviewed.
     schema = tfx.components.ImportSchemaGen(schema_file=paths.schema_file)
+    # Count what is in the splits.
+    statistics = tfx.components.StatisticsGen(
+        examples=ingest.outputs["examples"], schema=schema.outputs["schema"]
+    )
     # Compare the two, and stop here if they differ.
     validator = tfx.components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
@@ -108,8 +110,8 @@ def create_pipeline(
         pipeline_root=paths.pipeline_root,
         components=[
             ingest,
-            statistics,
             schema,
+            statistics,
             validator,
             data_gate,
             transform,

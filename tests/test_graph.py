@@ -8,7 +8,7 @@ from pipeline import graph
 from pipeline.config import resolve
 
 ORDER = {
-    "StatisticsGen": ["Ingest"],
+    "StatisticsGen": ["Ingest", "ImportSchemaGen"],
     "ExampleValidator": ["StatisticsGen", "ImportSchemaGen"],
     "DataGate": ["ExampleValidator"],
     "Transform": ["Ingest", "ImportSchemaGen", "DataGate"],
