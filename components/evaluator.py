@@ -167,7 +167,8 @@ def _measured(result) -> Measured:
 
 
 def _mean(metrics, output: str) -> float:
-    return metrics[output][""][_METRIC].get("doubleValue", math.nan)
+    value = metrics[output][""][_METRIC].get("doubleValue", math.nan)
+    return float(value)  # TFMA gives NaN and infinity as strings
 
 
 def _count(result) -> int:

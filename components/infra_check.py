@@ -45,7 +45,9 @@ def probe(model_dir: str, timeout: float = _TIMEOUT) -> str | None:
     if result.returncode == 0:
         return None
     lines = result.stderr.strip().splitlines()
-    return lines[-1] if lines else f"the probe ended with {result.returncode}"
+    if result.returncode != 1 or not lines:  # no Python error: a crash, or a kill
+        return f"the probe ended with {result.returncode}"
+    return lines[-1]
 
 
 @component

@@ -86,7 +86,7 @@ def _call(signatures, name, **inputs) -> dict[str, np.ndarray]:
 
 
 def _expect(name: str, outputs: dict[str, np.ndarray], shapes: dict) -> None:
-    got = {key: value.shape for key, value in outputs.items()}
+    got = {key: outputs[key].shape for key in sorted(outputs)}  # they come in any order
     if got != shapes:
         raise ValueError(f"{name}: outputs must be {shapes}, got {got}")
 
@@ -103,4 +103,8 @@ def _seed(value: int) -> tf.Tensor:
 
 
 if __name__ == "__main__":
-    check(sys.argv[1])
+    try:
+        check(sys.argv[1])
+    except Exception as error:
+        # In one line: TensorFlow's own messages end with where, and not with what.
+        sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())}")

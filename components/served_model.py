@@ -38,11 +38,9 @@ def ServedModel(  # noqa: N802, a component
         logger.info("nothing is served at %s: there is no baseline", destination)
         return
     versions.verify(version)
-    shutil.copytree(
-        version.path,
-        path_utils.serving_model_dir(model.uri),
-        ignore=shutil.ignore_patterns(versions.MANIFEST),
-    )
+    model_dir = path_utils.serving_model_dir(model.uri)
+    shutil.copytree(version.path, model_dir)
+    os.remove(os.path.join(model_dir, versions.MANIFEST))
     model.set_int_custom_property(VERSION_PROPERTY, version.number)
     logger.info("the baseline is version %d at %s", version.number, destination)
 

@@ -1,0 +1,97 @@
+"""The baseline: a copy of what is served, or nothing."""
+
+import os
+import pathlib
+import shutil
+
+import pytest
+from tfx.types import standard_artifacts
+from tfx.utils import path_utils
+
+from components import versions
+from components.served_model import ServedModel, is_none
+
+FILES = {"saved_model.pb": b"graph", "variables/variables.index": b"index"}
+
+
+@pytest.fixture
+def destination(tmp_path):
+    return str(tmp_path / "serving")
+
+
+@pytest.fixture
+def model(tmp_path):
+    model = standard_artifacts.Model()
+    model.uri = str(tmp_path / "model")
+    os.mkdir(model.uri)
+    return model
+
+
+@pytest.fixture
+def push(tmp_path, destination):
+    def push(**changes):
+        folder = tmp_path / "pushed"
+        for name, data in {**FILES, **changes}.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
+        version = versions.push(str(folder), destination, {"elbo": -90})
+        shutil.rmtree(folder)
+        return version
+
+    return push
+
+
+def fetch(model, destination):
+    ServedModel.test_call(model=model, destination=destination, fingerprint="")
+
+
+def files_of(model):
+    folder = pathlib.Path(path_utils.serving_model_dir(model.uri))
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("folders", [[], [""], ["1234"], [".staging-x"]])
+def test_there_is_no_baseline_when_nothing_is_served(model, destination, folders):
+    for folder in folders:
+        os.makedirs(os.path.join(destination, folder))
+    fetch(model, destination)
+    assert is_none(model)
+    assert os.listdir(model.uri) == []
+    assert not model.has_custom_property("version")
+
+
+def test_the_baseline_is_a_copy_of_what_is_served(model, destination, push):
+    version = push()
+    fetch(model, destination)
+    assert not is_none(model)
+    assert files_of(model) == FILES  # MANIFEST.json is none of the model's
+    assert model.get_int_custom_property("version") == version.number
+    shutil.rmtree(version.path)
+    assert files_of(model) == FILES
+
+
+def test_a_manifest_of_the_models_own_is_copied(model, destination, push):
+    of_its_own = {"assets/MANIFEST.json": b"of its own"}
+    push(**of_its_own)
+    fetch(model, destination)
+    assert files_of(model) == {**FILES, **of_its_own}
+
+
+def test_after_a_rollback_the_baseline_is_what_is_served(model, destination, push):
+    old, new = push(), push(**{"saved_model.pb": b"worse"})
+    shutil.rmtree(new.path)
+    fetch(model, destination)
+    assert files_of(model) == FILES
+    assert model.get_int_custom_property("version") == old.number
+
+
+def test_what_was_tampered_with_is_no_baseline(model, destination, push):
+    version = push()
+    pathlib.Path(version.path, "saved_model.pb").write_bytes(b"changed")
+    with pytest.raises(ValueError, match=r"saved_model\.pb is not what was pushed"):
+        fetch(model, destination)
+    assert is_none(model)
