@@ -52,7 +52,11 @@ def eval_config(elbo_floor: float, tolerance: float) -> config_pb2.EvalConfig:
       tolerance: nats per image.
     """
     gate = config_pb2.MetricThreshold(
-        value_threshold={"lower_bound": {"value": elbo_floor}},
+        # No density of discrete data is above 1: an ELBO above 0 is a broken model's.
+        value_threshold={
+            "lower_bound": {"value": elbo_floor},
+            "upper_bound": {"value": 0.0},
+        },
         change_threshold={
             "absolute": {"value": -tolerance},
             "direction": config_pb2.MetricDirection.HIGHER_IS_BETTER,
@@ -139,6 +143,8 @@ def refusals(uri: str) -> list[str]:
             if threshold.HasField("value_threshold"):
                 floor = threshold.value_threshold.lower_bound.value
                 what = f"ELBO {value:.2f} must be at least the floor, {floor:.2f}"
+                if value > 0:
+                    what = f"ELBO {value:.2f} must not be above 0"
             else:
                 least = threshold.change_threshold.absolute.value
                 what = (

@@ -58,7 +58,7 @@ def digest_of(files: Mapping[str, str]) -> str:
 def served(destination: str) -> Version | None:
     """Returns the version that is served: the highest number with a manifest."""
     versions = [
-        Version(number, path, json.loads(manifest))
+        Version(number, path, manifest)
         for number, path in _numbered(destination)
         if (manifest := _read_manifest(path)) is not None
     ]
@@ -129,11 +129,16 @@ def _numbered(destination: str) -> list[tuple[int, str]]:
     ]
 
 
-def _read_manifest(path: str) -> str | None:
+def _read_manifest(path: str) -> Mapping[str, Any] | None:
+    file = pathlib.Path(path, MANIFEST)
     try:
-        return pathlib.Path(path, MANIFEST).read_text()
+        return json.loads(file.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except ValueError as error:
+        raise ValueError(
+            f"{file} must be the JSON that was pushed ({error}): remove that version"
+        ) from error
 
 
 def _next_number(destination: str) -> int:

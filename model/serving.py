@@ -3,6 +3,7 @@
 import functools
 
 import tensorflow as tf
+import tf_keras as tfk
 
 from model import fixed_noise
 from model.config import IMAGE_SHAPE
@@ -19,6 +20,8 @@ def export(vae: VAE, directory: str, samples: int, seed: int) -> None:
       samples: K, draws of z per image in `elbo` and `elbo_examples`.
       seed: of those draws and of the fixed binarization.
     """
+    # Layers are named by a counter of the process: the same model, the same names.
+    tfk.backend.reset_uids()
     # Built anew: the variables of a model trained under a strategy are distributed.
     single = VAE(vae.config)
     single.set_weights(vae.get_weights())

@@ -178,6 +178,16 @@ def test_one_nan_is_refused(tmp_path, scores):
     assert of_nan == [labels[17]]
 
 
+def test_an_elbo_above_zero_is_refused(tmp_path, scores):
+    """No density of binary images is above 1."""
+    reconstruction, kl, labels = scores
+    reconstruction = np.where(np.arange(300) == 17, np.inf, reconstruction)
+    examples = examples_of(tmp_path / "examples", reconstruction, kl, labels)
+    uri, blessing = evaluate(tmp_path, examples)
+    assert not model_utils.is_model_blessed(blessing)
+    assert refusals(uri) == ["ELBO inf must not be above 0 nats per image"]
+
+
 def test_no_images_are_refused(tmp_path):
     uri, blessing = evaluate(tmp_path, examples_of(tmp_path / "examples", [], [], []))
     assert not model_utils.is_model_blessed(blessing)

@@ -60,6 +60,7 @@ def test_the_gate_is_the_configs(nodes):
     bound = threshold["threshold"]["value_threshold"]["lower_bound"]
     change = threshold["threshold"]["change_threshold"]
     assert bound == -115.0
+    assert threshold["threshold"]["value_threshold"]["upper_bound"] == 0.0
     assert change == {"absolute": -0.5, "direction": "HIGHER_IS_BETTER"}
     assert json.loads(parameter(nodes["Evaluator"], "example_splits")) == ["test"]
     assert evaluator.SPLIT == "test"

@@ -1,5 +1,6 @@
 """The push destination: what is numbered, what is served, and what a kill leaves."""
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -225,6 +226,16 @@ def test_nothing_is_served_from_an_empty_folder(destination):
     assert versions.served(destination) is None
 
 
+def test_a_damaged_manifest_is_named(model, destination):
+    version = versions.push(str(model), str(destination), {})
+    manifest = pathlib.Path(version.path, "MANIFEST.json")
+    manifest.write_text(manifest.read_text()[:-10])
+    with pytest.raises(
+        ValueError, match=rf"{manifest} must be the JSON that was pushed"
+    ):
+        versions.served(str(destination))
+
+
 def test_only_versions_with_a_manifest_count(model, destination):
     folder = pathlib.Path(destination)
     shutil.copytree(model, folder / "20000000000")
@@ -316,13 +327,20 @@ for last_step in itertools.count(1):
 """
 
 
-def start(code, *arguments):
+@contextlib.contextmanager
+def started(code, *arguments):
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_kill_at_any_step_leaves_complete_versions_alone(model, tmp_path):
-    with start(DIE, model, tmp_path / "killed") as process:
+    with started(DIE, model, tmp_path / "killed") as process:
         steps = int(process.communicate()[0])
     assert process.returncode == 0
     counts = []
@@ -345,11 +363,10 @@ def test_kills_at_random_moments(model, destination):
     moments = random.Random(0)
     for _ in range(8):
         before = len(numbered(destination))
-        with start(PUSH, model, destination, 100_000) as process:
+        with started(PUSH, model, destination, 100_000) as process:
             while len(numbered(destination)) == before:
                 assert process.poll() is None
             time.sleep(moments.uniform(0, 0.1))
-            process.kill()
         assert process.returncode == -signal.SIGKILL
         for folder in numbered(destination):
             assert_complete(folder)
@@ -360,7 +377,7 @@ def test_kills_at_random_moments(model, destination):
 
 def test_a_reader_sees_complete_versions_only(model, destination):
     seen, looks = set(), 0
-    with start(PUSH, model, destination, 100_000) as process:
+    with started(PUSH, model, destination, 100_000) as process:
         while len(seen) < 100 or looks < 300:
             assert process.poll() is None
             for folder in numbered(destination):
@@ -368,13 +385,12 @@ def test_a_reader_sees_complete_versions_only(model, destination):
                     assert_complete(folder)
                     seen.add(folder)
             looks += 1
-        process.kill()
 
 
 def test_pushes_at_the_same_time_wait_for_each_other(model, destination):
     with (
-        start(PUSH, model, destination, 40) as one,
-        start(PUSH, model, destination, 40) as other,
+        started(PUSH, model, destination, 40) as one,
+        started(PUSH, model, destination, 40) as other,
     ):
         assert (one.wait(), other.wait()) == (0, 0)
     assert len(numbered(destination)) == 80
