@@ -12,6 +12,7 @@ import struct
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
@@ -219,12 +220,49 @@ def test_after_the_served_version_is_removed_there_is_no_baseline(place):
     versions.verify(place.served())
 
 
-def test_bad_data_stop_the_run_and_are_named(place):
+def test_labels_that_the_dataset_does_not_have_are_named(place):
     before = place.snapshot()
-    (place.path / "bad").joinpath("PREPARED").write_text("")
     code = place.run(dataset="bad", options=["--source", str(place.path / "bad")])
-    assert code != 0
-    assert "11" in place.printed
+    assert code == 2
+    assert "the train labels go up to 11, expected 0 to 9 for bad" in place.printed
+    assert place.snapshot() == before
+
+
+class TwelveClasses(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A dataset whose labels are not what the reviewed schema says."""
+
+    name = "twelve"
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(28, 28, 1)),
+            "label": tfds.features.ClassLabel(num_classes=12),
+        }
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features)
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples() for split in ("train", "test")}
+
+    def _generate_examples(self):
+        for key in range(300):
+            image = np.full([28, 28, 1], key % 256, np.uint8)
+            yield key, {"image": image, "label": key % 12}
+
+
+def test_anomalies_in_the_data_stop_the_run_and_are_named(place):
+    TwelveClasses(data_dir=place.path / "data").download_and_prepare()
+    before = place.snapshot()
+    assert place.run(dataset="twelve") == 1
+    assert "DataGate failed: the data are not what pipeline/schema.pbtxt says: " in (
+        place.printed
+    )
+    for split in ("train", "eval", "test"):
+        assert f"{split}: feature 'label'" in place.printed
+    assert "Transform" not in place.printed
+    assert place.state("DataGate") == "FAILED"
     assert place.snapshot() == before
 
 
