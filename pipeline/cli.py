@@ -15,6 +15,8 @@ from pipeline import config
 
 OK, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 
+_ASK_AGAIN = 2.0  # seconds until an interrupt that was swallowed is raised again
+
 _EXIT_CODES = (
     "exit codes: 0 all went well; 2 bad input; 3 the gate refused the model; "
     "130 interrupted; 1 anything else"
@@ -24,9 +26,9 @@ _EXIT_CODES = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     args = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return args.command(args)
+        with interruptible():
+            return args.command(args)
     except config.ConfigError as error:
         print(f"vae-pipeline: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -39,8 +41,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _interrupt(signum, frame):
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, again until it gets through.
+
+    Once is not enough: while TensorFlow and TFX are imported, and in Beam, a bare
+    `except:` may swallow it.
+    """
+
+    def interrupt(signum, frame):
+        signal.setitimer(signal.ITIMER_REAL, _ASK_AGAIN)
+        raise KeyboardInterrupt
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {signum: signal.signal(signum, interrupt) for signum in signals}
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def _data(args: argparse.Namespace) -> int:

@@ -104,7 +104,20 @@ def test_an_interrupt_ends_with_130_and_a_word(tmp_path, signum):
     while not process.stdout.readline().startswith("Imports"):
         time.sleep(0.01)
     process.send_signal(signum)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=120)
     # Interrupted within exec(), CPython ends itself by SIGINT: 130 to a shell as well.
     assert process.returncode in (130, -signal.SIGINT)
     assert "interrupted; the same command goes on where it stopped" in stderr
+
+
+def test_an_interrupt_that_is_swallowed_comes_again():
+    with pytest.raises(KeyboardInterrupt), cli.interruptible():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        except BaseException:
+            swallowed = True
+        assert swallowed
+        time.sleep(30)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
