@@ -153,8 +153,9 @@ def _screen(args: argparse.Namespace, command: str) -> Iterator:
 
     from pipeline.screen import Screen
 
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    log = pathlib.Path(args.root, "logs", f"{command}-{now}-{os.getpid()}.log")
+    # To the microsecond: it names the run, and a cached one takes less than a second.
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    log = pathlib.Path(args.root, "logs", f"{command}-{now}.log")
     try:
         screen = Screen(str(log.absolute()))
     except OSError as error:

@@ -57,14 +57,6 @@ class Root:
     def destination(self, config: PipelineConfig) -> str:
         return str(self.path / "serving" / config.push.model_name)
 
-    def log(self, run_id: str) -> str:
-        return str(self.path / "logs" / f"{run_id}.log")
-
-
-def new_run_id() -> str:
-    """Returns the local time, to the microsecond."""
-    return datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-
 
 def run(
     config: PipelineConfig,

@@ -150,7 +150,10 @@ def test_nothing_on_the_way_was_noise(place):
 
 def test_the_same_again_comes_from_the_cache(place):
     before = place.snapshot()
+    logs = place.path / "runs" / "logs"
+    names = list(logs.iterdir())
     assert place.run() == 0
+    assert len(list(logs.iterdir())) == len(names) + 2  # a name of its own
     assert "seconds per step │ every step came from the cache" in place.printed
     assert place.printed.count("from the cache") == 12  # 11 steps and that line
     assert place.state("Pusher") == "CACHED"
