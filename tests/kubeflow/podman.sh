@@ -128,7 +128,7 @@ make_image() {
 }
 
 find_or_make() {
-  # What an earlier call has made comes first: asking elsewhere can take minutes.
+  # What an earlier call has made comes first: to ask elsewhere can take a minute.
   if [[ ! -e $STATE/made ]]; then
     if docker_works; then
       say "docker works: nothing to do"
@@ -142,9 +142,9 @@ find_or_make() {
     [[ $EUID -eq 0 ]] ||
       fail "there is no docker or podman that can run $IMAGE, and making one takes root;" \
         "this is uid $EUID. Install docker or podman, or call this as root."
-    install_packages
-    write_configuration
   fi
+  install_packages
+  write_configuration
   export CONTAINERS_CONF=$STATE/containers.conf
   export CONTAINERS_STORAGE_CONF=$STATE/storage.conf
   podman image exists "$IMAGE" || make_image
