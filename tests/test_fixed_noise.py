@@ -1,3 +1,6 @@
+import hashlib
+import statistics
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -62,17 +65,26 @@ def test_noise_is_standard_normal(images):
     assert draws.std() == pytest.approx(1, abs=5 / np.sqrt(2 * draws.size))
 
 
-def test_the_hash_is_a_dot_product_modulo_two_to_the_64(images):
-    """Against Python's integers, with the keys from hashlib."""
-    import hashlib
+def test_draws_are_splitmix64_of_the_hash(images):
+    """Against Python's integers, and the first outputs of Steele's Java code for 0."""
 
-    digest = hashlib.shake_256(b"posterior 0").digest(2 * 98 * 8)
-    keys = [int.from_bytes(digest[i : i + 8], "little") | 1 for i in range(0, 1568, 8)]
+    def splitmix64(state, count):
+        for _ in range(count):
+            state = (state + 0x9E3779B97F4A7C15) % 2**64
+            z = state
+            z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+            z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+            yield z ^ (z >> 31)
+
+    assert list(splitmix64(0, 2)) == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4]
+    digest = hashlib.shake_256(b"posterior 0").digest(98 * 8)
+    keys = [int.from_bytes(digest[i : i + 8], "little") | 1 for i in range(0, 784, 8)]
     pixels = np.round(images[3] * 255).astype(np.uint8).tobytes()
     words = [int.from_bytes(pixels[i : i + 8], "little") for i in range(0, 784, 8)]
-    expected = [
-        sum(w * k for w, k in zip(words, keys[half : half + 98])) % 2**64
-        for half in (0, 98)
-    ]
-    seeds = fixed_noise._image_seeds(images, "posterior 0").numpy()
-    np.testing.assert_array_equal(seeds[3].view(np.uint64), expected)
+    state = sum(w * k for w, k in zip(words, keys)) % 2**64
+    expected = [((z >> 41) + 0.5) / 2**23 for z in splitmix64(state, 12)]
+    uniform = fixed_noise._uniform(images, "posterior 0", [3, 4])
+    np.testing.assert_array_equal(uniform[3].numpy().ravel(), expected)
+    normal = fixed_noise.normal(images, 0, 3, 4)[3].numpy().ravel()
+    cdf = statistics.NormalDist().cdf
+    np.testing.assert_allclose([cdf(z) for z in normal], expected, rtol=1e-5)
