@@ -117,6 +117,21 @@ def _run(args: argparse.Namespace) -> int:
     return REFUSED if result.refusals else OK
 
 
+def _compile(args: argparse.Namespace) -> int:
+    resolved = _resolve(args)
+    with _screen(args, "compile") as screen:
+        with screen.step("Imports") as step:
+            from pipeline import kubeflow
+
+            step.done("TensorFlow and TFX")
+        kubeflow.compile_pipeline(resolved, args.output, args.image)
+        parameters = kubeflow.run_parameters(resolved).items()
+        screen.line(f"{args.output} is for Kubeflow Pipelines v2; its run parameters:")
+        for name, value in parameters:
+            screen.line(f"  {name} = {value}")
+    return OK
+
+
 def _next_commands(result, destination: str) -> str:
     program = _program()
     commands = [
@@ -222,19 +237,47 @@ def _parser() -> argparse.ArgumentParser:
         help="print the resolved configuration as YAML, and do nothing else",
     )
     run.set_defaults(command=_run)
+
+    compile_ = commands.add_parser(
+        "compile",
+        help="write the pipeline for Kubeflow Pipelines v2",
+        description="Writes the pipeline as the YAML that Kubeflow Pipelines v2 takes: "
+        "the same bytes for the same settings. Needs push.destination; the section "
+        "kubeflow says where and with what the steps run (see README).",
+        epilog=_EXIT_CODES,
+    )
+    _add_settings_options(compile_)
+    compile_.add_argument(
+        "--output",
+        default="pipeline.yaml",
+        metavar="FILE",
+        help="the file to write (default: ./pipeline.yaml)",
+    )
+    compile_.add_argument(
+        "--image",
+        required=True,
+        metavar="REF",
+        help="the image of every step, such as registry/vae-pipeline:1.0; best with "
+        "its digest, for KFP's cache knows an image by this text alone",
+    )
+    compile_.set_defaults(command=_compile)
     return parser
 
 
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--root",
-        default="runs",
-        help="where all state of local runs goes (default: ./runs)",
-    )
-    parser.add_argument(
         "--data-dir",
         default="data",
         help="where TFDS datasets are prepared (default: ./data)",
+    )
+    _add_settings_options(parser)
+
+
+def _add_settings_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--root",
+        default="runs",
+        help="where all state of local runs goes (default: ./runs)",
     )
     parser.add_argument(
         "--dataset",

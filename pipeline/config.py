@@ -13,9 +13,10 @@ from typing import Any
 import pydantic
 import yaml
 
-from model.config import ModelConfig, TrainConfig, check_at_least
+from model.config import ModelConfig, TrainConfig, check_above, check_at_least
 
 PRESETS = ("demo", "blog", "smoke")
+SCHEMES = ("minio", "s3", "gs")  # of the object stores that Kubeflow keeps outputs in
 
 
 class ConfigError(ValueError):
@@ -61,12 +62,60 @@ class GateConfig:
 class PushConfig:
     """Where a blessed model goes."""
 
-    model_name: str = "vae"  # the folder of versions, below <root>/serving
+    model_name: str = "vae"  # the folder of versions, below destination
+    destination: str = ""  # a folder or a URI; empty: <root>/serving, for `run` alone
 
     def __post_init__(self):
         name = self.model_name
         if not name or name.startswith(".") or "/" in name:
             raise ValueError(f"model_name must be a plain folder name, got {name!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class StepConfig:
+    """What one step's container gets on Kubeflow."""
+
+    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
+
+    cpu: float = 2.0  # cores
+    memory: float = 4.0  # GB (10^9 bytes); MNIST takes 1.5
+    gpus: int = 0  # how many of gpu_type
+    gpu_type: str = "nvidia.com/gpu"  # as Kubernetes names the resource
+    node_selector: dict[str, str] = dataclasses.field(default_factory=dict)  # labels
+
+    def __post_init__(self):
+        check_above(self, "cpu", 0.0)
+        check_above(self, "memory", 0.0)
+        check_at_least(self, "gpus", 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class KubeflowConfig:
+    """Where the steps run on Kubeflow, and with what; nothing for `run`."""
+
+    pipeline_root: str = ""  # URI for the steps' outputs; empty: the cluster's default
+    data_dir: str = "/tmp/data"  # noqa: S108, in Ingest's container: for TFDS datasets
+    # By the step's name, or "default" for those that are not named.
+    steps: dict[str, StepConfig] = dataclasses.field(default_factory=dict)
+    # For the steps that go beyond pipeline_root: Ingest, ServedModel and Pusher.
+    volumes: dict[str, str] = dataclasses.field(default_factory=dict)  # folder: claim
+    secrets: dict[str, str] = dataclasses.field(default_factory=dict)  # env: secret/key
+
+    def __post_init__(self):
+        schemes = tuple(f"{scheme}://" for scheme in SCHEMES)
+        if self.pipeline_root and not self.pipeline_root.startswith(schemes):
+            raise ValueError(
+                f"pipeline_root must begin with {', '.join(schemes)} or be empty, "
+                f"got {self.pipeline_root!r}"
+            )
+        for folder in self.volumes:
+            if not folder.startswith("/"):
+                raise ValueError(f"volumes must be folders from /, got {folder!r}")
+        for variable, source in self.secrets.items():
+            if source.count("/") != 1 or "" in source.split("/"):
+                raise ValueError(
+                    f"secrets.{variable} must be secret/key, got {source!r}"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +127,7 @@ class PipelineConfig:
     train: TrainConfig = TrainConfig()
     gate: GateConfig = GateConfig()
     push: PushConfig = PushConfig()
+    kubeflow: KubeflowConfig = KubeflowConfig()
 
 
 def resolve(
@@ -124,6 +174,13 @@ def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> PipelineConfig:
         )
     except pydantic.ValidationError as error:
         raise ConfigError("; ".join(map(_describe, error.errors()))) from error
+
+
+def decisive(config: PipelineConfig) -> dict[str, dict[str, Any]]:
+    """Returns the sections that decide what a run makes: all but `kubeflow`."""
+    sections = dataclasses.asdict(config)
+    del sections["kubeflow"]
+    return sections
 
 
 def to_yaml(config: PipelineConfig, one_line_a_section: bool = False) -> str:

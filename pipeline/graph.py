@@ -12,9 +12,19 @@ from components.infra_check import InfraCheck
 from components.ingest import Ingest
 from components.pusher import Pusher
 from components.served_model import ServedModel
-from pipeline.config import PipelineConfig
+from pipeline.config import PipelineConfig, decisive
 
 NAME = "vae"
+
+# In memory beats several processes at this size. By name: Beam's default runner may
+# choose Prism instead, a binary that it downloads.
+BEAM_ARGS = (
+    "--runner=FnApiRunner",
+    "--direct_running_mode=in_memory",
+    # No container is used. But TFX would else pack itself into an archive, which takes
+    # seconds and 50 MB in each step, for the workers that there are not.
+    "--sdk_container_image=none",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,9 +111,7 @@ def create_pipeline(
         baseline=served.outputs["model"],
         examples=ingest.outputs["examples"],
         destination=paths.destination,
-        provenance=json.dumps(
-            {"run_key": paths.run_key, "config": dataclasses.asdict(config)}
-        ),
+        provenance=json.dumps({"run_key": paths.run_key, "config": decisive(config)}),
     )
     return tfx.dsl.Pipeline(
         pipeline_name=NAME,

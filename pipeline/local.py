@@ -24,18 +24,9 @@ from tfx.types import artifact_utils
 from components import prepare, pusher, versions
 from model import devices
 from pipeline import graph, outcome
-from pipeline.config import PipelineConfig
+from pipeline.config import PipelineConfig, decisive
+from pipeline.errors import cause
 from pipeline.screen import Screen
-
-# In memory beats several processes at this size. By name: Beam's default runner may
-# choose Prism instead, a binary that it downloads.
-BEAM_ARGS = (
-    "--runner=FnApiRunner",
-    "--direct_running_mode=in_memory",
-    # Any value: without one, TFX packs itself into an archive for remote workers in
-    # every Beam step, which takes seconds and leaves 50 MB behind.
-    "--sdk_container_image=none",
-)
 
 _CODE = ("model", "components")  # packages whose code decides what a step makes
 
@@ -61,7 +52,8 @@ class Root:
         return str(self.path / "artifacts")
 
     def destination(self, config: PipelineConfig) -> str:
-        return str(self.path / "serving" / config.push.model_name)
+        serving = config.push.destination or str(self.path / "serving")
+        return os.path.join(serving, config.push.model_name)
 
 
 def run(
@@ -80,7 +72,7 @@ def run(
       data_dir: where TFDS datasets are prepared.
       run_id: a name for the run.
       screen: where its progress is shown.
-      beam_args: Beam's options, instead of BEAM_ARGS.
+      beam_args: Beam's options, instead of graph.BEAM_ARGS.
 
     Raises:
       DataError: the data can't be had.
@@ -111,7 +103,7 @@ def run(
                 served_fingerprint=_baseline_fingerprint(current, ours),
                 run_key=key,
             ),
-            beam_args or BEAM_ARGS,
+            beam_args or graph.BEAM_ARGS,
         )
         # What was pushed may have been removed since: only while this run's own model
         # is what is served may the Pusher's work count as done.
@@ -122,7 +114,7 @@ def run(
 
 def run_key(config: PipelineConfig, data_fingerprint: str) -> str:
     """Returns a digest of all that decides what a run makes, but the baseline."""
-    sections = dataclasses.asdict(config)
+    sections = decisive(config)
     del sections["data"]["source"]  # the data are the same wherever they came from
     parts = [json.dumps(sections, sort_keys=True), data_fingerprint, code_digest()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -244,16 +236,6 @@ def _check_there(step: outcome.Step) -> None:
                 f"{artifact.uri}: choose another --root, or remove this one's "
                 "metadata.sqlite to run every step again"
             )
-
-
-def cause(error: BaseException) -> str:
-    """Returns the first line of what went wrong at the root of an exception."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    # Beam adds where it was running; that is for the log.
-    text = lines[0].split(" [while running")[0] if lines else ""
-    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,271 @@
+"""What each Kubeflow container starts: one step, on a cluster or under kfp.local.
+
+    python -m pipeline.entrypoint ARGS
+
+ARGS are those that TFX compiles and those that pipeline/kubeflow.py adds. KFP tells a
+step of its inputs and outputs otherwise than TFX's own entrypoint expects: what KFP
+gives is repaired here, then TFX's runs the step, then its report is repaired for KFP.
+"""
+
+import argparse
+import importlib.resources
+import json
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+# First, for it brings `model`, which chooses Keras 2 before TensorFlow is imported.
+from pipeline import config, errors  # isort: skip
+
+from google.protobuf import json_format, struct_pb2
+from kfp.pipeline_spec import pipeline_spec_pb2
+from tfx.orchestration.kubeflow.v2 import compiler_utils
+from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
+
+# Where KFP's launcher keeps scheme://BUCKET/KEY: it downloads a step's inputs to there
+# before, and uploads its outputs from there after. Steps touch nothing but these.
+FOLDERS = {"minio": "/minio", "s3": "/s3", "gs": "/gcs"}
+
+# What may be chosen when a run is submitted: KFP's parameter -> the setting.
+RUN_PARAMETERS = {
+    "epochs": "train.epochs",
+    "batch_size": "train.batch_size",
+    "learning_rate": "train.learning_rate",
+    "seed": "train.seed",
+    "elbo_floor": "gate.elbo_floor",
+    "tolerance": "gate.tolerance",
+}
+
+# package:NAME/FILE is a file of the package NAME, wherever the image has it.
+PACKAGE = "package:"
+
+Properties = Mapping[str, struct_pb2.Value]
+
+
+def main(
+    argv: Sequence[str] | None = None, folders: Mapping[str, str] = FOLDERS
+) -> int:
+    """Runs one step and returns the process's exit code."""
+    args, flags = _parser().parse_known_args(argv)
+    logging.basicConfig(
+        level=logging.INFO,
+        format=f"%(asctime)s %(levelname)s {args.step}: %(message)s",
+        force=True,  # importing TensorFlow and Beam left handlers
+    )
+    try:
+        run(args, flags, folders)
+    except Exception as error:
+        logging.exception("failed")
+        print(f"{args.step} failed: {errors.cause(error)}", file=sys.stderr, flush=True)
+        return 1
+    logging.info("done")
+    return 0
+
+
+def run(
+    args: argparse.Namespace, flags: Sequence[str], folders: Mapping[str, str] = FOLDERS
+) -> None:
+    """Runs one step by TFX's own container entrypoint.
+
+    Args:
+      args: what `main` parsed.
+      flags: the rest, for the step's executor: Beam's options.
+      folders: where the launcher keeps each scheme's artifacts.
+
+    Raises:
+      ConfigError: a run parameter is not what it should be.
+      ValueError: an artifact is where the launcher keeps none.
+    """
+    given = _parse(
+        pipeline_spec_pb2.ExecutorInput, args.json_serialized_invocation_args
+    )
+    executor_input = repaired(
+        given,
+        _parse(
+            pipeline_spec_pb2.ComponentInputsSpec, args.json_serialized_inputs_spec_args
+        ),
+        _parse(pipeline_spec_pb2.ComponentOutputsSpec, args.outputs),
+        folders,
+    )
+    _set_properties(executor_input.inputs.parameter_values, args.step, args.config)
+    report = pathlib.Path(given.outputs.output_file)
+    # No step has a driver that would have left it: it is that of an earlier attempt.
+    report.unlink(missing_ok=True)
+    tfx_args = argparse.Namespace(
+        executor_class_path=args.executor_class_path,
+        json_serialized_invocation_args=json_format.MessageToJson(executor_input),
+        json_serialized_inputs_spec_args=args.json_serialized_inputs_spec_args,
+    )
+    kubeflow_v2_run_executor.main((tfx_args, list(flags)))
+    report.write_text(_repaired_report(report.read_text(), folders))
+
+
+def repaired(
+    given: pipeline_spec_pb2.ExecutorInput,
+    inputs: pipeline_spec_pb2.ComponentInputsSpec,
+    outputs: pipeline_spec_pb2.ComponentOutputsSpec,
+    folders: Mapping[str, str] = FOLDERS,
+) -> pipeline_spec_pb2.ExecutorInput:
+    """Returns what KFP gives a step as TFX expects it; makes the outputs' folders.
+
+    Types come from the specs: KFP gives none, or one of its own for TFX's. Artifacts
+    that the specs do not know are dropped, such as `executor-logs`, KFP's copy of what
+    the step prints. URIs become the paths of the launcher's copies.
+    """
+    result = pipeline_spec_pb2.ExecutorInput()
+    result.CopyFrom(given)
+    for channels, spec in (
+        (result.inputs.artifacts, inputs.artifacts),
+        (result.outputs.artifacts, outputs.artifacts),
+    ):
+        for key in set(channels) - set(spec):
+            del channels[key]
+        for key, artifact in _artifacts(channels):
+            artifact.type.CopyFrom(spec[key].artifact_type)
+            artifact.uri = local_path(artifact.uri, folders)
+            _unwrap(artifact.metadata)
+    for _, artifact in _artifacts(result.inputs.artifacts):
+        artifact.name = artifact.name or artifact.uri  # TFX makes its ids of them
+    for _, artifact in _artifacts(result.outputs.artifacts):
+        os.makedirs(artifact.uri, exist_ok=True)
+    return result
+
+
+def local_path(uri: str, folders: Mapping[str, str] = FOLDERS) -> str:
+    """Returns where the launcher keeps an artifact; kfp.local gives paths already."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator and os.path.isabs(uri):
+        return uri
+    if scheme not in folders:
+        known = ", ".join(f"{scheme}://" for scheme in folders)
+        raise ValueError(
+            f"an artifact's URI must begin with {known} or /, got {uri!r}: choose "
+            "another pipeline root"
+        )
+    return os.path.join(folders[scheme], rest)
+
+
+def remote_uri(path: str, folders: Mapping[str, str] = FOLDERS) -> str:
+    """Returns what `local_path` was given; other texts as they are."""
+    for scheme, folder in folders.items():
+        if path.startswith(f"{folder}/"):
+            return f"{scheme}://{path[len(folder) + 1 :]}"
+    return path
+
+
+def properties(settings: config.PipelineConfig) -> Mapping[str, Properties]:
+    """Returns every step's execution properties, as KFP passes them.
+
+    Those that are paths are empty: a runner knows them, not the settings.
+    """
+    # Only here, for it takes as long again as all above, and few steps need it.
+    from pipeline import graph
+
+    pipeline = graph.create_pipeline(settings, graph.Paths("", "", "", ""))
+    return {
+        component.id: {
+            name: compiler_utils.value_converter(value).constant
+            for name, value in component.exec_properties.items()
+            if value is not None
+        }
+        for component in pipeline.components
+    }
+
+
+def _set_properties(values, step: str, settings: str) -> None:
+    """Folds the run parameters into the properties they decide, and finds files.
+
+    TFX's properties are JSON in which KFP can't set a single value. So those that
+    depend on run parameters are made anew, from the settings with the run's values.
+    """
+    chosen = {name: _number(values[name]) for name in RUN_PARAMETERS if name in values}
+    if chosen:
+        sections = json.loads(settings)
+        compiled = properties(config.from_dict(sections))[step]
+        for name, number in chosen.items():
+            del values[name]
+            section, field = RUN_PARAMETERS[name].split(".")
+            sections[section][field] = number
+        for name, value in properties(config.from_dict(sections))[step].items():
+            if value != compiled[name]:
+                values[name].CopyFrom(value)
+    for name, value in values.items():
+        if value.string_value.startswith(PACKAGE):
+            package, _, file = value.string_value[len(PACKAGE) :].partition("/")
+            path = importlib.resources.files(package).joinpath(file)
+            values[name].string_value = str(path)
+
+
+def _number(value: struct_pb2.Value) -> int | float:
+    """Returns KFP's number, which knows no integers, as an integer if it is one."""
+    number = value.number_value
+    return int(number) if number.is_integer() else number
+
+
+def _unwrap(metadata: struct_pb2.Struct) -> None:
+    """Removes nulls, and what KFP wraps around structs and lists."""
+    for key, value in list(metadata.fields.items()):
+        if value.WhichOneof("kind") in (None, "null_value"):
+            del metadata.fields[key]
+        elif set(value.struct_value.fields) in ({"struct"}, {"list"}):
+            inner = struct_pb2.Value()
+            inner.CopyFrom(*value.struct_value.fields.values())
+            value.CopyFrom(inner)
+
+
+def _repaired_report(text: str, folders: Mapping[str, str]) -> str:
+    """Returns TFX's report with URIs in place of paths, and without nulls."""
+    report = _parse(pipeline_spec_pb2.ExecutorOutput, text)
+    for _, artifact in _artifacts(report.artifacts):
+        artifact.uri = remote_uri(artifact.uri, folders)
+        _unwrap(artifact.metadata)
+        for value in artifact.metadata.fields.values():
+            if value.HasField("string_value"):  # a blessing tells which model's it is
+                value.string_value = remote_uri(value.string_value, folders)
+    return json_format.MessageToJson(report)
+
+
+def _artifacts(channels) -> Iterator[tuple[str, Any]]:
+    for key, channel in channels.items():
+        for artifact in channel.artifacts:
+            yield key, artifact
+
+
+def _parse(message_class, text: str):
+    # Other versions of KFP know other fields.
+    return json_format.Parse(text, message_class(), ignore_unknown_fields=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.entrypoint",
+        description="Runs one step; its arguments are in the compiled pipeline.",
+        allow_abbrev=False,  # the rest is for Beam
+    )
+    parser.add_argument("--step", required=True, help="the step's name in the graph")
+    parser.add_argument("--executor_class_path", required=True, help="what runs it")
+    parser.add_argument(
+        "--json_serialized_invocation_args",
+        required=True,
+        help="an ExecutorInput, as KFP's driver resolved it",
+    )
+    parser.add_argument(
+        "--json_serialized_inputs_spec_args",
+        required=True,
+        help="the ComponentInputsSpec that TFX compiled",
+    )
+    parser.add_argument(
+        "--outputs", required=True, help="the ComponentOutputsSpec that TFX compiled"
+    )
+    parser.add_argument(
+        "--config",
+        help="the settings that were compiled, for a step with run parameters",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

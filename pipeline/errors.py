@@ -1,0 +1,14 @@
+"""What to tell of an exception."""
+
+
+def cause(error: BaseException) -> str:
+    """Returns the first line of what went wrong at the root of an exception.
+
+    A ValueError is that root, whatever it came from: ours say it in better words.
+    """
+    while error.__cause__ is not None and not isinstance(error, ValueError):
+        error = error.__cause__
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    # Beam adds where it was running; that is for the log.
+    text = lines[0].split(" [while running")[0] if lines else ""
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"

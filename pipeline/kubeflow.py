@@ -1,0 +1,241 @@
+"""Compiles the graph for Kubeflow Pipelines v2."""
+
+import dataclasses
+import json
+import pathlib
+import re
+from typing import Any
+
+import yaml
+from kfp.pipeline_spec import pipeline_spec_pb2
+from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
+
+from pipeline import entrypoint, graph
+from pipeline.config import ConfigError, PipelineConfig, StepConfig, decisive
+
+# They look at what KFP does not see, and so can't know to have changed.
+UNCACHED = ("Ingest", "ServedModel")
+
+# They get the volumes and the secrets: the others touch only their artifacts.
+_OUTSIDE = ("Ingest", "ServedModel", "Pusher")
+
+_COMMAND = ["python", "-m", "pipeline.entrypoint"]
+_SCHEMA_FILE = f"{entrypoint.PACKAGE}pipeline/schema.pbtxt"
+
+_Container = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec
+
+
+def compile_pipeline(config: PipelineConfig, output: str, image: str) -> None:
+    """Writes the pipeline in KFP's YAML: for the same arguments, the same bytes.
+
+    The first document is a PipelineSpec 2.1.0. A second, where one is needed, has what
+    KFP leaves to Kubernetes: node selectors, volumes and secrets.
+
+    Args:
+      config: what to compile; those of its settings that are RUN_PARAMETERS become the
+        defaults of the run's.
+      output: the file, *.yaml.
+      image: the container image of every step.
+
+    Raises:
+      ConfigError: something that a cluster needs is missing or unknown.
+    """
+    if pathlib.Path(output).suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"the output must be a .yaml file, got {output!r}")
+    if not image:
+        raise ConfigError("the image must be named, such as registry/vae-pipeline:1.0")
+    spec = _compiled_by_tfx(config, image)
+    steps = list(spec["components"])
+    for step in steps:
+        _add_arguments(spec, step)
+    _add_run_parameters(spec, config)
+    _rename(spec)
+    documents = [spec, *_platform(config, steps)]
+    try:
+        pathlib.Path(output).write_text(yaml.safe_dump_all(documents, sort_keys=True))
+    except OSError as error:
+        raise ConfigError(f"can't write {output}: {error.strerror}") from error
+
+
+def run_parameters(config: PipelineConfig) -> dict[str, int | float]:
+    """Returns the values of a run's parameters that this config means."""
+    values = {}
+    for name, setting in entrypoint.RUN_PARAMETERS.items():
+        section, field = setting.split(".")
+        values[name] = getattr(getattr(config, section), field)
+    return values
+
+
+def task_name(step: str) -> str:
+    """Returns a step's name on Kubernetes: that of StatisticsGen is statistics-gen."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", step).lower()
+
+
+def _compiled_by_tfx(config: PipelineConfig, image: str) -> dict[str, Any]:
+    pipeline = graph.create_pipeline(
+        config,
+        graph.Paths(
+            pipeline_root=config.kubeflow.pipeline_root,
+            data_dir=config.kubeflow.data_dir,
+            schema_file=_SCHEMA_FILE,
+            destination=_destination(config),
+            source=config.data.source,
+        ),
+        graph.BEAM_ARGS,
+    )
+    steps = [component.id for component in pipeline.components]
+    unknown = set(config.kubeflow.steps) - {"default", *steps}
+    if unknown:
+        raise ConfigError(
+            f"kubeflow.steps must name steps ({', '.join(steps)}) or default, "
+            f"got {', '.join(sorted(unknown))}"
+        )
+    for component in pipeline.components:
+        component.with_platform_config(_resources(_step(config, component.id)))
+    runner_config = kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
+        default_image=image,
+        default_commands=_COMMAND,
+        use_pipeline_spec_2_1=True,  # open-source KFP takes no other
+    )
+    runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(runner_config)
+    spec = runner.run(pipeline, write_out=False)["pipelineSpec"]
+    if config.kubeflow.pipeline_root:
+        spec["defaultPipelineRoot"] = config.kubeflow.pipeline_root
+    return spec
+
+
+def _destination(config: PipelineConfig) -> str:
+    if not config.push.destination:
+        raise ConfigError(
+            "push.destination must be a URI such as s3://bucket/serving, or a folder "
+            "in one of kubeflow.volumes, got ''"
+        )
+    return f"{config.push.destination.rstrip('/')}/{config.push.model_name}"
+
+
+def _step(config: PipelineConfig, step: str) -> StepConfig:
+    steps = config.kubeflow.steps
+    return steps.get(step) or steps.get("default") or StepConfig()
+
+
+def _resources(step: StepConfig) -> Any:
+    # Limits, which Kubernetes takes for the requests too. KFP has newer fields, in
+    # text, that older versions refuse; these ones every version reads.
+    resources = _Container.ResourceSpec(cpu_limit=step.cpu, memory_limit=step.memory)
+    if step.gpus:
+        resources.accelerator.type = step.gpu_type
+        resources.accelerator.count = step.gpus
+    return resources
+
+
+def _add_arguments(spec: dict[str, Any], step: str) -> None:
+    """Tells the entrypoint what TFX does not, and KFP what not to cache."""
+    outputs = spec["components"][step].get("outputDefinitions", {})
+    _args(spec, step).extend(["--step", step, "--outputs", _json(outputs)])
+    if step in UNCACHED:
+        spec["root"]["dag"]["tasks"][step]["cachingOptions"] = {}
+
+
+def _add_run_parameters(spec: dict[str, Any], config: PipelineConfig) -> None:
+    """Gives the pipeline the run parameters, and each step those that it depends on.
+
+    No step gets more: a value that changes nothing would still keep it from the cache.
+    """
+    compiled = entrypoint.properties(config)
+    definitions = {}
+    for name, value in run_parameters(config).items():
+        kind = "NUMBER_INTEGER" if isinstance(value, int) else "NUMBER_DOUBLE"
+        setting = entrypoint.RUN_PARAMETERS[name]
+        definitions[name] = {
+            "parameterType": kind,
+            "defaultValue": value,
+            "isOptional": True,
+            "description": f"the setting {setting}",
+        }
+        changed = entrypoint.properties(_with_another_value(config, setting))
+        for step in (step for step in compiled if changed[step] != compiled[step]):
+            inputs = spec["components"][step]["inputDefinitions"]
+            inputs["parameters"][name] = {"parameterType": kind}
+            task = spec["root"]["dag"]["tasks"][step]
+            task["inputs"]["parameters"][name] = {"componentInputParameter": name}
+            if "--config" not in _args(spec, step):
+                _args(spec, step).extend(["--config", _json(decisive(config))])
+    spec["root"]["inputDefinitions"] = {"parameters": definitions}
+
+
+def _with_another_value(config: PipelineConfig, setting: str) -> PipelineConfig:
+    section, field = setting.split(".")
+    fields = getattr(config, section)
+    value = getattr(fields, field)
+    # Twice as much: a batch stays a multiple of the replicas.
+    fields = dataclasses.replace(fields, **{field: value * 2 or 1})
+    return dataclasses.replace(config, **{section: fields})
+
+
+def _rename(spec: dict[str, Any]) -> None:
+    """Names tasks, components and executors as KFP's own compiler does.
+
+    Kubernetes takes neither capitals nor underscores; kfp.local cuts `comp-` off.
+    """
+    components, executors = {}, {}
+    for step, component in spec["components"].items():
+        label = component["executorLabel"]
+        component["executorLabel"] = f"exec-{task_name(step)}"
+        components[f"comp-{task_name(step)}"] = component
+        executors[component["executorLabel"]] = _executors(spec)[label]
+    tasks = {}
+    for step, task in spec["root"]["dag"]["tasks"].items():
+        task["taskInfo"]["name"] = task_name(step)  # by this, KFP looks tasks up
+        task["componentRef"]["name"] = f"comp-{task_name(step)}"
+        task["dependentTasks"] = sorted(map(task_name, task.get("dependentTasks", ())))
+        for artifact in task["inputs"].get("artifacts", {}).values():
+            source = artifact["taskOutputArtifact"]
+            source["producerTask"] = task_name(source["producerTask"])
+        tasks[task_name(step)] = task
+    spec["components"] = components
+    spec["deploymentSpec"]["executors"] = executors
+    spec["root"]["dag"]["tasks"] = tasks
+
+
+def _platform(config: PipelineConfig, steps: list[str]) -> list[dict[str, Any]]:
+    """Returns the document for Kubernetes, as kfp-kubernetes writes it, if any."""
+    executors = {}
+    for step in steps:
+        fields: dict[str, Any] = {}
+        if _step(config, step).node_selector:
+            fields["nodeSelector"] = {"labels": _step(config, step).node_selector}
+        if step in _OUTSIDE:
+            # By the older fields for the names, which every version of KFP reads.
+            fields["pvcMount"] = [
+                {"constant": claim, "mountPath": folder}
+                for folder, claim in config.kubeflow.volumes.items()
+            ]
+            fields["secretAsEnv"] = [
+                {
+                    "secretName": source.split("/")[0],
+                    "keyToEnv": [
+                        {"envVar": variable, "secretKey": source.split("/")[1]}
+                    ],
+                }
+                for variable, source in config.kubeflow.secrets.items()
+            ]
+        fields = {name: value for name, value in fields.items() if value}
+        if fields:
+            executors[f"exec-{task_name(step)}"] = fields
+    if not executors:
+        return []
+    deployment = {"deploymentSpec": {"executors": executors}}
+    return [{"platforms": {"kubernetes": deployment}}]
+
+
+def _executors(spec: dict[str, Any]) -> dict[str, Any]:
+    return spec["deploymentSpec"]["executors"]
+
+
+def _args(spec: dict[str, Any], step: str) -> list[str]:
+    label = spec["components"][step]["executorLabel"]
+    return _executors(spec)[label]["container"]["args"]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
