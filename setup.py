@@ -34,10 +34,15 @@ setuptools.setup(
         f"dill; {COMPATIBLE}",
         # tensorflow-hub imports pkg_resources, which setuptools 81 removed.
         "setuptools<81",
+        "apscheduler>=3.10,<4",
         "tensorflow-datasets>=4.9",
         # tensorflow-datasets imports it, but asks for it only below Python 3.11.
         "importlib-resources",
         "filelock>=3.12",
+        # The push destination, wherever it is.
+        "fsspec>=2024.6",
+        "gcsfs>=2024.6",
+        "s3fs>=2024.6",
         "pillow>=10",
         "pydantic>=2",
         "pyyaml>=6",
@@ -48,6 +53,10 @@ setuptools.setup(
     ],
     extras_require={
         "dev": [
+            # An S3 server for the tests: the parts of moto[server] that S3 takes.
+            "flask",
+            "flask-cors",
+            "moto[s3]>=5",
             "mypy",
             "pytest",
             "ruff",
