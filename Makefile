@@ -1,8 +1,11 @@
 # Every target sets up what it needs; `make run` on a clone that is set up starts at once.
 
-.PHONY: help setup run test lint bench lock clean
+.PHONY: help setup run test lint bench image lock clean
 
 ARGS ?=
+IMAGE ?= vae-pipeline:dev
+GPU ?= 0
+ENGINE ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo podman)
 
 help:
 	@echo "make setup   make .venv (the other targets do so when they have to)"
@@ -10,6 +13,8 @@ help:
 	@echo "make test    lint, types and every test"
 	@echo "make lint    format, lint and types alone"
 	@echo "make bench   speed, as ratios to a baseline"
+	@echo "make image   build the image IMAGE=$(IMAGE) and run the unit tests inside it;"
+	@echo "             GPU=1 for CUDA, ENGINE=podman or docker (default: which works)"
 	@echo "make lock    resolve requirements.lock anew from setup.py"
 	@echo "make clean   remove .venv and .tools, but no data and no runs"
 
@@ -32,9 +37,20 @@ lint: .venv/ready
 bench: .venv/ready
 	.venv/bin/python -m tests.benchmarks.steps
 
+image:
+	$(ENGINE) build --build-arg GPU=$(GPU) --tag $(IMAGE) .
+	$(ENGINE) build --build-arg GPU=$(GPU) --tag $(IMAGE)-test --target test .
+	$(ENGINE) run --rm $(IMAGE)-test
+	$(ENGINE) images $(IMAGE)
+
 lock: .venv/ready
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.10 \
 	    --generate-hashes --no-header --extra dev setup.py --output-file requirements.lock
+	echo 'tensorflow[and-cuda]' | .venv/bin/uv pip compile --quiet - \
+	    --python-version 3.13 --python-platform x86_64-manylinux_2_40 \
+	    --generate-hashes --no-header --constraint requirements.lock \
+	    $$(sed -nE 's/^([a-z0-9._-]+)(\[.*\])?==.*/--no-emit-package \1/p' requirements.lock) \
+	    | awk '/^# The following packages were excluded/ { exit } NF' >requirements-gpu.lock
 
 clean:
 	rm -rf .venv .tools *.egg-info .mypy_cache .pytest_cache .ruff_cache
