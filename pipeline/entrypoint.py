@@ -14,6 +14,7 @@ import logging
 import os
 import pathlib
 import sys
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,14 @@ RUN_PARAMETERS = {
     "elbo_floor": "gate.elbo_floor",
     "tolerance": "gate.tolerance",
 }
+
+# The steps that KFP does not cache, and where they tell what they found: an output and
+# a property of it. The steps after them get that as a parameter (see kubeflow.py).
+FINGERPRINTS = {
+    "Ingest": ("examples", "fingerprint"),
+    "ServedModel": ("model", "version"),
+}
+FINGERPRINT = "fingerprint"  # such a step's output parameter
 
 # package:NAME/FILE is a file of the package NAME, wherever the image has it.
 PACKAGE = "package:"
@@ -100,7 +109,12 @@ def run(
         json_serialized_inputs_spec_args=args.json_serialized_inputs_spec_args,
     )
     kubeflow_v2_run_executor.main((tfx_args, list(flags)))
-    report.write_text(_repaired_report(report.read_text(), folders))
+    repaired_report = _repaired_report(report.read_text(), folders)
+    report.write_text(json_format.MessageToJson(repaired_report))
+    if args.step in FINGERPRINTS:
+        file = pathlib.Path(given.outputs.parameters[FINGERPRINT].output_file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(_fingerprint(args.step, repaired_report))
 
 
 def repaired(
@@ -117,6 +131,7 @@ def repaired(
     """
     result = pipeline_spec_pb2.ExecutorInput()
     result.CopyFrom(given)
+    result.outputs.ClearField("parameters")  # ours, not TFX's
     for channels, spec in (
         (result.inputs.artifacts, inputs.artifacts),
         (result.outputs.artifacts, outputs.artifacts),
@@ -180,13 +195,16 @@ def _set_properties(values, step: str, settings: str) -> None:
 
     TFX's properties are JSON in which KFP can't set a single value. So those that
     depend on run parameters are made anew, from the settings with the run's values.
+    What is there only for KFP's cache goes.
     """
     chosen = {name: _number(values[name]) for name in RUN_PARAMETERS if name in values}
-    if chosen:
+    for name in list(values):
+        if name in RUN_PARAMETERS or name.endswith(f"_{FINGERPRINT}"):
+            del values[name]
+    if settings:
         sections = json.loads(settings)
         compiled = properties(config.from_dict(sections))[step]
         for name, number in chosen.items():
-            del values[name]
             section, field = RUN_PARAMETERS[name].split(".")
             sections[section][field] = number
         for name, value in properties(config.from_dict(sections))[step].items():
@@ -216,7 +234,21 @@ def _unwrap(metadata: struct_pb2.Struct) -> None:
             value.CopyFrom(inner)
 
 
-def _repaired_report(text: str, folders: Mapping[str, str]) -> str:
+def _fingerprint(step: str, report: pipeline_spec_pb2.ExecutorOutput) -> str:
+    """Returns what identifies that which a step found outside KFP."""
+    output, name = FINGERPRINTS[step]
+    (artifact,) = report.artifacts[output].artifacts
+    if name not in artifact.metadata.fields:
+        # Nothing is served: like no other run, for the one that found the same before
+        # may have pushed what somebody has removed since.
+        return f"none {uuid.uuid4()}"
+    value = artifact.metadata.fields[name]
+    return value.string_value or str(_number(value))
+
+
+def _repaired_report(
+    text: str, folders: Mapping[str, str]
+) -> pipeline_spec_pb2.ExecutorOutput:
     """Returns TFX's report with URIs in place of paths, and without nulls."""
     report = _parse(pipeline_spec_pb2.ExecutorOutput, text)
     for _, artifact in _artifacts(report.artifacts):
@@ -225,7 +257,7 @@ def _repaired_report(text: str, folders: Mapping[str, str]) -> str:
         for value in artifact.metadata.fields.values():
             if value.HasField("string_value"):  # a blessing tells which model's it is
                 value.string_value = remote_uri(value.string_value, folders)
-    return json_format.MessageToJson(report)
+    return report
 
 
 def _artifacts(channels) -> Iterator[tuple[str, Any]]:
@@ -259,6 +291,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--outputs", required=True, help="the ComponentOutputsSpec that TFX compiled"
+    )
+    parser.add_argument(
+        "--key",
+        help="a digest of all settings: nothing but a part of KFP's cache key",
     )
     parser.add_argument(
         "--config",

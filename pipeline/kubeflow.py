@@ -1,9 +1,12 @@
 """Compiles the graph for Kubeflow Pipelines v2."""
 
+import copy
 import dataclasses
+import hashlib
 import json
 import pathlib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
@@ -14,7 +17,7 @@ from pipeline import entrypoint, graph
 from pipeline.config import ConfigError, PipelineConfig, StepConfig, decisive
 
 # They look at what KFP does not see, and so can't know to have changed.
-UNCACHED = ("Ingest", "ServedModel")
+UNCACHED = tuple(entrypoint.FINGERPRINTS)
 
 # They get the volumes and the secrets: the others touch only their artifacts.
 _OUTSIDE = ("Ingest", "ServedModel", "Pusher")
@@ -47,8 +50,9 @@ def compile_pipeline(config: PipelineConfig, output: str, image: str) -> None:
     spec = _compiled_by_tfx(config, image)
     steps = list(spec["components"])
     for step in steps:
-        _add_arguments(spec, step)
+        _add_arguments(spec, step, config)
     _add_run_parameters(spec, config)
+    _add_fingerprints(spec)
     _rename(spec)
     documents = [spec, *_platform(config, steps)]
     try:
@@ -128,10 +132,19 @@ def _resources(step: StepConfig) -> Any:
     return resources
 
 
-def _add_arguments(spec: dict[str, Any], step: str) -> None:
-    """Tells the entrypoint what TFX does not, and KFP what not to cache."""
+def _add_arguments(spec: dict[str, Any], step: str, config: PipelineConfig) -> None:
+    """Tells the entrypoint what TFX does not, and KFP what not to cache.
+
+    KFP's cache knows a step's inputs by their names alone, on some backends the same in
+    every run (kubeflow/pipelines#12751). So all that decides what they hold is a part
+    of the step's own key: here the settings; below the run parameters and the
+    fingerprints of the steps before.
+    """
     outputs = spec["components"][step].get("outputDefinitions", {})
-    _args(spec, step).extend(["--step", step, "--outputs", _json(outputs)])
+    key = hashlib.sha256(_json(decisive(config)).encode()).hexdigest()
+    _args(spec, step).extend(
+        ["--step", step, "--outputs", _json(outputs), "--key", key]
+    )
     if step in UNCACHED:
         spec["root"]["dag"]["tasks"][step]["cachingOptions"] = {}
 
@@ -153,14 +166,53 @@ def _add_run_parameters(spec: dict[str, Any], config: PipelineConfig) -> None:
             "description": f"the setting {setting}",
         }
         changed = entrypoint.properties(_with_another_value(config, setting))
-        for step in (step for step in compiled if changed[step] != compiled[step]):
-            inputs = spec["components"][step]["inputDefinitions"]
-            inputs["parameters"][name] = {"parameterType": kind}
-            task = spec["root"]["dag"]["tasks"][step]
-            task["inputs"]["parameters"][name] = {"componentInputParameter": name}
+        steps = [step for step in compiled if changed[step] != compiled[step]]
+        for step in steps:
             if "--config" not in _args(spec, step):
                 _args(spec, step).extend(["--config", _json(decisive(config))])
+        for step in _with_those_after(spec, steps):
+            _add_parameter(spec, step, name, kind, {"componentInputParameter": name})
     spec["root"]["inputDefinitions"] = {"parameters": definitions}
+
+
+def _add_fingerprints(spec: dict[str, Any]) -> None:
+    """Gives each step what the uncached ones before it found."""
+    for step in UNCACHED:
+        outputs = spec["components"][step]["outputDefinitions"]
+        outputs["parameters"] = {entrypoint.FINGERPRINT: {"parameterType": "STRING"}}
+        name = f"{task_name(step)}_{entrypoint.FINGERPRINT}".replace("-", "_")
+        source = {
+            "taskOutputParameter": {
+                "producerTask": step,
+                "outputParameterKey": entrypoint.FINGERPRINT,
+            }
+        }
+        for after in _with_those_after(spec, [step]) - {step}:
+            _add_parameter(spec, after, name, "STRING", source)
+            task = spec["root"]["dag"]["tasks"][after]
+            task["dependentTasks"] = sorted({*task["dependentTasks"], step})
+
+
+def _with_those_after(spec: dict[str, Any], steps: Iterable[str]) -> set[str]:
+    """Returns steps and all that depend on them."""
+    found = set(steps)
+    tasks = spec["root"]["dag"]["tasks"].items()
+    while more := {
+        step
+        for step, task in tasks
+        if step not in found and found & set(task.get("dependentTasks", ()))
+    }:
+        found |= more
+    return found
+
+
+def _add_parameter(
+    spec: dict[str, Any], step: str, name: str, kind: str, source: dict[str, Any]
+) -> None:
+    inputs = spec["components"][step].setdefault("inputDefinitions", {})
+    inputs.setdefault("parameters", {})[name] = {"parameterType": kind}
+    task = spec["root"]["dag"]["tasks"][step]
+    task["inputs"].setdefault("parameters", {})[name] = copy.deepcopy(source)
 
 
 def _with_another_value(config: PipelineConfig, setting: str) -> PipelineConfig:
@@ -188,9 +240,10 @@ def _rename(spec: dict[str, Any]) -> None:
         task["taskInfo"]["name"] = task_name(step)  # by this, KFP looks tasks up
         task["componentRef"]["name"] = f"comp-{task_name(step)}"
         task["dependentTasks"] = sorted(map(task_name, task.get("dependentTasks", ())))
-        for artifact in task["inputs"].get("artifacts", {}).values():
-            source = artifact["taskOutputArtifact"]
-            source["producerTask"] = task_name(source["producerTask"])
+        for kind in ("artifacts", "parameters"):
+            for value in task["inputs"].get(kind, {}).values():
+                for key in value.keys() & {"taskOutputArtifact", "taskOutputParameter"}:
+                    value[key]["producerTask"] = task_name(value[key]["producerTask"])
         tasks[task_name(step)] = task
     spec["components"] = components
     spec["deploymentSpec"]["executors"] = executors

@@ -12,7 +12,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.orchestration.kubeflow.v2 import compiler_utils
 from tfx.types import standard_artifacts
 
-from components import evaluator, served_model, versions
+from components import evaluator, ingest, served_model, versions
 from pipeline import entrypoint, kubeflow
 from pipeline.config import resolve
 
@@ -416,21 +416,51 @@ def test_the_schema_is_the_installed_packages(spec, folders, report):
     assert "int_domain" in path.read_text()
 
 
-def test_the_served_model_is_fetched(spec, folders, report, tmp_path):
+@pytest.fixture
+def serve(spec, folders, report, tmp_path):
+    """Starts ServedModel; returns its exit code and the fingerprint that it gives."""
+
+    def serve():
+        file = tmp_path / "kfp_outputs" / "fingerprint"
+        outputs = {
+            "artifacts": {
+                "model": {"artifacts": [{"uri": f"s3://{RUN}/served-model/model"}]}
+            },
+            "parameters": {"fingerprint": {"outputFile": str(file)}},
+            "outputFile": str(report),
+        }
+        destination = {"destination": str(tmp_path / "serving")}
+        args = arguments(spec, "served-model", {"outputs": outputs}, **destination)
+        assert entrypoint.main(args, folders) == 0
+        return file.read_text()
+
+    return serve
+
+
+def test_the_served_model_is_fetched(serve, folders, report, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "saved_model.pb").write_bytes(b"graph")
     version = versions.push(str(tmp_path / "model"), str(tmp_path / "serving"), {})
-    model = {"artifacts": [{"uri": f"s3://{RUN}/served-model/model"}]}
-    outputs = {"artifacts": {"model": model}, "outputFile": str(report)}
-    destination = {"destination": str(tmp_path / "serving")}
-    args = arguments(spec, "served-model", {"outputs": outputs}, **destination)
-    assert entrypoint.main(args, folders) == 0
+    assert serve() == str(version.number)
     (reported,) = json.loads(report.read_text())["artifacts"]["model"]["artifacts"]
     assert reported["uri"] == f"s3://{RUN}/served-model/model"
     assert reported["metadata"][served_model.VERSION_PROPERTY] == version.number
     folder = pathlib.Path(folders["s3"], RUN, "served-model/model")
     (copied,) = folder.rglob("saved_model.pb")
     assert copied.read_bytes() == b"graph"
+
+
+def test_no_two_runs_without_a_served_model_are_the_same(serve):
+    first, second = serve(), serve()
+    assert first.startswith("none ")
+    assert first != second
+
+
+def test_fingerprints_are_of_what_the_components_say():
+    assert entrypoint.FINGERPRINTS == {
+        "Ingest": ("examples", ingest.FINGERPRINT_PROPERTY),
+        "ServedModel": ("model", served_model.VERSION_PROPERTY),
+    }
 
 
 def test_a_step_that_fails_fails_its_container(spec, tmp_path):

@@ -20,9 +20,8 @@ def _needed_by() -> dict[str, set[str]]:
     for line in (ROOT / "requirements.lock").read_text().splitlines():
         if package := re.match(r"([a-z0-9._-]+)(\[.*\])?==", line):
             users = needed.setdefault(package[1], set())
-        elif comment := re.match(r"    #(?: via)? +(\S.*)", line):
-            if comment[1] != "via":
-                users.add(comment[1])
+        elif user := re.match(r"    # (?:via |  )(\S.*)", line):
+            users.add(user[1])
     return needed
 
 

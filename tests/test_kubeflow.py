@@ -24,6 +24,7 @@ SETTINGS = [
     "kubeflow.steps={default: {cpu: 0.5, memory: 3}, Trainer: {cpu: 8, memory: 16.5, "
     "gpus: 2, gpu_type: amd.com/gpu, node_selector: {pool: gpu}}}",
 ]
+OUTSIDE = {"Ingest", "ServedModel"}  # what they give, KFP does not see change
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/: RFC 1123
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -102,9 +103,17 @@ def test_nothing_else_is_in_double_braces(path):
     assert set(re.findall(r"\{\{.{0,4}", path.read_text())) == {"{{$}}'"}
 
 
+def before(step):
+    """Returns all steps that one depends on."""
+    return {*ORDER.get(step, []), *(e for s in ORDER.get(step, []) for e in before(s))}
+
+
 def test_no_task_waits_for_more_or_less_than_in_the_graph(tasks):
     expected = {
-        kubeflow.task_name(step): sorted(map(kubeflow.task_name, ORDER.get(step, [])))
+        kubeflow.task_name(step): sorted(
+            # Those whose fingerprint it gets come before it in any case.
+            map(kubeflow.task_name, {*ORDER.get(step, []), *(before(step) & OUTSIDE)})
+        )
         for step in {"Ingest", "ImportSchemaGen", "ServedModel", *ORDER}
     }
     assert {n: sorted(t.dependent_tasks) for n, t in tasks.items()} == expected
@@ -196,10 +205,15 @@ def test_the_runs_parameters_have_types_and_the_configs_values(spec):
     }
 
 
-def test_a_step_gets_the_parameters_that_it_depends_on(spec, tasks):
+def test_a_step_gets_the_parameters_that_it_or_a_step_before_depends_on(spec, tasks):
     training = {"epochs", "batch_size", "learning_rate", "seed"}
     gate = {"elbo_floor", "tolerance"}
-    expected = {"trainer": training, "evaluator": gate, "pusher": training | gate}
+    expected = {
+        "trainer": training,
+        "infra-check": training,
+        "evaluator": training | gate,
+        "pusher": training | gate,
+    }
     for name, task in tasks.items():
         given = {
             key
@@ -209,6 +223,33 @@ def test_a_step_gets_the_parameters_that_it_depends_on(spec, tasks):
         assert given == expected.get(name, set())
         declared = spec.components[f"comp-{name}"].input_definitions.parameters
         assert given <= set(declared)
+
+
+def test_a_step_gets_the_fingerprints_of_what_comes_before(spec, tasks):
+    for step in {"ImportSchemaGen", *OUTSIDE, *ORDER}:
+        name = kubeflow.task_name(step)
+        given = {
+            (key, value.task_output_parameter.producer_task)
+            for key, value in tasks[name].inputs.parameters.items()
+            if value.task_output_parameter.output_parameter_key == "fingerprint"
+        }
+        sources = map(kubeflow.task_name, before(step) & OUTSIDE)
+        assert given == {
+            (f"{source.replace('-', '_')}_fingerprint", source) for source in sources
+        }
+        declared = spec.components[f"comp-{name}"].input_definitions.parameters
+        assert {key for key, _ in given} <= set(declared)
+    for name in map(kubeflow.task_name, OUTSIDE):
+        outputs = spec.components[f"comp-{name}"].output_definitions.parameters
+        assert set(outputs) == {"fingerprint"}
+
+
+def test_every_setting_is_in_the_cache_key_of_every_step(executors, tmp_path):
+    """KFP's cache sees the arguments, and of an input nothing but its name."""
+    other = compiled(tmp_path, *SETTINGS, "model.latent_size=3")
+    (document, _) = yaml.safe_load_all(other.read_text())
+    for name, executor in document["deploymentSpec"]["executors"].items():
+        assert executor["container"]["args"] != list(executors[name].container.args)
 
 
 def test_what_is_for_kubernetes_alone_changes_no_step(documents, tmp_path):
