@@ -103,7 +103,7 @@ RUN --mount=type=bind,from=dependencies,source=/opt/uv,target=/opt/uv \
 COPY pyproject.toml .
 COPY tests tests
 USER 10001:0
-CMD ["python", "-m", "pytest", "-m", "not e2e"]
+CMD ["python", "-m", "pytest", "-m", "not e2e and not containers"]
 
 
 # The last stage is what is built when none is named.

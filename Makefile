@@ -1,6 +1,6 @@
 # Every target sets up what it needs; `make run` on a clone that is set up starts at once.
 
-.PHONY: help setup run test lint bench image lock clean
+.PHONY: help setup run test test-containers lint bench image lock clean
 
 ARGS ?=
 IMAGE ?= vae-pipeline:dev
@@ -11,6 +11,8 @@ help:
 	@echo "make setup   make .venv (the other targets do so when they have to)"
 	@echo "make run     run the whole pipeline here; ARGS='--preset smoke' for options"
 	@echo "make test    lint, types and every test"
+	@echo "make test-containers"
+	@echo "             build the image, and run the pipeline in it as Kubeflow does"
 	@echo "make lint    format, lint and types alone"
 	@echo "make bench   speed, as ratios to a baseline"
 	@echo "make image   build the image IMAGE=$(IMAGE) and run the unit tests inside it;"
@@ -28,6 +30,9 @@ run: .venv/ready
 
 test: lint
 	.venv/bin/python -m pytest $(ARGS)
+
+test-containers: .venv/ready
+	.venv/bin/python -m pytest -m containers -rP tests/kubeflow
 
 lint: .venv/ready
 	.venv/bin/ruff format --check .

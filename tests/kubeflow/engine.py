@@ -1,0 +1,96 @@
+"""How the tests start a step: in a container of the project's image, or a process."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+from tests.kubeflow.cluster import Container
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+# A user id that the image does not know, as OpenShift gives one.
+ANY_USER = "1000680000:0"
+
+
+class Unavailable(RuntimeError):
+    """There is no engine here, and none can be had; the message says why."""
+
+
+class Engine:
+    """podman or docker, whichever works; as root, podman is installed if neither is."""
+
+    def __init__(self, folder: pathlib.Path):
+        script = [str(ROOT / "tests/kubeflow/podman.sh"), str(folder), "socket"]
+        done = subprocess.run(script, stdout=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            raise Unavailable(
+                "tests/kubeflow/podman.sh could not get podman: see above"
+            )
+        # `export NAME=VALUE`, quoted for a shell.
+        shell = f"{done.stdout}\nexec env -0"
+        found = subprocess.run(
+            ["bash", "-c", shell], stdout=subprocess.PIPE, check=True
+        )
+        pairs = (p.partition(b"=") for p in found.stdout.split(b"\0") if p)
+        self.environment = {os.fsdecode(k): os.fsdecode(v) for k, _, v in pairs}
+        docker = not done.stdout and shutil.which("docker")
+        self.name = "docker" if docker else "podman"
+        host = self.environment.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+        self.socket = host.removeprefix("unix://")
+
+    def call(self, *args: str, **options) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [self.name, *args], env=self.environment, check=True, **options
+        )
+
+    def build(self) -> str:
+        """Builds the image and returns its full name."""
+        name = "vae-pipeline:test"
+        self.call("build", "--tag", name, str(ROOT))
+        return name if self.name == "docker" else f"localhost/{name}"
+
+    def start(self, container: Container, log: pathlib.Path) -> int:
+        """A `cluster.Start`: as restricted as Kubernetes may have it."""
+        mounts = [
+            f"--volume={at_host}:{at}" for at, at_host in container.mounts.items()
+        ]
+        # Values by name: what is in the environment is in no process list.
+        variables = [f"--env={name}" for name in container.environment]
+        with log.open("w") as file:
+            return subprocess.run(
+                [
+                    *(self.name, "run", "--rm", f"--name={container.name}"),
+                    *("--network=host", f"--user={ANY_USER}"),
+                    *("--cap-drop=ALL", "--security-opt=no-new-privileges"),
+                    *(*mounts, *variables, container.image, *container.command),
+                ],
+                env={**self.environment, **container.environment},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            ).returncode
+
+
+def start_process(container: Container, log: pathlib.Path) -> int:
+    """A `cluster.Start` without containers: the same command as a process of its own.
+
+    The launcher's folders are elsewhere: /minio needs root, and would stay.
+    """
+    minio = container.mounts["/minio"]
+    python, *module = container.command[:3]
+    assert [python, *module] == ["python", "-m", "pipeline.entrypoint"]
+    code = (
+        "import json, sys; from pipeline import entrypoint;"
+        "sys.exit(entrypoint.main(sys.argv[2:], json.loads(sys.argv[1])))"
+    )
+    folders = json.dumps({"minio": str(minio), "s3": f"{minio}-s3"})
+    with log.open("w") as file:
+        return subprocess.run(
+            [sys.executable, "-c", code, folders, *container.command[3:]],
+            env={**os.environ, **container.environment, "TMPDIR": str(log.parent)},
+            cwd=ROOT,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        ).returncode

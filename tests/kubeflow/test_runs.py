@@ -1,0 +1,330 @@
+"""Whole runs of the compiled pipeline, step by step, as a cluster runs them.
+
+Once with processes for containers, among the e2e tests. Once with containers of the
+image, which is built here, and once more with those by KFP's own local runner: these
+two with `make test-containers`. In each, the tests go through one place in order.
+"""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from components import versions
+from pipeline import kubeflow
+from pipeline.config import resolve
+from tests.bars import write_idx
+from tests.kubeflow.cluster import BUCKET, ROOT, Cluster
+from tests.kubeflow.engine import Engine, Unavailable, start_process
+
+# What Kubernetes has; the endpoint is with them, as it goes where they go.
+SECRET = {"key": "tests-key", "secret": "tests-secret-key"}
+SETTINGS = [
+    "data.dataset=bars",
+    "data.limit=null",
+    "train.epochs=8",
+    "kubeflow.secrets={AWS_ACCESS_KEY_ID: s3/key, AWS_SECRET_ACCESS_KEY: s3/secret, "
+    "AWS_ENDPOINT_URL: s3/endpoint}",
+]
+STEPS = 11
+BEFORE_THE_TRAINER = (
+    *("import-schema-gen", "statistics-gen", "example-validator", "data-gate"),
+    "transform",
+)
+FROM_THE_TRAINER = ("trainer", "evaluator", "infra-check", "pusher")
+REPOSITORY = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def engine():
+    """The container engine, with what earlier tests have built."""
+    try:
+        return Engine(REPOSITORY / ".tools" / "podman")
+    except Unavailable as error:
+        pytest.skip(f"NO CONTAINERS WERE RUN: {error}")
+
+
+@pytest.fixture(scope="session")
+def image(engine):
+    return engine.build()
+
+
+class Place:
+    """A cluster, its data and what its models are pushed to."""
+
+    def __init__(self, folder, start, image, server):
+        self.folder, self.image = folder, image
+        claims = {"datasets": folder / "datasets"}
+        write_idx(folder / "datasets" / "bars", labels=range(10))
+        for path in (folder / "datasets", *folder.rglob("*")):
+            path.chmod(0o777 if path.is_dir() else 0o666)
+        endpoint = "http://{}:{}".format(*server.get_host_and_port())
+        secrets = {"s3": {**SECRET, "endpoint": endpoint}}
+        self.s3 = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            aws_access_key_id=SECRET["key"],
+            aws_secret_access_key=SECRET["secret"],
+            region_name="us-east-1",
+        )
+        for bucket in (BUCKET, "models"):
+            self.s3.create_bucket(Bucket=bucket)
+        contained = start is not start_process
+        self.cluster = Cluster(
+            folder / "pods", self.s3, start, claims, secrets, contained
+        )
+
+    def compile(self, *settings):
+        """Compiles the pipeline; the volume has the same path here and there."""
+        datasets = self.folder / "datasets"
+        path = self.folder / "pipeline.yaml"
+        config = resolve(
+            "smoke",
+            None,
+            [
+                *SETTINGS,
+                f"data.source={datasets / 'bars'}",
+                f"kubeflow.data_dir={datasets / 'prepared'}",
+                f"kubeflow.volumes={{{datasets}: datasets}}",
+                f"kubeflow.pipeline_root={ROOT}",
+                "push.destination=s3://models/serving",
+                *settings,
+            ],
+        )
+        kubeflow.compile_pipeline(config, str(path), self.image)
+        return path
+
+    def run(self, *settings, **parameters):
+        tasks = self.cluster.run(self.compile(*settings), **parameters)
+        # pytest -rP shows it.
+        print(f"run with {parameters or 'no parameters'}, {', '.join(settings)}")
+        for task in tasks.values():
+            print(f"  {task.name:18} {task.state:10} {task.seconds:6.1f} s")
+        return tasks
+
+    def served(self, monkeypatch):
+        """Returns the served version, as one outside the cluster sees it."""
+        monkeypatch.setenv("AWS_ENDPOINT_URL", self.s3.meta.endpoint_url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", SECRET["key"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET["secret"])
+        return versions.served("s3://models/serving/vae")
+
+    def stored(self):
+        """Returns the object store's keys below the pipeline root and the models."""
+        return [
+            item["Key"]
+            for bucket in (BUCKET, "models")
+            for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+            for item in page.get("Contents", [])
+        ]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("processes", marks=pytest.mark.e2e),
+        pytest.param("containers", marks=pytest.mark.containers),
+    ],
+)
+def place(request, tmp_path_factory):
+    start, image = start_process, "registry.example/vae-pipeline:1.0"
+    if request.param == "containers":
+        start = request.getfixturevalue("engine").start
+        image = request.getfixturevalue("image")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    # Not below pytest's own folder, which other users may not enter.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # noqa: S103
+        yield Place(pathlib.Path(folder), start, image, server)
+    server.stop()
+
+
+def states(tasks):
+    return {name: task.state for name, task in tasks.items()}
+
+
+def last_line(task):
+    return task.log.strip().splitlines()[-1]
+
+
+def test_the_first_run_pushes(place, monkeypatch):
+    tasks = place.run()
+    assert len(tasks) == STEPS
+    for task in tasks.values():
+        assert task.state == "SUCCEEDED", task.log
+    version = place.served(monkeypatch)
+    versions.verify(version)
+    assert version.manifest["baseline"] is None
+    assert version.manifest["elbo"]["elbo"] > -300
+    assert any(key.endswith("trainer/executor-logs") for key in place.stored())
+    assert any(key.endswith("evaluator/blessing/BLESSED") for key in place.stored())
+    assert not [key for key in place.stored() if key.endswith("/")]  # no markers
+
+
+def test_a_second_run_meets_the_baseline(place, monkeypatch):
+    first = place.served(monkeypatch)
+    # A longer training, so that the ratchet lets it through.
+    tasks = place.run(epochs=10)
+    # What comes before the Trainer is the same; on this cluster, where every input has
+    # the same name in each run, nothing after it may come from the cache.
+    assert states(tasks) == {
+        "ingest": "SUCCEEDED",
+        "served-model": "SUCCEEDED",
+        **dict.fromkeys(BEFORE_THE_TRAINER, "CACHED"),
+        **dict.fromkeys(FROM_THE_TRAINER, "SUCCEEDED"),
+    }
+    assert f"the baseline is version {first.number}" in tasks["served-model"].log
+    second = place.served(monkeypatch)
+    assert second.number > first.number
+    assert second.manifest["baseline"]["version"] == first.number
+    assert second.manifest["config"]["train"]["epochs"] == 10
+
+
+def test_a_refused_model_is_not_pushed(place, monkeypatch):
+    served = place.served(monkeypatch)
+    tasks = place.run(epochs=10, elbo_floor=-1.0)
+    # The Trainer has had these parameters before; what is served is another model now.
+    assert states(tasks) == {
+        "ingest": "SUCCEEDED",
+        "served-model": "SUCCEEDED",
+        **dict.fromkeys(BEFORE_THE_TRAINER, "CACHED"),
+        **dict.fromkeys(("trainer", "infra-check"), "CACHED"),
+        **dict.fromkeys(("evaluator", "pusher"), "SUCCEEDED"),
+    }
+    assert "not pushed: the Evaluator did not bless the model" in tasks["pusher"].log
+    assert place.served(monkeypatch).number == served.number
+    assert any(key.endswith("evaluator/blessing/NOT_BLESSED") for key in place.stored())
+
+
+def test_a_step_that_fails_fails_the_run(place, monkeypatch):
+    served = place.served(monkeypatch)
+    tasks = place.run(epochs=0)
+    assert states(tasks) == {
+        "ingest": "SUCCEEDED",
+        "served-model": "SUCCEEDED",
+        **dict.fromkeys(BEFORE_THE_TRAINER, "CACHED"),
+        "trainer": "FAILED",
+        **dict.fromkeys(("evaluator", "infra-check", "pusher"), "SKIPPED"),
+    }
+    assert last_line(tasks["trainer"]) == (
+        "Trainer failed: train.epochs must be at least 1, got 0"
+    )
+    assert place.served(monkeypatch).number == served.number
+
+
+def test_no_secret_is_in_a_log_or_an_artifact(place):
+    for key in place.stored():
+        bucket = "models" if key.startswith("serving/") else BUCKET
+        body = place.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        assert SECRET["secret"].encode() not in body, key
+
+
+@pytest.fixture(scope="module")
+def local(engine, image):
+    """A folder for KFP's local runner, with data, as the place has one."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # noqa: S103
+        yield Local(pathlib.Path(folder), engine, image)
+
+
+class Local:
+    """KFP's own local runner, and a folder to push to."""
+
+    def __init__(self, folder, engine, image):
+        self.folder, self.engine, self.image = folder, engine, image
+        self.runs = 0
+        write_idx(folder / "bars", labels=range(10))
+        for name in ("serving", "data", "outputs"):
+            (folder / name).mkdir()
+        for path in folder.rglob("*"):
+            path.chmod(0o777 if path.is_dir() else 0o666)
+
+    def run(self, *settings, **parameters):
+        """Returns the exit code, what was printed, and the steps that have reported."""
+        self.runs += 1
+        path = self.folder / "pipeline.yaml"
+        mounts = {f"/{name}": name for name in ("serving", "data", "bars")}
+        config = resolve(
+            "smoke",
+            None,
+            [
+                *SETTINGS,
+                "data.source=/bars",
+                "kubeflow.data_dir=/data",
+                "push.destination=/serving",
+                *settings,
+            ],
+        )
+        kubeflow.compile_pipeline(config, str(path), self.image)
+        root = self.folder / "outputs" / str(self.runs)
+        script = pathlib.Path(__file__).with_name("kfp_local.py")
+        done = self.engine.call(
+            *("run", "--rm", "--user=0", "--network=host"),
+            f"--volume={self.engine.socket}:{self.engine.socket}",
+            f"--env=DOCKER_HOST=unix://{self.engine.socket}",
+            *(f"--volume={self.folder}:{self.folder}", f"--volume={script}:/run.py:ro"),
+            *(self.image, "python", "/run.py", str(path), str(root)),
+            json.dumps(parameters),
+            json.dumps({at: str(self.folder / name) for at, name in mounts.items()}),
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        # The guard: KFP alone may call a step that failed a success.
+        reports = {file.parent.name for file in root.glob("*/*/executor_output.json")}
+        print(done.stdout)
+        return done.returncode, done.stdout, reports
+
+    def served(self):
+        return versions.served(str(self.folder / "serving" / "vae"))
+
+
+@pytest.mark.containers
+def test_kfps_local_runner_pushes(local):
+    code, printed, reports = local.run()
+    assert code == 0, printed
+    assert len(reports) == STEPS
+    versions.verify(local.served())
+
+
+@pytest.mark.containers
+def test_kfps_local_runner_meets_the_baseline(local):
+    first = local.served()
+    code, printed, reports = local.run(epochs=10)
+    assert code == 0, printed
+    assert len(reports) == STEPS
+    assert local.served().manifest["baseline"]["version"] == first.number
+
+
+@pytest.mark.containers
+def test_kfps_local_runner_pushes_no_refused_model(local):
+    served = local.served()
+    code, printed, reports = local.run(elbo_floor=-1.0, epochs=1)
+    assert code == 0, printed
+    assert len(reports) == STEPS
+    assert "not pushed: the Evaluator did not bless the model" in printed
+    assert local.served().number == served.number
+
+
+@pytest.mark.containers
+def test_a_step_that_fails_fails_kfps_local_runner(local):
+    served = local.served()
+    code, printed, reports = local.run("data.source=/nowhere")
+    assert code != 0
+    assert "Ingest failed: " in printed
+    assert "Task 'ingest' finished with status FAILURE" in plain(printed)
+    assert not reports & {"ingest", "statistics-gen"}
+    assert local.served().number == served.number
+
+
+def plain(text):
+    """Returns the text without the colours of a terminal."""
+    return re.sub(r"\x1b\[\d+m", "", text)
