@@ -18,12 +18,14 @@ def test_noise_depends_on_the_image_alone(images):
     whole = fixed_noise.normal(images, seed=0, samples=3, latent_size=4)
     assert whole.shape == [12, 3, 4]
     part = fixed_noise.normal(images[5:6], seed=0, samples=3, latent_size=4)
-    np.testing.assert_array_equal(part, whole[5:6])
+    # To a rounding: the normal quantile of a batch's last few values has another kernel.
+    np.testing.assert_allclose(part, whole[5:6], rtol=1e-6)
 
 
 def test_it_is_the_same_in_a_graph(images):
     graph = tf.function(lambda x: fixed_noise.normal(x, 0, 3, 4), autograph=False)
-    np.testing.assert_array_equal(graph(images), fixed_noise.normal(images, 0, 3, 4))
+    expected = fixed_noise.normal(images, 0, 3, 4)
+    np.testing.assert_allclose(graph(images), expected, rtol=1e-6)
 
 
 def test_a_pixel_or_a_seed_changes_every_draw(images):
