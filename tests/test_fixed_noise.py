@@ -18,7 +18,7 @@ def test_noise_depends_on_the_image_alone(images):
     whole = fixed_noise.normal(images, seed=0, samples=3, latent_size=4)
     assert whole.shape == [12, 3, 4]
     part = fixed_noise.normal(images[5:6], seed=0, samples=3, latent_size=4)
-    # To a rounding: the normal quantile of a batch's last few values has another kernel.
+    # To a rounding: the quantile of a batch's last few values has another kernel.
     np.testing.assert_allclose(part, whole[5:6], rtol=1e-6)
 
 
