@@ -8,7 +8,7 @@ import numpy as np
 
 def write_idx(folder, labels):
     """Writes 1,000 + 500 images as IDX files: something to learn."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for prefix, count in (("train", 1000), ("t10k", 500)):
         label = rng.choice(labels, count).astype(np.uint8)

@@ -132,7 +132,7 @@ class Place:
         pytest.param("containers", marks=pytest.mark.containers),
     ],
 )
-def place(request, tmp_path_factory):
+def place(request):
     start, image = start_process, "registry.example/vae-pipeline:1.0"
     if request.param == "containers":
         start = request.getfixturevalue("engine").start
