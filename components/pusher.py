@@ -17,6 +17,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components import evaluator, ingest, served_model, versions
+from components.manifest import digest_of, file_digests
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def Pusher(  # noqa: N802, a component
       baseline: what it was measured against.
       examples: Ingest's, which know their data's fingerprint.
       pushed_model: says whether, where and as which version it was pushed.
-      destination: the folder of versions.
+      destination: the folder of versions, or its URI.
       provenance: JSON of what the run knows of itself; goes into the manifest.
     """
     pushed_model.set_int_custom_property(PUSHED_PROPERTY, 0)
@@ -105,5 +106,5 @@ def _baseline(model: standard_artifacts.Model) -> dict | None:
     path = path_utils.serving_model_dir(model.uri)
     return {
         "version": model.get_int_custom_property(served_model.VERSION_PROPERTY),
-        "digest": versions.digest_of(versions.file_digests(path)),
+        "digest": digest_of(file_digests(path)),
     }

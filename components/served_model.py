@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 
 from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
@@ -29,7 +28,7 @@ def ServedModel(  # noqa: N802, a component
 
     Args:
       model: the baseline; a copy, so that pruning versions leaves the lineage whole.
-      destination: the push destination.
+      destination: the push destination, a folder or a URI.
       fingerprint: of what is served, so that another baseline never comes from the
         cache; empty where only this step sees the destination.
     """
@@ -37,10 +36,7 @@ def ServedModel(  # noqa: N802, a component
     if version is None:
         logger.info("nothing is served at %s: there is no baseline", destination)
         return
-    versions.verify(version)
-    model_dir = path_utils.serving_model_dir(model.uri)
-    shutil.copytree(version.path, model_dir)
-    os.remove(os.path.join(model_dir, versions.MANIFEST))
+    versions.fetch(version, path_utils.serving_model_dir(model.uri))
     model.set_int_custom_property(VERSION_PROPERTY, version.number)
     logger.info("the baseline is version %d at %s", version.number, destination)
 

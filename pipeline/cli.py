@@ -133,16 +133,20 @@ def _compile(args: argparse.Namespace) -> int:
 
 
 def _next_commands(result, destination: str) -> str:
+    from components import storage
+
     program = _program()
     commands = [
         f"{program} run --preset blog    # the post's convolutions",
         f"{program} run --set train.epochs=30 --set gate.elbo_floor=-100",
     ]
-    if result.served is not None:
+    # TensorFlow Serving reads no S3 since 2.7 (tensorflow/serving#1963).
+    folder = storage.local_path(destination)
+    if result.served is not None and folder is not None:
         commands.insert(
             0,
             "docker run -p 8501:8501 -e MODEL_NAME=vae "
-            f"-v {destination}:/models/vae tensorflow/serving",
+            f"-v {folder}:/models/vae tensorflow/serving",
         )
     return "\n".join(commands)
 
@@ -215,8 +219,8 @@ def _parser() -> argparse.ArgumentParser:
         "run",
         help="run the whole pipeline here",
         description="Ingests, validates, transforms, trains, evaluates, checks and, if "
-        "the model is blessed, pushes it to ROOT/serving. Steps whose inputs have not "
-        "changed come from the cache.",
+        "the model is blessed, pushes it to push.destination, or else to ROOT/serving. "
+        "Steps whose inputs have not changed come from the cache.",
         epilog="every setting, as --preset demo has it (see README, Configuration):\n\n"
         + config.to_yaml(config.resolve("demo"))
         + f"\n{_EXIT_CODES}",

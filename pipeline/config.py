@@ -16,7 +16,7 @@ import yaml
 from model.config import ModelConfig, TrainConfig, check_above, check_at_least
 
 PRESETS = ("demo", "blog", "smoke")
-SCHEMES = ("minio", "s3", "gs")  # of the object stores that Kubeflow keeps outputs in
+SCHEMES = ("minio", "s3", "gs")  # of object stores
 
 
 class ConfigError(ValueError):
@@ -69,6 +69,13 @@ class PushConfig:
         name = self.model_name
         if not name or name.startswith(".") or "/" in name:
             raise ValueError(f"model_name must be a plain folder name, got {name!r}")
+        scheme, separator, _ = self.destination.partition("://")
+        if separator and scheme not in ("file", *SCHEMES):
+            known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+            raise ValueError(
+                f"destination must be a folder or begin with {known}, "
+                f"got {self.destination!r}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

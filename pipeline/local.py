@@ -21,7 +21,7 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
-from components import prepare, pusher, versions
+from components import prepare, pusher, storage, versions
 from model import devices
 from pipeline import graph, outcome
 from pipeline.config import PipelineConfig, decisive
@@ -52,8 +52,10 @@ class Root:
         return str(self.path / "artifacts")
 
     def destination(self, config: PipelineConfig) -> str:
+        """Returns the absolute path, or the URI, of the folder of versions."""
         serving = config.push.destination or str(self.path / "serving")
-        return os.path.join(serving, config.push.model_name)
+        folder = f"{serving.rstrip('/')}/{config.push.model_name}"
+        return storage.local_path(folder) or folder
 
 
 def run(
@@ -76,7 +78,8 @@ def run(
 
     Raises:
       DataError: the data can't be had.
-      RunError: a step failed, or another run is using the root.
+      RunError: a step failed, another run is using the root, or the push destination
+        can't be read.
     """
     with _locked(root):
         if config.train.replicas:
@@ -89,7 +92,7 @@ def run(
             total = sum(data.splits.values())
             line.done(f"{total:,} images of {data.name} at {data.path}")
         destination = root.destination(config)
-        current = versions.served(destination)
+        current = _served(destination)
         key = run_key(config, data.fingerprint)
         ours = current is not None and current.manifest.get("run_key") == key
         pipeline = graph.create_pipeline(
@@ -109,7 +112,7 @@ def run(
         # is what is served may the Pusher's work count as done.
         uncached = () if ours else ("Pusher",)
         steps = _run_steps(pipeline, root, run_id, screen, uncached)
-        return outcome.read(config, steps, versions.served(destination))
+        return outcome.read(config, steps, _served(destination))
 
 
 def run_key(config: PipelineConfig, data_fingerprint: str) -> str:
@@ -133,6 +136,13 @@ def code_digest() -> str:
 
 def _schema_file() -> pathlib.Path:
     return pathlib.Path(str(importlib.resources.files("pipeline"))) / "schema.pbtxt"
+
+
+def _served(destination: str) -> versions.Version | None:
+    try:
+        return versions.served(destination)
+    except ValueError as error:  # of ours, in words
+        raise RunError(str(error)) from error
 
 
 def _baseline_fingerprint(current: versions.Version | None, ours: bool) -> str:

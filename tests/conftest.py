@@ -4,6 +4,13 @@ import numpy as np
 import pytest
 
 from model import devices
+from tests.places import place  # noqa: F401, a fixture
+from tests.s3 import (  # noqa: F401, fixtures
+    _s3_server,
+    s3,
+    s3_elsewhere,
+    s3_environment,
+)
 
 
 def pytest_configure(config):
