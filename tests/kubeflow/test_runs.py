@@ -1,16 +1,19 @@
 """Whole runs of the compiled pipeline, step by step, as a cluster runs them.
 
-Once with processes for containers, among the e2e tests. Once with containers of the
-image, which is built here, and once more with those by KFP's own local runner: these
-two with `make test-containers`. In each, the tests go through one place in order.
+In containers of the image, which is built here: once by our small cluster (where there
+is no engine, by processes instead), and once by KFP's own local runner. In each, the
+tests go through one place in order. `make test-containers` runs them.
 """
 
+import contextlib
 import json
+import logging
 import os
 import pathlib
 import re
 import subprocess
 import tempfile
+import warnings
 
 import boto3
 import pytest
@@ -21,7 +24,7 @@ from pipeline import kubeflow
 from pipeline.config import resolve
 from tests.bars import write_idx
 from tests.kubeflow.cluster import BUCKET, ROOT, Cluster
-from tests.kubeflow.engine import Engine, Unavailable, start_process
+from tests.kubeflow.engine import ANY_USER, Engine, Unavailable, start_process
 
 # What Kubernetes has; the endpoint is with them, as it goes where they go.
 SECRET = {"key": "tests-key", "secret": "tests-secret-key"}
@@ -38,21 +41,8 @@ BEFORE_THE_TRAINER = (
     "transform",
 )
 FROM_THE_TRAINER = ("trainer", "evaluator", "infra-check", "pusher")
-REPOSITORY = pathlib.Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def engine():
-    """The container engine, with what earlier tests have built."""
-    try:
-        return Engine(REPOSITORY / ".tools" / "podman")
-    except Unavailable as error:
-        pytest.skip(f"NO CONTAINERS WERE RUN: {error}")
-
-
-@pytest.fixture(scope="session")
-def image(engine):
-    return engine.build()
+# Of the engine: what is built stays there. A socket's path must be short.
+STATE = pathlib.Path(__file__).parents[2] / ".tools" / "podman"
 
 
 class Place:
@@ -125,18 +115,10 @@ class Place:
         ]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param("processes", marks=pytest.mark.e2e),
-        pytest.param("containers", marks=pytest.mark.containers),
-    ],
-)
-def place(request):
-    start, image = start_process, "registry.example/vae-pipeline:1.0"
-    if request.param == "containers":
-        start = request.getfixturevalue("engine").start
-        image = request.getfixturevalue("image")
+@contextlib.contextmanager
+def a_place(start, image):
+    """Gives a Place with an S3 server of its own."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     # Not below pytest's own folder, which other users may not enter.
@@ -144,6 +126,19 @@ def place(request):
         os.chmod(folder, 0o755)  # noqa: S103
         yield Place(pathlib.Path(folder), start, image, server)
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def place():
+    try:
+        engine = Engine(STATE)
+    except Unavailable as error:
+        warnings.warn(f"NO CONTAINERS: {error}: processes instead", stacklevel=1)
+        start, image = start_process, "none"
+    else:
+        start, image = engine.start, engine.build()
+    with a_place(start, image) as place:
+        yield place
 
 
 def states(tasks):
@@ -154,6 +149,7 @@ def last_line(task):
     return task.log.strip().splitlines()[-1]
 
 
+@pytest.mark.containers
 def test_the_first_run_pushes(place, monkeypatch):
     tasks = place.run()
     assert len(tasks) == STEPS
@@ -168,6 +164,7 @@ def test_the_first_run_pushes(place, monkeypatch):
     assert not [key for key in place.stored() if key.endswith("/")]  # no markers
 
 
+@pytest.mark.containers
 def test_a_second_run_meets_the_baseline(place, monkeypatch):
     first = place.served(monkeypatch)
     # A longer training, so that the ratchet lets it through.
@@ -187,6 +184,7 @@ def test_a_second_run_meets_the_baseline(place, monkeypatch):
     assert second.manifest["config"]["train"]["epochs"] == 10
 
 
+@pytest.mark.containers
 def test_a_refused_model_is_not_pushed(place, monkeypatch):
     served = place.served(monkeypatch)
     tasks = place.run(epochs=10, elbo_floor=-1.0)
@@ -203,6 +201,7 @@ def test_a_refused_model_is_not_pushed(place, monkeypatch):
     assert any(key.endswith("evaluator/blessing/NOT_BLESSED") for key in place.stored())
 
 
+@pytest.mark.containers
 def test_a_step_that_fails_fails_the_run(place, monkeypatch):
     served = place.served(monkeypatch)
     tasks = place.run(epochs=0)
@@ -219,6 +218,7 @@ def test_a_step_that_fails_fails_the_run(place, monkeypatch):
     assert place.served(monkeypatch).number == served.number
 
 
+@pytest.mark.containers
 def test_no_secret_is_in_a_log_or_an_artifact(place):
     for key in place.stored():
         bucket = "models" if key.startswith("serving/") else BUCKET
@@ -226,12 +226,31 @@ def test_no_secret_is_in_a_log_or_an_artifact(place):
         assert SECRET["secret"].encode() not in body, key
 
 
+@pytest.mark.e2e
+def test_without_containers_the_same_commands_are_processes():
+    with a_place(start_process, "none") as place:
+        tasks = place.run("data.source=/nowhere")
+        assert states(tasks) == {
+            "import-schema-gen": "SUCCEEDED",
+            "served-model": "SUCCEEDED",
+            "ingest": "FAILED",
+            **dict.fromkeys(BEFORE_THE_TRAINER[1:], "SKIPPED"),
+            **dict.fromkeys(FROM_THE_TRAINER, "SKIPPED"),
+        }
+        assert "Ingest failed: /nowhere" in last_line(tasks["ingest"])
+        assert place.stored() != []
+
+
 @pytest.fixture(scope="module")
-def local(engine, image):
+def local():
     """A folder for KFP's local runner, with data, as the place has one."""
+    try:
+        engine = Engine(STATE)
+    except Unavailable as error:
+        pytest.skip(f"NO CONTAINERS WERE RUN: {error}")
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)  # noqa: S103
-        yield Local(pathlib.Path(folder), engine, image)
+        yield Local(pathlib.Path(folder), engine, engine.build())
 
 
 class Local:
@@ -323,6 +342,23 @@ def test_a_step_that_fails_fails_kfps_local_runner(local):
     assert "Task 'ingest' finished with status FAILURE" in plain(printed)
     assert not reports & {"ingest", "statistics-gen"}
     assert local.served().number == served.number
+
+
+@pytest.mark.containers
+def test_the_image_runs_the_pipeline_itself(local):
+    """All steps in one container, which can write nowhere but to /tmp."""
+    done = local.engine.call(
+        *("run", "--rm", f"--user={ANY_USER}", "--read-only", "--tmpfs=/tmp"),
+        *(f"--volume={local.folder / 'bars'}:/bars:ro", local.image),
+        *("vae-pipeline", "run", "--preset=smoke", "--dataset=bars", "--source=/bars"),
+        *("--set=data.limit=null", "--root=/tmp/runs", "--data-dir=/tmp/data"),
+        check=False,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    print(done.stdout)
+    assert done.returncode == 0
+    assert "verdict          │ BLESSED" in done.stdout
 
 
 def plain(text):
