@@ -42,14 +42,12 @@ class Engine:
         self.socket = host.removeprefix("unix://")
 
     def call(self, *args: str, **options) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [self.name, *args], env=self.environment, check=True, **options
-        )
+        return subprocess.run([self.name, *args], env=self.environment, **options)
 
     def build(self) -> str:
         """Builds the image and returns its full name."""
         name = "vae-pipeline:test"
-        self.call("build", "--tag", name, str(ROOT))
+        self.call("build", "--tag", name, str(ROOT), check=True)
         return name if self.name == "docker" else f"localhost/{name}"
 
     def start(self, container: Container, log: pathlib.Path) -> int:

@@ -292,7 +292,6 @@ class Local:
             *(self.image, "python", "/run.py", str(path), str(root)),
             json.dumps(parameters),
             json.dumps({at: str(self.folder / name) for at, name in mounts.items()}),
-            check=False,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -352,7 +351,6 @@ def test_the_image_runs_the_pipeline_itself(local):
         *(f"--volume={local.folder / 'bars'}:/bars:ro", local.image),
         *("vae-pipeline", "run", "--preset=smoke", "--dataset=bars", "--source=/bars"),
         *("--set=data.limit=null", "--root=/tmp/runs", "--data-dir=/tmp/data"),
-        check=False,
         stdout=subprocess.PIPE,
         text=True,
     )
