@@ -141,10 +141,10 @@ def _change(args: argparse.Namespace, shown: Any) -> int:
 
 
 def _here(args: argparse.Namespace) -> int:
-    from pipeline import scheduler
-
     cron = _cron(args)
     resolve(args)  # what can't be must not wait for the night
+    from pipeline import scheduler
+
     command = [sys.executable, "-m", "pipeline", "run", *_run_flags(args)]
     if args.local:
         log_folder = pathlib.Path(args.root, "logs").absolute()

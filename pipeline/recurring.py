@@ -242,12 +242,12 @@ def _from_sunday(item: str) -> str:
     """Returns a weekday, or a range of them, with 0 for Sunday and no 7."""
     for number, weekday in enumerate(_WEEKDAYS):
         item = item.replace(weekday, str(number))
-    match = re.fullmatch(r"(\d)(?:-([07]))?(?:/(\d+))?", item)
+    match = re.fullmatch(r"(\d)(?:-([07]))?(?:/([1-9]\d*))?", item)
     if match is None:
         return item
     first, last, step = match.groups()
     if last == "7" or (last == "0" and first != "0"):
-        days = range(int(first), 8, int(step or 1) or 8)
+        days = range(int(first), 8, int(step or 1))
         return ",".join(str(day % 7) for day in days)
     return f"0{item[1:]}" if first == "7" else item
 
