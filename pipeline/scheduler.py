@@ -143,7 +143,9 @@ class _Runs:
             return
         child.terminate()
         with contextlib.suppress(queue.Empty):
-            self.events.get(timeout=grace)
+            # A terminal that closes may say so twice.
+            while self.events.get(timeout=grace) == signal.SIGHUP:
+                pass
         if child.poll() is None:
             self.say("killed: it did not end at SIGTERM")
             with contextlib.suppress(ProcessLookupError):

@@ -62,7 +62,8 @@ def start(tmp_path):
     yield start
     for process in processes:
         process.kill()
-        process.communicate()
+        process.wait()
+        process.stdout.close()
     for name in ("pid", "grandchild"):
         with contextlib.suppress(OSError):
             os.kill(int((tmp_path / name).read_text()), signal.SIGKILL)
@@ -197,6 +198,16 @@ def test_a_second_signal_kills_at_once(start, tmp_path):
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
     assert not alive(pid)
+
+
+def test_a_terminal_that_closes_may_say_so_twice(start, tmp_path):
+    process = start(TIDY)
+    wait_for(tmp_path / "pid")
+    process.send_signal(signal.SIGHUP)
+    wait_for(tmp_path / "said", "asked")
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=30) == 0
+    assert (tmp_path / "said").read_text() == "asked\ntidied\n"
 
 
 def test_nohup_keeps_it_going(start, tmp_path):
