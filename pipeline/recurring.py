@@ -1,17 +1,13 @@
 """The schedule on a cluster: one recurring run by name, whatever happened before."""
 
-import re
-import zoneinfo
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-from apscheduler.triggers import cron as cron_trigger
 
 from pipeline import submit
 from pipeline.cluster import Cluster, ClusterError, named, pages
 from pipeline.config import ConfigError
+from pipeline.cron import check_cron, robfig
 
-_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _ZONE_OF_KFP = ("UTC", "Etc/UTC")
 _ACTIVE = ("PENDING", "RUNNING", "CANCELING", "PAUSED")
 _LATEST = 100  # runs among which those of a schedule that go on are looked for
@@ -20,9 +16,9 @@ _LATEST = 100  # runs among which those of a schedule that go on are looked for
 def kfp_cron(cron: str, timezone: str | None = None) -> str:
     """Returns a standard cron expression in the form that KFP takes.
 
-    KFP's parser, robfig/cron 1.2, wants the seconds first, knows no 7 for Sunday, and
-    refuses `TZ=` and `CRON_TZ=`: its controller has one time zone for all schedules,
-    CRON_SCHEDULE_TIMEZONE of the deployment ml-pipeline-scheduledworkflow, else UTC.
+    KFP refuses `TZ=` and `CRON_TZ=` before it: its controller has one time zone for all
+    schedules, CRON_SCHEDULE_TIMEZONE of the deployment ml-pipeline-scheduledworkflow,
+    else UTC.
 
     Args:
       cron: minute, hour, day of the month, month, day of the week.
@@ -31,23 +27,15 @@ def kfp_cron(cron: str, timezone: str | None = None) -> str:
     Raises:
       ConfigError: the expression or the zone is none, or not for KFP.
     """
-    fields = cron.split()
-    advice = (
-        "must be five fields (minute hour day month weekday), such as '0 3 * * *' for "
-        f"three o'clock every night, got {cron!r}"
-    )
-    if len(fields) != 5:
-        raise ConfigError(f"--cron {advice}")
-    if any(re.search("[^0-9*,/-]", field) for field in fields[:3]):
-        raise ConfigError(f"--cron {advice}")
-    fields[4] = ",".join(map(_from_sunday, fields[4].lower().split(",")))
-    try:
-        # It counts weekdays from Monday; whether they can be is the same.
-        cron_trigger.CronTrigger.from_crontab(" ".join(fields), timezone="UTC")
-    except ValueError as error:
-        raise ConfigError(f"--cron {advice}: {error}") from error
-    _check_zone(timezone)
-    return f"0 {' '.join(fields)}"
+    check_cron(cron, timezone)
+    if timezone not in (None, *_ZONE_OF_KFP):
+        raise ConfigError(
+            f"--timezone must be UTC for a schedule on a cluster, got {timezone!r}: "
+            "KFP has one time zone for all of them, CRON_SCHEDULE_TIMEZONE in the "
+            "environment of its deployment ml-pipeline-scheduledworkflow (UTC if not "
+            "set). Write --cron in that one, without --timezone"
+        )
+    return robfig(cron)
 
 
 def schedule(
@@ -236,34 +224,3 @@ def _check_idle(cluster: Cluster, recurring_run: Any) -> None:
                 "goes on, and KFP would end it together with the schedule: wait for it "
                 f"({cluster.run_link(run.run_id)}), or end it, then call again"
             )
-
-
-def _from_sunday(item: str) -> str:
-    """Returns a weekday, or a range of them, with 0 for Sunday and no 7."""
-    for number, weekday in enumerate(_WEEKDAYS):
-        item = item.replace(weekday, str(number))
-    match = re.fullmatch(r"(\d)(?:-([07]))?(?:/([1-9]\d*))?", item)
-    if match is None:
-        return item
-    first, last, step = match.groups()
-    if last == "7" or (last == "0" and first != "0"):
-        days = range(int(first), 8, int(step or 1))
-        return ",".join(str(day % 7) for day in days)
-    return f"0{item[1:]}" if first == "7" else item
-
-
-def _check_zone(timezone: str | None) -> None:
-    if timezone is None or timezone in _ZONE_OF_KFP:
-        return
-    try:
-        zoneinfo.ZoneInfo(timezone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigError(
-            f"--timezone must be a time zone such as Europe/Berlin, got {timezone!r}"
-        ) from error
-    raise ConfigError(
-        f"--timezone must be UTC for a schedule on a cluster, got {timezone!r}: KFP "
-        "has one time zone for all of them, CRON_SCHEDULE_TIMEZONE in the environment "
-        "of its deployment ml-pipeline-scheduledworkflow (UTC if not set). Write "
-        "--cron in that one, without --timezone"
-    )
