@@ -1,22 +1,81 @@
-"""File systems by URI."""
+"""Where versions are kept: a folder, or an object store by its URI, through fsspec.
 
+`s3://` and `gs://` find endpoint and credentials as botocore and google-auth do: in the
+environment, their files, or the machine's service account. `minio://` is S3 too, as
+Kubeflow Pipelines writes it: without AWS_ENDPOINT_URL it is the MinIO of its cluster.
+"""
+
+import contextlib
 import os
+from collections.abc import Iterator
 
 import fsspec
 
+# Where KFP's own launcher looks for MinIO (DefaultMinioEndpointInMultiUserMode).
+KFP_MINIO = "http://minio-service.kubeflow:9000"
+
+_PROTOCOLS = {"minio": "s3", "s3": "s3", "gs": "gs"}  # those of fsspec
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # botocore reads them itself
+
+
+class StorageError(ValueError):
+    """An object store did not do what was asked; the message names the URI."""
+
+
+def local_path(uri: str) -> str | None:
+    """Returns the absolute path of a folder, or None if the URI is an object store's.
+
+    Raises:
+      ValueError: the URI is of neither.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme == "file":
+        return os.path.abspath(rest if separator else uri)
+    if scheme not in _PROTOCOLS or not rest.strip("/"):
+        known = ", ".join(f"{scheme}://bucket/folder" for scheme in _PROTOCOLS)
+        raise ValueError(f"a destination must be a folder or {known}, got {uri!r}")
+    return None
+
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """Returns the file system of a URI, and the path in it."""
-    scheme, _, rest = uri.partition("://")
-    if scheme == "minio":
-        endpoint = os.environ.get(
-            "AWS_ENDPOINT_URL", "http://minio-service.kubeflow:9000"
-        )
-        fs = fsspec.filesystem(
-            "s3",
-            client_kwargs={"endpoint_url": endpoint},
-            use_listings_cache=False,
-            skip_instance_cache=True,
-        )
-        return fs, rest
-    return fsspec.core.url_to_fs(uri, use_listings_cache=False)
+    """Returns the file system of a URI or path, and the path in it.
+
+    Listings are not remembered, for other processes write there too. What the libraries
+    read of the environment is, for this process.
+
+    Raises:
+      ValueError: the scheme is unknown, or there is no bucket.
+    """
+    path = local_path(uri)
+    if path is not None:
+        return fsspec.filesystem("file"), path
+    scheme, _, path = uri.partition("://")
+    options = {}
+    if scheme == "minio" and not any(os.environ.get(name) for name in _ENDPOINTS):
+        options["endpoint_url"] = KFP_MINIO
+    files = fsspec.filesystem(_PROTOCOLS[scheme], use_listings_cache=False, **options)
+    return files, path.strip("/")
+
+
+@contextlib.contextmanager
+def opened(uri: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
+    """Gives what `filesystem` returns, for a block that does nothing but use it.
+
+    Raises:
+      StorageError: in place of whatever an object store's libraries raise; a folder's
+        errors are left as they are.
+    """
+    if local_path(uri) is not None:
+        yield filesystem(uri)
+        return
+    try:
+        yield filesystem(uri)
+    except StorageError:
+        raise
+    except Exception as error:  # each library has classes of its own
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise StorageError(
+            f"can't use {uri} ({text.rstrip('.')}): the bucket must exist, the "
+            "endpoint answer (AWS_ENDPOINT_URL is that of s3:// and minio://), and the "
+            "credentials allow to list, read and write"
+        ) from error

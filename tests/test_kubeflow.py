@@ -125,9 +125,9 @@ def test_names_are_kubernetes_names(spec, executors, tasks):
         assert spec.components[f"comp-{name}"].executor_label == f"exec-{name}"
 
 
-def test_only_what_looks_outside_is_never_cached(tasks):
+def test_only_what_looks_outside_and_what_blesses_is_never_cached(tasks):
     uncached = {n for n, t in tasks.items() if not t.caching_options.enable_cache}
-    assert uncached == {"ingest", "served-model"}
+    assert uncached == {"ingest", "served-model", "evaluator", "infra-check"}
 
 
 def test_resources_are_in_the_fields_that_every_driver_reads(executors):
