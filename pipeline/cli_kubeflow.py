@@ -43,10 +43,10 @@ def add_commands(commands: Any) -> None:
 
 
 def _compile(args: argparse.Namespace) -> int:
-    resolved = resolve(args)
+    resolved, reference = resolve(args), image(args)
     with screen(args, "compile") as shown:
         kubeflow = _import_kubeflow(shown)
-        kubeflow.compile_pipeline(resolved, args.output, image(args))
+        kubeflow.compile_pipeline(resolved, args.output, reference)
         parameters = kubeflow.run_parameters(resolved).items()
         shown.line(f"{args.output} is for Kubeflow Pipelines v2; its run parameters:")
         for name, value in parameters:

@@ -156,9 +156,10 @@ class _Rest(rest.RESTClientObject):
                 f"{what} can't be reached ({_reason(cause)}): is --host right, and, if "
                 "it is a port-forward, does `kubectl port-forward` still run?"
             )
+        text += ": is the server well, and the way to it?"
         if method != "GET":
-            text += ". It may have been done all the same: look before you call again"
-        return f"{text}: is the server well, and the way to it?"
+            text += " It may have been done all the same: look before you call again"
+        return text
 
 
 def _install(client: kfp.Client, limits: Limits) -> None:

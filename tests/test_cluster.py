@@ -4,13 +4,14 @@ import socket
 import pytest
 
 from pipeline import cluster
-from pipeline.cluster import ClusterError
+from pipeline.cluster import ClusterError, Limits
 from pipeline.config import ConfigError
 from tests.kubeflow import api_server
-from tests.kubeflow.fixtures import LIMITS
+from tests.kubeflow.api_server import LIMITS
 
 pytest_plugins = ["tests.kubeflow.fixtures"]
 
+SHORT = Limits(connect=0.5, read=0.5, backoff=0.01)
 HTML = "<!DOCTYPE html><html><body>Log in to Your Account</body></html>"
 
 
@@ -132,15 +133,18 @@ def test_a_post_is_never_repeated(kfp):
 
 def test_a_server_that_hangs_is_not_waited_for(kfp):
     kfp.faults = [api_server.Fault(hang=2, times=1)]
-    with pytest.raises(
-        ClusterError, match=r"GET .*/healthz was not answered within 0.5"
-    ):
-        connect(kfp)
-    kfp.faults = []
-    connection = connect(kfp)
-    kfp.faults = [api_server.Fault(hang=2, times=1, method="POST")]
+    message = r"GET .*/healthz was not answered within 0.5 s: is the server well, and"
+    with pytest.raises(ClusterError, match=message):
+        cluster.connect(kfp.url, None, SHORT)
+
+
+def test_a_change_without_an_answer_may_have_been_made(kfp, connection):
+    cluster._install(connection.client, SHORT)
+    kfp.faults = [api_server.Fault(hang=2, times=1, path="experiments", method="POST")]
     with pytest.raises(ClusterError, match=r"It may have been done all the same: look"):
-        connection.client.create_experiment("e")
+        connection.client._experiment_api.api_client.call_api(
+            "/apis/v2beta1/experiments", "POST", body={"display_name": "e"}
+        )
 
 
 def test_a_server_that_is_not_there_is_named():
@@ -170,7 +174,7 @@ def test_a_connection_that_is_not_made_is_not_waited_for():
             waiting.connect_ex(full.getsockname())
         url = f"http://127.0.0.1:{full.getsockname()[1]}"
         with pytest.raises(ClusterError, match=r"could not connect within 0.5 s"):
-            cluster.connect(url, None, LIMITS)
+            cluster.connect(url, None, SHORT)
 
 
 def test_a_login_page_is_told_from_an_answer(kfp):

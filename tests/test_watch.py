@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+import s3fs
 import yaml
 
 from pipeline import cli, submit, watch
@@ -209,6 +210,7 @@ def test_a_store_that_cannot_be_read_is_no_blessing(
 ):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    s3fs.S3FileSystem.clear_instance_cache()
     ended_run = ended(kfp, connection, run_id)
     with pytest.raises(watch.VerdictError, match="can't be read below minio://") as c:
         watch.refusals(*ended_run)

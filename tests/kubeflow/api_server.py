@@ -18,6 +18,11 @@ import kfp_server_api as api
 import werkzeug.serving
 import yaml
 
+from pipeline import cluster
+
+# Of a client of it, on a busy machine; only what is between attempts is short.
+LIMITS = cluster.Limits(backoff=0.01)
+
 _CLIENT = api.ApiClient(api.Configuration())
 _PREFIX = "/apis/v2beta1"
 

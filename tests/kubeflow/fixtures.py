@@ -2,12 +2,12 @@
 
 import boto3
 import pytest
+import s3fs
 from moto.server import ThreadedMotoServer
 
 from pipeline import cluster
 from tests.kubeflow import api_server
-
-LIMITS = cluster.Limits(connect=0.5, read=0.5, backoff=0.01)
+from tests.kubeflow.api_server import LIMITS
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +54,7 @@ def store(_s3_server, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3fs.S3FileSystem.clear_instance_cache()  # they know another test's server
     client = boto3.client("s3")
     client.create_bucket(Bucket="mlpipeline")
     yield client
