@@ -15,6 +15,7 @@ import yaml
 
 from model.config import ModelConfig, TrainConfig, check_above, check_at_least
 
+NAME = "vae"  # of the pipeline
 PRESETS = ("demo", "blog", "smoke")
 SCHEMES = ("minio", "s3", "gs")  # of object stores
 

@@ -12,9 +12,7 @@ from components.infra_check import InfraCheck
 from components.ingest import Ingest
 from components.pusher import Pusher
 from components.served_model import ServedModel
-from pipeline.config import PipelineConfig, decisive
-
-NAME = "vae"
+from pipeline.config import NAME, PipelineConfig, decisive
 
 # In memory beats several processes at this size. By name: Beam's default runner may
 # choose Prism instead, a binary that it downloads.

@@ -1,0 +1,176 @@
+"""The command `schedule`: on a cluster, or here."""
+
+import argparse
+import pathlib
+import sys
+from typing import Any
+
+from pipeline import config
+from pipeline.cli_kubeflow import (
+    CREDENTIALS,
+    add_cluster_options,
+    connect,
+    image,
+    on_cluster,
+    upload,
+)
+from pipeline.command import (
+    EXIT_CODES,
+    FAILED,
+    OK,
+    add_data_dir_option,
+    fail,
+    resolve,
+)
+
+
+def add_command(commands: Any) -> None:
+    """Adds the command to what argparse's `add_subparsers` gave."""
+    parser = commands.add_parser(
+        "schedule",
+        help="run the pipeline again and again, on a cluster or here",
+        description="Makes one recurring run of this name on Kubeflow Pipelines v2, or "
+        "changes it: enabled, one run at a time, no catching up on missed times. The "
+        "same call again changes nothing; after one that failed, it mends what is "
+        "half done.",
+        epilog=f"{CREDENTIALS}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--cron",
+        help="when: minute, hour, day of the month, month, day of the week; such as "
+        "'0 3 * * *'",
+    )
+    parser.add_argument(
+        "--timezone",
+        metavar="TZ",
+        help="of --cron, such as Europe/Berlin, with --local and --print. On a cluster "
+        "only UTC: KFP takes no time zone, not even as a TZ= or CRON_TZ= before the "
+        "expression; CRON_SCHEDULE_TIMEZONE in its deployment "
+        "ml-pipeline-scheduledworkflow is that of all schedules (UTC if not set)",
+    )
+    parser.add_argument(
+        "--name",
+        default=config.NAME,
+        help=f"of the schedule on the cluster (default: {config.NAME})",
+    )
+    actions = parser.add_mutually_exclusive_group()
+    for action, text in (
+        ("list", "list the pipeline's schedules on the cluster"),
+        ("pause", "start no more runs, until --resume"),
+        ("resume", "start runs again"),
+        ("delete", "delete the schedule; not while a run of it goes on"),
+    ):
+        actions.add_argument(
+            f"--{action}",
+            dest="action",
+            action="store_const",
+            const=action,
+            help=text,
+        )
+    actions.add_argument(
+        "--local", action="store_true", help="no cluster: stay, and `run` here on time"
+    )
+    actions.add_argument(
+        "--print",
+        choices=("systemd", "crontab"),
+        help="no cluster: print what makes this machine `run` on time",
+    )
+    add_cluster_options(parser)
+    add_data_dir_option(parser)
+    parser.set_defaults(command=_schedule)
+
+
+def _schedule(args: argparse.Namespace) -> int:
+    if args.local or args.print:
+        return _here(args)
+    act = _set if args.action is None else _change
+    return on_cluster(args, "schedule", lambda shown: act(args, shown))
+
+
+def _set(args: argparse.Namespace, shown: Any) -> int:
+    from pipeline import recurring
+
+    resolved = resolve(args)
+    cron = recurring.kfp_cron(_cron(args), args.timezone)
+    image(args)
+    cluster = connect(args)
+    version, parameters = upload(args, cluster, shown)
+    recurring_run, changed = recurring.schedule(
+        cluster,
+        args.name,
+        cron,
+        version,
+        args.experiment,
+        parameters,
+        resolved.kubeflow.pipeline_root,
+    )
+    link = cluster.link(f"recurringrun/details/{recurring_run}")
+    did = "is set" if changed else "was so already"
+    shown.line(f"the schedule {args.name} {did}: {cron} (seconds first): {link}")
+    return OK
+
+
+def _change(args: argparse.Namespace, shown: Any) -> int:
+    from pipeline import recurring, submit
+
+    cluster = connect(args)
+    pipeline_id = submit.find_pipeline(cluster)
+    if args.action == "list":
+        for run in recurring.all_of(cluster, pipeline_id):
+            state = "enabled" if recurring.is_enabled(run) else "paused"
+            link = cluster.link(f"recurringrun/details/{run.recurring_run_id}")
+            shown.line(f"{run.display_name}  {state}  {recurring.cron_of(run)}  {link}")
+        return OK
+    found = recurring.find(cluster, args.name, pipeline_id)
+    if not found:
+        return fail(
+            shown,
+            f"there is no schedule named {args.name}: see `schedule --list`, or make "
+            "it with --cron",
+            FAILED,
+        )
+    action = {
+        "pause": recurring.pause,
+        "resume": recurring.resume,
+        "delete": recurring.delete,
+    }[args.action]
+    action(cluster, found)
+    shown.line(f"the schedule {args.name}: {args.action}d")
+    return OK
+
+
+def _here(args: argparse.Namespace) -> int:
+    cron = _cron(args)
+    resolve(args)  # what can't be must not wait for the night
+    from pipeline import scheduler
+
+    command = [sys.executable, "-m", "pipeline", "run", *_run_flags(args)]
+    if args.local:
+        log_folder = pathlib.Path(args.root, "logs").absolute()
+        return scheduler.run(cron, args.timezone, command, log_folder)
+    text = {
+        "systemd": scheduler.systemd_units,
+        "crontab": scheduler.crontab_line,
+    }[args.print]
+    print(text(cron, args.timezone, command, pathlib.Path.cwd()), end="")
+    return OK
+
+
+def _run_flags(args: argparse.Namespace) -> list[str]:
+    """Returns the flags of `run` that mean the same settings."""
+    flags = ["--root", args.root, "--data-dir", args.data_dir, "--preset", args.preset]
+    for name in ("config", "dataset", "source"):
+        value = getattr(args, name)
+        if value is not None:
+            flags += [f"--{name}", value]
+    return [*flags, *(f"--set={setting}" for setting in args.set)]
+
+
+def _cron(args: argparse.Namespace) -> str:
+    if not args.cron:
+        raise config.ConfigError(
+            "--cron must say when, such as --cron '0 3 * * *' for three o'clock every "
+            "night, got nothing"
+        )
+    return args.cron

