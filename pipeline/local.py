@@ -85,14 +85,15 @@ def run(
         if config.train.replicas:
             # Before anything starts TensorFlow: Transform does, in this process.
             devices.configure_logical_cpus(config.train.replicas)
+        # First: a destination that can't be read is better known before the work.
+        destination = root.destination(config)
+        current = _served(destination)
         with screen.step("Data") as line:
             data = prepare.prepare(
                 config.data.dataset, config.data.source, data_dir, screen.line
             )
             total = sum(data.splits.values())
             line.done(f"{total:,} images of {data.name} at {data.path}")
-        destination = root.destination(config)
-        current = _served(destination)
         key = run_key(config, data.fingerprint)
         ours = current is not None and current.manifest.get("run_key") == key
         pipeline = graph.create_pipeline(

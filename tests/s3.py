@@ -1,6 +1,7 @@
 """A real S3 server on the loopback, which notes what it is asked, and may refuse."""
 
 import logging
+import socket
 import threading
 import uuid
 
@@ -21,7 +22,7 @@ class Server:
     def __init__(self):
         self.requests = []  # (method, path) of each, in their order
         self.refused = []  # of these (method, how the path ends), answered with 403
-        self.before = {}  # (method, how the path ends) -> called before the answer
+        self.before = {}  # (method, how the path ends) -> called before it is answered
         self._moto = werkzeug_app.DomainDispatcherApplication(
             werkzeug_app.create_backend_app
         )
@@ -49,7 +50,11 @@ class Server:
         request = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         for (method, end), action in list(self.before.items()):
             if request[0] == method and request[1].endswith(end):
-                action()
+                try:
+                    action()
+                except ConnectionError:  # no answer: the line is dead
+                    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+                    raise
         with self._one:
             self.requests.append(request)
             for method, end in self.refused:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 import yaml
@@ -91,6 +92,24 @@ def test_data_that_cannot_be_had_exits_with_2(tmp_path):
     assert "train-images-idx3-ubyte" in result.stdout
     assert "the whole log: " in result.stdout
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("destination", "folder"),
+    [
+        ("/serving/vae", "/serving/vae"),
+        ("file:///serving/vae", "/serving/vae"),
+        ("s3://bucket/vae", None),
+    ],
+)
+def test_a_folder_of_versions_can_be_served(destination, folder):
+    something = types.SimpleNamespace(served=object())
+    text = cli._next_commands(something, destination)
+    assert ("docker run" in text) == (folder is not None)
+    if folder:
+        assert f"-v {folder}:/models/vae tensorflow/serving" in text
+    nothing = types.SimpleNamespace(served=None)
+    assert "docker run" not in cli._next_commands(nothing, destination)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

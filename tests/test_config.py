@@ -70,6 +70,11 @@ def test_settings_go_over_the_file_over_the_preset(tmp_path):
         ),
         ("push.model_name=", "push.model_name must be a valid string, got None"),
         (
+            "push.destination=hdfs://host/serving",
+            "push.destination must be a folder or begin with minio://, s3://, gs://, "
+            "got 'hdfs://host/serving'",
+        ),
+        (
             "train",
             "a setting must be section.field=value, such as gate.elbo_floor=-100",
         ),

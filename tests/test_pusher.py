@@ -128,7 +128,7 @@ def destination(tmp_path):
 def push(models, evaluated, destination, tmp_path):
     """Returns a function that runs the step, and returns its PushedModel."""
 
-    def push(name, blessed=True, infra_blessed=True):
+    def push(name, blessed=True, infra_blessed=True, destination=destination):
         baseline = standard_artifacts.Model()
         baseline.uri = str(tmp_path / "baseline")
         shutil.rmtree(baseline.uri, ignore_errors=True)
@@ -262,6 +262,22 @@ def test_an_export_by_another_process_is_the_same_model(push, models, destinatio
     push("one")
     assert_not_pushed(push("same"))
     assert len(numbers(destination)) == 1
+
+
+def test_an_object_store_is_pushed_to(push, s3):
+    uri = f"s3://{s3.name}/serving/vae"
+    pushed = push("one", destination=uri)
+    version = versions.served(uri)
+    versions.verify(version)
+    assert pushed.get_string_custom_property("pushed_version") == str(version.number)
+    assert pushed.get_string_custom_property("pushed_destination") == (
+        f"{uri}/{version.number}"
+    )
+    assert_not_pushed(push("same", destination=uri))
+    other = push("other", destination=uri)
+    manifest = versions.served(uri).manifest
+    assert manifest["baseline"] == {"version": version.number, "digest": version.digest}
+    assert other.get_int_custom_property("pushed") == 1
 
 
 def test_another_model_is_a_version_more(push, destination):

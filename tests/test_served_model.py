@@ -10,6 +10,7 @@ from tfx.utils import path_utils
 
 from components import versions
 from components.served_model import ServedModel, is_none
+from tests.places import write_model
 
 FILES = {"saved_model.pb": b"graph", "variables/variables.index": b"index"}
 
@@ -95,3 +96,29 @@ def test_what_was_tampered_with_is_no_baseline(model, destination, push):
     with pytest.raises(ValueError, match=r"saved_model\.pb is not what was pushed"):
         fetch(model, destination)
     assert is_none(model)
+
+
+def test_the_baseline_comes_from_an_object_store(model, s3, tmp_path):
+    uri = f"s3://{s3.name}/serving/vae"
+    fetch(model, uri)
+    assert is_none(model)
+    version = versions.push(write_model(tmp_path / "pushed", FILES), uri, {})
+    fetch(model, uri)
+    assert files_of(model) == FILES
+    assert model.get_int_custom_property("version") == version.number
+
+
+def test_what_was_torn_on_its_way_is_no_baseline(model, s3, tmp_path):
+    uri = f"s3://{s3.name}/serving/vae"
+    version = versions.push(write_model(tmp_path / "pushed", FILES), uri, {})
+    path = f"{s3.name}/serving/vae/{version.number}/saved_model.pb"
+    s3.files.pipe_file(path, b"grap")
+    with pytest.raises(ValueError, match=r"saved_model\.pb is not what was pushed"):
+        fetch(model, uri)
+    assert is_none(model)
+    assert os.listdir(model.uri) == []
+
+
+def test_an_object_store_that_cannot_be_read_is_not_none(model, s3):
+    with pytest.raises(ValueError, match="can't use s3://no-such-bucket/vae"):
+        fetch(model, "s3://no-such-bucket/vae")

@@ -2,8 +2,6 @@
 
 import boto3
 import pytest
-import s3fs
-from moto.server import ThreadedMotoServer
 
 from pipeline import cluster
 from tests.kubeflow import api_server
@@ -39,22 +37,10 @@ def connection(kfp):
     return cluster.connect(kfp.url, None, LIMITS)
 
 
-@pytest.fixture(scope="session")
-def _s3_server():
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
-
-
 @pytest.fixture
-def store(_s3_server, monkeypatch):
+def store(s3_elsewhere, _s3_server, monkeypatch):
     """A client of an S3 server whose bucket `mlpipeline` is empty."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", _s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    s3fs.S3FileSystem.clear_instance_cache()  # they know another test's server
+    monkeypatch.setenv("AWS_ENDPOINT_URL", _s3_server.url)
     client = boto3.client("s3")
     client.create_bucket(Bucket="mlpipeline")
     yield client

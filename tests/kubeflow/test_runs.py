@@ -17,6 +17,7 @@ import warnings
 
 import boto3
 import pytest
+import s3fs
 from moto.server import ThreadedMotoServer
 
 from components import versions
@@ -100,6 +101,7 @@ class Place:
 
     def served(self, monkeypatch):
         """Returns the served version, as one outside the cluster sees it."""
+        s3fs.S3FileSystem.clear_instance_cache()  # it reads the environment once
         monkeypatch.setenv("AWS_ENDPOINT_URL", self.s3.meta.endpoint_url)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", SECRET["key"])
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET["secret"])

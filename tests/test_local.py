@@ -1,0 +1,51 @@
+"""Where a local run keeps its state, and pushes to."""
+
+import pathlib
+
+import pytest
+
+from pipeline import local
+from pipeline.config import PipelineConfig, PushConfig
+from pipeline.screen import Screen
+from tests.s3 import SECRET
+
+
+@pytest.mark.parametrize(
+    ("destination", "expected"),
+    [
+        ("", "/root/serving/vae"),
+        ("/elsewhere", "/elsewhere/vae"),
+        ("/elsewhere/", "/elsewhere/vae"),
+        ("elsewhere", "{here}/elsewhere/vae"),
+        ("file:///elsewhere", "/elsewhere/vae"),
+        ("s3://bucket", "s3://bucket/vae"),
+        ("s3://bucket/serving/", "s3://bucket/serving/vae"),
+        ("minio://bucket/serving", "minio://bucket/serving/vae"),
+    ],
+)
+def test_the_folder_of_versions(destination, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = PipelineConfig(push=PushConfig(destination=destination))
+    root = local.Root(pathlib.Path("/root"))
+    assert root.destination(config) == expected.format(here=tmp_path)
+
+
+def test_a_destination_that_cannot_be_read_is_known_before_the_work(s3, tmp_path):
+    config = PipelineConfig(push=PushConfig(destination="s3://no-such-bucket/serving"))
+    screen = Screen(str(tmp_path / "log"))
+    try:
+        with pytest.raises(local.RunError) as error:
+            local.run(
+                config,
+                local.Root(tmp_path / "runs"),
+                str(tmp_path / "data"),
+                "a-run",
+                screen,
+            )
+    finally:
+        screen.close()
+    text = str(error.value)
+    assert text.startswith("can't use s3://no-such-bucket/serving/vae (")
+    assert "The specified bucket does not exist): the bucket must exist" in text
+    assert SECRET not in text
+    assert not (tmp_path / "data").exists()
