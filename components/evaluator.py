@@ -132,6 +132,14 @@ def read_evaluation(uri: str) -> Evaluation:
     return Evaluation(_measured(candidate), _measured(baseline), _count(candidate))
 
 
+def estimate(samples: int, seed: int, images: int) -> str:
+    """Returns in words how the gate's ELBO is estimated."""
+    return (
+        f"the evidence lower bound, {samples} samples of z per image, fixed "
+        f"binarization, seed {seed}, {images:,} images of the {SPLIT} split"
+    )
+
+
 def refusals(uri: str) -> list[str]:
     """Returns a sentence for each threshold that the candidate missed."""
     validation = tfma.load_validation_result(uri)

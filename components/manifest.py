@@ -8,6 +8,7 @@ import fsspec
 from components import storage
 
 MANIFEST = "MANIFEST.json"
+VERDICT = "VERDICT.json"  # of a run's gate, in what its Pusher leaves
 
 
 def file_digests(directory: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import logging
+import pathlib
 import platform
 
 import tensorflow as tf
@@ -16,8 +17,8 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components import evaluator, ingest, served_model, versions
-from components.manifest import digest_of, file_digests
+from components import evaluator, infra_check, ingest, served_model, versions
+from components.manifest import VERDICT, digest_of, file_digests
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ def Pusher(  # noqa: N802, a component
 ) -> None:
     """Pushes the model if it is blessed twice and is not the one that is served.
 
+    Leaves the verdict, in JSON, in PushedModel's folder: for those who see no metadata.
+
     Args:
       model: the candidate.
       blessing: the Evaluator's.
@@ -60,24 +63,9 @@ def Pusher(  # noqa: N802, a component
       destination: the folder of versions, or its URI.
       provenance: JSON of what the run knows of itself; goes into the manifest.
     """
-    pushed_model.set_int_custom_property(PUSHED_PROPERTY, 0)
-    if not model_utils.is_model_blessed(blessing):
-        logger.info("not pushed: the Evaluator did not bless the model")
-        return
-    if not model_utils.is_infra_validated(infra_blessing):
-        logger.info("not pushed: InfraCheck did not bless the model")
-        return
-    model_dir = path_utils.serving_model_dir(model.uri)
-    # TensorFlow's own identity of a model: the files of two exports of the same graph
-    # and weights differ in the numbers that name their functions.
-    singleprint = tf.saved_model.experimental.read_fingerprint(model_dir).singleprint()
-    current = versions.served(destination)
-    if current is not None and current.manifest.get("singleprint") == singleprint:
-        logger.info("not pushed: version %d is this very model", current.number)
-        return
+    details = json.loads(provenance)
     found = evaluator.read_evaluation(evaluation.uri)
     manifest = {
-        "singleprint": singleprint,
         "elbo": {
             "elbo": found.candidate.elbo,
             "reconstruction": found.candidate.reconstruction,
@@ -90,14 +78,58 @@ def Pusher(  # noqa: N802, a component
         "data_fingerprint": examples.get_string_custom_property(
             ingest.FINGERPRINT_PROPERTY
         ),
-        **json.loads(provenance),
+        **details,
         "stack": stack(),
     }
+    version = None
+    if not model_utils.is_model_blessed(blessing):
+        logger.info("not pushed: the Evaluator did not bless the model")
+    elif not model_utils.is_infra_validated(infra_blessing):
+        logger.info("not pushed: InfraCheck did not bless the model")
+    else:
+        model_dir = path_utils.serving_model_dir(model.uri)
+        version = _push(model_dir, destination, manifest)
+    pushed_model.set_int_custom_property(PUSHED_PROPERTY, int(version is not None))
+    if version is not None:
+        pushed_model.set_string_custom_property(DESTINATION_PROPERTY, version.path)
+        pushed_model.set_string_custom_property(VERSION_PROPERTY, str(version.number))
+    gate = details["config"]["gate"]
+    verdict = {
+        "refusals": refusals(evaluation.uri, infra_blessing),
+        "elbo": found.candidate.elbo,
+        "baseline_elbo": found.baseline and found.baseline.elbo,
+        "estimate": evaluator.estimate(gate["samples"], gate["seed"], found.images),
+        "pushed": version and version.path,
+    }
+    pathlib.Path(pushed_model.uri, VERDICT).write_text(json.dumps(verdict, indent=2))
+
+
+def refusals(evaluation: str, infra_blessing: standard_artifacts.InfraBlessing):
+    """Returns why the model is not to be pushed, a sentence each.
+
+    Args:
+      evaluation: the Evaluator's output folder.
+      infra_blessing: InfraCheck's.
+    """
+    reasons = evaluator.refusals(evaluation)
+    if not model_utils.is_infra_validated(infra_blessing):
+        reason = infra_blessing.get_string_custom_property(infra_check.REASON_PROPERTY)
+        reasons.append(f"InfraCheck: {reason}")
+    return reasons
+
+
+def _push(model_dir: str, destination: str, manifest: dict) -> versions.Version | None:
+    # TensorFlow's own identity of a model: the files of two exports of the same graph
+    # and weights differ in the numbers that name their functions.
+    singleprint = tf.saved_model.experimental.read_fingerprint(model_dir).singleprint()
+    current = versions.served(destination)
+    if current is not None and current.manifest.get("singleprint") == singleprint:
+        logger.info("not pushed: version %d is this very model", current.number)
+        return None
+    manifest = {"singleprint": singleprint, **manifest}
     version = versions.push(model_dir, destination, manifest)
-    pushed_model.set_int_custom_property(PUSHED_PROPERTY, 1)
-    pushed_model.set_string_custom_property(DESTINATION_PROPERTY, version.path)
-    pushed_model.set_string_custom_property(VERSION_PROPERTY, str(version.number))
     logger.info("pushed version %d to %s", version.number, version.path)
+    return version
 
 
 def _baseline(model: standard_artifacts.Model) -> dict | None:

@@ -3,7 +3,7 @@
 import argparse
 import pathlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline import config
@@ -96,14 +96,28 @@ def _wait(args: argparse.Namespace, cluster: Any, run_id: str, shown: Any) -> in
             FAILED,
         )
     try:
-        refusals = watch.refusals(run, spec)
+        verdict = watch.verdict(run, spec)
     except watch.VerdictError as error:
         return fail(shown, f"{error}\nthe run's page: {link}", FAILED)
-    if refusals:
-        shown.line(f"REFUSED: {'; '.join(refusals)}; nothing was pushed. See {link}")
-        return REFUSED
-    shown.line(f"BLESSED, and pushed unless it is served already. See {link}")
-    return OK
+    _show_verdict(verdict, shown)
+    shown.line(f"the run's page: {link}")
+    return REFUSED if verdict["refusals"] else OK
+
+
+def _show_verdict(verdict: Mapping[str, Any], shown: Any) -> None:
+    elbo, baseline = verdict["elbo"], verdict["baseline_elbo"]
+    against = "none: nothing was served"
+    if baseline is not None:
+        against = f"{baseline:.2f}; difference {elbo - baseline:+.2f}"
+    said = f"REFUSED: {'; '.join(verdict['refusals'])}"
+    rows = [
+        ("candidate's ELBO", f"{elbo:.2f} nats per image (higher is better)"),
+        ("  estimated by", verdict["estimate"]),
+        ("baseline's ELBO", against),
+        ("verdict", said if verdict["refusals"] else "BLESSED"),
+        ("pushed", verdict["pushed"] or "nothing"),
+    ]
+    shown.table("What came of it", rows)
 
 
 def on_cluster(

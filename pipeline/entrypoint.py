@@ -48,6 +48,9 @@ FINGERPRINTS = {
 }
 FINGERPRINT = "fingerprint"  # such a step's output parameter
 
+# Is another in each run, so that a step which gets it never comes from KFP's cache.
+RUN_ID = "run_id"
+
 # package:NAME/FILE is a file of the package NAME, wherever the image has it.
 PACKAGE = "package:"
 
@@ -199,7 +202,7 @@ def _set_properties(values, step: str, settings: str) -> None:
     """
     chosen = {name: _number(values[name]) for name in RUN_PARAMETERS if name in values}
     for name in list(values):
-        if name in RUN_PARAMETERS or name.endswith(f"_{FINGERPRINT}"):
+        if name in (*RUN_PARAMETERS, RUN_ID) or name.endswith(f"_{FINGERPRINT}"):
             del values[name]
     if settings:
         sections = json.loads(settings)

@@ -53,6 +53,9 @@ def compile_pipeline(config: PipelineConfig, output: str, image: str) -> None:
         _add_arguments(spec, step, config)
     _add_run_parameters(spec, config)
     _add_fingerprints(spec)
+    # Who waits for a run reads its verdict from what its Pusher left.
+    run_id = {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}
+    _add_parameter(spec, "Pusher", entrypoint.RUN_ID, "STRING", run_id)
     _rename(spec)
     documents = [spec, *_platform(config, steps)]
     try:

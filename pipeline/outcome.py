@@ -48,18 +48,13 @@ def read(
     evaluation = outputs["Evaluator"]["evaluation"].uri
     baseline = outputs["ServedModel"]["model"]
     pushed = outputs["Pusher"]["pushed_model"]
-    refusals = evaluator.refusals(evaluation)
-    infra = outputs["InfraCheck"]["blessing"]
-    if not model_utils.is_infra_validated(infra):
-        reason = infra.get_string_custom_property(infra_check.REASON_PROPERTY)
-        refusals.append(f"InfraCheck: {reason}")
     return Outcome(
         config=config,
         steps=steps,
         evaluation=evaluator.read_evaluation(evaluation),
         baseline_version=baseline.get_int_custom_property(served_model.VERSION_PROPERTY)
         or None,
-        refusals=refusals,
+        refusals=pusher.refusals(evaluation, outputs["InfraCheck"]["blessing"]),
         pushed_version=int(
             pushed.get_string_custom_property(pusher.VERSION_PROPERTY) or 0
         )
@@ -94,9 +89,7 @@ def rows(outcome: Outcome, destination: str) -> list[tuple[str, str]]:
         ("candidate's ELBO", f"{candidate.elbo:.2f} nats per image (higher is better)"),
         (
             "  estimated by",
-            f"the evidence lower bound, {config.samples} samples of z per image, fixed "
-            f"binarization, seed {config.seed}, {found.images:,} images of the "
-            f"{evaluator.SPLIT} split",
+            evaluator.estimate(config.samples, config.seed, found.images),
         ),
         (
             "  its terms",

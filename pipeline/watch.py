@@ -1,22 +1,17 @@
 """A run on a cluster until its end: its steps, its failure or its gate's verdict."""
 
 import datetime
-import pathlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from components import storage
+from components.manifest import VERDICT
 from pipeline.cluster import Cluster, ClusterError
 
 # Where KFP keeps outputs if neither the run nor the cluster's configuration says so.
 DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"
-
-# Task -> what it leaves in its output `blessing` -> whether that is a blessing.
-GATES = {
-    "evaluator": {"BLESSED": True, "NOT_BLESSED": False},
-    "infra-check": {"INFRA_BLESSED": True, "INFRA_NOT_BLESSED": False},
-}
 
 _NOT_STARTED = ("RUNTIME_STATE_UNSPECIFIED", "PENDING")
 _ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
@@ -79,8 +74,8 @@ def failure(run: Any, spec: Mapping[str, Any]) -> str:
     return "; ".join(reasons)
 
 
-def refusals(run: Any, spec: Mapping[str, Any]) -> list[str]:
-    """Returns why the gate refused; none if it blessed.
+def verdict(run: Any, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns what the Pusher left: refusals, elbo, baseline_elbo, estimate, pushed.
 
     KFP's API does not tell what a step found: it is read from the run's outputs.
 
@@ -93,14 +88,23 @@ def refusals(run: Any, spec: Mapping[str, Any]) -> list[str]:
         or spec.get("defaultPipelineRoot")
         or DEFAULT_ROOT
     )
-    reasons = []
-    for task, marks in GATES.items():
-        # Below it, newer versions of KFP have a folder more than older ones.
-        uri = f"{root.rstrip('/')}/{spec['pipelineInfo']['name']}/{run.run_id}/{task}"
-        mark, text = _read_mark(uri, marks)
-        if not marks[mark]:
-            reasons.append(f"{task} left {mark}{text and f': {text}'}")
-    return reasons
+    # Below it, newer versions of KFP have a folder more than older ones.
+    uri = f"{root.rstrip('/')}/{spec['pipelineInfo']['name']}/{run.run_id}/pusher"
+    try:
+        fs, path = storage.filesystem(uri)
+        found = [file for file in fs.find(path) if file.endswith(f"/{VERDICT}")]
+        if found:
+            # That of the last attempt, where there were several.
+            return json.loads(fs.cat_file(max(found, key=fs.modified)))
+    except Exception as error:  # whatever the store's library raises
+        reason = f"{type(error).__name__}: {str(error).strip()}"
+    else:
+        reason = f"there is no {VERDICT}"
+    raise VerdictError(
+        f"the run succeeded, but its verdict can't be read below {uri} ({reason}). Is "
+        "this the cluster's pipeline root (else set kubeflow.pipeline_root)? Are the "
+        "store's credentials set here and, for minio:// and s3://, AWS_ENDPOINT_URL?"
+    )
 
 
 def _spec(cluster: Cluster, run: Any) -> Mapping[str, Any]:
@@ -139,27 +143,3 @@ def _show_change(task: Any, shown: dict[str, str], show: Callable[[str], None]) 
 def _error(described: Any) -> str:
     message = (described.error.message if described.error else None) or ""
     return message.strip() or "KFP's API does not say why"
-
-
-def _read_mark(uri: str, marks: Mapping[str, bool]) -> tuple[str, str]:
-    try:
-        fs, path = storage.filesystem(uri)
-        found = [
-            file
-            for file in map(pathlib.PurePosixPath, fs.find(path))
-            if file.parent.name == "blessing" and file.name in marks
-        ]
-        if found:
-            # That of the last attempt, where there were several.
-            last = max(found, key=lambda file: fs.modified(str(file)))
-            return last.name, fs.cat_file(str(last)).decode().strip()
-    except Exception as error:  # whatever the store's library raises
-        reason = f"{type(error).__name__}: {str(error).strip()}"
-    else:
-        reason = f"there is no {' or '.join(marks)} in any folder blessing; from KFP's "
-        reason += "cache, it is below the run that left it there"
-    raise VerdictError(
-        f"the run succeeded, but its verdict can't be read below {uri} ({reason}). Is "
-        "this the cluster's pipeline root (else set kubeflow.pipeline_root)? Are the "
-        "store's credentials set here and, for minio:// and s3://, AWS_ENDPOINT_URL?"
-    )

@@ -100,7 +100,12 @@ def test_no_two_steps_start_the_same_container(executors):
 
 def test_nothing_else_is_in_double_braces(path):
     # Argo and KFP's launcher replace what is.
-    assert set(re.findall(r"\{\{.{0,4}", path.read_text())) == {"{{$}}'"}
+    found = set(re.findall(r"\{\{[^}]*\}\}", path.read_text()))
+    assert found == {"{{$}}", "{{$.pipeline_job_uuid}}"}
+
+
+def test_the_pusher_knows_the_run_and_so_never_comes_from_the_cache(tasks):
+    assert parameters(tasks["pusher"])["run_id"] == "{{$.pipeline_job_uuid}}"
 
 
 def before(step):

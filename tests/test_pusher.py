@@ -26,7 +26,7 @@ from components.pusher import Pusher
 from components.served_model import ServedModel
 
 ROOT = pathlib.Path(__file__).parent.parent
-PROVENANCE = {"run_key": "0123", "config": {"model": {"latent_size": 2}}}
+PROVENANCE = {"run_key": "0123", "config": {"gate": {"samples": 2, "seed": 0}}}
 
 # Exports a VAE to argv[1], after argv[2] functions of something else were traced.
 EXPORT = """
@@ -139,9 +139,12 @@ def push(models, evaluated, destination, tmp_path):
             blessing.set_int_custom_property("blessed", 0)
         infra_blessing = standard_artifacts.InfraBlessing()
         infra_blessing.set_int_custom_property("blessed", int(infra_blessed))
+        infra_blessing.set_string_custom_property("reason", "no answer")
         examples = standard_artifacts.Examples()
         examples.set_string_custom_property("fingerprint", "of the data")
         pushed = standard_artifacts.PushedModel()
+        pushed.uri = str(tmp_path / "pushed_model")
+        os.makedirs(pushed.uri, exist_ok=True)
         Pusher.test_call(
             model=models[name],
             blessing=blessing,
@@ -229,6 +232,26 @@ def test_the_manifest_says_where_a_model_comes_from(
         "tensorflow-probability": tfp.__version__,
         "vae-pipeline": "0.1.0",
     }
+
+
+def verdict(pushed):
+    return json.loads(pathlib.Path(pushed.uri, "VERDICT.json").read_text())
+
+
+def test_the_verdict_is_left_for_those_who_see_no_metadata(push, destination):
+    pushed = push("one")
+    version = versions.served(destination)
+    assert verdict(pushed) == {
+        "refusals": [],
+        "elbo": version.manifest["elbo"]["elbo"],
+        "baseline_elbo": None,
+        "estimate": "the evidence lower bound, 2 samples of z per image, fixed "
+        "binarization, seed 0, 40 images of the test split",
+        "pushed": version.path,
+    }
+    again = verdict(push("one", infra_blessed=False))
+    assert again["refusals"] == ["InfraCheck: no answer"]
+    assert again["pushed"] is None
 
 
 def test_the_manifest_names_the_baseline(push, models, destination):

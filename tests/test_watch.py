@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -15,17 +16,22 @@ from tests.kubeflow.api_server import Fault
 
 pytest_plugins = ["tests.kubeflow.fixtures"]
 
-STEPS = ["ingest", "trainer", "evaluator", "infra-check"]
+STEPS = ["ingest", "trainer", "evaluator", "pusher"]
 PACKAGE = {
     "pipelineInfo": {"name": "vae"},
     "root": {"dag": {"tasks": {name: {} for name in STEPS}}},
 }
-BLESSED = {"evaluator": "BLESSED", "infra-check": "INFRA_BLESSED"}
-NO = {
-    "BLESSED": "NOT_BLESSED",
-    "NOT_BLESSED": "BLESSED",
-    "INFRA_BLESSED": "INFRA_NOT_BLESSED",
-    "INFRA_NOT_BLESSED": "INFRA_BLESSED",
+BLESSED = {
+    "refusals": [],
+    "elbo": -95.25,
+    "baseline_elbo": -96.0,
+    "estimate": "the evidence lower bound, 2 samples of z per image",
+    "pushed": "s3://models/serving/vae/7",
+}
+REFUSED = {
+    **BLESSED,
+    "refusals": ["ELBO -95.25 must be at least the floor", "InfraCheck: no answer"],
+    "pushed": None,
 }
 KUBERNETES = {"platforms": {"kubernetes": {}}}
 
@@ -42,13 +48,11 @@ def run_id(connection, tmp_path):
     return started(connection, tmp_path)
 
 
-def leave(store, run_id, marks, where="v2/artifacts", attempt=""):
-    for task, mark in marks.items():
-        key = f"{where}/vae/{run_id}/{task}/{attempt}blessing/{mark}"
-        body = b"no answer in 300 s" if mark == "INFRA_NOT_BLESSED" else b""
-        store.put_object(Bucket="mlpipeline", Key=key, Body=body)
-        decoy = key.replace(f"blessing/{mark}", f"evaluation/{NO[mark]}")
-        store.put_object(Bucket="mlpipeline", Key=decoy)
+def leave(store, run_id, verdict, where="v2/artifacts", attempt=""):
+    folder = f"{where}/vae/{run_id}/pusher/{attempt}pushed_model"
+    for name, body in [("VERDICT.json", verdict), ("OTHER.json", {"refusals": []})]:
+        body = json.dumps(body).encode()
+        store.put_object(Bucket="mlpipeline", Key=f"{folder}/{name}", Body=body)
 
 
 def ended(kfp, connection, run_id):
@@ -157,51 +161,45 @@ def test_a_run_without_a_failed_step_says_its_own_error(kfp, connection, run_id)
 
 
 @pytest.mark.parametrize("attempt", ["", "3b0c/"], ids=["older KFP", "newer KFP"])
-def test_a_blessing_is_read_from_the_default_root(
+def test_a_verdict_is_read_from_the_default_root(
     kfp, connection, run_id, store, attempt
 ):
     leave(store, run_id, BLESSED, attempt=attempt)
-    assert watch.refusals(*ended(kfp, connection, run_id)) == []
+    assert watch.verdict(*ended(kfp, connection, run_id)) == BLESSED
 
 
 @pytest.mark.parametrize("scheme", ["minio", "s3"])
 @pytest.mark.parametrize("documents", [[PACKAGE], [PACKAGE, KUBERNETES]])
-def test_refusals_are_read_from_the_runs_root(
+def test_a_verdict_is_read_from_the_runs_root(
     kfp, connection, store, tmp_path, scheme, documents
 ):
     run_id = started(connection, tmp_path, f"{scheme}://mlpipeline/my/root/", documents)
-    refused = {"evaluator": "NOT_BLESSED", "infra-check": "INFRA_NOT_BLESSED"}
-    leave(store, run_id, refused, where="my/root")
-    assert watch.refusals(*ended(kfp, connection, run_id)) == [
-        "evaluator left NOT_BLESSED",
-        "infra-check left INFRA_NOT_BLESSED: no answer in 300 s",
-    ]
+    leave(store, run_id, REFUSED, where="my/root")
+    assert watch.verdict(*ended(kfp, connection, run_id)) == REFUSED
 
 
 def test_the_root_that_was_compiled_is_looked_into(kfp, connection, store, tmp_path):
     compiled = {**PACKAGE, "defaultPipelineRoot": "s3://mlpipeline/compiled"}
     run_id = started(connection, tmp_path, documents=[compiled])
     leave(store, run_id, BLESSED, where="compiled")
-    assert watch.refusals(*ended(kfp, connection, run_id)) == []
+    assert watch.verdict(*ended(kfp, connection, run_id)) == BLESSED
 
 
 def test_the_last_attempt_counts(kfp, connection, run_id, store):
     leave(store, run_id, BLESSED, attempt="z/")
     time.sleep(1.1)  # S3 tells the time in seconds
-    leave(store, run_id, {"evaluator": "NOT_BLESSED"}, attempt="a/")
-    found = watch.refusals(*ended(kfp, connection, run_id))
-    assert found == ["evaluator left NOT_BLESSED"]
+    leave(store, run_id, REFUSED, attempt="a/")
+    assert watch.verdict(*ended(kfp, connection, run_id)) == REFUSED
 
 
 def test_a_verdict_that_is_not_there_is_no_blessing(kfp, connection, run_id, store):
-    leave(store, run_id, {"infra-check": "INFRA_BLESSED"})
+    leave(store, "another-run", BLESSED)
     ended_run = ended(kfp, connection, run_id)
     with pytest.raises(watch.VerdictError) as caught:
-        watch.refusals(*ended_run)
-    where = f"minio://mlpipeline/v2/artifacts/vae/{run_id}/evaluator"
+        watch.verdict(*ended_run)
+    where = f"minio://mlpipeline/v2/artifacts/vae/{run_id}/pusher"
     assert where in str(caught.value)
-    reason = "there is no BLESSED or NOT_BLESSED in any folder blessing"
-    assert reason in str(caught.value)
+    assert "there is no VERDICT.json" in str(caught.value)
     assert "kubeflow.pipeline_root" in str(caught.value)
 
 
@@ -213,9 +211,9 @@ def test_a_store_that_cannot_be_read_is_no_blessing(
     s3fs.S3FileSystem.clear_instance_cache()
     ended_run = ended(kfp, connection, run_id)
     with pytest.raises(watch.VerdictError, match="can't be read below minio://") as c:
-        watch.refusals(*ended_run)
+        watch.verdict(*ended_run)
     assert "127.0.0.1:1" in str(c.value)
-    assert "hush" not in str(c.value)
+    assert "the-secret-key" not in str(c.value)
 
 
 def test_the_exit_code_of_a_blessed_run_is_0(
@@ -227,16 +225,25 @@ def test_the_exit_code_of_a_blessed_run_is_0(
     assert wait(kfp, tmp_path, run_id) == 0
     out = capfd.readouterr().out
     assert "ingest" in out
-    assert "BLESSED, and pushed unless it is served already" in out
+    table = " ".join(out.split())
+    assert "-95.25 nats per image (higher is better)" in table
+    assert "the evidence lower bound, 2 samples of z per image" in table
+    assert "-96.00; difference +0.75" in table
+    assert "│ verdict │ BLESSED │" in table
+    assert "│ pushed │ s3://models/serving/vae/7 │" in table
 
 
 def test_the_exit_code_of_a_refused_run_is_3(
     kfp, connection, run_id, store, tmp_path, capfd
 ):
-    leave(store, run_id, {**BLESSED, "evaluator": "NOT_BLESSED"})
+    leave(store, run_id, {**REFUSED, "baseline_elbo": None})
     kfp.finish(run_id)
     assert wait(kfp, tmp_path, run_id) == 3
-    assert "REFUSED: evaluator left NOT_BLESSED; nothing" in capfd.readouterr().out
+    table = " ".join(capfd.readouterr().out.split())
+    reasons = "ELBO -95.25 must be at least the floor; InfraCheck: no answer"
+    assert f"│ verdict │ REFUSED: {reasons} │" in table
+    assert "none: nothing was served" in table
+    assert "│ pushed │ nothing │" in table
 
 
 def test_the_exit_code_of_a_failed_run_is_1(kfp, run_id, tmp_path, capfd):

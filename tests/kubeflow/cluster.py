@@ -8,7 +8,6 @@ is the same in every run.
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import pathlib
 import shutil
@@ -74,12 +73,24 @@ class Cluster:
         self._folder, self._s3, self._start = folder, s3, start
         self._claims, self._secrets, self._contained = claims, secrets, contained
         self._cache: dict[str, Mapping[str, Any]] = {}
-        self._runs = itertools.count(1)
 
-    def run(self, path: pathlib.Path, **parameters: float) -> dict[str, Task]:
-        """Runs a compiled pipeline; the tasks after a failed one are skipped."""
-        spec, *platform = yaml.safe_load_all(path.read_text())
-        run = _Run(f"run-{next(self._runs)}", spec, (platform or [{}])[0], parameters)
+    def run(
+        self,
+        run_id: str,
+        package: bytes,
+        parameters: Mapping[str, float],
+        ended: Callable[[Task], None],
+    ) -> None:
+        """Runs a compiled pipeline; the tasks after a failed one are skipped.
+
+        Args:
+          run_id: names its outputs.
+          package: the compiled pipeline.
+          parameters: the run's, by name.
+          ended: called after each task.
+        """
+        spec, *platform = yaml.safe_load_all(package)
+        run = _Run(run_id, spec, (platform or [{}])[0], parameters)
         waiting = dict(spec["root"]["dag"]["tasks"])
         while waiting:
             name = next(
@@ -93,7 +104,7 @@ class Cluster:
                 run.tasks[name] = Task(name, "SKIPPED", 0.0, "")
             else:
                 run.tasks[name] = self._run_task(run, name)
-        return run.tasks
+            ended(run.tasks[name])
 
     def _run_task(self, run: "_Run", name: str) -> Task:
         started = time.monotonic()
@@ -287,6 +298,7 @@ class _Run:
             found = given[source["outputParameterKey"]]
         else:
             found = value["runtimeValue"]["constant"]
+            found = self.name if found == "{{$.pipeline_job_uuid}}" else found
         # Protobuf's Value knows no integers.
         return float(found) if isinstance(found, int) else found
 

@@ -36,7 +36,8 @@ def run_docker_container(client, image, command, volumes, **options) -> int:
 
 
 def main(path: str, root: str, arguments: str, mounts: str) -> None:
-    os.umask(0)  # the steps, of another user, write into the folders that KFP makes
+    os.umask(0)  # the steps, of another user, write into the folders made here
+    os.makedirs(root)
     docker_task_handler.run_docker_container = run_docker_container
     kfp.local.init(
         runner=kfp.local.DockerRunner(

@@ -13,6 +13,8 @@ import pathlib
 import re
 import subprocess
 import tempfile
+import threading
+import time
 import warnings
 
 import boto3
@@ -21,9 +23,10 @@ import s3fs
 from moto.server import ThreadedMotoServer
 
 from components import versions
-from pipeline import kubeflow
+from pipeline import cli, kubeflow
 from pipeline.config import resolve
 from tests.bars import write_idx
+from tests.kubeflow import api_server
 from tests.kubeflow.cluster import BUCKET, ROOT, Cluster
 from tests.kubeflow.engine import ANY_USER, Engine, Unavailable, start_process
 
@@ -42,6 +45,13 @@ BEFORE_THE_TRAINER = (
     "transform",
 )
 FROM_THE_TRAINER = ("trainer", "evaluator", "infra-check", "pusher")
+FAILED_AT_INGEST = {
+    "import-schema-gen": "SUCCEEDED",
+    "served-model": "SUCCEEDED",
+    "ingest": "FAILED",
+    **dict.fromkeys(BEFORE_THE_TRAINER[1:], "SKIPPED"),
+    **dict.fromkeys(FROM_THE_TRAINER, "SKIPPED"),
+}
 # Of the engine: what is built stays there. A socket's path must be short.
 STATE = pathlib.Path(__file__).parents[2] / ".tools" / "podman"
 
@@ -49,8 +59,8 @@ STATE = pathlib.Path(__file__).parents[2] / ".tools" / "podman"
 class Place:
     """A cluster, its data and what its models are pushed to."""
 
-    def __init__(self, folder, start, image, server):
-        self.folder, self.image = folder, image
+    def __init__(self, folder, start, image, server, api):
+        self.folder, self.image, self.api = folder, image, api
         claims = {"datasets": folder / "datasets"}
         write_idx(folder / "datasets" / "bars", labels=range(10))
         for path in (folder / "datasets", *folder.rglob("*")):
@@ -64,6 +74,11 @@ class Place:
             aws_secret_access_key=SECRET["secret"],
             region_name="us-east-1",
         )
+        self.access = {
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": SECRET["key"],
+            "AWS_SECRET_ACCESS_KEY": SECRET["secret"],
+        }
         for bucket in (BUCKET, "models"):
             self.s3.create_bucket(Bucket=bucket)
         contained = start is not start_process
@@ -71,40 +86,59 @@ class Place:
             folder / "pods", self.s3, start, claims, secrets, contained
         )
 
-    def compile(self, *settings):
-        """Compiles the pipeline; the volume has the same path here and there."""
-        datasets = self.folder / "datasets"
-        path = self.folder / "pipeline.yaml"
-        config = resolve(
-            "smoke",
-            None,
+    def submit(self, *settings):
+        """Submits a run, waits for it, and returns the exit code and the tasks."""
+        datasets = self.folder / "datasets"  # the same path in the volume as here
+        settings = [
+            *SETTINGS,
+            f"data.source={datasets / 'bars'}",
+            f"kubeflow.data_dir={datasets / 'prepared'}",
+            f"kubeflow.volumes={{{datasets}: datasets}}",
+            f"kubeflow.pipeline_root={ROOT}",
+            "push.destination=s3://models/serving",
+            *settings,
+        ]
+        tasks = {}
+        behind = threading.Thread(target=self._run_what_is_submitted, args=[tasks])
+        behind.start()
+        code = cli.main(
             [
-                *SETTINGS,
-                f"data.source={datasets / 'bars'}",
-                f"kubeflow.data_dir={datasets / 'prepared'}",
-                f"kubeflow.volumes={{{datasets}: datasets}}",
-                f"kubeflow.pipeline_root={ROOT}",
-                "push.destination=s3://models/serving",
-                *settings,
-            ],
+                *("submit", "--host", self.api.url, "--image", self.image, "--wait"),
+                *("--preset", "smoke", *(f"--set={setting}" for setting in settings)),
+                *("--root", str(self.folder / "runs")),
+            ]
         )
-        kubeflow.compile_pipeline(config, str(path), self.image)
-        return path
+        behind.join()
+        return code, tasks
 
-    def run(self, *settings, **parameters):
-        tasks = self.cluster.run(self.compile(*settings), **parameters)
-        # pytest -rP shows it.
-        print(f"run with {parameters or 'no parameters'}, {', '.join(settings)}")
-        for task in tasks.values():
-            print(f"  {task.name:18} {task.state:10} {task.seconds:6.1f} s")
-        return tasks
+    def _run_what_is_submitted(self, tasks):
+        """What is behind KFP's API server."""
+        pending = []
+        while not pending:
+            time.sleep(0.1)
+            pending = [run for run in self.api.runs.values() if run.state == "PENDING"]
+        (run,) = pending
+        run.state = "RUNNING"
+        started = time.monotonic()
 
-    def served(self, monkeypatch):
+        def ended(task):
+            tasks[task.name] = task
+            state = "SUCCEEDED" if task.state == "CACHED" else task.state
+            seconds = (time.monotonic() - started - task.seconds, task.seconds)
+            error = last_line(task) if state == "FAILED" else None
+            self.api.task(run.run_id, task.name, state, seconds, error)
+
+        self.cluster.run(
+            run.run_id,
+            self.api.packages[run.pipeline_version_reference.pipeline_version_id],
+            run.runtime_config.parameters,
+            ended,
+        )
+        failed = any(task.state == "FAILED" for task in tasks.values())
+        self.api.finish(run.run_id, "FAILED" if failed else "SUCCEEDED")
+
+    def served(self):
         """Returns the served version, as one outside the cluster sees it."""
-        s3fs.S3FileSystem.clear_instance_cache()  # it reads the environment once
-        monkeypatch.setenv("AWS_ENDPOINT_URL", self.s3.meta.endpoint_url)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", SECRET["key"])
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET["secret"])
         return versions.served("s3://models/serving/vae")
 
     def stored(self):
@@ -124,9 +158,19 @@ def a_place(start, image):
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     # Not below pytest's own folder, which other users may not enter.
-    with tempfile.TemporaryDirectory() as folder:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        api_server.serve() as api,
+        pytest.MonkeyPatch.context() as monkeypatch,
+    ):
         os.chmod(folder, 0o755)  # noqa: S103
-        yield Place(pathlib.Path(folder), start, image, server)
+        place = Place(pathlib.Path(folder), start, image, server, api)
+        # For who submits, and reads what came of it.
+        for name, value in place.access.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # it reads the environment once
+        yield place
+        s3fs.S3FileSystem.clear_instance_cache()
     server.stop()
 
 
@@ -152,12 +196,13 @@ def last_line(task):
 
 
 @pytest.mark.containers
-def test_the_first_run_pushes(place, monkeypatch):
-    tasks = place.run()
+def test_the_first_run_pushes(place):
+    code, tasks = place.submit()
     assert len(tasks) == STEPS
     for task in tasks.values():
         assert task.state == "SUCCEEDED", task.log
-    version = place.served(monkeypatch)
+    assert code == 0
+    version = place.served()
     versions.verify(version)
     assert version.manifest["baseline"] is None
     assert version.manifest["elbo"]["elbo"] > -300
@@ -167,10 +212,12 @@ def test_the_first_run_pushes(place, monkeypatch):
 
 
 @pytest.mark.containers
-def test_a_second_run_meets_the_baseline(place, monkeypatch):
-    first = place.served(monkeypatch)
+def test_a_second_run_meets_the_baseline(place):
+    first = place.served()
     # A longer training, so that the ratchet lets it through.
-    tasks = place.run(epochs=10)
+    code, tasks = place.submit("train.epochs=10")
+    assert code == 0
+    assert len(place.api.versions) == 1  # what is a run's own makes no new version
     # What comes before the Trainer is the same; on this cluster, where every input has
     # the same name in each run, nothing after it may come from the cache.
     assert states(tasks) == {
@@ -180,16 +227,17 @@ def test_a_second_run_meets_the_baseline(place, monkeypatch):
         **dict.fromkeys(FROM_THE_TRAINER, "SUCCEEDED"),
     }
     assert f"the baseline is version {first.number}" in tasks["served-model"].log
-    second = place.served(monkeypatch)
+    second = place.served()
     assert second.number > first.number
     assert second.manifest["baseline"]["version"] == first.number
     assert second.manifest["config"]["train"]["epochs"] == 10
 
 
 @pytest.mark.containers
-def test_a_refused_model_is_not_pushed(place, monkeypatch):
-    served = place.served(monkeypatch)
-    tasks = place.run(epochs=10, elbo_floor=-1.0)
+def test_a_refused_model_is_not_pushed(place):
+    served = place.served()
+    code, tasks = place.submit("train.epochs=10", "gate.elbo_floor=-1")
+    assert code == 3
     # The Trainer has had these parameters before; what is served is another model now.
     assert states(tasks) == {
         "ingest": "SUCCEEDED",
@@ -199,25 +247,18 @@ def test_a_refused_model_is_not_pushed(place, monkeypatch):
         **dict.fromkeys(("evaluator", "pusher"), "SUCCEEDED"),
     }
     assert "not pushed: the Evaluator did not bless the model" in tasks["pusher"].log
-    assert place.served(monkeypatch).number == served.number
+    assert place.served().number == served.number
     assert any(key.endswith("evaluator/blessing/NOT_BLESSED") for key in place.stored())
 
 
 @pytest.mark.containers
-def test_a_step_that_fails_fails_the_run(place, monkeypatch):
-    served = place.served(monkeypatch)
-    tasks = place.run(epochs=0)
-    assert states(tasks) == {
-        "ingest": "SUCCEEDED",
-        "served-model": "SUCCEEDED",
-        **dict.fromkeys(BEFORE_THE_TRAINER, "CACHED"),
-        "trainer": "FAILED",
-        **dict.fromkeys(("evaluator", "infra-check", "pusher"), "SKIPPED"),
-    }
-    assert last_line(tasks["trainer"]) == (
-        "Trainer failed: train.epochs must be at least 1, got 0"
-    )
-    assert place.served(monkeypatch).number == served.number
+def test_a_step_that_fails_fails_the_run(place, capfd):
+    served = place.served()
+    code, tasks = place.submit("data.source=/nowhere")
+    assert code == 1
+    assert states(tasks) == FAILED_AT_INGEST
+    assert "ingest failed: Ingest failed: /nowhere must be" in capfd.readouterr().out
+    assert place.served().number == served.number
 
 
 @pytest.mark.containers
@@ -231,15 +272,10 @@ def test_no_secret_is_in_a_log_or_an_artifact(place):
 @pytest.mark.e2e
 def test_without_containers_the_same_commands_are_processes():
     with a_place(start_process, "none") as place:
-        tasks = place.run("data.source=/nowhere")
-        assert states(tasks) == {
-            "import-schema-gen": "SUCCEEDED",
-            "served-model": "SUCCEEDED",
-            "ingest": "FAILED",
-            **dict.fromkeys(BEFORE_THE_TRAINER[1:], "SKIPPED"),
-            **dict.fromkeys(FROM_THE_TRAINER, "SKIPPED"),
-        }
-        assert "Ingest failed: /nowhere" in last_line(tasks["ingest"])
+        code, tasks = place.submit("data.source=/nowhere")
+        assert code == 1
+        assert states(tasks) == FAILED_AT_INGEST
+        assert "Ingest failed: /nowhere must be" in last_line(tasks["ingest"])
         assert place.stored() != []
 
 
@@ -352,7 +388,8 @@ def test_the_image_runs_the_pipeline_itself(local):
         *("run", "--rm", f"--user={ANY_USER}", "--read-only", "--tmpfs=/tmp"),
         *(f"--volume={local.folder / 'bars'}:/bars:ro", local.image),
         *("vae-pipeline", "run", "--preset=smoke", "--dataset=bars", "--source=/bars"),
-        *("--set=data.limit=null", "--root=/tmp/runs", "--data-dir=/tmp/data"),
+        *("--set=data.limit=null", "--set=train.epochs=8"),
+        *("--root=/tmp/runs", "--data-dir=/tmp/data"),
         stdout=subprocess.PIPE,
         text=True,
     )
