@@ -80,9 +80,8 @@ def _run(args: argparse.Namespace) -> int:
         return OK
     started = time.monotonic()
     with command.screen(args, "run") as screen:
-        for line in config.to_yaml(resolved, one_line_a_section=True).splitlines():
-            if not line.startswith("kubeflow:"):  # nothing to this command
-                screen.line(line)
+        for line in config.lines(resolved):
+            screen.line(line)
         screen.line(f"log: {screen.log_path}")
         pathlib.Path(screen.log_path).with_suffix(".yaml").write_text(
             config.to_yaml(resolved)

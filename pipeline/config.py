@@ -191,14 +191,22 @@ def decisive(config: PipelineConfig) -> dict[str, dict[str, Any]]:
     return sections
 
 
-def to_yaml(config: PipelineConfig, one_line_a_section: bool = False) -> str:
+def to_yaml(config: PipelineConfig) -> str:
     """Returns the whole configuration in YAML, as a config file takes it."""
-    return yaml.safe_dump(
-        dataclasses.asdict(config),
-        sort_keys=False,
-        default_flow_style=None if one_line_a_section else False,
-        width=float("inf"),
-    )
+    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
+
+
+def lines(config: PipelineConfig) -> list[str]:
+    """Returns a line of YAML for each section that means something to a run."""
+    return [
+        yaml.safe_dump(
+            {section: fields},
+            sort_keys=False,
+            default_flow_style=None,
+            width=float("inf"),
+        ).rstrip()
+        for section, fields in decisive(config).items()
+    ]
 
 
 class _Loader(yaml.SafeLoader):

@@ -120,3 +120,15 @@ def test_a_missing_file_is_named(tmp_path):
 def test_numbers_are_written_as_everybody_writes_them(text, value):
     resolved = resolve("demo", settings=[f"train.learning_rate={text}"])
     assert resolved.train.learning_rate == value
+
+
+def test_a_run_shows_a_line_for_each_section_that_means_something_to_it():
+    shown = config.lines(config.resolve("smoke", None, ["kubeflow.data_dir=/data"]))
+    assert [line.partition(":")[0] for line in shown] == [
+        "data",
+        "model",
+        "train",
+        "gate",
+        "push",
+    ]
+    assert yaml.safe_load("\n".join(shown))["gate"]["elbo_floor"] == -300.0
