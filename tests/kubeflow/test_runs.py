@@ -257,7 +257,7 @@ def test_a_step_that_fails_fails_the_run(place, capfd):
     code, tasks = place.submit("data.source=/nowhere")
     assert code == 1
     assert states(tasks) == FAILED_AT_INGEST
-    assert "ingest failed: Ingest failed: /nowhere must be" in capfd.readouterr().out
+    assert "ingest failed: Ingest failed: source must be auto" in capfd.readouterr().out
     assert place.served().number == served.number
 
 
@@ -275,7 +275,7 @@ def test_without_containers_the_same_commands_are_processes():
         code, tasks = place.submit("data.source=/nowhere")
         assert code == 1
         assert states(tasks) == FAILED_AT_INGEST
-        assert "Ingest failed: /nowhere must be" in last_line(tasks["ingest"])
+        assert "Ingest failed: source must be auto" in last_line(tasks["ingest"])
         assert place.stored() != []
 
 
