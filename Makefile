@@ -32,7 +32,7 @@ test: lint
 	.venv/bin/python -m pytest $(ARGS)
 
 test-containers: .venv/ready
-	.venv/bin/python -m pytest -m containers -rP tests/kubeflow
+	.venv/bin/python -m pytest -m containers -rP -p no:logging tests/kubeflow
 
 lint: .venv/ready
 	.venv/bin/ruff format --check .

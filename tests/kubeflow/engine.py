@@ -47,7 +47,9 @@ class Engine:
     def build(self) -> str:
         """Builds the image and returns its full name."""
         name = "vae-pipeline:test"
-        self.call("build", "--tag", name, str(ROOT), check=True)
+        build = ("build", "--tag", name, str(ROOT))
+        done = self.call(*build, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert done.returncode == 0, done.stdout.decode(errors="replace")
         return name if self.name == "docker" else f"localhost/{name}"
 
     def start(self, container: Container, log: pathlib.Path) -> int:

@@ -336,7 +336,6 @@ class Local:
         )
         # The guard: KFP alone may call a step that failed a success.
         reports = {file.parent.name for file in root.glob("*/*/executor_output.json")}
-        print(done.stdout)
         return done.returncode, done.stdout, reports
 
     def served(self):
@@ -393,8 +392,7 @@ def test_the_image_runs_the_pipeline_itself(local):
         stdout=subprocess.PIPE,
         text=True,
     )
-    print(done.stdout)
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stdout
     assert "verdict          │ BLESSED" in done.stdout
 
 
