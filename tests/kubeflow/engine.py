@@ -1,9 +1,11 @@
 """How the tests start a step: in a container of the project's image, or a process."""
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -23,6 +25,7 @@ class Engine:
     """podman or docker, whichever works; as root, podman is installed if neither is."""
 
     def __init__(self, folder: pathlib.Path):
+        self._service = folder / "service.pid"
         script = [str(ROOT / "tests/kubeflow/podman.sh"), str(folder), "socket"]
         done = subprocess.run(script, stdout=subprocess.PIPE, text=True)
         if done.returncode != 0:
@@ -40,6 +43,13 @@ class Engine:
         self.name = "docker" if docker else "podman"
         host = self.environment.get("DOCKER_HOST", "unix:///var/run/docker.sock")
         self.socket = host.removeprefix("unix://")
+
+    def close(self) -> None:
+        """Ends the process that podman's API is; docker's goes on."""
+        if self._service.exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(self._service.read_text()), signal.SIGTERM)
+            self._service.unlink()
 
     def call(self, *args: str, **options) -> subprocess.CompletedProcess:
         return subprocess.run([self.name, *args], env=self.environment, **options)

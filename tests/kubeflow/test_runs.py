@@ -175,15 +175,26 @@ def a_place(start, image):
 
 
 @pytest.fixture(scope="module")
-def place():
+def engine():
+    """The container engine, or None where there is none to be had."""
     try:
         engine = Engine(STATE)
     except Unavailable as error:
         warnings.warn(f"NO CONTAINERS: {error}: processes instead", stacklevel=1)
-        start, image = start_process, "none"
+        yield None
     else:
-        start, image = engine.start, engine.build()
-    with a_place(start, image) as place:
+        yield engine
+        engine.close()
+
+
+@pytest.fixture(scope="module")
+def image(engine):
+    return engine.build() if engine else "none"
+
+
+@pytest.fixture(scope="module")
+def place(engine, image):
+    with a_place(engine.start if engine else start_process, image) as place:
         yield place
 
 
@@ -280,15 +291,13 @@ def test_without_containers_the_same_commands_are_processes():
 
 
 @pytest.fixture(scope="module")
-def local():
+def local(engine, image):
     """A folder for KFP's local runner, with data, as the place has one."""
-    try:
-        engine = Engine(STATE)
-    except Unavailable as error:
-        pytest.skip(f"NO CONTAINERS WERE RUN: {error}")
+    if engine is None:
+        pytest.skip("NO CONTAINERS WERE RUN: see the warning")
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)  # noqa: S103
-        yield Local(pathlib.Path(folder), engine, engine.build())
+        yield Local(pathlib.Path(folder), engine, image)
 
 
 class Local:
