@@ -13,7 +13,7 @@ from tests.s3 import SECRET
 @pytest.mark.parametrize(
     ("destination", "expected"),
     [
-        ("", "/root/serving/vae"),
+        ("", "/runs/serving/vae"),
         ("/elsewhere", "/elsewhere/vae"),
         ("/elsewhere/", "/elsewhere/vae"),
         ("elsewhere", "{here}/elsewhere/vae"),
@@ -26,7 +26,7 @@ from tests.s3 import SECRET
 def test_the_folder_of_versions(destination, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = PipelineConfig(push=PushConfig(destination=destination))
-    root = local.Root(pathlib.Path("/root"))
+    root = local.Root(pathlib.Path("/runs"))
     assert root.destination(config) == expected.format(here=tmp_path)
 
 

@@ -258,7 +258,7 @@ def test_a_refused_model_is_not_pushed(place):
         **dict.fromkeys(("evaluator", "pusher"), "SUCCEEDED"),
     }
     assert "not pushed: the Evaluator did not bless the model" in tasks["pusher"].log
-    assert place.served().number == served.number
+    assert place.served() == served
     assert any(key.endswith("evaluator/blessing/NOT_BLESSED") for key in place.stored())
 
 
@@ -269,7 +269,7 @@ def test_a_step_that_fails_fails_the_run(place, capfd):
     assert code == 1
     assert states(tasks) == FAILED_AT_INGEST
     assert "ingest failed: Ingest failed: source must be auto" in capfd.readouterr().out
-    assert place.served().number == served.number
+    assert place.served() == served
 
 
 @pytest.mark.containers
@@ -375,7 +375,7 @@ def test_kfps_local_runner_pushes_no_refused_model(local):
     assert code == 0, printed
     assert len(reports) == STEPS
     assert "not pushed: the Evaluator did not bless the model" in printed
-    assert local.served().number == served.number
+    assert local.served() == served
 
 
 @pytest.mark.containers
@@ -386,7 +386,7 @@ def test_a_step_that_fails_fails_kfps_local_runner(local):
     assert "Ingest failed: " in printed
     assert "Task 'ingest' finished with status FAILURE" in plain(printed)
     assert not reports & {"ingest", "statistics-gen"}
-    assert local.served().number == served.number
+    assert local.served() == served
 
 
 @pytest.mark.containers
