@@ -35,13 +35,13 @@ RUN printf '%s\n' jedi libclang parso tensorboard-data-server >unused.txt \
 ARG GPU=0
 # What goes again at once is C++ headers, the packages' own tests, and the symbols that
 # only a debugger reads: a third of all.
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     case "$GPU" in \
       0) gpu= ;; \
       1) gpu='--requirement requirements-gpu.lock' ;; \
       *) echo "GPU must be 0 or 1, got $GPU" >&2; exit 1 ;; \
     esac \
- && /opt/uv/bin/uv pip install --no-deps --require-hashes --compile-bytecode \
+ && /opt/uv/bin/uv pip install --cache-dir /var/cache/uv --no-deps --require-hashes --compile-bytecode \
       --build-constraints requirements.lock --require-build-hashes \
       --preview-features build-dependency-hashes \
       --excludes unused.txt --excludes dev.txt --requirement requirements.lock $gpu \

@@ -104,7 +104,9 @@ def Pusher(  # noqa: N802, a component
     pathlib.Path(pushed_model.uri, VERDICT).write_text(json.dumps(verdict, indent=2))
 
 
-def refusals(evaluation: str, infra_blessing: standard_artifacts.InfraBlessing):
+def refusals(
+    evaluation: str, infra_blessing: standard_artifacts.InfraBlessing
+) -> list[str]:
     """Returns why the model is not to be pushed, a sentence each.
 
     Args:
