@@ -22,19 +22,48 @@ def check_above(section: object, field: str, bound: float) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """What the VAE is made of."""
+    """What the VAE is made of: each choice's source stands where it is built."""
 
-    network: Literal["blog", "dense"] = "dense"  # convolutions, or dense layers
+    network: Literal["blog", "dense", "conv_residual"] = "dense"
     latent_size: int = 16  # length of z
-    base_depth: int = 32  # blog: channels of the first convolution
-    hidden_units: int = 512  # dense: units of each of the two hidden layers
+    base_depth: int = 32  # blog, conv_residual: channels of the first convolution
+    hidden_units: int = 512  # of each hidden dense layer
+    posterior: Literal["diagonal", "full", "iaf"] = "full"  # q(z|x)
+    posterior_layers: int = 2  # iaf: autoregressive transformations
+    prior: Literal["standard", "mixture", "vampprior", "realnvp"] = "standard"  # p(z)
+    prior_components: int = 100  # mixture, vampprior: how many
+    prior_layers: int = 4  # realnvp: coupling layers
+    flow_units: int = 128  # iaf, realnvp: units of each flow network's hidden layers
+    likelihood: Literal["bernoulli", "continuous_bernoulli"] = "bernoulli"  # p(x|z)
     beta: float = 1.0  # weight of the KL term in training; 1.0 trains the true ELBO
+    free_bits: float = 0.0  # nats of KL per image that training does not penalize
 
     def __post_init__(self):
         check_at_least(self, "latent_size", 1)
         check_at_least(self, "base_depth", 1)
         check_at_least(self, "hidden_units", 1)
+        check_at_least(self, "posterior_layers", 1)
+        check_at_least(self, "prior_components", 1)
+        check_at_least(self, "prior_layers", 1)
+        check_at_least(self, "flow_units", 1)
         check_at_least(self, "beta", 0.0)
+        check_at_least(self, "free_bits", 0.0)
+        if self.prior == "vampprior" and self.posterior == "iaf":
+            # p(z) is a mixture of posteriors, and an IAF's density at a z that it did
+            # not draw takes a pass per dimension.
+            raise ValueError(
+                "posterior must be diagonal or full with prior vampprior, got iaf"
+            )
+        if self.prior == "realnvp" and self.latent_size < 2:
+            raise ValueError(
+                "latent_size must be at least 2 with prior realnvp, "
+                f"got {self.latent_size}"
+            )
+
+    @property
+    def binary(self) -> bool:
+        """Whether p(x|z) is of binary pixels, so that grey ones are binarized first."""
+        return self.likelihood == "bernoulli"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,17 +75,28 @@ class TrainConfig:
     learning_rate: float = 2e-3  # Adam's, at its peak
     schedule: Literal["constant", "cosine"] = "cosine"  # after the warm-up
     warmup_steps: int = 200  # steps over which the learning rate rises from 0
+    kl_warmup_steps: int = 0  # steps over which the weight of the KL term rises to beta
     clip_norm: float | None = 5.0  # bound on the gradients' global norm; null: none
+    ema: float = 0.0  # decay of the weights' moving average, which is kept; 0: none
+    patience: int | None = None  # epochs without a better eval ELBO; null: no stopping
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the networks
     seed: int = 0  # of the weights, the order of the images and the noise
     replicas: int = 0  # logical CPU devices; 0: every GPU, or the one CPU
+    checkpoint_minutes: float = 5.0  # between checkpoints, beside one an epoch
 
     def __post_init__(self):
         check_at_least(self, "epochs", 1)
         check_at_least(self, "batch_size", 1)
         check_above(self, "learning_rate", 0.0)
         check_at_least(self, "warmup_steps", 0)
+        check_at_least(self, "kl_warmup_steps", 0)
         if self.clip_norm is not None:
             check_above(self, "clip_norm", 0.0)
+        check_at_least(self, "ema", 0.0)
+        if not self.ema < 1.0:
+            raise ValueError(f"ema must be below 1.0, got {self.ema}")
+        if self.patience is not None:
+            check_at_least(self, "patience", 1)
         check_at_least(self, "seed", 0)
         check_at_least(self, "replicas", 0)
         if self.replicas and self.batch_size % self.replicas:
@@ -64,3 +104,4 @@ class TrainConfig:
                 f"batch_size must be a multiple of replicas ({self.replicas}), "
                 f"got {self.batch_size}"
             )
+        check_above(self, "checkpoint_minutes", 0.0)

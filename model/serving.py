@@ -8,6 +8,7 @@ import tf_keras as tfk
 from model import fixed_noise
 from model.config import IMAGE_SHAPE
 from model.data import FEATURES
+from model.posterior import center
 from model.vae import VAE, ElboTerms
 
 
@@ -55,14 +56,14 @@ def _functions(vae: VAE, samples: int, seed: int):
     # control flow here that depends on a tensor.
     graph = functools.partial(tf.function, autograph=False)
 
-    def fixed_elbo_terms(binary: tf.Tensor) -> ElboTerms:
-        noise = fixed_noise.normal(binary, seed, samples, latent_size)
-        return vae.elbo_terms(binary, noise)
+    def fixed_elbo_terms(pixels: tf.Tensor) -> ElboTerms:
+        noise = fixed_noise.normal(pixels, seed, samples, latent_size)
+        return vae.elbo_terms(pixels, noise)
 
     @graph(input_signature=[images_spec])
     def reconstruct(images):
-        """Returns p(x|z)'s `mean` and `mode` at q(z|x)'s mean, [B, 28, 28, 1] each."""
-        likelihood = vae.decode(vae.encode(_checked(images)).loc)
+        """Returns p(x|z)'s `mean` and `mode` at q(z|x)'s `loc`, [B, 28, 28, 1] each."""
+        likelihood = vae.decode(center(vae.encode(_checked(images))))
         return {
             "mean": likelihood.mean(),
             "mode": tf.cast(likelihood.mode(), tf.float32),
@@ -70,9 +71,14 @@ def _functions(vae: VAE, samples: int, seed: int):
 
     @graph(input_signature=[images_spec])
     def encode(images):
-        """Returns q(z|x): `loc` [B, Z] and `scale_tril` [B, Z, Z]."""
+        """Returns q(z|x): `loc` [B, Z] and, of a normal, `scale_tril` [B, Z, Z].
+
+        `loc` is z at zero noise: a normal's mean.
+        """
         posterior = vae.encode(_checked(images))
-        return {"loc": posterior.loc, "scale_tril": posterior.scale_tril}
+        if vae.config.posterior == "iaf":
+            return {"loc": center(posterior)}
+        return {"loc": posterior.loc, "scale_tril": posterior.scale.to_dense()}
 
     @graph(
         input_signature=[
@@ -83,9 +89,7 @@ def _functions(vae: VAE, samples: int, seed: int):
     def generate(n, seed):
         """Returns `mean` and `mode` of p(x|z) at n draws z ~ p(z), [n, 28, 28, 1]."""
         tf.debugging.assert_positive(n, message="n must be at least 1")
-        z = tf.random.stateless_normal(
-            [n, latent_size], tf.stack([seed, 0]), alg="philox"
-        )
+        z = vae.prior.sample(n, seed=tf.bitcast(seed, tf.int32))  # two halves
         likelihood = vae.decode(z)
         return {
             "mean": likelihood.mean(),
@@ -96,16 +100,20 @@ def _functions(vae: VAE, samples: int, seed: int):
     def elbo(images):
         """Returns `elbo`, `reconstruction` and `kl`, [B] each, in nats.
 
-        Grey pixels are binarized as Transform does it, from each image's own pixels.
+        For a likelihood of binary pixels, grey ones are binarized as Transform does it,
+        from each image's own pixels.
         """
-        terms = fixed_elbo_terms(fixed_noise.binarize(_checked(images), seed))
+        pixels = _checked(images)
+        if vae.config.binary:
+            pixels = fixed_noise.binarize(pixels, seed)
+        terms = fixed_elbo_terms(pixels)
         return {"elbo": terms.elbo(), **terms._asdict()}
 
     @graph(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def elbo_examples(examples):
         """Returns what `elbo` returns, for serialized examples from Transform."""
         _assert_not_empty(examples)
-        feature = "binarized"
+        feature = "binarized" if vae.config.binary else "image"
         parsed = tf.io.parse_example(examples, {feature: FEATURES[feature]})
         terms = fixed_elbo_terms(tf.cast(parsed[feature], tf.float32))
         return {"elbo": terms.elbo(), **terms._asdict()}

@@ -5,7 +5,7 @@ import tensorflow_probability as tfp
 import tf_keras as tfk
 
 from model.config import ModelConfig
-from model.vae import VAE, ElboTerms
+from model.vae import VAE
 
 tfd = tfp.distributions
 
@@ -83,10 +83,22 @@ def test_noise_gives_samples_of_the_posterior(vae, binary):
     np.testing.assert_allclose(np.cov(z.T), posterior.covariance()[0], atol=0.05)
 
 
-def test_beta_weighs_the_kl_alone():
-    terms = ElboTerms(tf.constant([-90.0, -80.0]), tf.constant([20.0, 10.0]))
-    np.testing.assert_allclose(terms.elbo(), [-110, -90])
-    np.testing.assert_allclose(terms.elbo(beta=0.5), [-100, -85])
+@pytest.mark.parametrize(
+    ("settings", "weight", "kl_counted"),
+    [
+        ({}, 1.0, lambda kl: kl),
+        ({"beta": 0.5}, 1.0, lambda kl: 0.5 * kl),
+        ({"beta": 0.5}, 0.2, lambda kl: 0.1 * kl),
+        ({"free_bits": 1.5}, 1.0, lambda kl: np.maximum(kl, 1.5)),
+    ],
+)
+def test_the_loss_weighs_the_kl_alone(binary, noise, settings, weight, kl_counted):
+    vae = VAE(ModelConfig(latent_size=3, hidden_units=16, **settings))
+    terms = vae.elbo_terms(binary, noise)
+    assert terms.kl.numpy().min() < 1.5 < terms.kl.numpy().max()
+    expected = kl_counted(terms.kl.numpy()) - terms.reconstruction
+    np.testing.assert_allclose(vae.loss(binary, noise, weight), expected, rtol=1e-5)
+    np.testing.assert_allclose(terms.elbo(), terms.reconstruction - terms.kl)
 
 
 def test_no_second_kl_hides_in_the_losses(vae, binary):

@@ -1,0 +1,53 @@
+"""The networks of the 2019 TFP post on VAEs: convolutions, and transposed ones.
+
+Source: https://blog.tensorflow.org/2019/03/variational-autoencoders-with.html
+"""
+
+import tensorflow as tf
+from tf_keras import layers as tfkl
+
+from model.config import ModelConfig
+
+
+def encoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
+    """Returns the hidden layers: [B, 28, 28, 1] -> [B, 4 Z]."""
+    depth = config.base_depth
+    return [
+        _conv(depth, 5, dtype, strides=1),
+        _conv(depth, 5, dtype, strides=2),
+        _conv(2 * depth, 5, dtype, strides=1),
+        _conv(2 * depth, 5, dtype, strides=2),  # [B, 7, 7, 2 depth]
+        _conv(4 * config.latent_size, 7, dtype, strides=1, padding="valid"),
+        tfkl.Flatten(),
+    ]
+
+
+def decoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
+    """Returns the hidden layers and the logits': [B, Z] -> [B, 28, 28, 1]."""
+    depth = config.base_depth
+    return [
+        tfkl.Reshape([1, 1, config.latent_size]),
+        _transposed(2 * depth, 7, dtype, padding="valid"),  # [B, 7, 7, 2 depth]
+        _transposed(2 * depth, 5, dtype),
+        _transposed(2 * depth, 5, dtype, strides=2),
+        _transposed(depth, 5, dtype),
+        _transposed(depth, 5, dtype, strides=2),  # [B, 28, 28, depth]
+        _transposed(depth, 5, dtype),
+        tfkl.Conv2D(filters=1, kernel_size=5, padding="same"),
+    ]
+
+
+def _conv(
+    filters: int, size: int, dtype: str, strides: int, padding: str = "same"
+) -> tfkl.Layer:
+    return tfkl.Conv2D(
+        filters, size, strides, padding, activation=tf.nn.leaky_relu, dtype=dtype
+    )
+
+
+def _transposed(
+    filters: int, size: int, dtype: str, strides: int = 1, padding: str = "same"
+) -> tfkl.Layer:
+    return tfkl.Conv2DTranspose(
+        filters, size, strides, padding, activation=tf.nn.leaky_relu, dtype=dtype
+    )

@@ -1,0 +1,119 @@
+"""The posterior q(z|x): a TFP distribution made from the encoder's last layer.
+
+Each is standard normal noise under a bijector, so that one line draws from all of them.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+import tf_keras as tfk
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
+from tensorflow_probability import layers as tfpl
+
+from model.config import ModelConfig
+
+_CONTEXT = 64  # iaf: length of what the encoder tells each transformation
+_OPEN = 1.5  # iaf: the gates' first bias; near 1 they first let z through
+
+
+class Draws(NamedTuple):
+    """What a posterior made of noise."""
+
+    z: tf.Tensor  # [K, B, Z]
+    log_prob: tf.Tensor  # log q(z|x), nats; [K, B]
+
+
+class Posterior:
+    """Makes q(z|x), batch [B] and event [Z], from `params_size` numbers an image.
+
+    - diagonal: Kingma & Welling 2014, Auto-Encoding Variational Bayes.
+    - full: a normal with any covariance, by its Cholesky factor; Kingma & Welling 2019,
+      An Introduction to Variational Autoencoders, section 2.5.1.
+    - iaf: inverse autoregressive flow; Kingma et al. 2016, Improving Variational
+      Inference with Inverse Autoregressive Flow, algorithm 1.
+    """
+
+    def __init__(self, config: ModelConfig):
+        self._kind, self._size = config.posterior, config.latent_size
+        self._networks = []
+        if self._kind == "iaf":
+            self._networks = [
+                tfb.AutoregressiveNetwork(
+                    params=2,
+                    event_shape=[self._size],
+                    conditional=True,
+                    conditional_event_shape=[_CONTEXT],
+                    hidden_units=[config.flow_units],
+                    activation="relu",
+                )
+                for _ in range(config.posterior_layers)
+            ]
+            for network in self._networks:
+                network.build([None, self._size])  # no layer may do so in its call
+
+    @property
+    def params_size(self) -> int:
+        """How many numbers an image's posterior takes."""
+        if self._kind == "full":
+            return tfpl.MultivariateNormalTriL.params_size(self._size)
+        return 2 * self._size + (_CONTEXT if self._kind == "iaf" else 0)
+
+    def layer(self) -> tfk.layers.Layer:
+        """Returns the TFP layer that ends the encoder."""
+        # No KLDivergenceRegularizer: on a distribution layer its KL enters the loss
+        # twice (tensorflow/probability#1215). `vae.elbo_terms` writes it out.
+        if self._kind == "full":
+            return tfpl.MultivariateNormalTriL(self._size)
+        layer = tfpl.DistributionLambda(self._distribution)
+        layer.networks = self._networks  # so that Keras knows whose variables they are
+        return layer
+
+    def _distribution(self, params: tf.Tensor) -> tfd.Distribution:
+        loc, scale, context = tf.split(params, [self._size, self._size, -1], axis=-1)
+        normal = tfd.MultivariateNormalDiag(loc, tf.nn.softplus(scale) + 1e-5)
+        if self._kind == "diagonal":
+            return normal
+        flow = [self._transformation(network, context) for network in self._networks]
+        return tfd.TransformedDistribution(
+            normal.distribution, tfb.Chain([*flow, normal.bijector])
+        )
+
+    def _transformation(self, network, context: tf.Tensor) -> tfb.Bijector:
+        """Returns one autoregressive transformation and a reversal of z's order."""
+
+        def made(z):
+            # Ranks must be equal: Keras's Add would broadcast along the second axis.
+            rows = context[tf.newaxis] if len(z.shape) > len(context.shape) else context
+            shift, gate = tf.unstack(network(z, conditional_input=rows), axis=-1)
+            gate = tf.sigmoid(gate + _OPEN)
+            update = tfb.Chain([tfb.Shift((1.0 - gate) * shift), tfb.Scale(gate)])
+            # A masked autoregressive flow goes from the data to the noise in parallel,
+            # so it takes the update as its inverse; an IAF is that flow inverted.
+            return tfb.Invert(update)
+
+        iaf = tfb.Invert(tfb.MaskedAutoregressiveFlow(bijector_fn=made))
+        order = list(reversed(range(self._size)))
+        return tfb.Chain([tfb.Permute(order), iaf])
+
+
+def draw(posterior: tfd.Distribution, noise: tf.Tensor) -> Draws:
+    """Returns what a posterior with batch [B] makes of the noise.
+
+    Args:
+      posterior: of this module.
+      noise: float32 [K, B, Z], standard normal.
+    """
+    # All are standard normal noise under a bijector: the normals, too.
+    z = posterior.bijector.forward(noise)
+    before = posterior.distribution.log_prob(noise)
+    change = posterior.bijector.forward_log_det_jacobian(noise, event_ndims=1)
+    return Draws(z, before - change)
+
+
+def center(posterior: tfd.Distribution) -> tf.Tensor:
+    """Returns z at zero noise, [B, Z]: the mean of a normal, near an IAF's."""
+    shape = tf.concat(
+        [posterior.batch_shape_tensor(), posterior.event_shape_tensor()], axis=0
+    )
+    return posterior.bijector.forward(tf.zeros(shape))

@@ -1,0 +1,112 @@
+"""Small residual networks: most of the work at 7 x 7 and 14 x 14, none at 28 x 28.
+
+Pre-activation blocks whose branches begin at zero, so that no normalization over the
+batch is needed. Sources: He et al. 2016, Identity Mappings in Deep Residual Networks;
+De & Smith 2020, Batch Normalization Biases Residual Blocks Towards the Identity
+Function in Deep Networks (SkipInit); Shi et al. 2016, Real-Time Single Image and Video
+Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network.
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tf_keras as tfk
+from tf_keras import layers as tfkl
+
+from model.config import ModelConfig
+
+
+def encoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
+    """Returns the hidden layers: [B, 28, 28, 1] -> [B, hidden_units]."""
+    depth, units = config.base_depth, config.hidden_units
+    return [
+        _conv(depth, 4, dtype, strides=2),  # [B, 14, 14, depth]
+        _conv_block(depth, dtype),
+        _relu(dtype),
+        _conv(2 * depth, 3, dtype, strides=2),  # [B, 7, 7, 2 depth]
+        _conv_block(2 * depth, dtype),
+        _relu(dtype),
+        tfkl.Flatten(),
+        _dense(units, dtype),
+        _dense_block(units, dtype),
+        _relu(dtype),
+    ]
+
+
+def decoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
+    """Returns the hidden layers and the logits': [B, Z] -> [B, 28, 28, 1]."""
+    depth, units = config.base_depth, config.hidden_units
+    return [
+        _dense(units, dtype),
+        _dense_block(units, dtype),
+        _relu(dtype),
+        _dense(7 * 7 * 2 * depth, dtype),
+        tfkl.Reshape([7, 7, 2 * depth]),
+        _conv_block(2 * depth, dtype),
+        _relu(dtype),
+        _conv(4 * depth, 3, dtype),
+        SubPixels(dtype=dtype),  # [B, 14, 14, depth]
+        _conv_block(depth, dtype),
+        _relu(dtype),
+        _conv(4, 3, dtype="float32"),
+        SubPixels(),  # [B, 28, 28, 1]
+    ]
+
+
+class Residual(tfkl.Layer):
+    """x + scale * branch(x), with a learned scale per channel."""
+
+    def __init__(self, branch: Sequence[tfkl.Layer], scale: float, dtype: str):
+        super().__init__(dtype=dtype)
+        self._branch, self._first = tfk.Sequential(branch), scale
+
+    def build(self, input_shape):
+        self._scale = self.add_weight(
+            "scale",
+            [input_shape[-1]],
+            initializer=tfk.initializers.Constant(self._first),
+        )
+        super().build(input_shape)
+
+    def call(self, x):
+        return x + self._scale * self._branch(x)
+
+
+class SubPixels(tfkl.Layer):
+    """Moves channels into 2 x 2 squares: [B, H, W, 4 C] -> [B, 2 H, 2 W, C]."""
+
+    def call(self, x):
+        return tf.nn.depth_to_space(x, 2)
+
+
+def _conv_block(filters: int, dtype: str) -> tfkl.Layer:
+    branch = [
+        _relu(dtype),
+        _conv(filters, 3, dtype),
+        _relu(dtype),
+        _conv(filters, 3, dtype),
+    ]
+    return Residual(branch, scale=0.0, dtype=dtype)
+
+
+def _dense_block(units: int, dtype: str) -> tfkl.Layer:
+    branch = [
+        tfkl.LayerNormalization(dtype=dtype),
+        _relu(dtype),
+        _dense(units, dtype),
+    ]
+    return Residual(branch, scale=0.5, dtype=dtype)
+
+
+def _conv(filters: int, size: int, dtype: str, strides: int = 1) -> tfkl.Layer:
+    return tfkl.Conv2D(
+        filters, size, strides, "same", kernel_initializer="he_normal", dtype=dtype
+    )
+
+
+def _dense(units: int, dtype: str) -> tfkl.Layer:
+    return tfkl.Dense(units, kernel_initializer="he_normal", dtype=dtype)
+
+
+def _relu(dtype: str) -> tfkl.Layer:
+    return tfkl.ReLU(dtype=dtype)
