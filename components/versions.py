@@ -23,8 +23,8 @@ from typing import Any
 import filelock
 import fsspec
 
-from components import storage
 from components.manifest import MANIFEST, digest_of, file_digests, file_names
+from model import storage
 
 _STAGING = ".staging-"
 _LOCK = ".pushing.lock"

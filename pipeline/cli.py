@@ -110,7 +110,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _next_commands(result, destination: str) -> str:
-    from components import storage
+    from model import storage
 
     program = command.program()
     commands = [

@@ -21,8 +21,8 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
-from components import prepare, pusher, storage, versions
-from model import devices
+from components import prepare, pusher, versions
+from model import devices, storage
 from pipeline import graph, outcome
 from pipeline.config import PipelineConfig, decisive
 from pipeline.errors import cause
