@@ -82,6 +82,7 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the networks
     seed: int = 0  # of the weights, the order of the images and the noise
     replicas: int = 0  # logical CPU devices; 0: every GPU, or the one CPU
+    warm_start: bool = False  # begin with the weights of the model that is served
     checkpoint_minutes: float = 5.0  # between checkpoints, beside one an epoch
 
     def __post_init__(self):

@@ -26,7 +26,7 @@ def run_fn(fn_args: FnArgs) -> None:
             scratch=os.path.join(fn_args.model_run_dir, "scratch"),
             checkpoints=config["checkpoints"],
             log_dir=os.path.join(fn_args.model_run_dir, "tensorboard"),
-            warm_start=fn_args.base_model or "",
+            base_model=fn_args.base_model or "",
         ),
         evaluation["seed"],
     )

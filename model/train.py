@@ -34,7 +34,7 @@ class Files:
     scratch: str  # a folder on this machine's disk, for the images
     checkpoints: str = ""  # a folder or a URI that outlives the process; empty: scratch
     log_dir: str = ""  # where TensorBoard's logs go, if anywhere
-    warm_start: str = ""  # a SavedModel whose weights to begin with, if any
+    base_model: str = ""  # a SavedModel, for a warm start
 
 
 class Trained(NamedTuple):
@@ -84,8 +84,8 @@ def train(
     tfk.utils.set_random_seed(config.seed)
     with strategy.scope():
         vae = VAE(model_config)
-        if files.warm_start:
-            logger.info("%s", warm_start.load(vae, files.warm_start))
+        if config.warm_start:
+            logger.info("%s", warm_start.load(vae, files.base_model))
         state = State(vae, optimizer(config, steps_per_epoch * config.epochs), config)
     checkpoints = Checkpoints(
         state,

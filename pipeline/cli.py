@@ -167,6 +167,19 @@ def _parser() -> argparse.ArgumentParser:
         "given more than once; instead of the in-memory runner's",
     )
     run.add_argument(
+        "--replicas",
+        type=int,
+        metavar="N",
+        help="train on N logical CPU devices in step, as on N GPUs (default: on every "
+        "GPU, or the one CPU); the same as --set train.replicas=N",
+    )
+    run.add_argument(
+        "--warm-start",
+        action="store_true",
+        help="begin with the weights of the model that is served, if the networks "
+        "match; the same as --set train.warm_start=true",
+    )
+    run.add_argument(
         "--print-config",
         action="store_true",
         help="print the resolved configuration as YAML, and do nothing else",

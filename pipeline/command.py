@@ -69,6 +69,10 @@ def settings(args: argparse.Namespace) -> list[str]:
         value = getattr(args, flag)
         if value is not None:
             result.append(f"data.{flag}={value}")
+    if getattr(args, "replicas", None) is not None:
+        result.append(f"train.replicas={args.replicas}")
+    if getattr(args, "warm_start", False):
+        result.append("train.warm_start=true")
     return result
 
 

@@ -103,9 +103,13 @@ class KubeflowConfig:
 
     pipeline_root: str = ""  # URI for the steps' outputs; empty: the cluster's default
     data_dir: str = "/tmp/data"  # noqa: S108, in Ingest's container: for TFDS datasets
+    # Where the Trainer's checkpoints outlive its pod: a URI, or a folder in one of
+    # volumes; empty: a pod that is lost loses its training.
+    checkpoints: str = ""
     # By the step's name, or "default" for those that are not named.
     steps: dict[str, StepConfig] = dataclasses.field(default_factory=dict)
-    # For the steps that go beyond pipeline_root: Ingest, ServedModel and Pusher.
+    # For the steps that go beyond pipeline_root: Ingest, ServedModel, Pusher, and the
+    # Trainer if it leaves checkpoints.
     volumes: dict[str, str] = dataclasses.field(default_factory=dict)  # folder: claim
     secrets: dict[str, str] = dataclasses.field(default_factory=dict)  # env: secret/key
 
@@ -115,6 +119,14 @@ class KubeflowConfig:
             raise ValueError(
                 f"pipeline_root must begin with {', '.join(schemes)} or be empty, "
                 f"got {self.pipeline_root!r}"
+            )
+        in_volumes = tuple(f"{folder.rstrip('/')}/" for folder in self.volumes)
+        if self.checkpoints and not f"{self.checkpoints}/".startswith(
+            (*schemes, *in_volumes)
+        ):
+            raise ValueError(
+                f"checkpoints must begin with {', '.join(schemes)}, be in one of "
+                f"volumes or be empty, got {self.checkpoints!r}"
             )
         for folder in self.volumes:
             if not folder.startswith("/"):

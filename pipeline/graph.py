@@ -33,6 +33,7 @@ class Paths:
     data_dir: str  # TFDS datasets
     schema_file: str
     destination: str  # the folder of versions
+    checkpoints: str = ""  # a folder or URI that outlives the Trainer; empty: none does
     source: str = "auto"  # of the data, when they are not in data_dir yet
     # What is there now, so that a change is never hidden by the cache. A runner that
     # can't see it leaves it empty, and does not cache the step that reads it.
@@ -74,21 +75,23 @@ def create_pipeline(
         disable_statistics=True,
     )
     transform.add_upstream_node(data_gate)
+    # Fetch the model that is being served now, if any.
+    served = ServedModel(
+        destination=paths.destination, fingerprint=paths.served_fingerprint
+    )
     # Fit the VAE and export it.
     trainer = tfx.components.Trainer(
         run_fn="model.run_fn.run_fn",
         examples=transform.outputs["transformed_examples"],
+        base_model=served.outputs["model"] if config.train.warm_start else None,
         train_args=tfx.proto.TrainArgs(splits=["train"]),
         eval_args=tfx.proto.EvalArgs(splits=["eval"]),
         custom_config={
             "model": dataclasses.asdict(config.model),
             "train": dataclasses.asdict(config.train),
             "evaluation": {"samples": config.gate.samples, "seed": config.gate.seed},
+            "checkpoints": paths.checkpoints,
         },
-    )
-    # Fetch the model that is being served now, if any.
-    served = ServedModel(
-        destination=paths.destination, fingerprint=paths.served_fingerprint
     )
     # Measure both on the test split, and bless the new one or not.
     evaluation = Evaluator(
@@ -121,8 +124,8 @@ def create_pipeline(
             validator,
             data_gate,
             transform,
-            trainer,
             served,
+            trainer,
             evaluation,
             infra_check,
             pusher,

@@ -103,6 +103,7 @@ def run(
                 data_dir=data_dir,
                 schema_file=str(_schema_file()),
                 destination=destination,
+                checkpoints=str(root.path / "checkpoints"),
                 data_fingerprint=data.fingerprint,
                 served_fingerprint=_baseline_fingerprint(current, ours),
                 run_key=key,

@@ -46,7 +46,10 @@ def test_settings_go_over_the_file_over_the_preset(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("model.network=cnn", "model.network must be 'blog' or 'dense', got 'cnn'"),
+        (
+            "model.network=cnn",
+            "model.network must be 'blog', 'dense' or 'conv_residual', got 'cnn'",
+        ),
         ("train.epochs=0", "train.epochs must be at least 1, got 0"),
         ("train.epochs=ten", "train.epochs must be a valid integer, got 'ten'"),
         ("train.epochs=true", "train.epochs must be a valid integer, got True"),
