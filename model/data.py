@@ -23,7 +23,9 @@ FEATURES = {
 
 
 def read_images(files: Sequence[str], feature: str) -> tf.data.Dataset:
-    """Returns one image feature of the files: uint8 [28, 28, 1] in 0..255, in order.
+    """Returns one image feature of the files: uint8 [N, 28, 28, 1] in 0..255, in order.
+
+    Some at a time: N is the same but at the end.
 
     Args:
       files: patterns of gzipped TFRecord files.
@@ -38,7 +40,7 @@ def read_images(files: Sequence[str], feature: str) -> tf.data.Dataset:
 
     names = tf.data.Dataset.list_files(list(files), shuffle=False)
     records = tf.data.TFRecordDataset(names, compression_type="GZIP")
-    return records.batch(_READ).map(parse, tf.data.AUTOTUNE).unbatch()
+    return records.batch(_READ).map(parse)
 
 
 class ImageFile:
@@ -57,7 +59,7 @@ class ImageFile:
         """
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, kept open
         digest = hashlib.sha256()
-        for images in read_images(files, "image").batch(_READ).as_numpy_iterator():
+        for images in read_images(files, "image").as_numpy_iterator():
             digest.update(images.tobytes())
             self._file.write(images.tobytes())
         self._file.flush()
@@ -135,7 +137,7 @@ def evaluation_batches(
     out among replicas like any other.
 
     Args:
-      images: uint8 [28, 28, 1] each: 0 or 255, or grey for a continuous likelihood.
+      images: uint8 [N, 28, 28, 1] each: 0 or 255, or grey for a continuous likelihood.
       batch_size: B.
       latent_size: Z.
       samples: K, draws of z per image.
@@ -154,4 +156,4 @@ def evaluation_batches(
         noise = fixed_noise.normal(pixels, seed, samples, latent_size)
         return pixels, noise, tf.cast(tf.range(batch_size) < size, tf.float32)
 
-    return images.batch(batch_size).map(fill_up, tf.data.AUTOTUNE).cache()
+    return images.unbatch().batch(batch_size).map(fill_up, tf.data.AUTOTUNE).cache()

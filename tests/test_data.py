@@ -2,21 +2,11 @@ import hashlib
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from model import data, fixed_noise
 from model.config import TrainConfig
-
-
-def write(path, images, bits):
-    """Writes transformed examples as Transform does."""
-    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
-        for image, of_image in zip(images, bits):
-            example = tf.train.Example()
-            feature = example.features.feature
-            feature["image"].float_list.value.extend(image.ravel())
-            feature["binarized"].int64_list.value.extend(of_image.ravel().astype(int))
-            writer.write(example.SerializeToString())
+from tests.benchmarks.input import in_a_process_of_its_own
+from tests.transformed import write
 
 
 @pytest.fixture
@@ -114,3 +104,10 @@ def test_evaluation_fills_the_last_batch_with_weight_zero(files, binary):
     np.testing.assert_allclose(
         noise.reshape(-1, 3, 4)[:12], fixed_noise.normal(binary, 1, 3, 4), rtol=1e-6
     )
+
+
+def test_memory_does_not_grow_with_the_images():
+    """Peak memory of processes that read ten times as many; in MB."""
+    few, many = (in_a_process_of_its_own(count) for count in (25_000, 250_000))
+    assert many["images"] == 10 * few["images"]
+    assert many["peak_mb"] < 1.2 * few["peak_mb"]

@@ -20,7 +20,7 @@ from model import data, devices, steps, train
 from model.config import ModelConfig, TrainConfig
 from model.state import State
 from model.vae import VAE
-from tests.test_data import write
+from tests.transformed import write
 
 MODEL = ModelConfig(latent_size=3, hidden_units=16)
 
