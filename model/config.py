@@ -54,11 +54,14 @@ class ModelConfig:
             raise ValueError(
                 "posterior must be diagonal or full with prior vampprior, got iaf"
             )
-        if self.prior == "realnvp" and self.latent_size < 2:
-            raise ValueError(
-                "latent_size must be at least 2 with prior realnvp, "
-                f"got {self.latent_size}"
-            )
+        # A flow of one latent has nothing to make it depend on.
+        flows = {"prior": "realnvp", "posterior": "iaf"}
+        for field, flow in flows.items():
+            if getattr(self, field) == flow and self.latent_size < 2:
+                raise ValueError(
+                    f"latent_size must be at least 2 with {field} {flow}, "
+                    f"got {self.latent_size}"
+                )
 
     @property
     def binary(self) -> bool:

@@ -10,6 +10,7 @@ import tf_keras as tfk
 from model import fixed_noise, serving
 from model.config import ModelConfig
 from model.vae import VAE
+from tests.densities import move
 
 SAMPLES, SEED = 3, 11
 
@@ -185,3 +186,56 @@ def test_the_same_model_is_the_same_whatever_was_built_before(dense, tmp_path):
         fingerprint = tf.saved_model.experimental.read_fingerprint(str(tmp_path / name))
         singleprints.append(fingerprint.singleprint())
     assert singleprints[0] == singleprints[1]
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"network": "conv_residual", "posterior": "iaf", "prior": "realnvp"},
+        {
+            "network": "dense",
+            "prior": "vampprior",
+            "prior_components": 4,
+            "likelihood": "continuous_bernoulli",
+        },
+    ],
+    ids=["flows", "vampprior of grey images"],
+)
+def test_any_choice_is_served_as_it_is_in_memory(choices, tmp_path, images):
+    tfk.utils.set_random_seed(1)
+    sizes = {"latent_size": 3, "base_depth": 2, "hidden_units": 16, "flow_units": 8}
+    layers = {"posterior_layers": 1, "prior_layers": 2}
+    vae = VAE(ModelConfig(**sizes, **layers, **choices))
+    move(vae.trainable_variables)
+    serving.export(vae, str(tmp_path / "model"), SAMPLES, SEED)
+    signatures = tf.saved_model.load(str(tmp_path / "model")).signatures
+
+    posterior = vae.encode(images)
+    loc = posterior.bijector.forward(np.zeros([12, 3], np.float32))
+    close(signatures["encode"](images=tf.constant(images))["loc"], loc)
+    for name in ("reconstruct", "serving_default"):
+        got = signatures[name](images=tf.constant(images))
+        close(got["mean"], vae.decode(loc).mean())
+        close(got["mode"], vae.decode(loc).mode())
+    pixels = fixed_noise.binarize(images, SEED) if vae.config.binary else images
+    terms = vae.elbo_terms(pixels, fixed_noise.normal(pixels, SEED, SAMPLES, 3))
+    examples = [example_of(vae, image) for image in np.asarray(pixels)]
+    for got in (
+        signatures["elbo"](images=tf.constant(images)),
+        signatures["elbo_examples"](examples=tf.constant(examples)),
+    ):
+        close(got["elbo"], terms.elbo())
+        close(got["reconstruction"], terms.reconstruction)
+        close(got["kl"], terms.kl)
+    request = {"n": tf.constant(5), "seed": tf.constant(9, tf.int64)}
+    first, again = signatures["generate"](**request), signatures["generate"](**request)
+    np.testing.assert_array_equal(first["mean"], again["mean"])
+    close(first["mean"], vae.decode(vae.prior.sample(5, seed=[9, 0])).mean())
+
+
+def example_of(vae, pixels):
+    if vae.config.binary:
+        return example(pixels)
+    message = tf.train.Example()
+    message.features.feature["image"].float_list.value.extend(pixels.ravel())
+    return message.SerializeToString()
