@@ -18,7 +18,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components.measure import BATCH, SPLIT, Measured, measure
+from components.measure import BATCH, SPLIT, Measured, load, measure
 from model.data import read_images
 
 logger = logging.getLogger(__name__)
@@ -51,9 +51,10 @@ def Bounds(  # noqa: N802, a component
     """
     files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
     batches = read_images([files], feature).batch(BATCH)
+    signatures = load(path_utils.serving_model_dir(model.uri))
     measured = None
     started = reported = time.monotonic()
-    for measured in measure(path_utils.serving_model_dir(model.uri), batches, samples):
+    for measured in measure(signatures, batches, samples):
         now = time.monotonic()
         if now - reported >= _REPORT_EVERY:
             reported = now

@@ -1,10 +1,12 @@
 """What a SavedModel says of images: its bounds on log p(x), and its active latents."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+Signatures = Mapping[str, Callable[..., Any]]
 
 SPLIT = "test"  # what every model is measured on
 ELBO, IWAE = "the evidence lower bound", "the importance-weighted bound"
@@ -50,23 +52,11 @@ class Measured(NamedTuple):
         return f"{self.active_dimensions} of {self.latent_size}"
 
 
-def measure(model_dir: str, batches: tf.data.Dataset, k: int) -> Iterator[Measured]:
-    """Yields what is measured of the images so far, after each batch of them.
-
-    A latent dimension is active if the variance over images of the posterior's mean is
-    above 0.01. For that mean stands `loc` of the signature `encode`, which for an IAF
-    posterior is z at zero noise.
-
-    Args:
-      model_dir: what `model.serving` exported.
-      batches: uint8 [B, 28, 28, 1] each, as the model takes them: 0 or 255 if it is
-        of binary pixels.
-      k: samples of z per image in the importance-weighted bound.
+def load(model_dir: str) -> Signatures:
+    """Returns the signatures of what `model.serving` exported.
 
     Raises:
-      ValueError: the model has not the signatures that this takes.
-
-    Source: Burda et al. 2016, Importance Weighted Autoencoders, eq. 8 and section 5.2.
+      ValueError: those that `measure` takes are not all there.
     """
     signatures = tf.saved_model.load(model_dir).signatures
     missing = {"elbo", "iwae", "encode"} - set(signatures)
@@ -75,6 +65,26 @@ def measure(model_dir: str, batches: tf.data.Dataset, k: int) -> Iterator[Measur
             f"the model must have the signatures elbo, iwae and encode, it lacks "
             f"{', '.join(sorted(missing))}: an older release exported it, train it anew"
         )
+    return signatures
+
+
+def measure(
+    signatures: Signatures, batches: tf.data.Dataset, k: int
+) -> Iterator[Measured]:
+    """Yields what is measured of the images so far, after each batch of them.
+
+    A latent dimension is active if the variance over images of the posterior's mean is
+    above 0.01. For that mean stands `loc` of the signature `encode`, which for an IAF
+    posterior is z at zero noise.
+
+    Args:
+      signatures: the model's.
+      batches: uint8 [B, 28, 28, 1] each, as the model takes them: 0 or 255 if it is
+        of binary pixels.
+      k: samples of z per image in the importance-weighted bound.
+
+    Source: Burda et al. 2016, Importance Weighted Autoencoders, eq. 8 and section 5.2.
+    """
     count, loc_sum, loc_squares = 0, np.float64(0), np.float64(0)
     sums = dict.fromkeys(("elbo", "reconstruction", "kl", "iwae"), np.float64(0))
     for batch in batches:

@@ -111,7 +111,11 @@ def _measure(
     folder: str,
     screen: Any,
 ) -> int:
-    """Measures the model in `folder`, a copy of the version, and shows the figures."""
+    """Measures the model in `folder`, a copy of the version, and shows the figures.
+
+    Raises:
+      ValueError: the model has not the signatures for it, or there are no such data.
+    """
     with screen.step("Imports") as step:
         from components import measure, prepare
         from model.config import ModelConfig
@@ -126,11 +130,12 @@ def _measure(
     gate, binary = exported["gate"], ModelConfig(**exported["model"]).binary
     batches = _batches(data.path, count, gate["seed"] if binary else None)
     k = args.iwae or resolved.gate.iwae_samples
+    signatures = measure.load(folder)
     measured, interrupted = None, False
     started = time.monotonic()
     try:
         with _progress(screen) as show:
-            for measured in measure.measure(folder, batches, k):
+            for measured in measure.measure(signatures, batches, k):
                 show(_note(measured, count, time.monotonic() - started))
     except KeyboardInterrupt:
         signal.setitimer(signal.ITIMER_REAL, 0)  # it got through: not again
