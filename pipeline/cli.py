@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from pipeline import cli_kubeflow, cli_schedule, command, config
+from pipeline import cli_evaluate, cli_kubeflow, cli_schedule, command, config
 from pipeline.command import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, OK, REFUSED
 
 _ASK_AGAIN = 2.0  # seconds until an interrupt that was swallowed is raised again
@@ -186,6 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
 
+    cli_evaluate.add_command(commands)
     cli_kubeflow.add_commands(commands)
     cli_schedule.add_command(commands)
     return parser

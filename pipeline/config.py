@@ -50,6 +50,7 @@ class GateConfig:
     tolerance: float = 0.5  # nats per image: how much worse than the baseline is fine
     samples: int = 4  # draws of z per image in every evaluation
     seed: int = 0  # of those draws and of the fixed binarization
+    iwae_samples: int = 64  # k of the importance-weighted bound; it decides nothing
 
     def __post_init__(self):
         if not math.isfinite(self.elbo_floor):
@@ -57,6 +58,7 @@ class GateConfig:
         check_at_least(self, "tolerance", 0.0)
         check_at_least(self, "samples", 1)
         check_at_least(self, "seed", 0)
+        check_at_least(self, "iwae_samples", 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,14 @@ class PushConfig:
                 f"destination must be a folder or begin with {known}, "
                 f"got {self.destination!r}"
             )
+
+    def versions_in(self, serving: str) -> str:
+        """Returns the folder of versions: below destination, or else below `serving`.
+
+        Args:
+          serving: a folder.
+        """
+        return f"{(self.destination or serving).rstrip('/')}/{self.model_name}"
 
 
 @dataclasses.dataclass(frozen=True)

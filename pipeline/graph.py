@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from tfx import v1 as tfx
 
+from components.bounds import Bounds
 from components.data_gate import DataGate
-from components.evaluator import SPLIT, Evaluator, eval_config
+from components.evaluator import Evaluator, eval_config
 from components.infra_check import InfraCheck
 from components.ingest import Ingest
+from components.measure import SPLIT
 from components.pusher import Pusher
 from components.served_model import ServedModel
+from model.transform import BINARIZED, IMAGE
 from pipeline.config import NAME, PipelineConfig, decisive
 
 # In memory beats several processes at this size. By name: Beam's default runner may
@@ -101,6 +104,13 @@ def create_pipeline(
         baseline_model=served.outputs["model"],
         eval_config=eval_config(config.gate.elbo_floor, config.gate.tolerance),
     )
+    # Measure the importance-weighted bound too, which decides nothing.
+    bounds = Bounds(
+        model=trainer.outputs["model"],
+        examples=transform.outputs["transformed_examples"],
+        feature=BINARIZED if config.model.binary else IMAGE,
+        samples=config.gate.iwae_samples,
+    )
     # See whether a model server could serve it.
     infra_check = InfraCheck(model=trainer.outputs["model"])
     # Ship it if both blessed it.
@@ -127,6 +137,7 @@ def create_pipeline(
             served,
             trainer,
             evaluation,
+            bounds,
             infra_check,
             pusher,
         ],

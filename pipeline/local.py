@@ -53,8 +53,7 @@ class Root:
 
     def destination(self, config: PipelineConfig) -> str:
         """Returns the absolute path, or the URI, of the folder of versions."""
-        serving = config.push.destination or str(self.path / "serving")
-        folder = f"{serving.rstrip('/')}/{config.push.model_name}"
+        folder = config.push.versions_in(str(self.path / "serving"))
         return storage.local_path(folder) or folder
 
 

@@ -64,6 +64,7 @@ def test_settings_go_over_the_file_over_the_preset(tmp_path):
         ("gate.elbo_floor=.nan", "gate.elbo_floor must be a number, got nan"),
         ("gate.tolerance=-1", "gate.tolerance must be at least 0.0, got -1"),
         ("gate.samples=0", "gate.samples must be at least 1, got 0"),
+        ("gate.iwae_samples=0", "gate.iwae_samples must be at least 1, got 0"),
         ("gate.seed=-1", "gate.seed must be at least 0, got -1"),
         ("data.eval_images=0", "data.eval_images must be at least 1, got 0"),
         ("data.limit=5000", "data.limit must be above eval_images (5000), got 5000"),

@@ -12,7 +12,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.orchestration.kubeflow.v2 import compiler_utils
 from tfx.types import standard_artifacts
 
-from components import evaluator, ingest, served_model, versions
+from components import ingest, measure, served_model, versions
 from pipeline import entrypoint, kubeflow
 from pipeline.config import resolve
 
@@ -361,7 +361,7 @@ def test_run_parameters_reach_the_step(spec, folders, report, task, names):
         gate = threshold["threshold"]
         assert gate["value_threshold"]["lower_bound"] == -90.0
         assert gate["change_threshold"]["absolute"] == -1.0
-        assert json.loads(found["example_splits"]) == [evaluator.SPLIT]
+        assert json.loads(found["example_splits"]) == [measure.SPLIT]
     else:
         assert found["destination"] == "/serving/vae"
         config = json.loads(found["provenance"])["config"]
@@ -371,6 +371,7 @@ def test_run_parameters_reach_the_step(spec, folders, report, task, names):
             "tolerance": 1.0,
             "samples": 2,
             "seed": 0,
+            "iwae_samples": 8,
         }
 
 
