@@ -26,7 +26,7 @@ def encoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
         _conv(2 * depth, 3, dtype, strides=2),  # [B, 7, 7, 2 depth]
         _conv_block(2 * depth, dtype),
         _relu(dtype),
-        tfkl.Flatten(),
+        tfkl.Flatten(dtype=dtype),
         _dense(units, dtype),
         _dense_block(units, dtype),
         _relu(dtype),
@@ -41,7 +41,7 @@ def decoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
         _dense_block(units, dtype),
         _relu(dtype),
         _dense(7 * 7 * 2 * depth, dtype),
-        tfkl.Reshape([7, 7, 2 * depth]),
+        tfkl.Reshape([7, 7, 2 * depth], dtype=dtype),
         _conv_block(2 * depth, dtype),
         _relu(dtype),
         _conv(4 * depth, 3, dtype),

@@ -7,7 +7,11 @@ Its networks, regularizer, optimizer and input pipeline, in float32 under Keras'
 Source: https://blog.tensorflow.org/2019/03/variational-autoencoders-with.html
 """
 
-import model  # noqa: F401, isort: skip, chooses Keras 2 before TensorFlow is imported
+import os
+
+# Keras 2, before TensorFlow is imported; all else is as TensorFlow has it: `model`,
+# which would change that too, is not imported here.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import numpy as np
 import tensorflow as tf

@@ -1,0 +1,73 @@
+"""The layers that are not the post's own compute what the post's compute."""
+
+import numpy as np
+import tensorflow as tf
+from tf_keras import layers as tfkl
+
+from model import blog
+from model.config import ModelConfig
+
+DEPTH, LATENT_SIZE = 3, 2
+CONFIG = ModelConfig(network="blog", latent_size=LATENT_SIZE, base_depth=DEPTH)
+
+
+def features(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+def output_and_gradients(layer, x):
+    """Returns y, and the gradients of a weighted sum of it in x, kernel and bias."""
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+        loss = tf.reduce_sum(y * features(*y.shape))
+    return y, *tape.gradient(loss, [x, *layer.trainable_weights])
+
+
+def assert_close(ours, posts):
+    for one, other in zip(ours, posts):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
+
+
+def test_the_encoders_last_convolution():
+    (ours,) = (x for x in blog.encoder(CONFIG, "float32") if x.name.startswith("whole"))
+    posts = tfkl.Conv2D(4 * LATENT_SIZE, 7, 1, "valid", activation=tf.nn.leaky_relu)
+    x = features(5, 7, 7, 2 * DEPTH)
+    posts(x)
+    ours(x)
+    weights = [posts.get_weights()[0], features(4 * LATENT_SIZE)]
+    posts.set_weights(weights)
+    ours.set_weights(weights)
+    assert_close(output_and_gradients(ours, x), output_and_gradients(posts, x))
+
+
+def turned(kernel):
+    """Returns a kernel turned by 180 degrees, with its input and output swapped."""
+    return np.swapaxes(kernel[::-1, ::-1], 2, 3)
+
+
+def test_the_layer_of_the_logits():
+    ours = blog.decoder(CONFIG, "float32")[-1]
+    posts = tfkl.Conv2D(1, 5, padding="same")
+    x = features(5, 28, 28, DEPTH)
+    posts(x)
+    ours(x)
+    kernel, bias = posts.get_weights()[0], np.array([0.7], np.float32)
+    posts.set_weights([kernel, bias])
+    ours.set_weights([turned(kernel), bias])
+    y, of_x, of_kernel, of_bias = output_and_gradients(ours, x)
+    assert_close(
+        [y, of_x, turned(of_kernel.numpy()), of_bias], output_and_gradients(posts, x)
+    )
+
+
+def test_the_logits_weights_begin_as_the_posts():
+    """Glorot's uniform distribution: from -sqrt(6 / fans) to sqrt(6 / fans)."""
+    logits = blog.decoder(ModelConfig(network="blog", base_depth=64), "float32")[-1]
+    logits.build([None, 28, 28, 64])
+    kernel = logits.get_weights()[0]
+    limit = np.sqrt(6 / (25 * 64 + 25 * 1))
+    assert 0.98 * limit < np.abs(kernel).max() <= limit
+    np.testing.assert_allclose(kernel.std(), limit / np.sqrt(3), rtol=0.05)
