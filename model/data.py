@@ -13,7 +13,7 @@ import tensorflow as tf
 from model import fixed_noise
 from model.config import IMAGE_SHAPE, TrainConfig
 
-_READ = 1024  # examples parsed at once
+_READ = 1024  # images unpacked at once
 _IMAGE_BYTES = math.prod(IMAGE_SHAPE)
 
 FEATURES = {
@@ -23,9 +23,7 @@ FEATURES = {
 
 
 def read_images(files: Sequence[str], feature: str) -> tf.data.Dataset:
-    """Returns one image feature of the files: uint8 [N, 28, 28, 1] in 0..255, in order.
-
-    Some at a time: N is the same but at the end.
+    """Returns one image feature of the files: uint8 [28, 28, 1] in 0..255, in order.
 
     Args:
       files: patterns of gzipped TFRecord files.
@@ -42,7 +40,7 @@ def read_images(files: Sequence[str], feature: str) -> tf.data.Dataset:
 
     names = tf.data.Dataset.list_files(list(files), shuffle=False)
     records = tf.data.TFRecordDataset(names, compression_type="GZIP")
-    return records.map(parse, tf.data.AUTOTUNE).batch(_READ)
+    return records.map(parse, tf.data.AUTOTUNE)
 
 
 class ImageFile:
@@ -61,7 +59,7 @@ class ImageFile:
         """
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, kept open
         digest = hashlib.sha256()
-        for images in read_images(files, "image").as_numpy_iterator():
+        for images in read_images(files, "image").batch(_READ).as_numpy_iterator():
             digest.update(images.tobytes())
             self._file.write(images.tobytes())
         self._file.flush()
@@ -139,7 +137,7 @@ def evaluation_batches(
     out among replicas like any other.
 
     Args:
-      images: uint8 [N, 28, 28, 1] each: 0 or 255, or grey for a continuous likelihood.
+      images: uint8 [28, 28, 1] each: 0 or 255, or grey for a continuous likelihood.
       batch_size: B.
       latent_size: Z.
       samples: K, draws of z per image.
@@ -158,4 +156,4 @@ def evaluation_batches(
         noise = fixed_noise.normal(pixels, seed, samples, latent_size)
         return pixels, noise, tf.cast(tf.range(batch_size) < size, tf.float32)
 
-    return images.unbatch().batch(batch_size).map(fill_up, tf.data.AUTOTUNE).cache()
+    return images.batch(batch_size).map(fill_up, tf.data.AUTOTUNE).cache()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import tensorflow as tf
 import tf_keras as tfk
 
-from model import data, devices, interrupt, steps, warm_start
+from model import data, devices, interrupt, precision, steps, warm_start
 from model.checkpoints import Checkpoints
 from model.config import ModelConfig, TrainConfig
 from model.progress import Curves, Reporter
@@ -83,7 +83,7 @@ def train(
         )
     tfk.utils.set_random_seed(config.seed)
     with strategy.scope():
-        vae = VAE(model_config)
+        vae = VAE(model_config, precision.policy(config))
         if config.warm_start:
             logger.info("%s", warm_start.load(vae, files.base_model))
         state = State(vae, optimizer(config, steps_per_epoch * config.epochs), config)

@@ -71,8 +71,9 @@ def _evaluate(args: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise config.ConfigError(f"--{flag} must be at least 1, got {value}")
     with command.screen(args, "evaluate") as screen:
-        from components import storage, versions
+        from components import versions
         from components.idx import DataError
+        from model import storage
 
         serving = resolved.push.versions_in(f"{args.root}/serving")
         destination = storage.local_path(serving) or serving
