@@ -152,8 +152,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Ingests, validates, transforms, trains, evaluates, checks and, if "
         "the model is blessed, pushes it to push.destination, or else to ROOT/serving. "
         "Steps whose inputs have not changed come from the cache.",
-        epilog="every setting, as --preset demo has it (see README, Configuration):\n\n"
-        + config.to_yaml(config.resolve("demo"))
+        epilog=f"every setting, as --preset {config.DEFAULT} has it (see README, "
+        "Configuration):\n\n"
+        + config.to_yaml(config.resolve(config.DEFAULT))
         + f"\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

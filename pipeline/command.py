@@ -37,9 +37,9 @@ def add_settings_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--preset",
-        default="demo",
+        default=config.DEFAULT,
         choices=config.PRESETS,
-        help="the settings to start from (default: demo)",
+        help=f"the settings to start from (default: {config.DEFAULT})",
     )
     parser.add_argument(
         "--config", metavar="FILE", help="a YAML file of settings, over the preset"

@@ -16,7 +16,8 @@ import yaml
 from model.config import ModelConfig, TrainConfig, check_above, check_at_least
 
 NAME = "vae"  # of the pipeline
-PRESETS = ("demo", "blog", "smoke")
+PRESETS = ("five_minutes", "ten_minutes", "one_hour", "demo", "blog", "smoke")
+DEFAULT = "five_minutes"  # preset
 SCHEMES = ("minio", "s3", "gs")  # of object stores
 
 
