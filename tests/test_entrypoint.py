@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 import os
@@ -342,16 +343,13 @@ def test_run_parameters_reach_the_step(spec, folders, report, task, names):
     assert not set(names) & set(found)
     if task == "trainer":
         custom_config = json.loads(found["custom_config"])
-        assert custom_config["train"] == {
+        preset = dataclasses.asdict(resolve("smoke").train)
+        assert preset["epochs"] != 3
+        assert custom_config["train"] == preset | {
             "epochs": 3,
             "batch_size": 64,
             "learning_rate": 0.25,
             "seed": 7,
-            # As the preset has it.
-            "schedule": "cosine",
-            "warmup_steps": 2,
-            "clip_norm": 5.0,
-            "replicas": 0,
         }
         assert custom_config["model"]["hidden_units"] == 32
         assert found["run_fn"] == "model.run_fn.run_fn"
