@@ -69,7 +69,9 @@ class Residual(tfkl.Layer):
         super().build(input_shape)
 
     def call(self, x):
-        return x + self._scale * self._branch(x)
+        # AutoGraph would rewrite Keras itself, for half a minute, and finds nothing.
+        branch = tf.autograph.experimental.do_not_convert(self._branch)
+        return x + self._scale * branch(x)
 
 
 class SubPixels(tfkl.Layer):
