@@ -77,9 +77,9 @@ def strokes(count):
     return np.abs(images - noise).astype(np.float32)
 
 
-def trained(config, images, steps=120, seed=0):
+def trained(config, images, steps):
     """Returns a VAE, in float32, whose logits are far from 0."""
-    tfk.utils.set_random_seed(seed)
+    tfk.utils.set_random_seed(0)
     vae = VAE(config)
     # Down to 0: the ELBO is flat about the weights then, as at the end of a training.
     rate = tfk.optimizers.schedules.CosineDecay(5e-3, steps)
@@ -93,11 +93,15 @@ def trained(config, images, steps=120, seed=0):
     return vae
 
 
-@pytest.mark.parametrize("network", ["dense", "blog", "conv_residual"])
-def test_both_precisions_have_the_elbo_of_the_same_weights(network):
+# TensorFlow's emulation, for CPUs without bfloat16, cuts products of matrices off where
+# the processors round: for dense layers a shift of 0.2% that hardware does not have.
+@pytest.mark.parametrize(
+    ("network", "steps"), [("dense", 800), ("blog", 120), ("conv_residual", 120)]
+)
+def test_both_precisions_have_the_elbo_of_the_same_weights(network, steps):
     config = ModelConfig(network=network, latent_size=8, base_depth=8, hidden_units=256)
     images = strokes(500)
-    vae = trained(config, images)
+    vae = trained(config, images, steps)
     half = VAE(config, "mixed_bfloat16")
     half.set_weights(vae.get_weights())
     noise = np.random.default_rng(2).normal(size=[500, 1, 8]).astype(np.float32)
@@ -109,9 +113,3 @@ def test_both_precisions_have_the_elbo_of_the_same_weights(network):
     assert [term.dtype for term in halfs] == [tf.float32, tf.float32]
     assert not np.array_equal(terms.elbo(), halfs.elbo())  # two precisions indeed
     assert np.mean(halfs.elbo()) == pytest.approx(np.mean(terms.elbo()), abs=0.1)
-    print(
-        network,
-        np.mean(terms.elbo()),
-        np.mean(terms.elbo() - halfs.elbo()),
-        np.abs(logits).mean(),
-    )

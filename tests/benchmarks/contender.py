@@ -38,8 +38,9 @@ def ours(contender: Contender) -> tuple[Callable[[], object], int, str]:
         strategy = devices.strategy(config.replicas)
     else:
         strategy = tf.distribute.get_strategy()  # the default: none
+    policy = precision.policy(config)
     with strategy.scope():
-        vae = VAE(ModelConfig(**contender.model), precision.policy(config))
+        vae = VAE(ModelConfig(**contender.model), policy)
         vae.compile(optimizer=train.optimizer(config, _LATER))
     data = _batches(config.batch_size, vae.config.latent_size)
     batches = iter(strategy.experimental_distribute_dataset(data))
@@ -49,7 +50,6 @@ def ours(contender: Contender) -> tuple[Callable[[], object], int, str]:
         elbo = strategy.run(vae.train_step, args=(next(batches),))["elbo"]
         return strategy.experimental_local_results(elbo)[0]
 
-    policy = precision.policy(config)
     return lambda: step(batches).numpy(), config.batch_size, policy
 
 

@@ -28,7 +28,8 @@ class Contender:
 
 def environment(ours: bool) -> dict[str, str]:
     """Returns the environment of a contender: the post's has TensorFlow's defaults."""
-    variables = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+    variables = quiet | os.environ
     if not ours:
         # `model` may have set it in this process.
         variables.pop("TF_ENABLE_ONEDNN_OPTS", None)
@@ -46,9 +47,7 @@ def run(contenders: Sequence[Contender]) -> None:
         setups = [_answer(*pair) for pair in zip(contenders, processes)]
         speeds = []
         for turn in range(TURNS):
-            speeds.append(
-                [float(_turn(*pair)) for pair in zip(contenders, processes)]
-            )
+            speeds.append([float(_turn(*pair)) for pair in zip(contenders, processes)])
             print(f"  turn {turn + 1} of {TURNS}", flush=True)
     finally:
         for process in processes:
