@@ -83,13 +83,20 @@ def trained(config, images, steps):
     vae = VAE(config)
     # Down to 0: the ELBO is flat about the weights then, as at the end of a training.
     rate = tfk.optimizers.schedules.CosineDecay(5e-3, steps)
-    vae.compile(optimizer=tfk.optimizers.Adam(rate))
-    step = tf.function(vae.train_step, autograph=False)
+    optimizer = tfk.optimizers.Adam(rate)
+    optimizer.build(vae.trainable_variables)
+
+    @tf.function(autograph=False)
+    def step(images, noise):
+        with tf.GradientTape() as tape:
+            loss = -tf.reduce_mean(vae.elbo_terms(images, noise).elbo())
+        gradients = tape.gradient(loss, vae.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, vae.trainable_variables))
+
     rng = np.random.default_rng(1)
     for _ in range(steps):
-        batch = tf.constant(rng.choice(images, 32))
         noise = rng.normal(size=[32, 1, config.latent_size])
-        step((batch, tf.constant(noise, tf.float32)))
+        step(tf.constant(rng.choice(images, 32)), tf.constant(noise, tf.float32))
     return vae
 
 
