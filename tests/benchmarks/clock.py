@@ -1,0 +1,145 @@
+"""One training against the clock: `python -m tests.benchmarks.clock JSON`.
+
+It trains until the test -ELBO is at or under the bound, in nats, with the KL counted
+once and the split's fixed binarization, looked at when each epoch ends. It prints a
+line for each, and last a JSON line with what it came to. The clock runs from before the
+model is made. The post's stands still while its ELBO is evaluated; ours does not.
+"""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+SEED = 0  # of weights, order and noise, and of the test split's binarization
+TRAIN, TEST, ARRAYS = "train.gz", "test.gz", "arrays.npz"  # `digits` writes them
+_EVALUATED = 500  # images at once
+
+
+@dataclasses.dataclass
+class Training:
+    """What to train, and how far."""
+
+    name: str
+    folder: str  # with the files of `digits`
+    bound: float  # nats
+    epochs: int  # at most, of the post's
+    model: dict[str, Any] | None = None  # ModelConfig's fields; None: the post's recipe
+    train: dict[str, Any] = dataclasses.field(default_factory=dict)  # TrainConfig's
+
+
+class _ReachedError(Exception):
+    """The bound was reached: ends `train`, which knows no bound."""
+
+
+class Log:
+    """Prints epochs, and keeps what the last one came to."""
+
+    def __init__(self, training: Training):
+        self._training = training
+        self.last: dict[str, Any] = {"reached": False}
+
+    def add(self, epoch: int, seconds: float, nats: float, printed: float | None):
+        """Adds an epoch; says whether the bound is reached."""
+        reached = nats <= self._training.bound
+        self.last = {
+            "reached": reached,
+            "epoch": epoch,
+            "seconds": seconds,
+            "nats": nats,
+            "printed": printed,
+        }
+        beside = "" if printed is None else f"; its printed loss {printed:.1f}"
+        print(
+            f"  {self._training.name}: epoch {epoch}, {seconds:,.0f} s, "
+            f"test -ELBO {nats:.1f} nats{beside}",
+            flush=True,
+        )
+        return reached
+
+
+def posts(training: Training, log: Log) -> None:
+    """Trains the post's recipe."""
+    started = time.monotonic()
+    import numpy as np
+    import tf_keras as tfk
+
+    from tests.benchmarks import blog_recipe
+
+    arrays = np.load(f"{training.folder}/{ARRAYS}")
+    tfk.utils.set_random_seed(SEED)
+    vae = blog_recipe.compiled()
+
+    class Clock(tfk.callbacks.Callback):
+        stood_still = 0.0
+
+        def on_epoch_end(self, epoch, logs):
+            stopped = time.monotonic()
+            seconds = stopped - started - self.stood_still
+            nats = -_posts_elbo(vae, arrays["test"])
+            self.model.stop_training = log.add(epoch + 1, seconds, nats, logs["loss"])
+            self.stood_still += time.monotonic() - stopped
+
+    vae.fit(
+        blog_recipe.batches(arrays["train"]),
+        epochs=training.epochs,
+        callbacks=[Clock()],
+        verbose=0,
+    )
+
+
+def _posts_elbo(vae, bits) -> float:
+    import numpy as np
+    import tensorflow as tf
+
+    from tests.benchmarks import blog_recipe
+
+    images = tf.data.Dataset.from_tensor_slices(bits.astype(np.float32))
+    elbos = [
+        np.subtract(*blog_recipe.elbo_terms(vae, batch))
+        for batch in images.batch(_EVALUATED)
+    ]
+    return float(np.concatenate(elbos).mean())
+
+
+def ours(training: Training, log: Log) -> None:
+    """Trains one of ours, by `model.train`."""
+    started = time.monotonic()
+    from model.config import ModelConfig, TrainConfig
+    from model.train import train
+
+    class Clock(logging.Handler):
+        def emit(self, record):
+            progress = getattr(record, "progress", None)
+            if progress is None or record.levelno < logging.INFO:
+                return  # within an epoch
+            seconds, nats = time.monotonic() - started, -progress.eval_elbo
+            if log.add(progress.epoch, seconds, nats, None):
+                raise _ReachedError
+
+    logger = logging.getLogger("model")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(Clock())
+    with contextlib.suppress(_ReachedError):
+        train(
+            ModelConfig(**training.model),
+            TrainConfig(**training.train | {"seed": SEED}),
+            [f"{training.folder}/{TRAIN}"],
+            [f"{training.folder}/{TEST}"],
+            evaluation_seed=SEED,
+        )
+
+
+def main() -> None:
+    """Trains."""
+    training = Training(**json.loads(sys.argv[1]))
+    log = Log(training)
+    (posts if training.model is None else ours)(training, log)
+    print(json.dumps(log.last), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""A contender of a race: `python -m tests.benchmarks.contender JSON`.
+
+It prints what it runs with, and then, for each line on its stdin, trains for a while
+and prints images/s.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from tests.benchmarks.race import Contender
+
+BATCH, SECONDS = 256, 4.0  # of the post's recipe; of a turn
+_LATER = 100_000  # steps of a learning-rate schedule that nobody reaches the end of
+
+
+def posts() -> tuple[Callable[[], object], int, str]:
+    """Returns a step of the post's recipe, its batch size and its precision."""
+    from tests.benchmarks import blog_recipe
+
+    step = blog_recipe.compiled().make_train_function()
+    batches = iter(_batches(BATCH))
+    return lambda: step(batches)["loss"].numpy(), BATCH, "float32"
+
+
+def ours(contender: Contender) -> tuple[Callable[[], object], int, str]:
+    """Returns a step of ours, its batch size and its precision."""
+    import tensorflow as tf
+
+    from model import devices, precision, train
+    from model.config import ModelConfig, TrainConfig
+    from model.vae import VAE
+
+    config = TrainConfig(**contender.train)
+    if contender.strategy:
+        strategy = devices.strategy(config.replicas)
+    else:
+        strategy = tf.distribute.get_strategy()  # the default: none
+    policy = precision.policy(config)
+    with strategy.scope():
+        vae = VAE(ModelConfig(**contender.model), policy)
+        vae.compile(optimizer=train.optimizer(config, _LATER))
+    data = _batches(config.batch_size, vae.config.latent_size)
+    batches = iter(strategy.experimental_distribute_dataset(data))
+
+    @tf.function(autograph=False)
+    def step(batches):
+        elbo = strategy.run(vae.train_step, args=(next(batches),))["elbo"]
+        return strategy.experimental_local_results(elbo)[0]
+
+    return lambda: step(batches).numpy(), config.batch_size, policy
+
+
+def _batches(size: int, latent_size: int | None = None):
+    """Returns one batch again and again: the steps alone are measured."""
+    import tensorflow as tf
+
+    images = tf.cast(tf.random.uniform([size, 28, 28, 1]) < 0.5, tf.float32)
+    if latent_size is None:
+        batch = (images, images)
+    else:
+        batch = (images, tf.random.normal([size, 1, latent_size]))
+    return tf.data.Dataset.from_tensors(batch).repeat()
+
+
+def _setup(precision: str) -> str:
+    from tensorflow.python.framework import test_util
+
+    onednn = "on" if test_util.IsMklEnabled() else "off"
+    threads = len(os.sched_getaffinity(0))
+    return f"{precision}, oneDNN {onednn}, {threads} threads"
+
+
+def main() -> None:
+    """Takes turns."""
+    contender = Contender(**json.loads(sys.argv[1]))
+    step, batch, precision = posts() if contender.model is None else ours(contender)
+    step()  # traces
+    step()
+    print(_setup(precision), flush=True)
+    for _ in sys.stdin:
+        started, steps = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - started) < SECONDS:
+            step()
+            steps += 1
+        print(steps * batch / elapsed, flush=True)
+
+
+if __name__ == "__main__":
+    main()

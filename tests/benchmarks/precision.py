@@ -1,0 +1,24 @@
+"""Images/s of a training step in bfloat16, where the processor has it, and float32."""
+
+from model import precision
+from model.config import TrainConfig
+from tests.benchmarks import presets, race
+
+
+def main() -> None:
+    """Measures and prints."""
+    if precision.policy(TrainConfig()) == "float32":
+        print("Precision: not measured, as no processor here multiplies bfloat16")
+        return
+    for name, config in presets.measured().items():
+        print(f"Precision, preset {name} ({config.model.network}):", flush=True)
+        race.run(
+            [
+                presets.contender(dtype, config, precision=dtype)
+                for dtype in ("float32", "bfloat16")
+            ]
+        )
+
+
+if __name__ == "__main__":
+    main()

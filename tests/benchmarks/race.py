@@ -1,0 +1,107 @@
+"""Races: contenders in processes of their own take turns; what counts is the ratios.
+
+Each has an environment of its own, as TensorFlow reads its settings when it is first
+imported. All are measured in one run, so that what else the machine does befalls all.
+"""
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+TURNS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """What takes training steps: the post's recipe, or a VAE of ours."""
+
+    name: str
+    model: dict[str, Any] | None = None  # ModelConfig's fields; None: the post's recipe
+    train: dict[str, Any] = dataclasses.field(default_factory=dict)  # TrainConfig's
+    strategy: bool = True  # whether under tf.distribute, as in training
+
+
+def environment(ours: bool) -> dict[str, str]:
+    """Returns the environment of a contender: the post's has TensorFlow's defaults."""
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+    variables = quiet | os.environ
+    if not ours:
+        # `model` may have set it in this process.
+        variables.pop("TF_ENABLE_ONEDNN_OPTS", None)
+    return variables
+
+
+def run(contenders: Sequence[Contender]) -> None:
+    """Measures, and prints images/s and their ratio to the first contender's.
+
+    Raises:
+      RuntimeError: a contender ended before its turn.
+    """
+    processes = [_start(contender) for contender in contenders]
+    try:
+        setups = [_answer(*pair) for pair in zip(contenders, processes)]
+        speeds = []
+        for turn in range(TURNS):
+            speeds.append([float(_turn(*pair)) for pair in zip(contenders, processes)])
+            print(f"  turn {turn + 1} of {TURNS}", flush=True)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    names = [contender.name for contender in contenders]
+    print("\n".join(table(names, setups, speeds)), flush=True)
+
+
+def table(
+    names: Sequence[str], setups: Sequence[str], speeds: Sequence[Sequence[float]]
+) -> list[str]:
+    """Returns a line for each contender: medians, and medians of the turns' ratios.
+
+    Args:
+      names: of the contenders, the baseline first.
+      setups: what each ran with.
+      speeds: of each turn, one of each contender; images/s.
+    """
+    lines = []
+    for i, (name, setup) in enumerate(zip(names, setups)):
+        median = statistics.median(turn[i] for turn in speeds)
+        ratio = statistics.median(turn[i] / turn[0] for turn in speeds)
+        lines.append(
+            f"  {name:24} {median:8,.0f} images/s {ratio:7.2f} x {names[0]}   ({setup})"
+        )
+    return lines
+
+
+def _start(contender: Contender) -> subprocess.Popen:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "tests.benchmarks.contender"),
+            json.dumps(dataclasses.asdict(contender)),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(ours=contender.model is not None),
+    )
+
+
+def _turn(contender: Contender, process: subprocess.Popen) -> str:
+    if process.poll() is None:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return _answer(contender, process)
+
+
+def _answer(contender: Contender, process: subprocess.Popen) -> str:
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(
+            f"the contender {contender.name!r} ended with exit code {process.wait()} "
+            "where it had a turn to take: see its error above"
+        )
+    return line.rstrip("\n")
