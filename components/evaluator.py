@@ -16,7 +16,6 @@ from components import served_model
 from tensorflow_model_analysis.proto import config_pb2  # isort: skip
 
 CANDIDATE, BASELINE = "candidate", "baseline"
-SPLIT = "test"
 _SIGNATURE = "elbo_examples"
 _METRIC = "mean_prediction"
 
@@ -130,14 +129,6 @@ def read_evaluation(uri: str) -> Evaluation:
     candidate = tfma.load_eval_result(uri, model_name=CANDIDATE)
     baseline = tfma.load_eval_result(uri, model_name=BASELINE)
     return Evaluation(_measured(candidate), _measured(baseline), _count(candidate))
-
-
-def estimate(samples: int, seed: int, images: int) -> str:
-    """Returns in words how the gate's ELBO is estimated."""
-    return (
-        f"the evidence lower bound, {samples} samples of z per image, fixed "
-        f"binarization, seed {seed}, {images:,} images of the {SPLIT} split"
-    )
 
 
 def refusals(uri: str) -> list[str]:

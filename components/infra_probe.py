@@ -30,8 +30,8 @@ def check(model_dir: str) -> None:
     """Raises ValueError at the first answer that is not what it should be."""
     loaded = tf.saved_model.load(model_dir)
     signatures = loaded.signatures
-    expected = ("serving_default", "encode", "generate", "elbo", "elbo_examples")
-    for name in expected:
+    expected = ("serving_default", "encode", "generate", "elbo", "iwae")
+    for name in (*expected, "elbo_examples"):
         if name not in signatures:
             raise ValueError(f"signature {name} is missing: has {sorted(signatures)}")
     drawn = _call(signatures, "generate", n=tf.constant(N), seed=_seed(1))
@@ -47,14 +47,18 @@ def check(model_dir: str) -> None:
     _expect("serving_default", rebuilt, {"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
     posterior = _call(signatures, "encode", images=images)
     latent_size = posterior["loc"].shape[-1]
-    _expect(
-        "encode",
-        posterior,
-        {"loc": (N, latent_size), "scale_tril": (N, latent_size, latent_size)},
-    )
+    of_posterior: dict[str, tuple[int, ...]] = {"loc": (N, latent_size)}
+    if "scale_tril" in posterior:  # a normal's; an IAF has none
+        of_posterior["scale_tril"] = (N, latent_size, latent_size)
+    _expect("encode", posterior, of_posterior)
     per_image = {"elbo": (N,), "reconstruction": (N,), "kl": (N,)}
     scores = _call(signatures, "elbo", images=images)
     _expect("elbo", scores, per_image)
+    _expect(
+        "iwae",
+        _call(signatures, "iwae", images=images, k=tf.constant(3)),
+        {"iwae": (N,)},
+    )
     examples = tf.constant([_example(image) for image in drawn["mode"]])
     of_examples = _call(signatures, "elbo_examples", examples=examples)
     _expect("elbo_examples", of_examples, per_image)

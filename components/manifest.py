@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import fsspec
 
-from components import storage
+from model import storage
 
 MANIFEST = "MANIFEST.json"
 VERDICT = "VERDICT.json"  # of a run's gate, in what its Pusher leaves

@@ -17,8 +17,16 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components import evaluator, infra_check, ingest, served_model, versions
+from components import (
+    evaluator,
+    infra_check,
+    ingest,
+    measure,
+    served_model,
+    versions,
+)
 from components.manifest import VERDICT, digest_of, file_digests
+from model.config import ModelConfig
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +79,7 @@ def Pusher(  # noqa: N802, a component
             "reconstruction": found.candidate.reconstruction,
             "kl": found.candidate.kl,
             "unit": "nats per image",
-            "split": evaluator.SPLIT,
+            "split": measure.SPLIT,
             "images": found.images,
         },
         "baseline": _baseline(baseline),
@@ -93,12 +101,18 @@ def Pusher(  # noqa: N802, a component
     if version is not None:
         pushed_model.set_string_custom_property(DESTINATION_PROPERTY, version.path)
         pushed_model.set_string_custom_property(VERSION_PROPERTY, str(version.number))
-    gate = details["config"]["gate"]
+    config = details["config"]
     verdict = {
         "refusals": refusals(evaluation.uri, infra_blessing),
         "elbo": found.candidate.elbo,
         "baseline_elbo": found.baseline and found.baseline.elbo,
-        "estimate": evaluator.estimate(gate["samples"], gate["seed"], found.images),
+        "estimate": measure.estimate(
+            measure.ELBO,
+            config["gate"]["samples"],
+            config["gate"]["seed"],
+            found.images,
+            ModelConfig(**config["model"]).binary,
+        ),
         "pushed": version and version.path,
     }
     pathlib.Path(pushed_model.uri, VERDICT).write_text(json.dumps(verdict, indent=2))

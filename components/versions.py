@@ -23,8 +23,8 @@ from typing import Any
 import filelock
 import fsspec
 
-from components import storage
 from components.manifest import MANIFEST, digest_of, file_digests, file_names
+from model import storage
 
 _STAGING = ".staging-"
 _LOCK = ".pushing.lock"
@@ -57,8 +57,10 @@ def served(destination: str) -> Version | None:
         numbers = sorted(_numbers(files, path), reverse=True)
         texts = ((n, _read(files, f"{path}/{n}/{MANIFEST}")) for n in numbers)
         number, text = next(((n, t) for n, t in texts if t is not None), (0, None))
-    if text is None:
-        return None
+    return None if text is None else _version(destination, number, text)
+
+
+def _version(destination: str, number: int, text: bytes) -> Version:
     version = _path(destination, number)
     try:
         return Version(number, version, json.loads(text))
@@ -67,6 +69,30 @@ def served(destination: str) -> Version | None:
             f"{version}/{MANIFEST} must be the JSON that was pushed ({error}): "
             "remove that version"
         ) from error
+
+
+def find(destination: str, number: int) -> Version:
+    """Returns the version of a number.
+
+    Raises:
+      LookupError: there is no such version.
+      StorageError: the object store does not answer, or has no such bucket.
+      ValueError: its manifest is no JSON.
+    """
+    with storage.opened(destination) as (files, path):
+        text = _read(files, f"{path}/{number}/{MANIFEST}")
+        if text is None:
+            complete = [
+                str(other)
+                for other in sorted(_numbers(files, path))
+                if files.exists(f"{path}/{other}/{MANIFEST}")
+            ]
+    if text is None:
+        raise LookupError(
+            f"the version must be one of those at {destination} "
+            f"({', '.join(complete) or 'there are none'}), got {number}"
+        )
+    return _version(destination, number, text)
 
 
 def verify(version: Version, copy: str | None = None) -> None:

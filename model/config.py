@@ -54,11 +54,14 @@ class ModelConfig:
             raise ValueError(
                 "posterior must be diagonal or full with prior vampprior, got iaf"
             )
-        if self.prior == "realnvp" and self.latent_size < 2:
-            raise ValueError(
-                "latent_size must be at least 2 with prior realnvp, "
-                f"got {self.latent_size}"
-            )
+        # A flow of one latent has nothing to make it depend on.
+        flows = {"prior": "realnvp", "posterior": "iaf"}
+        for field, flow in flows.items():
+            if getattr(self, field) == flow and self.latent_size < 2:
+                raise ValueError(
+                    f"latent_size must be at least 2 with {field} {flow}, "
+                    f"got {self.latent_size}"
+                )
 
     @property
     def binary(self) -> bool:
@@ -82,6 +85,7 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the networks
     seed: int = 0  # of the weights, the order of the images and the noise
     replicas: int = 0  # logical CPU devices; 0: every GPU, or the one CPU
+    warm_start: bool = False  # begin with the weights of the model that is served
     checkpoint_minutes: float = 5.0  # between checkpoints, beside one an epoch
 
     def __post_init__(self):

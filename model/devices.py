@@ -1,4 +1,9 @@
-"""Where training runs: every GPU, or one or more logical CPU devices."""
+"""Where training runs: every GPU, logical CPU devices, or the workers of a cluster."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -10,6 +15,8 @@ def configure_logical_cpus(count: int) -> None:
       RuntimeError: TensorFlow has started with fewer.
     """
     (cpu,) = tf.config.list_physical_devices("CPU")
+    if len(tf.config.get_logical_device_configuration(cpu) or ()) >= count:
+        return
     logical = [tf.config.LogicalDeviceConfiguration()] * count
     try:
         tf.config.set_logical_device_configuration(cpu, logical)
@@ -22,8 +29,18 @@ def configure_logical_cpus(count: int) -> None:
             ) from error
 
 
-def strategy(replicas: int) -> tf.distribute.MirroredStrategy:
-    """Returns the strategy over `replicas` logical CPUs, or over every GPU if 0."""
+def strategy(replicas: int) -> tf.distribute.Strategy:
+    """Returns the strategy over what there is to train on.
+
+    With TF_CONFIG in the environment, over all workers of the cluster that it names, as
+    a Kubeflow training job sets it; else over `replicas` logical CPUs, or, if that is
+    0, over every GPU.
+
+    Raises:
+      ValueError: TF_CONFIG is not what TensorFlow documents.
+    """
+    if workers():
+        return tf.distribute.MultiWorkerMirroredStrategy()
     if replicas:
         configure_logical_cpus(replicas)
         devices = [f"CPU:{i}" for i in range(replicas)]
@@ -31,3 +48,100 @@ def strategy(replicas: int) -> tf.distribute.MirroredStrategy:
         gpus = tf.config.list_logical_devices("GPU")
         devices = [gpu.name for gpu in gpus] or ["CPU:0"]
     return tf.distribute.MirroredStrategy(devices)
+
+
+def workers() -> int:
+    """Returns how many workers TF_CONFIG names, the chief with them; 0 without it.
+
+    Raises:
+      ValueError: TF_CONFIG is not what TensorFlow documents.
+    """
+    text = os.environ.get("TF_CONFIG", "")
+    if not text:
+        return 0
+    try:
+        cluster = json.loads(text).get("cluster", {})
+        return sum(len(cluster.get(kind, [])) for kind in ("chief", "worker"))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(
+            'TF_CONFIG must be JSON such as {"cluster": {"worker": ["host:port"]}, '
+            f'"task": {{"type": "worker", "index": 0}}}}, got {text!r}'
+        ) from error
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes: the chief, or the first worker."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.task_type:
+        return True
+    kinds = resolver.cluster_spec().as_dict()
+    if "chief" in kinds:
+        return resolver.task_type == "chief"
+    return resolver.task_type == "worker" and resolver.task_id == 0
+
+
+def check_agreement(strategy: tf.distribute.Strategy, step: int) -> None:
+    """Makes sure that all workers begin at the same step.
+
+    Raises:
+      RuntimeError: they found different checkpoints.
+    """
+    if workers() < 2:
+        return
+    total = strategy.reduce(
+        tf.distribute.ReduceOp.SUM,
+        strategy.run(lambda: tf.constant(step, tf.float64)),
+        axis=None,
+    )
+    mean = float(total) / strategy.num_replicas_in_sync
+    if mean != step:
+        raise RuntimeError(
+            f"this worker begins at step {step}, but the mean over all is {mean}: "
+            "workers must see the same checkpoints, in a shared folder or at a URI"
+        )
+
+
+@contextlib.contextmanager
+def lost_workers_named() -> Iterator[None]:
+    """Says what has happened when another worker of the cluster is gone.
+
+    Raises:
+      RuntimeError: in place of TensorFlow's error.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if workers() < 2:
+            raise
+        raise RuntimeError(
+            "another worker of TF_CONFIG's cluster is gone, or can't be reached: start "
+            "all of them again, and they go on from the last checkpoint"
+        ) from error
+
+
+def share_out(
+    strategy: tf.distribute.Strategy, batches: tf.data.Dataset
+) -> tf.distribute.DistributedDataset:
+    """Returns global batches, cut into equal parts for the replicas, in their order.
+
+    Every worker makes every batch and takes its part: so the parts do not depend on how
+    many workers there are.
+    """
+    replicas = strategy.num_replicas_in_sync
+
+    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        here = replicas // context.num_input_pipelines
+        first = context.input_pipeline_id * here
+
+        def parts(*tensors):
+            return tuple(
+                tf.reshape(
+                    tensor,
+                    [replicas, tensor.shape[0] // replicas, *tensor.shape[1:]],
+                )[first : first + here]
+                for tensor in tensors
+            )
+
+        return batches.map(parts, tf.data.AUTOTUNE).unbatch().prefetch(2 * here)
+
+    return strategy.distribute_datasets_from_function(of_worker)

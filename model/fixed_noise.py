@@ -29,29 +29,45 @@ def binarize(images: tf.Tensor, seed: int) -> tf.Tensor:
     return tf.cast(uniform < images, tf.float32)
 
 
-def normal(images: tf.Tensor, seed: int, samples: int, latent_size: int) -> tf.Tensor:
+def normal(
+    images: tf.Tensor,
+    seed: int,
+    samples: int,
+    latent_size: int,
+    first: int | tf.Tensor = 0,
+) -> tf.Tensor:
     """Returns standard normal draws fixed by each image: float32 [B, K, Z].
+
+    Each image has an endless sequence of them, the same in whatever blocks it is drawn.
 
     Args:
       images: float32 [B, 28, 28, 1] in [0, 1].
       seed: another seed gives other draws.
       samples: K, draws per image.
       latent_size: Z, length of one draw.
+      first: place in the sequence of the first draw that is returned, from 0.
     """
-    return tf.math.ndtri(_uniform(images, f"posterior {seed}", [samples, latent_size]))
+    skipped = tf.cast(first, tf.uint64) * np.uint64(latent_size)
+    shape = [samples, latent_size]
+    return tf.math.ndtri(_uniform(images, f"posterior {seed}", shape, skipped))
 
 
-def _uniform(images: tf.Tensor, purpose: str, shape: Sequence[int]) -> tf.Tensor:
+def _uniform(
+    images: tf.Tensor, purpose: str, shape: Sequence[int], skipped: int | tf.Tensor = 0
+) -> tf.Tensor:
     """Returns draws in (0, 1) with 23 bits each, fixed by each image: [B, *shape].
+
+    The first so many of an image's are skipped.
 
     SplitMix64 in counter mode: draw i of an image is the mixed sum of the image's hash
     and i golden gammas. Source: Steele, Lea and Flood 2014, "Fast splittable
     pseudorandom number generators". All images at once: TensorFlow's own stateless
     generators take one seed a call, and a call an image took most of Transform's time.
     """
-    count = math.prod(shape)
-    steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    z = _hash(images, purpose)[:, tf.newaxis] + steps  # modulo 2**64
+    gamma = np.uint64(0x9E3779B97F4A7C15)
+    steps = np.arange(1, math.prod(shape) + 1, dtype=np.uint64) * gamma
+    start = _hash(images, purpose) + tf.cast(skipped, tf.uint64) * gamma
+    z = start[:, tf.newaxis] + steps  # modulo 2**64
     z = _xorshift(z, 30) * np.uint64(0xBF58476D1CE4E5B9)
     z = _xorshift(z, 27) * np.uint64(0x94D049BB133111EB)
     top = tf.bitwise.right_shift(_xorshift(z, 31), np.uint64(64 - 23))

@@ -2,7 +2,6 @@
 
 import math
 
-import tensorflow as tf
 import tf_keras as tfk
 from tf_keras import layers as tfkl
 
@@ -60,20 +59,18 @@ def decoder(config: ModelConfig, dtype: str) -> tfk.Sequential:
 
 
 def _dense_encoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
-    return [
-        tfkl.Flatten(),
-        _dense(config.hidden_units, dtype),
-        _dense(config.hidden_units, dtype),
-    ]
+    return [tfkl.Flatten(), *_dense_layers(config.hidden_units, dtype)]
 
 
 def _dense_decoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
+    pixels = math.prod(IMAGE_SHAPE)
+    return [*_dense_layers(config.hidden_units, dtype), tfkl.Dense(pixels)]
+
+
+def _dense_layers(units: int, dtype: str) -> list[tfkl.Layer]:
     return [
-        _dense(config.hidden_units, dtype),
-        _dense(config.hidden_units, dtype),
-        tfkl.Dense(math.prod(IMAGE_SHAPE)),
+        residual.dense(units, dtype),
+        residual.dense_block(units, dtype),
+        tfkl.LayerNormalization(dtype=dtype),
+        residual.silu(dtype),
     ]
-
-
-def _dense(units: int, dtype: str) -> tfkl.Layer:
-    return tfkl.Dense(units, activation=tf.nn.leaky_relu, dtype=dtype)

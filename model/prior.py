@@ -85,7 +85,7 @@ class Prior(tfkl.Layer):
 
     def _coupling_network(self, units: int) -> tfk.Sequential:
         half = self._size // 2
-        network = tfk.Sequential(
+        return tfk.Sequential(
             [
                 tfkl.InputLayer(input_shape=[half]),
                 tfkl.Dense(units, activation="relu"),
@@ -94,13 +94,14 @@ class Prior(tfkl.Layer):
                 tfkl.Dense(2 * (self._size - half), kernel_initializer="zeros"),
             ]
         )
-        network.input_spec = None  # any number of dimensions before the last
-        return network
 
 
 def _affine(network: tfk.Sequential):
-    def bijector(masked, _):
-        shift, log_scale = tf.split(network(masked), 2, axis=-1)
+    def bijector(masked, size):
+        # As rows: of three axes Keras would drop a last one of length 1.
+        rows = tf.reshape(masked, [-1, masked.shape[-1]])
+        shape = tf.concat([tf.shape(masked)[:-1], [2 * size]], axis=0)
+        shift, log_scale = tf.split(tf.reshape(network(rows), shape), 2, axis=-1)
         # Scales within e^2 of 1: no single step can blow the flow up.
         log_scale = 2.0 * tf.tanh(log_scale / 2.0)
         return tfb.Chain([tfb.Shift(shift), tfb.Scale(log_scale=log_scale)])

@@ -4,24 +4,34 @@ import os
 
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from model import serving, train
+from model import devices, serving, train
 from model.config import ModelConfig, TrainConfig
 
 
 def run_fn(fn_args: FnArgs) -> None:
     """Trains a VAE on the transformed examples and exports it for serving.
 
-    `fn_args.custom_config` has `model` and `train`, the fields of the two configs, and
-    `evaluation`, the samples and the seed of every ELBO that the export estimates.
+    `fn_args.custom_config` has `model` and `train`, the fields of the two configs;
+    `evaluation`, the samples and the seed of every ELBO that the export estimates; and
+    `checkpoints`, a folder or a URI that outlives this process, or "".
     """
     config = fn_args.custom_config
     evaluation = config["evaluation"]
-    vae = train.train(
+    trained = train.train(
         ModelConfig(**config["model"]),
         TrainConfig(**config["train"]),
-        fn_args.train_files,
-        fn_args.eval_files,
-        evaluation_seed=evaluation["seed"],
-        log_dir=os.path.join(fn_args.model_run_dir, "tensorboard"),
+        train.Files(
+            train=fn_args.train_files,
+            eval=fn_args.eval_files,
+            scratch=os.path.join(fn_args.model_run_dir, "scratch"),
+            checkpoints=config["checkpoints"],
+            log_dir=os.path.join(fn_args.model_run_dir, "tensorboard"),
+            base_model=fn_args.base_model or "",
+        ),
+        evaluation["seed"],
     )
-    serving.export(vae, fn_args.serving_model_dir, **evaluation)
+    if devices.is_chief(trained.strategy):
+        serving.export(trained.vae, fn_args.serving_model_dir, **evaluation)
+        trained.checkpoints.remove()
+    # TFX looks for the model in each worker: they wait until the chief has written it.
+    devices.check_agreement(trained.strategy, 0)

@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as tfk
 
@@ -11,6 +12,8 @@ from model.data import FEATURES
 from model.posterior import center
 from model.vae import VAE, ElboTerms
 
+_BLOCK = 16  # samples of z per image that `iwae` has in memory at once
+
 
 def export(vae: VAE, directory: str, samples: int, seed: int) -> None:
     """Writes the SavedModel of `ServingModule` into `directory`.
@@ -19,7 +22,8 @@ def export(vae: VAE, directory: str, samples: int, seed: int) -> None:
       vae: a trained model.
       directory: a new folder.
       samples: K, draws of z per image in `elbo` and `elbo_examples`.
-      seed: of those draws and of the fixed binarization.
+      seed: of all draws in `elbo`, `elbo_examples` and `iwae`, and of the fixed
+        binarization.
     """
     # Layers are named by a counter of the process: the same model, the same names.
     tfk.backend.reset_uids()
@@ -31,11 +35,12 @@ def export(vae: VAE, directory: str, samples: int, seed: int) -> None:
 
 
 class ServingModule(tf.Module):
-    """Five signatures over a VAE; images are float32 [B, 28, 28, 1] in [0, 1].
+    """Six signatures over a VAE; images are float32 [B, 28, 28, 1] in [0, 1].
 
-    `serving_default` is `reconstruct`. ELBOs are in nats per image, higher is better.
+    `serving_default` is `reconstruct`. Bounds are in nats per image, higher is better.
     All raise InvalidArgumentError for an empty batch, another shape, a pixel that is
-    out of range or not a number, or bytes that are no tf.Example.
+    out of range or not a number, bytes that are no tf.Example, or a number of samples
+    below 1.
     """
 
     def __init__(self, vae: VAE, samples: int, seed: int):
@@ -55,6 +60,10 @@ def _functions(vae: VAE, samples: int, seed: int):
     # AutoGraph would rewrite Keras itself, for half a minute: there is no Python
     # control flow here that depends on a tensor.
     graph = functools.partial(tf.function, autograph=False)
+
+    def checked_pixels(images: tf.Tensor) -> tf.Tensor:
+        pixels = _checked(images)
+        return fixed_noise.binarize(pixels, seed) if vae.config.binary else pixels
 
     def fixed_elbo_terms(pixels: tf.Tensor) -> ElboTerms:
         noise = fixed_noise.normal(pixels, seed, samples, latent_size)
@@ -103,11 +112,39 @@ def _functions(vae: VAE, samples: int, seed: int):
         For a likelihood of binary pixels, grey ones are binarized as Transform does it,
         from each image's own pixels.
         """
-        pixels = _checked(images)
-        if vae.config.binary:
-            pixels = fixed_noise.binarize(pixels, seed)
-        terms = fixed_elbo_terms(pixels)
+        terms = fixed_elbo_terms(checked_pixels(images))
         return {"elbo": terms.elbo(), **terms._asdict()}
+
+    @graph(input_signature=[images_spec, tf.TensorSpec([], tf.int32, name="k")])
+    def iwae(images, k):
+        """Returns `iwae`, the importance-weighted bound from k draws: [B], in nats.
+
+        Pixels and draws are those of `elbo`, which takes the first of the same
+        sequence. Memory does not grow with k.
+
+        Source: Burda et al. 2016, Importance Weighted Autoencoders, eq. 8.
+        """
+        tf.debugging.assert_positive(k, message="k must be at least 1")
+        pixels = checked_pixels(images)
+
+        def add_block(first, log_sum):
+            noise = fixed_noise.normal(pixels, seed, _BLOCK, latent_size, first)
+            log_weights = vae.log_weights(pixels, noise)  # [B, _BLOCK]
+            # Beyond k, of the last block, are none of ours.
+            ours = first + tf.range(_BLOCK) < k
+            log_weights = tf.where(ours, log_weights, -np.inf)
+            terms = tf.concat([log_sum[:, tf.newaxis], log_weights], axis=1)
+            return first + _BLOCK, tf.reduce_logsumexp(terms, axis=1)
+
+        nothing = tf.fill(tf.shape(pixels)[:1], -np.inf)  # the log of an empty sum
+        _, log_sum = tf.while_loop(
+            lambda first, _: first < k,
+            add_block,
+            [tf.constant(0), nothing],
+            shape_invariants=[tf.TensorShape([]), tf.TensorShape([None])],
+            parallel_iterations=1,  # one block in memory
+        )
+        return {"iwae": log_sum - tf.math.log(tf.cast(k, tf.float32))}
 
     @graph(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def elbo_examples(examples):
@@ -124,6 +161,7 @@ def _functions(vae: VAE, samples: int, seed: int):
         "encode": encode,
         "generate": generate,
         "elbo": elbo,
+        "iwae": iwae,
         "elbo_examples": elbo_examples,
     }
 

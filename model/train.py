@@ -1,57 +1,70 @@
 """Fits the VAE."""
 
+import dataclasses
+import hashlib
+import json
 import logging
 import math
+import os
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import tensorflow as tf
 import tf_keras as tfk
 
-from model import data, devices
+from model import data, devices, interrupt, precision, steps, warm_start
+from model.checkpoints import Checkpoints
 from model.config import ModelConfig, TrainConfig
+from model.progress import Curves, Reporter
+from model.state import State
 from model.vae import VAE
 
 logger = logging.getLogger(__name__)
 
-_REPORT_EVERY = 0.5  # seconds between two reports of progress
+_BLOCK = 0.5  # seconds of steps between two looks at signals and clocks
 
 
-class Progress(NamedTuple):
-    """How far training is; each log record of this module carries one."""
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """What training reads and writes."""
 
-    epoch: int  # the running one, from 1
-    epochs: int
-    step: int  # steps done, of all epochs
-    steps: int
-    elbo: float  # nats per image: one sample, dynamic binarization, train split
-    eval_elbo: float | None  # nats per image: fixed binarization, eval split
-    images_per_second: float
-    seconds_left: float
+    train: Sequence[str]  # patterns of the transformed train split's files
+    eval: Sequence[str]  # those of the eval split, evaluated after each epoch
+    scratch: str  # a folder on this machine's disk, for the images
+    checkpoints: str = ""  # a folder or a URI that outlives the process; empty: scratch
+    log_dir: str = ""  # where TensorBoard's logs go, if anywhere
+    base_model: str = ""  # a SavedModel, for a warm start
+
+
+class Trained(NamedTuple):
+    """What training leaves."""
+
+    vae: VAE
+    strategy: tf.distribute.Strategy
+    checkpoints: Checkpoints  # to be removed once the model is safe
 
 
 def train(
-    model_config: ModelConfig,
-    config: TrainConfig,
-    train_files: Sequence[str],
-    eval_files: Sequence[str],
-    evaluation_seed: int,
-    log_dir: str | None = None,
-) -> VAE:
+    model_config: ModelConfig, config: TrainConfig, files: Files, evaluation_seed: int
+) -> Trained:
     """Returns a VAE fitted to the train files, under `tf.distribute`.
+
+    If there are checkpoints of the same training, it goes on from the last and ends
+    with the weights of a training that was never stopped. SIGINT and SIGTERM save a
+    checkpoint and then act.
 
     Args:
       model_config: what to build.
       config: how to train it.
-      train_files: patterns of the transformed train split's files.
-      eval_files: those of the eval split, evaluated after each epoch.
-      evaluation_seed: of the noise of those evaluations.
-      log_dir: where TensorBoard's logs go, if anywhere.
+      files: what to read, and where to write.
+      evaluation_seed: of the noise of the evaluations after each epoch.
 
     Raises:
       ValueError: there are too few images, or the batch size is no multiple of the
         number of replicas.
-      FloatingPointError: the ELBO is no longer a number.
+      FloatingPointError: the loss is no longer a number.
+      RuntimeError: another worker is gone.
     """
     strategy = devices.strategy(config.replicas)
     replicas = strategy.num_replicas_in_sync
@@ -60,41 +73,65 @@ def train(
             f"batch_size must be a multiple of the {replicas} replicas, "
             f"got {config.batch_size}"
         )
-    images = data.read_images(train_files, "image").cache()
-    count = int(images.reduce(0, lambda n, _: n + 1))  # fills the cache, too
-    steps = count // config.batch_size
-    if steps == 0:
+    os.makedirs(files.scratch, exist_ok=True)
+    images = data.ImageFile(files.train, files.scratch)
+    steps_per_epoch = images.count // config.batch_size
+    if steps_per_epoch == 0:
         raise ValueError(
             f"the train split must have at least batch_size ({config.batch_size}) "
-            f"images, got {count}"
+            f"images, got {images.count}"
         )
     tfk.utils.set_random_seed(config.seed)
     with strategy.scope():
-        vae = VAE(model_config)
-        vae.compile(optimizer=optimizer(config, steps * config.epochs))
-    latent_size = model_config.latent_size
-    callbacks: list[tfk.callbacks.Callback] = [_Report(config, steps)]
-    if log_dir:
-        callbacks.append(tfk.callbacks.TensorBoard(log_dir, write_graph=False))
-    vae.fit(
-        data.training_batches(images, count, latent_size, config),
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-        validation_data=data.evaluation_batches(
-            data.read_images(eval_files, "binarized"),
-            config.batch_size,
-            latent_size,
-            samples=1,
-            seed=evaluation_seed,
-        ),
-        callbacks=callbacks,
-        verbose=0,
+        vae = VAE(model_config, precision.policy(config))
+        if config.warm_start:
+            logger.info("%s", warm_start.load(vae, files.base_model))
+        state = State(vae, optimizer(config, steps_per_epoch * config.epochs), config)
+    checkpoints = Checkpoints(
+        state,
+        place=files.checkpoints or files.scratch,
+        identity=_identity(model_config, config, evaluation_seed, images.digest),
+        scratch=files.scratch,
     )
-    return vae
+    checkpoints.restore()
+    devices.check_agreement(strategy, int(state.step.numpy()))
+    feature = "binarized" if model_config.binary else "image"
+    batches = data.training_batches(
+        images,
+        model_config.latent_size,
+        config,
+        model_config.binary,
+        first_step=int(state.step.numpy()),
+    )
+    evaluation_batches = data.evaluation_batches(
+        data.read_images(files.eval, feature),
+        config.batch_size,
+        model_config.latent_size,
+        samples=1,
+        seed=evaluation_seed,
+    )
+    writes = devices.is_chief(strategy)
+    with devices.lost_workers_named():
+        _fit(
+            steps.training(vae, state, strategy, config),
+            iter(devices.share_out(strategy, batches)),
+            steps.evaluation(vae, strategy),
+            devices.share_out(strategy, evaluation_batches),
+            state,
+            config,
+            steps_per_epoch,
+            checkpoints if writes else None,
+            Curves(files.log_dir) if writes and files.log_dir else None,
+        )
+    state.finish()
+    return Trained(vae, strategy, checkpoints)
 
 
 def optimizer(config: TrainConfig, steps: int) -> tfk.optimizers.Optimizer:
-    """Returns Adam, its learning rate warmed up and then decayed over `steps`."""
+    """Returns Adam, its learning rate warmed up and then decayed over `steps`.
+
+    Sources: Kingma & Ba 2015, Adam; Loshchilov & Hutter 2017, SGDR, for the cosine.
+    """
     rate = config.learning_rate
     # A schedule shorter than its warm-up would never reach the rate that was asked for.
     warmup = min(config.warmup_steps, steps // 10)
@@ -109,64 +146,82 @@ def optimizer(config: TrainConfig, steps: int) -> tfk.optimizers.Optimizer:
     return tfk.optimizers.Adam(schedule, global_clipnorm=config.clip_norm)
 
 
-class _Report(tfk.callbacks.Callback):
-    """Logs the progress of `fit`, and stops it when the ELBO is not a number."""
+def _fit(
+    take,
+    batches,
+    evaluate,
+    evaluation_batches,
+    state: State,
+    config: TrainConfig,
+    steps_per_epoch: int,
+    checkpoints: Checkpoints | None,
+    curves: Curves | None,
+) -> None:
+    """Takes the steps that are left, epoch by epoch."""
+    total, step = config.epochs * steps_per_epoch, int(state.step.numpy())
+    reporter = Reporter(config.epochs, steps_per_epoch, config.batch_size, step)
+    saved = time.monotonic()
+    block = 1
+    take(batches, tf.constant(0))  # traces, while signals still act at once
+    with interrupt.deferred() as stop:
+        while step < total and not _out_of_patience(state, config, steps_per_epoch):
+            epoch, of_epoch = divmod(step, steps_per_epoch)
+            began = time.monotonic()
+            count = min(block, steps_per_epoch - of_epoch)
+            taken, loss = (value.numpy() for value in take(batches, tf.constant(count)))
+            step, of_epoch = step + int(taken), of_epoch + int(taken)
+            if not devices.workers():
+                # Workers meet in each turn of the loop: theirs must all be as long.
+                block = max(1, int(_BLOCK * taken / (time.monotonic() - began)))
+            if not math.isfinite(loss):
+                good = checkpoints.latest if checkpoints else None
+                raise FloatingPointError(
+                    f"the loss is {loss} at step {step} of {total}, at learning rate "
+                    f"{_rate(state):.3g}: lower train.learning_rate "
+                    f"({config.learning_rate}) or train.clip_norm "
+                    f"({config.clip_norm}); the last good checkpoint: {good or 'none'}"
+                )
+            means = dict(zip(steps.MEANS, state.sums.numpy() / of_epoch))
+            ended = of_epoch == steps_per_epoch
+            if ended:
+                with state.averaged():
+                    found = evaluate(evaluation_batches)
+                    state.keep_best(found["elbo"], epoch + 1)
+                reporter.epoch_ended(step, means["elbo"], found["elbo"])
+                if curves:
+                    curves.write(
+                        epoch + 1, "train", means | {"learning_rate": _rate(state)}
+                    )
+                    curves.write(epoch + 1, "eval", found)
+                state.sums.assign(tf.zeros_like(state.sums))
+            else:
+                reporter.within_epoch(step, means["elbo"])
+            due = time.monotonic() - saved >= 60.0 * config.checkpoint_minutes
+            if checkpoints and (ended or due or stop.signal):
+                checkpoints.save()
+                saved = time.monotonic()
+            if stop.signal:
+                return
 
-    def __init__(self, config: TrainConfig, steps: int):
-        super().__init__()
-        self._config = config
-        self._steps = steps  # per epoch
-        self._epoch = 0
-        self._eval_elbo: float | None = None
-        self._started = self._reported = time.monotonic()
 
-    def on_train_begin(self, logs=None):
-        self._started = time.monotonic()
+def _out_of_patience(state: State, config: TrainConfig, steps_per_epoch: int) -> bool:
+    if config.patience is None:
+        return False
+    epochs = int(state.step.numpy()) // steps_per_epoch
+    return epochs - int(state.best_epoch.numpy()) >= config.patience
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
-        if time.monotonic() - self._reported >= _REPORT_EVERY:
-            self._report(batch + 1, logs, logging.DEBUG)
+def _rate(state: State) -> float:
+    """Returns the learning rate of the last step."""
+    return float(state.optimizer.learning_rate.numpy())
 
-    def on_epoch_end(self, epoch, logs=None):
-        self._eval_elbo = logs["val_elbo"]
-        self._report(self._steps, logs, logging.INFO)
 
-    def _report(self, step_of_epoch, logs, level):
-        self._reported = time.monotonic()
-        config, elbo = self._config, logs["elbo"]
-        step = self._epoch * self._steps + step_of_epoch
-        steps = config.epochs * self._steps
-        if not math.isfinite(elbo):
-            raise FloatingPointError(
-                f"the ELBO is {elbo} at step {step} of {steps}: lower "
-                f"train.learning_rate ({config.learning_rate}) or train.clip_norm "
-                f"({config.clip_norm})"
-            )
-        seconds_a_step = (self._reported - self._started) / step
-        progress = Progress(
-            epoch=self._epoch + 1,
-            epochs=config.epochs,
-            step=step,
-            steps=steps,
-            elbo=elbo,
-            eval_elbo=self._eval_elbo,
-            images_per_second=config.batch_size / seconds_a_step,
-            seconds_left=(steps - step) * seconds_a_step,
-        )
-        logger.log(
-            level,
-            "epoch %d/%d, step %d/%d, ELBO %.2f nats (train), %s nats (eval), "
-            "%.0f images/s, %.0f s left",
-            progress.epoch,
-            progress.epochs,
-            step,
-            steps,
-            elbo,
-            "-" if self._eval_elbo is None else f"{self._eval_elbo:.2f}",
-            progress.images_per_second,
-            progress.seconds_left,
-            extra={"progress": progress},
-        )
+def _identity(
+    model_config: ModelConfig, config: TrainConfig, evaluation_seed: int, digest: str
+) -> str:
+    """Returns what tells one training from another: settings and images."""
+    settings = dataclasses.asdict(config)
+    # Neither changes what comes out.
+    del settings["replicas"], settings["checkpoint_minutes"]
+    parts = [dataclasses.asdict(model_config), settings, evaluation_seed, digest]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -46,8 +46,6 @@ class VAE(tfk.Model):
         self._prior = Prior(config)
         self.encoder = networks.encoder(config, self._posterior, dtype)
         self.decoder = networks.decoder(config, dtype)
-        names = ("elbo", *ElboTerms._fields)
-        self._means = {name: tfk.metrics.Mean(name=name) for name in names}
 
     def call(self, images):
         return self.decoder(self.encoder(images))
@@ -103,14 +101,13 @@ class VAE(tfk.Model):
         log_joint = self._log_likelihood(images, draws.z) + self.prior.log_prob(draws.z)
         return tf.transpose(log_joint - draws.log_prob)
 
-    def loss(self, images, noise, kl_weight: float | tf.Tensor = 1.0) -> tf.Tensor:
+    def weigh(self, terms: ElboTerms, kl_weight: float | tf.Tensor = 1.0) -> tf.Tensor:
         """Returns what training minimizes, per example: [B], nats.
 
         At beta 1, weight 1 and no free bits it is the negative ELBO.
 
         Args:
-          images: as `elbo_terms` takes them.
-          noise: float32 [B, 1, Z].
+          terms: of the ELBO.
           kl_weight: how much of beta is in force: below 1 while the KL warms up.
 
         Sources: Higgins et al. 2017, beta-VAE (beta); Bowman et al. 2016, Generating
@@ -118,9 +115,6 @@ class VAE(tfk.Model):
         Variational Inference with Inverse Autoregressive Flow, eq. 15, with all
         latents as one group and per image, so that replicas need not agree (free bits).
         """
-        return self._loss(self.elbo_terms(images, noise), kl_weight)
-
-    def _loss(self, terms: ElboTerms, kl_weight) -> tf.Tensor:
         kl = tf.maximum(terms.kl, self.config.free_bits)
         return kl_weight * self.config.beta * kl - terms.reconstruction
 
@@ -131,28 +125,3 @@ class VAE(tfk.Model):
         likelihood = self.decode(flat)  # batch [K B]
         log_prob = likelihood.log_prob(tf.tile(images, [samples, 1, 1, 1]))
         return tf.reshape(log_prob, [samples, batch])
-
-    # AutoGraph would rewrite Keras itself, for half a minute, and finds nothing here.
-    @tf.autograph.experimental.do_not_convert
-    def train_step(self, batch):
-        """Takes one optimizer step on (images, noise); Keras's contract for `fit`."""
-        images, noise = batch
-        with tf.GradientTape() as tape:
-            terms = self.elbo_terms(images, noise)
-            # The mean over the global batch: replicas add up their shares of it.
-            loss = tf.nn.compute_average_loss(self._loss(terms, 1.0))
-        gradients = tape.gradient(loss, self.trainable_variables)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
-        return self._update_means(terms)
-
-    @tf.autograph.experimental.do_not_convert
-    def test_step(self, batch):
-        """Adds (images, noise, weights) to the means; Keras's contract for `fit`."""
-        images, noise, weights = batch
-        return self._update_means(self.elbo_terms(images, noise), weights)
-
-    def _update_means(self, terms: ElboTerms, weights=None):
-        values = {"elbo": terms.elbo(), **terms._asdict()}
-        for name, mean in self._means.items():
-            mean.update_state(values[name], weights)
-        return {name: mean.result() for name, mean in self._means.items()}

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from pipeline import cli_kubeflow, cli_schedule, command, config
+from pipeline import cli_evaluate, cli_kubeflow, cli_schedule, command, config
 from pipeline.command import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, OK, REFUSED
 
 _ASK_AGAIN = 2.0  # seconds until an interrupt that was swallowed is raised again
@@ -110,7 +110,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _next_commands(result, destination: str) -> str:
-    from components import storage
+    from model import storage
 
     program = command.program()
     commands = [
@@ -152,8 +152,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Ingests, validates, transforms, trains, evaluates, checks and, if "
         "the model is blessed, pushes it to push.destination, or else to ROOT/serving. "
         "Steps whose inputs have not changed come from the cache.",
-        epilog="every setting, as --preset demo has it (see README, Configuration):\n\n"
-        + config.to_yaml(config.resolve("demo"))
+        epilog=f"every setting, as --preset {config.DEFAULT} has it (see README, "
+        "Configuration):\n\n"
+        + config.to_yaml(config.resolve(config.DEFAULT))
         + f"\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -167,12 +168,26 @@ def _parser() -> argparse.ArgumentParser:
         "given more than once; instead of the in-memory runner's",
     )
     run.add_argument(
+        "--replicas",
+        type=int,
+        metavar="N",
+        help="train on N logical CPU devices in step, as on N GPUs (default: on every "
+        "GPU, or the one CPU); the same as --set train.replicas=N",
+    )
+    run.add_argument(
+        "--warm-start",
+        action="store_true",
+        help="begin with the weights of the model that is served, if the networks "
+        "match; the same as --set train.warm_start=true",
+    )
+    run.add_argument(
         "--print-config",
         action="store_true",
         help="print the resolved configuration as YAML, and do nothing else",
     )
     run.set_defaults(command=_run)
 
+    cli_evaluate.add_command(commands)
     cli_kubeflow.add_commands(commands)
     cli_schedule.add_command(commands)
     return parser

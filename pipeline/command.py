@@ -37,9 +37,9 @@ def add_settings_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--preset",
-        default="demo",
+        default=config.DEFAULT,
         choices=config.PRESETS,
-        help="the settings to start from (default: demo)",
+        help=f"the settings to start from (default: {config.DEFAULT})",
     )
     parser.add_argument(
         "--config", metavar="FILE", help="a YAML file of settings, over the preset"
@@ -69,6 +69,10 @@ def settings(args: argparse.Namespace) -> list[str]:
         value = getattr(args, flag)
         if value is not None:
             result.append(f"data.{flag}={value}")
+    if getattr(args, "replicas", None) is not None:
+        result.append(f"train.replicas={args.replicas}")
+    if getattr(args, "warm_start", False):
+        result.append("train.warm_start=true")
     return result
 
 

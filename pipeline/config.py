@@ -16,7 +16,8 @@ import yaml
 from model.config import ModelConfig, TrainConfig, check_above, check_at_least
 
 NAME = "vae"  # of the pipeline
-PRESETS = ("demo", "blog", "smoke")
+PRESETS = ("five_minutes", "ten_minutes", "one_hour", "demo", "blog", "smoke")
+DEFAULT = "five_minutes"  # preset
 SCHEMES = ("minio", "s3", "gs")  # of object stores
 
 
@@ -50,6 +51,7 @@ class GateConfig:
     tolerance: float = 0.5  # nats per image: how much worse than the baseline is fine
     samples: int = 4  # draws of z per image in every evaluation
     seed: int = 0  # of those draws and of the fixed binarization
+    iwae_samples: int = 64  # k of the importance-weighted bound; it decides nothing
 
     def __post_init__(self):
         if not math.isfinite(self.elbo_floor):
@@ -57,6 +59,7 @@ class GateConfig:
         check_at_least(self, "tolerance", 0.0)
         check_at_least(self, "samples", 1)
         check_at_least(self, "seed", 0)
+        check_at_least(self, "iwae_samples", 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +80,14 @@ class PushConfig:
                 f"destination must be a folder or begin with {known}, "
                 f"got {self.destination!r}"
             )
+
+    def versions_in(self, serving: str) -> str:
+        """Returns the folder of versions: below destination, or else below `serving`.
+
+        Args:
+          serving: a folder.
+        """
+        return f"{(self.destination or serving).rstrip('/')}/{self.model_name}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +114,13 @@ class KubeflowConfig:
 
     pipeline_root: str = ""  # URI for the steps' outputs; empty: the cluster's default
     data_dir: str = "/tmp/data"  # noqa: S108, in Ingest's container: for TFDS datasets
+    # Where the Trainer's checkpoints outlive its pod: a URI, or a folder in one of
+    # volumes; empty: a pod that is lost loses its training.
+    checkpoints: str = ""
     # By the step's name, or "default" for those that are not named.
     steps: dict[str, StepConfig] = dataclasses.field(default_factory=dict)
-    # For the steps that go beyond pipeline_root: Ingest, ServedModel and Pusher.
+    # For the steps that go beyond pipeline_root: Ingest, ServedModel, Pusher, and the
+    # Trainer if it leaves checkpoints.
     volumes: dict[str, str] = dataclasses.field(default_factory=dict)  # folder: claim
     secrets: dict[str, str] = dataclasses.field(default_factory=dict)  # env: secret/key
 
@@ -115,6 +130,14 @@ class KubeflowConfig:
             raise ValueError(
                 f"pipeline_root must begin with {', '.join(schemes)} or be empty, "
                 f"got {self.pipeline_root!r}"
+            )
+        in_volumes = tuple(f"{folder.rstrip('/')}/" for folder in self.volumes)
+        if self.checkpoints and not f"{self.checkpoints}/".startswith(
+            (*schemes, *in_volumes)
+        ):
+            raise ValueError(
+                f"checkpoints must begin with {', '.join(schemes)}, be in one of "
+                f"volumes or be empty, got {self.checkpoints!r}"
             )
         for folder in self.volumes:
             if not folder.startswith("/"):

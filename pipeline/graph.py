@@ -6,12 +6,15 @@ from collections.abc import Sequence
 
 from tfx import v1 as tfx
 
+from components.bounds import Bounds
 from components.data_gate import DataGate
-from components.evaluator import SPLIT, Evaluator, eval_config
+from components.evaluator import Evaluator, eval_config
 from components.infra_check import InfraCheck
 from components.ingest import Ingest
+from components.measure import SPLIT
 from components.pusher import Pusher
 from components.served_model import ServedModel
+from model.transform import BINARIZED, IMAGE
 from pipeline.config import NAME, PipelineConfig, decisive
 
 # In memory beats several processes at this size. By name: Beam's default runner may
@@ -33,6 +36,7 @@ class Paths:
     data_dir: str  # TFDS datasets
     schema_file: str
     destination: str  # the folder of versions
+    checkpoints: str = ""  # a folder or URI that outlives the Trainer; empty: none does
     source: str = "auto"  # of the data, when they are not in data_dir yet
     # What is there now, so that a change is never hidden by the cache. A runner that
     # can't see it leaves it empty, and does not cache the step that reads it.
@@ -74,21 +78,23 @@ def create_pipeline(
         disable_statistics=True,
     )
     transform.add_upstream_node(data_gate)
+    # Fetch the model that is being served now, if any.
+    served = ServedModel(
+        destination=paths.destination, fingerprint=paths.served_fingerprint
+    )
     # Fit the VAE and export it.
     trainer = tfx.components.Trainer(
         run_fn="model.run_fn.run_fn",
         examples=transform.outputs["transformed_examples"],
+        base_model=served.outputs["model"] if config.train.warm_start else None,
         train_args=tfx.proto.TrainArgs(splits=["train"]),
         eval_args=tfx.proto.EvalArgs(splits=["eval"]),
         custom_config={
             "model": dataclasses.asdict(config.model),
             "train": dataclasses.asdict(config.train),
             "evaluation": {"samples": config.gate.samples, "seed": config.gate.seed},
+            "checkpoints": paths.checkpoints,
         },
-    )
-    # Fetch the model that is being served now, if any.
-    served = ServedModel(
-        destination=paths.destination, fingerprint=paths.served_fingerprint
     )
     # Measure both on the test split, and bless the new one or not.
     evaluation = Evaluator(
@@ -97,6 +103,13 @@ def create_pipeline(
         model=trainer.outputs["model"],
         baseline_model=served.outputs["model"],
         eval_config=eval_config(config.gate.elbo_floor, config.gate.tolerance),
+    )
+    # Measure the importance-weighted bound too, which decides nothing.
+    bounds = Bounds(
+        model=trainer.outputs["model"],
+        examples=transform.outputs["transformed_examples"],
+        feature=BINARIZED if config.model.binary else IMAGE,
+        samples=config.gate.iwae_samples,
     )
     # See whether a model server could serve it.
     infra_check = InfraCheck(model=trainer.outputs["model"])
@@ -121,9 +134,10 @@ def create_pipeline(
             validator,
             data_gate,
             transform,
-            trainer,
             served,
+            trainer,
             evaluation,
+            bounds,
             infra_check,
             pusher,
         ],

@@ -19,7 +19,8 @@ from pipeline.config import ConfigError, PipelineConfig, StepConfig, decisive
 # They look at what KFP does not see, and so can't know to have changed.
 UNCACHED = tuple(entrypoint.FINGERPRINTS)
 
-# They get the volumes and the secrets: the others touch only their artifacts.
+# They get the volumes and the secrets: the others touch only their artifacts. So does
+# the Trainer when it leaves checkpoints.
 _OUTSIDE = ("Ingest", "ServedModel", "Pusher")
 
 _COMMAND = ["python", "-m", "pipeline.entrypoint"]
@@ -86,6 +87,7 @@ def _compiled_by_tfx(config: PipelineConfig, image: str) -> dict[str, Any]:
             data_dir=config.kubeflow.data_dir,
             schema_file=_SCHEMA_FILE,
             destination=_destination(config),
+            checkpoints=config.kubeflow.checkpoints,
             source=config.data.source,
         ),
         graph.BEAM_ARGS,
@@ -256,11 +258,12 @@ def _rename(spec: dict[str, Any]) -> None:
 def _platform(config: PipelineConfig, steps: list[str]) -> list[dict[str, Any]]:
     """Returns the document for Kubernetes, as kfp-kubernetes writes it, if any."""
     executors = {}
+    outside = (*_OUTSIDE, *(["Trainer"] if config.kubeflow.checkpoints else []))
     for step in steps:
         fields: dict[str, Any] = {}
         if _step(config, step).node_selector:
             fields["nodeSelector"] = {"labels": _step(config, step).node_selector}
-        if step in _OUTSIDE:
+        if step in outside:
             # By the older fields for the names, which every version of KFP reads.
             fields["pvcMount"] = [
                 {"constant": claim, "mountPath": folder}

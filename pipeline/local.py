@@ -21,8 +21,8 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
-from components import prepare, pusher, storage, versions
-from model import devices
+from components import prepare, pusher, versions
+from model import devices, storage
 from pipeline import graph, outcome
 from pipeline.config import PipelineConfig, decisive
 from pipeline.errors import cause
@@ -53,8 +53,7 @@ class Root:
 
     def destination(self, config: PipelineConfig) -> str:
         """Returns the absolute path, or the URI, of the folder of versions."""
-        serving = config.push.destination or str(self.path / "serving")
-        folder = f"{serving.rstrip('/')}/{config.push.model_name}"
+        folder = config.push.versions_in(str(self.path / "serving"))
         return storage.local_path(folder) or folder
 
 
@@ -103,6 +102,7 @@ def run(
                 data_dir=data_dir,
                 schema_file=str(_schema_file()),
                 destination=destination,
+                checkpoints=str(root.path / "checkpoints"),
                 data_fingerprint=data.fingerprint,
                 served_fingerprint=_baseline_fingerprint(current, ours),
                 run_key=key,

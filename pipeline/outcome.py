@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 from tfx import types
 from tfx.components.util import model_utils
 
-from components import evaluator, infra_check, ingest, pusher, served_model, versions
+from components import (
+    bounds,
+    evaluator,
+    infra_check,
+    ingest,
+    measure,
+    pusher,
+    served_model,
+    versions,
+)
 from pipeline.config import PipelineConfig
 
 
@@ -29,6 +38,7 @@ class Outcome:
     config: PipelineConfig
     steps: Sequence[Step]
     evaluation: evaluator.Evaluation
+    bounds: measure.Measured  # of the candidate
     baseline_version: int | None
     refusals: Sequence[str]  # why the gate refused; none if it blessed
     pushed_version: int | None  # by this run, or by the one that it repeats
@@ -52,6 +62,7 @@ def read(
         config=config,
         steps=steps,
         evaluation=evaluator.read_evaluation(evaluation),
+        bounds=bounds.read_bounds(outputs["Bounds"]["bounds"].uri),
         baseline_version=baseline.get_int_custom_property(served_model.VERSION_PROPERTY)
         or None,
         refusals=pusher.refusals(evaluation, outputs["InfraCheck"]["blessing"]),
@@ -75,6 +86,7 @@ def describe(step: Step) -> str:
         "Trainer": lambda out: f"a model of {_megabytes(out['model'].uri)}",
         "ServedModel": _served_model,
         "Evaluator": _evaluator,
+        "Bounds": _bounds,
         "InfraCheck": _infra_check,
         "Pusher": _pusher,
     }
@@ -85,11 +97,14 @@ def rows(outcome: Outcome, destination: str) -> list[tuple[str, str]]:
     """Returns the closing table's names and values."""
     config, found = outcome.config.gate, outcome.evaluation
     candidate, baseline = found.candidate, found.baseline
+    binary = outcome.config.model.binary
     rows = [
         ("candidate's ELBO", f"{candidate.elbo:.2f} nats per image (higher is better)"),
         (
             "  estimated by",
-            evaluator.estimate(config.samples, config.seed, found.images),
+            measure.estimate(
+                measure.ELBO, config.samples, config.seed, found.images, binary
+            ),
         ),
         (
             "  its terms",
@@ -107,6 +122,17 @@ def rows(outcome: Outcome, destination: str) -> list[tuple[str, str]]:
                 f"worst {worst} ({by_label[worst]:.2f})",
             )
         )
+    measured = outcome.bounds
+    rows += [
+        ("candidate's IWAE", f"{measured.iwae:.2f} nats per image (decides nothing)"),
+        (
+            "  estimated by",
+            measure.estimate(
+                measure.IWAE, measured.k, config.seed, measured.images, binary
+            ),
+        ),
+        ("active latents", measured.active()),
+    ]
     rows.append(("floor", f"{config.elbo_floor:.2f}"))
     if baseline is None:
         rows.append(("baseline's ELBO", "none: nothing was served"))
@@ -164,7 +190,15 @@ def _evaluator(outputs) -> str:
     found = evaluator.read_evaluation(outputs["evaluation"].uri)
     verdict = "refused" if evaluator.refusals(outputs["evaluation"].uri) else "blessed"
     return (
-        f"{verdict}: ELBO {found.candidate.elbo:.2f} nats per image ({evaluator.SPLIT})"
+        f"{verdict}: ELBO {found.candidate.elbo:.2f} nats per image ({measure.SPLIT})"
+    )
+
+
+def _bounds(outputs) -> str:
+    found = bounds.read_bounds(outputs["bounds"].uri)
+    return (
+        f"importance-weighted bound (k = {found.k}) {found.iwae:.2f} nats per image "
+        f"({measure.SPLIT}), {found.active()} latents active"
     )
 
 

@@ -95,10 +95,14 @@ class StepLine:
         self.last_note = ""
 
     def training(self, progress, level: int) -> None:
-        """Shows a `model.train.Progress`."""
+        """Shows a `model.progress.Progress`."""
         self.last_note = _training_note(progress)
         if level >= logging.INFO:
-            self._screen.line(f"{self._name:{_WIDTH}} {self.last_note}")
+            self.said(self.last_note)
+
+    def said(self, text: str) -> None:
+        """Shows what the step says on its way."""
+        self._screen.line(f"{self._name:{_WIDTH}} {text}")
 
     def done(self, outcome: str, cached: bool = False) -> float:
         """Ends the line with what came out; returns the step's seconds."""
@@ -142,14 +146,16 @@ def _training_note(progress) -> str:
 
 @contextlib.contextmanager
 def _training_shown_by(line: StepLine) -> Iterator[None]:
-    """Shows the progress that training logs while the step runs."""
+    """Shows what training logs while the step runs: its progress, and what it says."""
 
     class Handler(logging.Handler):
         def emit(self, record):
             if hasattr(record, "progress"):
                 line.training(record.progress, record.levelno)
+            elif record.levelno >= logging.INFO:
+                line.said(record.getMessage())
 
-    logger, handler = logging.getLogger("model.train"), Handler()
+    logger, handler = logging.getLogger("model"), Handler()
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
     try:

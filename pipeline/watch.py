@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from components import storage
 from components.manifest import VERDICT
+from model import storage
 from pipeline.cluster import Cluster, ClusterError
 
 # Where KFP keeps outputs if neither the run nor the cluster's configuration says so.

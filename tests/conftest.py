@@ -14,8 +14,8 @@ from tests.s3 import (  # noqa: F401, fixtures
 
 
 def pytest_configure(config):
-    # Before anything starts TensorFlow: some tests need two replicas.
-    devices.configure_logical_cpus(2)
+    # Before anything starts TensorFlow: some tests need replicas.
+    devices.configure_logical_cpus(4)
 
 
 @pytest.fixture

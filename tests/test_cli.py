@@ -23,7 +23,7 @@ def run(*args, **kwargs):
 
 
 @pytest.mark.parametrize(
-    "args", [[], ["data"], ["run"], ["compile"], ["submit"], ["schedule"]]
+    "args", [[], ["data"], ["run"], ["evaluate"], ["compile"], ["submit"], ["schedule"]]
 )
 def test_help_teaches_without_importing_tensorflow(args):
     check = (
@@ -47,7 +47,7 @@ def test_run_help_shows_every_setting(capsys):
     with pytest.raises(SystemExit):
         cli.main(["run", "--help"])
     out = capsys.readouterr().out
-    for line in ("elbo_floor: -115.0", "epochs: 10", "model_name: vae", "limit: null"):
+    for line in ("elbo_floor: -100.0", "epochs: 20", "model_name: vae", "limit: null"):
         assert line in out
 
 

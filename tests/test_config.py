@@ -46,7 +46,10 @@ def test_settings_go_over_the_file_over_the_preset(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("model.network=cnn", "model.network must be 'blog' or 'dense', got 'cnn'"),
+        (
+            "model.network=cnn",
+            "model.network must be 'blog', 'dense' or 'conv_residual', got 'cnn'",
+        ),
         ("train.epochs=0", "train.epochs must be at least 1, got 0"),
         ("train.epochs=ten", "train.epochs must be a valid integer, got 'ten'"),
         ("train.epochs=true", "train.epochs must be a valid integer, got True"),
@@ -61,6 +64,7 @@ def test_settings_go_over_the_file_over_the_preset(tmp_path):
         ("gate.elbo_floor=.nan", "gate.elbo_floor must be a number, got nan"),
         ("gate.tolerance=-1", "gate.tolerance must be at least 0.0, got -1"),
         ("gate.samples=0", "gate.samples must be at least 1, got 0"),
+        ("gate.iwae_samples=0", "gate.iwae_samples must be at least 1, got 0"),
         ("gate.seed=-1", "gate.seed must be at least 0, got -1"),
         ("data.eval_images=0", "data.eval_images must be at least 1, got 0"),
         ("data.limit=5000", "data.limit must be above eval_images (5000), got 5000"),
@@ -92,7 +96,7 @@ def test_a_bad_setting_is_named_with_what_was_expected(setting, message):
 
 
 def test_an_unknown_preset_is_named():
-    with pytest.raises(ConfigError, match="one of demo, blog, smoke, got 'big'"):
+    with pytest.raises(ConfigError, match="one of five_minutes, .*, smoke, got 'big'"):
         resolve("big")
 
 

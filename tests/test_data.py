@@ -1,20 +1,12 @@
+import hashlib
+
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from model import data, fixed_noise
 from model.config import TrainConfig
-
-
-def write(path, images, bits):
-    """Writes transformed examples as Transform does."""
-    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
-        for image, of_image in zip(images, bits):
-            example = tf.train.Example()
-            feature = example.features.feature
-            feature["image"].float_list.value.extend(image.ravel())
-            feature["binarized"].int64_list.value.extend(of_image.ravel().astype(int))
-            writer.write(example.SerializeToString())
+from tests.benchmarks.input import in_a_process_of_its_own
+from tests.transformed import write
 
 
 @pytest.fixture
@@ -37,11 +29,23 @@ def test_pixels_are_read_exactly_and_in_order(files, images, binary):
 
 
 @pytest.fixture
-def batches(files):
-    def make(**changes):
+def image_file(files, tmp_path):
+    return data.ImageFile(files, str(tmp_path))
+
+
+def test_images_are_found_by_their_numbers(image_file, images, tmp_path):
+    pixels = np.round(images * 255).astype(np.uint8)
+    assert image_file.count == 12
+    np.testing.assert_array_equal(image_file.take([11, 0, 3, 3]), pixels[[11, 0, 3, 3]])
+    assert image_file.digest == hashlib.sha256(pixels.tobytes()).hexdigest()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gz", "b.gz"]
+
+
+@pytest.fixture
+def batches(image_file):
+    def make(binary=True, first_step=0, **changes):
         config = TrainConfig(**{"batch_size": 5, "seed": 3, **changes})
-        dataset = data.read_images(files, "image")
-        return data.training_batches(dataset, 12, latent_size=4, config=config)
+        return data.training_batches(image_file, 4, config, binary, first_step)
 
     return make
 
@@ -60,11 +64,18 @@ def test_the_same_seed_gives_the_same_batches(batches):
     assert not np.array_equal(other[1], arrays(batches().take(4))[1])
 
 
-def test_binarization_is_dynamic_with_the_pixels_as_means(images):
+def test_batches_from_a_later_step_are_those_of_that_step(batches):
+    whole, later = arrays(batches().take(7)), arrays(batches(first_step=3).take(4))
+    for all_, tail in zip(whole, later):
+        np.testing.assert_array_equal(all_[3:], tail)
+
+
+def test_binarization_is_dynamic_with_the_pixels_as_means(tmp_path, images):
     """Bits of the same image differ from epoch to epoch, and average to it."""
-    dataset = tf.data.Dataset.from_tensors(np.round(images[0] * 255).astype(np.uint8))
+    write(tmp_path / "one.gz", images[:1], images[:1])
+    file = data.ImageFile([str(tmp_path / "one.gz")], str(tmp_path))
     config = TrainConfig(batch_size=1)
-    drawn, noise = arrays(data.training_batches(dataset, 1, 4, config).take(2_000))
+    drawn, noise = arrays(data.training_batches(file, 4, config).take(2_000))
     error = np.abs(drawn.mean((0, 1)) - images[0])
     assert error.max() < 5 * 0.5 / np.sqrt(2_000)
     assert not np.array_equal(drawn[0], drawn[1])
@@ -72,18 +83,16 @@ def test_binarization_is_dynamic_with_the_pixels_as_means(images):
     assert noise.std() == pytest.approx(1, abs=5 / np.sqrt(2 * noise.size))
 
 
-def test_each_epoch_has_each_image_once_in_another_order(files, images):
-    """With binary images, dynamic binarization leaves them as they are."""
-    solid = np.zeros([12, 28, 28, 1], np.uint8)
-    for i in range(12):
-        solid[i, i] = 255
-    dataset = tf.data.Dataset.from_tensor_slices(solid)
-    config = TrainConfig(batch_size=4)
-    drawn, _ = arrays(data.training_batches(dataset, 12, 2, config).take(6))
-    order = np.argmax(drawn.reshape(2, 12, 28, 28)[..., 0], axis=2)
-    for epoch in order:
-        assert sorted(epoch) == list(range(12))
-    assert list(order[0]) != list(order[1])
+def test_each_epoch_has_each_image_once_in_another_order(batches, images):
+    """Grey, so that each is known again."""
+    drawn, _ = arrays(batches(binary=False, batch_size=4).take(6))
+    orders = []
+    for epoch in drawn.reshape(2, 12, 28, 28, 1):
+        away = np.abs(epoch[:, None] - images[None]).max((2, 3, 4))
+        np.testing.assert_allclose(away.min(1), 0, atol=1e-6)
+        orders.append(away.argmin(1).tolist())
+        assert sorted(orders[-1]) == list(range(12))
+    assert orders[0] != orders[1]
 
 
 def test_evaluation_fills_the_last_batch_with_weight_zero(files, binary):
@@ -95,3 +104,10 @@ def test_evaluation_fills_the_last_batch_with_weight_zero(files, binary):
     np.testing.assert_allclose(
         noise.reshape(-1, 3, 4)[:12], fixed_noise.normal(binary, 1, 3, 4), rtol=1e-6
     )
+
+
+def test_memory_does_not_grow_with_the_images():
+    """Peak memory of processes that read ten times as many; in MB."""
+    few, many = (in_a_process_of_its_own(count) for count in (25_000, 250_000))
+    assert many["images"] == 10 * few["images"]
+    assert many["peak_mb"] < 1.2 * few["peak_mb"]

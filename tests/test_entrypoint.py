@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.orchestration.kubeflow.v2 import compiler_utils
 from tfx.types import standard_artifacts
 
-from components import evaluator, ingest, served_model, versions
+from components import ingest, measure, served_model, versions
 from pipeline import entrypoint, kubeflow
 from pipeline.config import resolve
 
@@ -342,16 +343,13 @@ def test_run_parameters_reach_the_step(spec, folders, report, task, names):
     assert not set(names) & set(found)
     if task == "trainer":
         custom_config = json.loads(found["custom_config"])
-        assert custom_config["train"] == {
+        preset = dataclasses.asdict(resolve("smoke").train)
+        assert preset["epochs"] != 3
+        assert custom_config["train"] == preset | {
             "epochs": 3,
             "batch_size": 64,
             "learning_rate": 0.25,
             "seed": 7,
-            # As the preset has it.
-            "schedule": "cosine",
-            "warmup_steps": 2,
-            "clip_norm": 5.0,
-            "replicas": 0,
         }
         assert custom_config["model"]["hidden_units"] == 32
         assert found["run_fn"] == "model.run_fn.run_fn"
@@ -361,7 +359,7 @@ def test_run_parameters_reach_the_step(spec, folders, report, task, names):
         gate = threshold["threshold"]
         assert gate["value_threshold"]["lower_bound"] == -90.0
         assert gate["change_threshold"]["absolute"] == -1.0
-        assert json.loads(found["example_splits"]) == [evaluator.SPLIT]
+        assert json.loads(found["example_splits"]) == [measure.SPLIT]
     else:
         assert found["destination"] == "/serving/vae"
         config = json.loads(found["provenance"])["config"]
@@ -371,6 +369,7 @@ def test_run_parameters_reach_the_step(spec, folders, report, task, names):
             "tolerance": 1.0,
             "samples": 2,
             "seed": 0,
+            "iwae_samples": 8,
         }
 
 

@@ -10,13 +10,8 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, channel_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components.evaluator import (
-    SPLIT,
-    Evaluator,
-    eval_config,
-    read_evaluation,
-    refusals,
-)
+from components.evaluator import Evaluator, eval_config, read_evaluation, refusals
+from components.measure import SPLIT
 
 
 class Scores(tf.Module):

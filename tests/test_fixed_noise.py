@@ -22,6 +22,17 @@ def test_noise_depends_on_the_image_alone(images):
     np.testing.assert_allclose(part, whole[5:6], rtol=1e-6)
 
 
+def test_a_sequence_is_the_same_in_whatever_blocks_it_is_drawn(images):
+    whole = fixed_noise.normal(images, 0, samples=9, latent_size=3)
+    for sizes in [(4, 4, 1), (1, 8), (9,)]:
+        firsts = np.cumsum([0, *sizes[:-1]])
+        blocks = [
+            fixed_noise.normal(images, 0, size, 3, tf.constant(first, tf.int32))
+            for size, first in zip(sizes, firsts)
+        ]
+        np.testing.assert_allclose(tf.concat(blocks, axis=1), whole, rtol=1e-6)
+
+
 def test_it_is_the_same_in_a_graph(images):
     graph = tf.function(lambda x: fixed_noise.normal(x, 0, 3, 4), autograph=False)
     expected = fixed_noise.normal(images, 0, 3, 4)
@@ -70,7 +81,8 @@ def test_noise_is_standard_normal(images):
 def test_draws_are_splitmix64_of_the_hash(images):
     """Against Python's integers, and the first outputs of Steele's Java code for 0."""
 
-    def splitmix64(state, count):
+    def splitmix64(state, count, skipped=0):
+        state += skipped * 0x9E3779B97F4A7C15
         for _ in range(count):
             state = (state + 0x9E3779B97F4A7C15) % 2**64
             z = state
@@ -87,6 +99,9 @@ def test_draws_are_splitmix64_of_the_hash(images):
     expected = [((z >> 41) + 0.5) / 2**23 for z in splitmix64(state, 12)]
     uniform = fixed_noise._uniform(images, "posterior 0", [3, 4])
     np.testing.assert_array_equal(uniform[3].numpy().ravel(), expected)
-    normal = fixed_noise.normal(images, 0, 3, 4)[3].numpy().ravel()
+    late = fixed_noise.normal(images, 0, 3, 4, first=2**31 - 1)[3].numpy().ravel()
+    later = [((z >> 41) + 0.5) / 2**23 for z in splitmix64(state, 12, 4 * (2**31 - 1))]
     cdf = statistics.NormalDist().cdf
+    np.testing.assert_allclose([cdf(z) for z in late], later, rtol=1e-5)
+    normal = fixed_noise.normal(images, 0, 3, 4)[3].numpy().ravel()
     np.testing.assert_allclose([cdf(z) for z in normal], expected, rtol=1e-5)

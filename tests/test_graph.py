@@ -3,7 +3,7 @@ import json
 import pytest
 from tfx.dsl.compiler import compiler
 
-from components import evaluator
+from components import measure
 from pipeline import graph
 from pipeline.config import resolve
 
@@ -14,6 +14,7 @@ ORDER = {
     "Transform": ["Ingest", "ImportSchemaGen", "DataGate"],
     "Trainer": ["Transform"],
     "Evaluator": ["Transform", "Trainer", "ServedModel"],
+    "Bounds": ["Transform", "Trainer"],
     "InfraCheck": ["Trainer"],
     "Pusher": ["Trainer", "Evaluator", "InfraCheck", "ServedModel", "Ingest"],
 }
@@ -63,7 +64,19 @@ def test_the_gate_is_the_configs(nodes):
     assert threshold["threshold"]["value_threshold"]["upper_bound"] == 0.0
     assert change == {"absolute": -0.5, "direction": "HIGHER_IS_BETTER"}
     assert json.loads(parameter(nodes["Evaluator"], "example_splits")) == ["test"]
-    assert evaluator.SPLIT == "test"
+    assert measure.SPLIT == "test"
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "feature"),
+    [("bernoulli", "binarized"), ("continuous_bernoulli", "image")],
+)
+def test_bounds_are_of_what_the_model_takes(likelihood, feature):
+    settings = [f"model.likelihood={likelihood}", "gate.iwae_samples=7"]
+    paths = graph.Paths("/root", "/data", "/schema.pbtxt", "/serving")
+    pipeline = graph.create_pipeline(resolve("demo", settings=settings), paths)
+    (bounds,) = [step for step in pipeline.components if step.id == "Bounds"]
+    assert bounds.exec_properties == {"feature": feature, "samples": 7}
 
 
 def test_the_test_split_is_never_trained_on(nodes):

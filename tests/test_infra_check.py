@@ -78,6 +78,14 @@ def elbo(images):
     return terms(images)
 
 
+of_images_and_k = signature(images=IMAGES, k=tf.TensorSpec([], tf.int32))
+
+
+@of_images_and_k
+def iwae(images, k):
+    return {"iwae": terms(images)["elbo"] + tf.math.log(tf.cast(k, tf.float32))}
+
+
 @of_examples
 def elbo_examples(examples):
     return terms(parse(examples))
@@ -88,6 +96,7 @@ GOOD = {
     "encode": encode,
     "generate": generate,
     "elbo": elbo,
+    "iwae": iwae,
     "elbo_examples": elbo_examples,
 }
 
@@ -102,6 +111,22 @@ weights.bias = tf.Variable([0.0, np.nan])
 def with_a_nan_weight(images):
     answer = encode(images)
     return {**answer, "loc": answer["loc"] + weights.bias}
+
+
+@of_images
+def without_a_scale(images):
+    return {"loc": encode(images)["loc"]}
+
+
+@of_images
+def with_a_flat_scale(images):
+    answer = encode(images)
+    return {**answer, "scale_tril": answer["scale_tril"][:, 0]}
+
+
+@of_images_and_k
+def iwae_of_each_sample(images, k):
+    return {"iwae": tf.tile(terms(images)["elbo"][:, tf.newaxis], [1, k])}
 
 
 @of_images
@@ -159,7 +184,22 @@ FAULTS = {
     "missing": (
         {"elbo": None},
         "signature elbo is missing: has "
-        "['elbo_examples', 'encode', 'generate', 'serving_default']",
+        "['elbo_examples', 'encode', 'generate', 'iwae', 'serving_default']",
+    ),
+    "no iwae": (
+        {"iwae": None},
+        "signature iwae is missing: has "
+        "['elbo', 'elbo_examples', 'encode', 'generate', 'serving_default']",
+    ),
+    "an IAF": ({"encode": without_a_scale}, None),
+    "scale": (
+        {"encode": with_a_flat_scale},
+        "encode: outputs must be {'loc': (8, 2), 'scale_tril': (8, 2, 2)}, "
+        "got {'loc': (8, 2), 'scale_tril': (8, 2)}",
+    ),
+    "a bound of each sample": (
+        {"iwae": iwae_of_each_sample},
+        "iwae: outputs must be {'iwae': (8,)}, got {'iwae': (8, 3)}",
     ),
     "nan": (
         {"encode": with_a_nan_weight},

@@ -81,7 +81,7 @@ def test_the_schema_is_the_one_that_open_source_kfp_takes(spec):
 
 
 def test_every_executor_is_a_container_of_ours_and_nothing_more(spec, executors):
-    assert len(executors) == len(spec.components) == 11
+    assert len(executors) == len(spec.components) == 12
     for executor in executors.values():
         assert executor.WhichOneof("spec") == "container"
         assert executor.container.image == IMAGE
@@ -215,6 +215,7 @@ def test_a_step_gets_the_parameters_that_it_or_a_step_before_depends_on(spec, ta
     gate = {"elbo_floor", "tolerance"}
     expected = {
         "trainer": training,
+        "bounds": training,
         "infra-check": training,
         "evaluator": training | gate,
         "pusher": training | gate,
@@ -317,7 +318,7 @@ def test_the_configs_values_are_the_defaults(tmp_path):
         ([], "push.destination must be a URI such as s3://bucket/serving"),
         (
             [SETTINGS[0], "kubeflow.steps={Trainr: {cpu: 1}}"],
-            "Evaluator, InfraCheck, Pusher) or default, got Trainr",
+            "Bounds, Evaluator, InfraCheck, Pusher) or default, got Trainr",
         ),
         (["kubeflow.steps={Trainer: {gpu: 1}}"], "kubeflow.steps.Trainer.gpu "),
         (["kubeflow.steps={Trainer: {gpus: -1}}"], "gpus must be at least 0, got -1"),

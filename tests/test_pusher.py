@@ -26,7 +26,10 @@ from components.pusher import Pusher
 from components.served_model import ServedModel
 
 ROOT = pathlib.Path(__file__).parent.parent
-PROVENANCE = {"run_key": "0123", "config": {"gate": {"samples": 2, "seed": 0}}}
+PROVENANCE = {
+    "run_key": "0123",
+    "config": {"model": {}, "gate": {"samples": 2, "seed": 0}},
+}
 
 # Exports a VAE to argv[1], after argv[2] functions of something else were traced.
 EXPORT = """

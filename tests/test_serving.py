@@ -1,3 +1,4 @@
+import itertools
 import pickle
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import tf_keras as tfk
 from model import fixed_noise, serving
 from model.config import ModelConfig
 from model.vae import VAE
+from tests.densities import move
 
 SAMPLES, SEED = 3, 11
+MANY = 2 * serving._BLOCK + 5  # samples: blocks, and a part of one
 
 # Runs where TFP, Keras and our packages cannot be imported: calls each signature on
 # what it is sent, and sends back the outputs or the errors.
@@ -68,6 +71,12 @@ def answers(vae, tmp_path_factory):
         "again": ("generate", {"n": (5, i), "seed": (9, "int64")}),
         "other": ("generate", {"n": (5, i), "seed": (10, "int64")}),
         "elbo": ("elbo", {"images": (grey, f)}),
+        "iwae": ("iwae", {"images": (grey, f), "k": (5, i)}),
+        "iwae of one": ("iwae", {"images": (grey, f), "k": (1, i)}),
+        "iwae of many": ("iwae", {"images": (grey, f), "k": (MANY, i)}),
+        "iwae alone": ("iwae", {"images": (grey[4:5], f), "k": (MANY, i)}),
+        "iwae of none": ("iwae", {"images": (grey, f), "k": (0, i)}),
+        "empty iwae": ("iwae", {"images": (np.zeros([0, 28, 28, 1]), f), "k": (1, i)}),
         "alone": ("elbo", {"images": (grey[4:5], f)}),
         "examples": ("elbo_examples", {"examples": ([example(b) for b in bits], s)}),
         "empty": ("elbo", {"images": (np.zeros([0, 28, 28, 1]), f)}),
@@ -128,6 +137,30 @@ def test_elbo_is_the_model_in_memory(vae, answers):
     close(answers["elbo"]["kl"], terms.kl)
 
 
+def test_iwae_of_one_sample_is_its_log_weight(vae, answers):
+    """log p(x|z) + log p(z) - log q(z|x), from the distributions alone."""
+    bits = answers["bits"]
+    posterior = vae.encode(bits)
+    noise = fixed_noise.normal(bits, SEED, 1, 3)[:, 0]
+    z = posterior.loc + tf.linalg.matvec(posterior.scale_tril, noise)
+    log_joint = vae.decode(z).log_prob(bits) + vae.prior.log_prob(z)
+    close(answers["iwae of one"]["iwae"], log_joint - posterior.log_prob(z))
+
+
+@pytest.mark.parametrize(("name", "k"), [("iwae", 5), ("iwae of many", MANY)])
+def test_iwae_is_the_log_of_the_mean_weight(vae, answers, name, k):
+    bits = answers["bits"]
+    log_weights = vae.log_weights(bits, fixed_noise.normal(bits, SEED, k, 3)).numpy()
+    top = log_weights.max(axis=1, keepdims=True)
+    expected = top[:, 0] + np.log(np.mean(np.exp(log_weights - top), axis=1))
+    assert answers[name]["iwae"].shape == (6,)
+    close(answers[name]["iwae"], expected)
+
+
+def test_an_images_iwae_does_not_depend_on_its_batch(answers):
+    close(answers["iwae alone"]["iwae"], answers["iwae of many"]["iwae"][4:5])
+
+
 def test_an_images_elbo_does_not_depend_on_its_batch(answers):
     close(answers["alone"]["elbo"], answers["elbo"]["elbo"][4:5])
 
@@ -151,6 +184,8 @@ def test_examples_give_what_their_images_give(answers):
         ("nan", "every pixel must be a number in [0, 1]"),
         ("out of range", "every pixel must be a number in [0, 1]"),
         ("none", "n must be at least 1"),
+        ("iwae of none", "k must be at least 1"),
+        ("empty iwae", "expected a batch of at least 1, got an empty one"),
     ],
 )
 def test_bad_input_is_refused_with_its_reason(answers, request_, message):
@@ -163,6 +198,55 @@ def test_bad_input_is_refused_with_its_reason(answers, request_, message):
 def dense():
     tfk.utils.set_random_seed(1)
     return VAE(ModelConfig("dense", latent_size=3, hidden_units=16))
+
+
+def test_iwae_grows_with_k(dense, images):
+    signature = serving.ServingModule(dense, SAMPLES, SEED).signatures()["iwae"]
+    many = tf.repeat(images, 25, axis=0).numpy()
+    many[:, 0, 0, 0] = np.arange(len(many)) % 25 / 255  # 300 different images
+    bounds = [signature(images=many, k=tf.constant(k))["iwae"] for k in (1, 4, 16, 64)]
+    for fewer, more in itertools.pairwise(bounds):
+        gain = more.numpy() - fewer.numpy()
+        assert gain.mean() > 2 * gain.std() / np.sqrt(len(gain))
+
+
+@pytest.mark.parametrize(
+    ("posterior", "likelihood", "scale"),
+    [("diagonal", "bernoulli", 1.5), ("iaf", "continuous_bernoulli", 3.0)],
+)
+def test_iwae_comes_near_log_p_and_the_elbo_is_below(
+    images, posterior, likelihood, scale
+):
+    """Against p(x), integrated over a grid of the two latents."""
+    tfk.utils.set_random_seed(1)
+    config = ModelConfig(
+        latent_size=2, hidden_units=8, posterior=posterior, likelihood=likelihood
+    )
+    vae = VAE(config)
+    # Wider than p(z|x), as it must be for the weights' variance to be finite.
+    bias = vae.encoder.layers[-2].bias
+    bias.assign(tf.tensor_scatter_nd_update(bias, [[2], [3]], [scale, scale]))
+    images = images[:3]
+    axis = np.linspace(-5, 5, 81, dtype=np.float32)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    pixels = fixed_noise.binarize(images, SEED) if config.binary else images
+    decoded = vae.decode(grid)
+    log_joint = np.stack(
+        [
+            np.float64(decoded.log_prob(image)) + np.float64(vae.prior.log_prob(grid))
+            for image in pixels
+        ]
+    )
+    top = log_joint.max(axis=1, keepdims=True)
+    step = np.float64(axis[1] - axis[0])
+    exact = top[:, 0] + np.log(np.sum(np.exp(log_joint - top), axis=1) * step**2)
+    noise = fixed_noise.normal(pixels, SEED, 500, 2)
+    elbo = vae.elbo_terms(pixels, noise).elbo().numpy()
+    gap = exact - elbo  # KL(q(z|x) || p(z|x))
+    assert np.all(gap > 0.2)
+    signature = serving.ServingModule(vae, SAMPLES, SEED).signatures()["iwae"]
+    iwae = signature(images=images, k=tf.constant(2_000))["iwae"]
+    assert np.all(np.abs(exact - iwae) < 0.1 * gap)
 
 
 def test_a_model_trained_on_two_replicas_exports_the_same(dense, tmp_path, binary):
@@ -185,3 +269,56 @@ def test_the_same_model_is_the_same_whatever_was_built_before(dense, tmp_path):
         fingerprint = tf.saved_model.experimental.read_fingerprint(str(tmp_path / name))
         singleprints.append(fingerprint.singleprint())
     assert singleprints[0] == singleprints[1]
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"network": "conv_residual", "posterior": "iaf", "prior": "realnvp"},
+        {
+            "network": "dense",
+            "prior": "vampprior",
+            "prior_components": 4,
+            "likelihood": "continuous_bernoulli",
+        },
+    ],
+    ids=["flows", "vampprior of grey images"],
+)
+def test_any_choice_is_served_as_it_is_in_memory(choices, tmp_path, images):
+    tfk.utils.set_random_seed(1)
+    sizes = {"latent_size": 3, "base_depth": 2, "hidden_units": 16, "flow_units": 8}
+    layers = {"posterior_layers": 1, "prior_layers": 2}
+    vae = VAE(ModelConfig(**sizes, **layers, **choices))
+    move(vae.trainable_variables)
+    serving.export(vae, str(tmp_path / "model"), SAMPLES, SEED)
+    signatures = tf.saved_model.load(str(tmp_path / "model")).signatures
+
+    posterior = vae.encode(images)
+    loc = posterior.bijector.forward(np.zeros([12, 3], np.float32))
+    close(signatures["encode"](images=tf.constant(images))["loc"], loc)
+    for name in ("reconstruct", "serving_default"):
+        got = signatures[name](images=tf.constant(images))
+        close(got["mean"], vae.decode(loc).mean())
+        close(got["mode"], vae.decode(loc).mode())
+    pixels = fixed_noise.binarize(images, SEED) if vae.config.binary else images
+    terms = vae.elbo_terms(pixels, fixed_noise.normal(pixels, SEED, SAMPLES, 3))
+    examples = [example_of(vae, image) for image in np.asarray(pixels)]
+    for got in (
+        signatures["elbo"](images=tf.constant(images)),
+        signatures["elbo_examples"](examples=tf.constant(examples)),
+    ):
+        close(got["elbo"], terms.elbo())
+        close(got["reconstruction"], terms.reconstruction)
+        close(got["kl"], terms.kl)
+    request = {"n": tf.constant(5), "seed": tf.constant(9, tf.int64)}
+    first, again = signatures["generate"](**request), signatures["generate"](**request)
+    np.testing.assert_array_equal(first["mean"], again["mean"])
+    close(first["mean"], vae.decode(vae.prior.sample(5, seed=[9, 0])).mean())
+
+
+def example_of(vae, pixels):
+    if vae.config.binary:
+        return example(pixels)
+    message = tf.train.Example()
+    message.features.feature["image"].float_list.value.extend(pixels.ravel())
+    return message.SerializeToString()

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from components import storage
+from model import storage
 from pipeline import config, errors
 from tests.s3 import KEY, SECRET
 

@@ -1,3 +1,5 @@
+import dataclasses
+import json
 import logging
 import subprocess
 import sys
@@ -5,65 +7,88 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 import tf_keras as tfk
 
-from model import devices, train
+from model import data, devices, serving, steps, train, warm_start
 from model.config import ModelConfig, TrainConfig
+from model.state import State
 from model.vae import VAE
-from tests.test_data import write
+from tests import training
+from tests.training import MODEL
 
-MODEL = ModelConfig(latent_size=3, hidden_units=16)
-
-
-def one_step(replicas, images, noise):
-    """Returns the ELBO and the gradients of one step on so many replicas.
-
-    With SGD at rate 1 the change of the weights is the gradient, clipped or not.
-    """
-    strategy = devices.strategy(replicas)
-    assert strategy.num_replicas_in_sync == replicas
-    tfk.utils.set_random_seed(0)
-    with strategy.scope():
-        vae = VAE(MODEL)
-        vae.compile(optimizer=tfk.optimizers.SGD(learning_rate=1.0))
-        vae(images[:1])
-    before = vae.get_weights()
-    batch = tf.data.Dataset.from_tensors((images, noise))
-    history = vae.fit(batch, verbose=0)
-    gradients = [old - new for old, new in zip(before, vae.get_weights())]
-    return history.history["elbo"][0], gradients
-
-
-def test_two_replicas_give_the_loss_and_gradients_of_one(binary):
-    noise = np.random.default_rng(2).normal(size=[12, 1, 3]).astype(np.float32)
-    elbo_of_one, gradients_of_one = one_step(1, binary, noise)
-    elbo_of_two, gradients_of_two = one_step(2, binary, noise)
-    assert elbo_of_two == pytest.approx(elbo_of_one, rel=1e-5)
-    assert max(np.abs(g).max() for g in gradients_of_one) > 1  # not all zeros
-    for one, two in zip(gradients_of_one, gradients_of_two):
-        np.testing.assert_allclose(two, one, rtol=1e-3, atol=1e-3)
+tfd = tfp.distributions
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """Files of 200 images of one noisy shape each: something to learn."""
-    rng = np.random.default_rng(0)
-    images = np.zeros([200, 28, 28, 1], np.float32)
-    for image in images:
-        top = rng.integers(4, 16)
-        image[top : top + 8, 6:22] = 1.0
     folder = tmp_path_factory.mktemp("digits")
-    write(folder / "a.gz", images, images)
-    return [str(folder / "*.gz")]
+    training.write_digits(folder)
+    return folder
+
+
+def in_a_process_of_its_own(*arguments):
+    command = [sys.executable, "-m", "tests.training", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_replicas_follow_the_same_losses(digits):
+    one, two = (training.losses(digits, replicas, 20) for replicas in (1, 2))
+    # A process of its own: TensorFlow takes one size of group in each
+    # (tensorflow/tensorflow#50926).
+    four = json.loads(in_a_process_of_its_own("losses", digits, 4, 20))
+    assert one[-1] < one[0] / 2  # far enough from the start to differ
+    np.testing.assert_allclose(two, one, rtol=1e-4)
+    np.testing.assert_allclose(four, one, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "done", "kl_weight"),
+    [({}, 0, 1.0), ({"beta": 0.3}, 0, 0.3), ({}, 4, 0.5)],
+)
+def test_one_step_descends_the_hand_written_loss(digits, settings, done, kl_weight):
+    """The loss and its gradient, from the distributions alone, against SGD's step."""
+    model_config = dataclasses.replace(MODEL, **settings)
+    config = TrainConfig(batch_size=20, kl_warmup_steps=10 if done else 0)
+    strategy = devices.strategy(1)
+    with strategy.scope():
+        vae = VAE(model_config)
+        state = State(vae, tfk.optimizers.SGD(learning_rate=1.0), config)
+    state.step.assign(done)
+    images = data.ImageFile([str(digits / "*.gz")], str(digits))
+    batches = data.training_batches(images, 3, config)
+    pixels, noise = next(iter(batches))
+    before = [variable.numpy() for variable in vae.trainable_variables]
+    with tf.GradientTape() as tape:
+        posterior = vae.encode(pixels)
+        z = posterior.loc + tf.linalg.matvec(posterior.scale_tril, noise[:, 0])
+        kl = tfd.kl_divergence(posterior, vae.prior)
+        log_prob = vae.decode(z).log_prob(pixels)
+        loss = tf.reduce_mean(kl_weight * kl - log_prob)
+    gradients = tape.gradient(loss, vae.trainable_variables)
+
+    take = steps.training(vae, state, strategy, config)
+    taken, of_step = take(iter(devices.share_out(strategy, batches)), tf.constant(1))
+
+    assert taken == 1
+    assert state.step.numpy() == done + 1
+    assert of_step.numpy() == pytest.approx(loss.numpy(), rel=1e-5)
+    elbo = tf.reduce_mean(log_prob - kl)  # whatever beta and the warm-up are
+    np.testing.assert_allclose(state.sums[0], elbo, rtol=1e-5)
+    assert max(np.abs(g).max() for g in gradients) > 0.5  # not all zeros
+    for old, gradient, variable in zip(before, gradients, vae.trainable_variables):
+        np.testing.assert_allclose(old - variable, gradient, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_training_raises_the_elbo(digits, replicas, caplog):
+def test_training_raises_the_elbo(digits, tmp_path, replicas, caplog):
     config = TrainConfig(
         epochs=4, batch_size=20, learning_rate=1e-2, warmup_steps=2, replicas=replicas
     )
-    with caplog.at_level(logging.INFO, "model.train"):
-        train.train(MODEL, config, digits, digits, evaluation_seed=0)
+    with caplog.at_level(logging.INFO, "model.progress"):
+        train.train(MODEL, config, training.files(digits, tmp_path), evaluation_seed=0)
     reports = [r.progress for r in caplog.records if hasattr(r, "progress")]
     assert [(r.epoch, r.step, r.steps) for r in reports] == [
         (1, 10, 40),
@@ -77,26 +102,28 @@ def test_training_raises_the_elbo(digits, replicas, caplog):
     assert reports[-1].images_per_second > 0
 
 
-def test_the_same_seed_gives_the_same_weights(digits):
-    config = TrainConfig(epochs=1, batch_size=20, seed=5, replicas=1)
-    weights = [
-        train.train(MODEL, config, digits, digits, 0).get_weights() for _ in range(2)
-    ]
-    for one, two in zip(*weights):
-        np.testing.assert_array_equal(one, two)
-
-
-def test_too_few_images_are_named(digits):
+def test_too_few_images_are_named(digits, tmp_path):
     with pytest.raises(ValueError, match=r"batch_size \(256\) images, got 200"):
-        train.train(MODEL, TrainConfig(replicas=1), digits, digits, 0)
+        train.train(MODEL, TrainConfig(replicas=1), training.files(digits, tmp_path), 0)
 
 
-def test_an_elbo_that_is_no_number_stops_training(digits):
+def test_an_elbo_that_is_no_number_stops_training(digits, tmp_path):
     config = TrainConfig(
-        epochs=3, batch_size=20, learning_rate=1e30, clip_norm=None, replicas=1
+        epochs=3,
+        batch_size=20,
+        learning_rate=1e30,
+        schedule="constant",
+        warmup_steps=0,
+        clip_norm=None,
+        replicas=1,
     )
-    with pytest.raises(FloatingPointError, match=r"lower train.learning_rate \(1e\+30"):
-        train.train(MODEL, config, digits, digits, 0)
+    message = (
+        r"the loss is (nan|inf) at step [23] of 30, at learning rate 1e\+30: lower "
+        r"train.learning_rate \(1e\+30\) or train.clip_norm \(None\); "
+        r"the last good checkpoint: none"
+    )
+    with pytest.raises(FloatingPointError, match=message):
+        train.train(MODEL, config, training.files(digits, tmp_path), 0)
 
 
 def rates(config, steps):
@@ -115,6 +142,110 @@ def test_the_rate_warms_up_and_decays_along_a_cosine():
 def test_a_constant_rate_is_constant():
     config = TrainConfig(learning_rate=1e-3, schedule="constant", warmup_steps=0)
     np.testing.assert_allclose(rates(config, 50), 1e-3, rtol=1e-6)
+
+
+@pytest.fixture
+def strategy():
+    return devices.strategy(1)
+
+
+@pytest.fixture
+def state(strategy):
+    config = TrainConfig(ema=0.9, patience=3)
+    with strategy.scope():
+        vae = VAE(ModelConfig(latent_size=2, hidden_units=4))
+        return State(vae, tfk.optimizers.Adam(), config)
+
+
+def test_the_average_is_exponential_with_a_short_memory_at_first(state, strategy):
+    bias = state.weights[1]
+    average, rng = bias.numpy(), np.random.default_rng(0)
+    for step in range(1, 101):
+        value = rng.normal(size=bias.shape).astype(np.float32)
+        bias.assign(value)
+        state.step.assign(step)
+        state.average(strategy)
+        decay = min(0.9, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * value
+    np.testing.assert_allclose(state.averages[1], average, rtol=1e-4, atol=1e-6)
+    last = bias.numpy()
+    with state.averaged():
+        np.testing.assert_allclose(bias, average, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(bias, last)
+
+
+def test_the_best_weights_are_kept(state):
+    weight = state.weights[0]
+    for epoch, elbo in enumerate([-120.0, -100.0, -110.0], start=1):
+        weight.assign(np.full(weight.shape, epoch))
+        state.keep_best(elbo, epoch)
+    assert state.best_epoch.numpy() == 2
+    state.finish()
+    np.testing.assert_array_equal(weight, np.full(weight.shape, 2))
+
+
+def test_training_stops_when_the_eval_elbo_gets_no_better(digits, tmp_path, caplog):
+    """A rate so large that the first epoch is the best."""
+    config = TrainConfig(
+        epochs=50, batch_size=20, learning_rate=0.3, patience=2, replicas=1
+    )
+    with caplog.at_level(logging.INFO, "model.progress"):
+        trained = train.train(MODEL, config, training.files(digits, tmp_path), 0)
+    elbos = [r.progress.eval_elbo for r in caplog.records if hasattr(r, "progress")]
+    best = int(np.argmax(elbos)) + 1
+    assert len(elbos) == best + 2 < 50
+    batches = data.evaluation_batches(
+        data.read_images([str(digits / "*.gz")], "binarized"), 20, 3, 1, seed=0
+    )
+    terms = [trained.vae.elbo_terms(x, noise).elbo() for x, noise, _ in batches]
+    assert np.mean(terms) == pytest.approx(max(elbos), rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The folder of a served model, and its weights."""
+    vae = VAE(MODEL)
+    folder = str(tmp_path_factory.mktemp("served") / "1")
+    serving.export(vae, folder, samples=1, seed=0)
+    return folder, vae.get_weights()
+
+
+def test_a_warm_start_has_the_served_weights(served):
+    folder, weights = served
+    vae = VAE(MODEL)
+    assert warm_start.load(vae, folder) == f"warm start: with the weights of {folder}"
+    for ours, theirs in zip(vae.get_weights(), weights):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        (
+            {"hidden_units": 8},
+            "the networks differ: variable 0 of the served one has shape [784, 16], "
+            "this one's [784, 8]",
+        ),
+        (
+            {"prior": "mixture"},
+            "the networks differ: the served model has 12 variables, this one 15",
+        ),
+    ],
+)
+def test_another_network_starts_cold_and_says_why(served, changes, why):
+    vae = VAE(dataclasses.replace(MODEL, **changes))
+    before = vae.get_weights()
+    assert warm_start.load(vae, served[0]) == f"cold start: {why}"
+    for old, new in zip(before, vae.get_weights()):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_no_model_starts_cold(tmp_path):
+    assert warm_start.load(VAE(MODEL), str(tmp_path / "none")) == (
+        "cold start: nothing is served"
+    )
+    said = warm_start.load(VAE(MODEL), str(tmp_path))
+    assert said.startswith(f"cold start: {tmp_path} is no model of this pipeline (")
 
 
 def test_too_few_devices_are_named():

@@ -107,6 +107,23 @@ def test_nothing_is_served_where_nothing_is(place):
     assert versions.served(place.uri) is None
 
 
+def test_a_version_is_found_by_its_number(model, place):
+    old, new = (versions.push(model, place.uri, {}) for _ in range(2))
+    assert versions.find(place.uri, old.number) == old
+    place.write("7/of-somebody", b"")  # no manifest
+    with pytest.raises(LookupError) as error:
+        versions.find(place.uri, 7)
+    assert str(error.value) == (
+        f"the version must be one of those at {place.uri} "
+        f"({old.number}, {new.number}), got 7"
+    )
+
+
+def test_no_version_is_found_where_nothing_is(place):
+    with pytest.raises(LookupError, match=r"\(there are none\), got 1"):
+        versions.find(place.uri, 1)
+
+
 def test_a_damaged_manifest_is_named(model, place):
     version = versions.push(model, place.uri, {})
     place.write(f"{version.number}/MANIFEST.json", b'{"digest": ')

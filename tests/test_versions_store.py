@@ -9,7 +9,8 @@ import time
 import boto3
 import pytest
 
-from components import storage, versions
+from components import versions
+from model import storage
 from tests.places import FILES, Place, write_model
 from tests.s3 import Server
 

@@ -6,6 +6,7 @@ The tests go through one root in order, as a user would: each needs the ones bef
 import gzip
 import json
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -109,6 +110,8 @@ def test_the_first_run_pushes_a_good_model(place):
     assert terms["elbo"] >= -300
     assert (terms["split"], terms["images"]) == ("test", 500)
     assert f"candidate's ELBO │ {terms['elbo']:.2f} nats per image" in place.printed
+    assert re.search(r"candidate's IWAE │ -\d+\.\d\d nats per image", place.printed)
+    assert re.search(r"active latents   │ \d of 4 ", place.printed)
 
 
 def test_what_is_served_scores_as_the_gate_said(place):
@@ -119,6 +122,27 @@ def test_what_is_served_scores_as_the_gate_said(place):
     loaded = tf.saved_model.load(version.path)
     elbo = loaded.signatures["elbo"](images=tf.constant(images, tf.float32))["elbo"]
     assert np.mean(elbo) == pytest.approx(version.manifest["elbo"]["elbo"], abs=1e-3)
+
+
+def test_the_command_measures_what_the_run_measured(place):
+    version = place.served()
+    _, (artifact,) = place.last("Bounds")
+    bounds = json.loads(pathlib.Path(artifact.uri, "bounds.json").read_text())
+    assert (bounds["images"], bounds["k"]) == (500, 8)
+    assert bounds["elbo"] == pytest.approx(version.manifest["elbo"]["elbo"], abs=1e-3)
+    code = cli.main(
+        [
+            *("evaluate", "--dataset", "bars", "--iwae", "8"),
+            *("--root", str(place.path / "runs")),
+            *("--data-dir", str(place.path / "data")),
+        ]
+    )
+    printed = place.capfd.readouterr().out
+    assert code == 0, printed
+    assert f"{bounds['elbo']:.2f} nats per image (higher is better)" in printed
+    assert f"{bounds['iwae']:.2f} nats per image (higher is better)" in printed
+    active = f"{bounds['active_dimensions']} of {bounds['latent_size']}"
+    assert f"active latents │ {active} " in printed
 
 
 def test_nothing_on_the_way_was_noise(place):
@@ -138,7 +162,7 @@ def test_the_same_again_comes_from_the_cache(place):
     assert place.run() == 0
     assert len(list(logs.iterdir())) == len(names) + 2  # a name of its own
     assert "seconds per step │ every step came from the cache" in place.printed
-    assert place.printed.count("from the cache") == 12  # 11 steps and that line
+    assert place.printed.count("from the cache") == 13  # 12 steps and that line
     assert place.state("Pusher") == "CACHED"
     assert place.snapshot() == before
 

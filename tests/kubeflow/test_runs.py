@@ -39,12 +39,12 @@ SETTINGS = [
     "kubeflow.secrets={AWS_ACCESS_KEY_ID: s3/key, AWS_SECRET_ACCESS_KEY: s3/secret, "
     "AWS_ENDPOINT_URL: s3/endpoint}",
 ]
-STEPS = 11
+STEPS = 12
 BEFORE_THE_TRAINER = (
     *("import-schema-gen", "statistics-gen", "example-validator", "data-gate"),
     "transform",
 )
-FROM_THE_TRAINER = ("trainer", "evaluator", "infra-check", "pusher")
+FROM_THE_TRAINER = ("trainer", "evaluator", "bounds", "infra-check", "pusher")
 FAILED_AT_INGEST = {
     "import-schema-gen": "SUCCEEDED",
     "served-model": "SUCCEEDED",

@@ -1,0 +1,77 @@
+"""Bounds: measures the importance-weighted bound and the active latents of a model.
+
+It is reported beside the ELBO, and decides nothing: the gate is the Evaluator's.
+"""
+
+import json
+import logging
+import os
+import pathlib
+import time
+
+from tfx.dsl.component.experimental.annotations import (
+    InputArtifact,
+    OutputArtifact,
+    Parameter,
+)
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import path_utils
+
+from components.measure import BATCH, SPLIT, Measured, load, measure
+from model.data import read_images
+
+logger = logging.getLogger(__name__)
+
+_FILE = "bounds.json"
+_REPORT_EVERY = 10.0  # seconds between two reports of progress
+
+
+@component
+def Bounds(  # noqa: N802, a component
+    model: InputArtifact[standard_artifacts.Model],
+    examples: InputArtifact[standard_artifacts.Examples],
+    bounds: OutputArtifact[standard_artifacts.ModelEvaluation],
+    feature: Parameter[str],
+    samples: Parameter[int],
+) -> None:
+    """Writes what `measure` says of the whole test split, in JSON.
+
+    A bound that is not finite is reported like any other.
+
+    Args:
+      model: the candidate.
+      examples: Transform's.
+      bounds: the file is in its folder; `read_bounds` reads it.
+      feature: what the model takes: `binarized` if it is of binary pixels, or `image`.
+      samples: k of the importance-weighted bound.
+
+    Raises:
+      ValueError: there are no images.
+    """
+    files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
+    batches = read_images([files], feature).batch(BATCH)
+    signatures = load(path_utils.serving_model_dir(model.uri))
+    measured = None
+    started = reported = time.monotonic()
+    for measured in measure(signatures, batches, samples):
+        now = time.monotonic()
+        if now - reported >= _REPORT_EVERY:
+            reported = now
+            logger.info(
+                "%d images, importance-weighted bound (k = %d) %.2f nats per image, "
+                "%.0f images/s",
+                measured.images,
+                samples,
+                measured.iwae,
+                measured.images / (now - started),
+            )
+    if measured is None:
+        raise ValueError(f"the {SPLIT} split must have images, {files} has none")
+    text = json.dumps(measured._asdict(), indent=2)
+    pathlib.Path(bounds.uri, _FILE).write_text(text)
+
+
+def read_bounds(uri: str) -> Measured:
+    """Reads the output folder of Bounds."""
+    return Measured(**json.loads(pathlib.Path(uri, _FILE).read_text()))

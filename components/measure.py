@@ -1,0 +1,109 @@
+"""What a SavedModel says of images: its bounds on log p(x), and its active latents."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+Signatures = Mapping[str, Callable[..., Any]]
+
+SPLIT = "test"  # what every model is measured on
+ELBO, IWAE = "the evidence lower bound", "the importance-weighted bound"
+
+# Images a call: with a dense network on two cores as fast as any number from 32, and
+# 1.3 times as fast as 512 or more, which fit no cache.
+BATCH = 128
+
+_ACTIVE = 0.01  # the variance that an active latent has more than
+
+
+def estimate(bound: str, samples: int, seed: int, images: int, binary: bool) -> str:
+    """Returns in words how a bound is estimated.
+
+    Args:
+      bound: its name.
+      samples: of z per image.
+      seed: of those samples and of the binarization.
+      images: how many.
+      binary: whether the model is of binary pixels.
+    """
+    pixels = "fixed binarization" if binary else "grey pixels"
+    return (
+        f"{bound}, {samples:,} samples of z per image, {pixels}, seed {seed}, "
+        f"{images:,} images of the {SPLIT} split"
+    )
+
+
+class Measured(NamedTuple):
+    """What was measured; the bounds are means in nats per image, higher is better."""
+
+    images: int
+    elbo: float
+    reconstruction: float
+    kl: float
+    iwae: float
+    k: int  # samples of z per image in `iwae`
+    active_dimensions: int
+    latent_size: int
+
+    def active(self) -> str:
+        """Returns in words how many latent dimensions are active."""
+        return f"{self.active_dimensions} of {self.latent_size}"
+
+
+def load(model_dir: str) -> Signatures:
+    """Returns the signatures of what `model.serving` exported.
+
+    Raises:
+      ValueError: those that `measure` takes are not all there.
+    """
+    signatures = tf.saved_model.load(model_dir).signatures
+    missing = {"elbo", "iwae", "encode"} - set(signatures)
+    if missing:
+        raise ValueError(
+            f"the model must have the signatures elbo, iwae and encode, it lacks "
+            f"{', '.join(sorted(missing))}: an older release exported it, train it anew"
+        )
+    return signatures
+
+
+def measure(
+    signatures: Signatures, batches: tf.data.Dataset, k: int
+) -> Iterator[Measured]:
+    """Yields what is measured of the images so far, after each batch of them.
+
+    A latent dimension is active if the variance over images of the posterior's mean is
+    above 0.01. For that mean stands `loc` of the signature `encode`, which for an IAF
+    posterior is z at zero noise.
+
+    Args:
+      signatures: the model's.
+      batches: uint8 [B, 28, 28, 1] each, as the model takes them: 0 or 255 if it is
+        of binary pixels.
+      k: samples of z per image in the importance-weighted bound.
+
+    Source: Burda et al. 2016, Importance Weighted Autoencoders, eq. 8 and section 5.2.
+    """
+    count, loc_sum, loc_squares = 0, np.float64(0), np.float64(0)
+    sums = dict.fromkeys(("elbo", "reconstruction", "kl", "iwae"), np.float64(0))
+    for batch in batches:
+        pixels = tf.cast(batch, tf.float32) / 255.0
+        bounds = {
+            **signatures["elbo"](images=pixels),
+            **signatures["iwae"](images=pixels, k=tf.constant(k)),
+        }
+        for name in sums:
+            sums[name] += np.sum(bounds[name], dtype=np.float64)
+        loc = signatures["encode"](images=pixels)["loc"].numpy().astype(np.float64)
+        count += len(loc)
+        loc_sum = loc_sum + loc.sum(axis=0)
+        loc_squares = loc_squares + (loc**2).sum(axis=0)
+        variance = loc_squares / count - (loc_sum / count) ** 2
+        yield Measured(
+            images=count,
+            **{name: float(total / count) for name, total in sums.items()},
+            k=k,
+            active_dimensions=int(np.sum(variance > _ACTIVE)),
+            latent_size=loc.shape[1],
+        )

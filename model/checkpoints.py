@@ -1,0 +1,120 @@
+"""Where a training leaves its state, so that the same training can go on from it."""
+
+import logging
+import os
+import posixpath
+
+import tensorflow as tf
+
+from model import storage
+from model.state import State
+
+logger = logging.getLogger(__name__)
+
+_KEEP = 2  # the last, and the one before it should the last turn out to be damaged
+_INDEX = "checkpoint"  # TensorFlow's own file: names the last one
+
+
+class Checkpoints:
+    """The checkpoints of one training, in a folder or an object store's.
+
+    A checkpoint counts once the index names it, and the index is replaced in one piece:
+    a process that is killed while it writes leaves the one before.
+    """
+
+    def __init__(self, state: State, place: str, identity: str, scratch: str):
+        """Makes no folder yet.
+
+        Args:
+          state: what to save and restore.
+          place: a folder or a URI, of this training and others.
+          identity: tells this one from them: the name of its folder there.
+          scratch: a folder of this machine, for checkpoints on their way to a URI.
+
+        Raises:
+          ValueError: the URI is of no kind that we know.
+        """
+        self._state = state
+        folder = storage.local_path(place)
+        self._uri = "" if folder else f"{place.rstrip('/')}/{identity}"
+        self._folder = os.path.join(folder or scratch, identity)
+        self._checkpoint = tf.train.Checkpoint(state=state)
+        self._manager = self._new_manager()
+
+    @property
+    def latest(self) -> str | None:
+        """The path of the last checkpoint, if there is one."""
+        return self._manager.latest_checkpoint
+
+    def restore(self) -> None:
+        """Restores the last checkpoint that is whole, if there is one.
+
+        Raises:
+          StorageError: the object store does not answer.
+        """
+        if self._uri:
+            self._download()
+        for path in reversed(self._manager.checkpoints):
+            try:
+                self._checkpoint.restore(path).assert_existing_objects_matched()
+            except (tf.errors.OpError, AssertionError, ValueError) as error:
+                why = " ".join(str(error).split())
+                logger.warning("checkpoint %s is damaged (%s): not used", path, why)
+                continue
+            logger.info(
+                "going on from step %d: %s", int(self._state.step.numpy()), path
+            )
+            return
+
+    def save(self) -> None:
+        """Saves the state, unless its weights are no numbers.
+
+        Raises:
+          tf.errors.OpError: of the disk, or StorageError: of the object store.
+        """
+        if not self._state.is_finite():
+            return
+        path = self._manager.save(checkpoint_number=int(self._state.step.numpy()))
+        if self._uri:
+            self._upload(os.path.basename(path))
+
+    def remove(self) -> None:
+        """Removes all checkpoints, of a training whose model is exported."""
+        if tf.io.gfile.exists(self._folder):
+            tf.io.gfile.rmtree(self._folder)
+        if self._uri:
+            with storage.opened(self._uri) as (files, folder):
+                if files.exists(folder):
+                    files.rm(folder, recursive=True)
+
+    def _new_manager(self) -> tf.train.CheckpointManager:
+        return tf.train.CheckpointManager(self._checkpoint, self._folder, _KEEP)
+
+    def _upload(self, name: str) -> None:
+        parts = [part for part in os.listdir(self._folder) if _stem(part) == name]
+        with storage.opened(self._uri) as (files, folder):
+            # The index comes last: it names none that is not there in full.
+            for part in (*parts, _INDEX):
+                source = os.path.join(self._folder, part)
+                files.put_file(source, posixpath.join(folder, part))
+            kept = {os.path.basename(path) for path in self._manager.checkpoints}
+            for path in files.ls(folder, detail=False):
+                part = posixpath.basename(path)
+                if part != _INDEX and _stem(part) not in kept:
+                    files.rm_file(path)
+
+    def _download(self) -> None:
+        with storage.opened(self._uri) as (files, folder):
+            if not files.exists(posixpath.join(folder, _INDEX)):
+                return
+            os.makedirs(self._folder, exist_ok=True)
+            for path in files.ls(folder, detail=False):
+                files.get_file(
+                    path, os.path.join(self._folder, posixpath.basename(path))
+                )
+        self._manager = self._new_manager()
+
+
+def _stem(part: str) -> str:
+    """Returns the name of the checkpoint that a file is a part of."""
+    return part.rpartition(".")[0]

@@ -1,0 +1,83 @@
+"""The steps of training and evaluation, on all replicas, as TensorFlow functions."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from model.config import TrainConfig
+from model.state import State
+from model.vae import VAE, ElboTerms
+
+MEANS = ("elbo", *ElboTerms._fields)  # what is averaged over images, nats
+
+
+def training(
+    vae: VAE, state: State, strategy: tf.distribute.Strategy, config: TrainConfig
+) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """Returns a function (iterator, n) that takes n steps, and what it says of them.
+
+    It returns how many it took, and the last one's loss: it stops after a step whose
+    loss is not a number. It moves `state`.
+    """
+
+    def of_replica(images, noise):
+        with tf.GradientTape() as tape:
+            terms = vae.elbo_terms(images, noise)
+            loss = vae.weigh(terms, _kl_weight(state.step, config.kl_warmup_steps))
+            # The mean over the global batch: replicas add up their shares of it.
+            loss = tf.nn.compute_average_loss(loss)
+        variables = vae.trainable_variables
+        state.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+        return tf.stack([loss, *map(tf.nn.compute_average_loss, _means(terms))])
+
+    # AutoGraph would rewrite Keras itself, for half a minute: hence the plain loop.
+    @tf.function(autograph=False)
+    def take(iterator, n):
+        def step(taken, _):
+            shares = strategy.run(of_replica, args=next(iterator))
+            means = strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
+            state.step.assign_add(1)
+            state.sums.assign_add(means[1:])
+            state.average(strategy)
+            return taken + 1, means[0]
+
+        return tf.while_loop(
+            lambda taken, loss: (taken < n) & tf.math.is_finite(loss),
+            step,
+            [tf.constant(0), tf.constant(0.0)],
+            parallel_iterations=1,
+        )
+
+    return take
+
+
+def evaluation(
+    vae: VAE, strategy: tf.distribute.Strategy
+) -> Callable[[tf.distribute.DistributedDataset], dict[str, float]]:
+    """Returns a function that gives the MEANS of batches (images, noise, weights)."""
+
+    def of_replica(images, noise, weights):
+        terms = vae.elbo_terms(images, noise)
+        sums = [tf.reduce_sum(weights * value) for value in _means(terms)]
+        return tf.stack([tf.reduce_sum(weights), *sums])
+
+    @tf.function(autograph=False)
+    def of_batch(batch):
+        shares = strategy.run(of_replica, args=batch)
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
+
+    def of_all(batches):
+        count, *sums = tf.add_n([of_batch(batch) for batch in batches]).numpy()
+        return {name: float(total / count) for name, total in zip(MEANS, sums)}
+
+    return of_all
+
+
+def _means(terms: ElboTerms) -> tuple[tf.Tensor, ...]:
+    return terms.elbo(), *terms
+
+
+def _kl_weight(step: tf.Tensor, warmup_steps: int) -> tf.Tensor | float:
+    if not warmup_steps:
+        return 1.0
+    return tf.minimum(1.0, (tf.cast(step, tf.float32) + 1.0) / warmup_steps)

@@ -1,0 +1,38 @@
+"""Begins a training with the weights of a model that was served."""
+
+import os
+
+import tensorflow as tf
+
+from model.vae import VAE
+
+
+def load(vae: VAE, folder: str) -> str:
+    """Gives the VAE the weights of a SavedModel if the networks match.
+
+    Returns:
+      In words, what was done, or why not: a model that does not fit is no error, and
+      training then starts cold.
+    """
+    if not os.path.exists(folder):
+        return "cold start: nothing is served"
+    try:
+        served = tf.saved_model.load(folder).variables_
+    except (OSError, AttributeError) as error:
+        why = " ".join(str(error).split())
+        return f"cold start: {folder} is no model of this pipeline ({why})"
+    ours, theirs = ([v.shape.as_list() for v in of] for of in (vae.variables, served))
+    if len(ours) != len(theirs):
+        return (
+            f"cold start: the networks differ: the served model has {len(theirs)} "
+            f"variables, this one {len(ours)}"
+        )
+    for place, (shape, of_served) in enumerate(zip(ours, theirs)):
+        if shape != of_served:
+            return (
+                f"cold start: the networks differ: variable {place} of the served one "
+                f"has shape {of_served}, this one's {shape}"
+            )
+    for variable, value in zip(vae.variables, served):
+        variable.assign(value)
+    return f"warm start: with the weights of {folder}"

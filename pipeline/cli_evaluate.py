@@ -1,0 +1,225 @@
+"""The command `evaluate`: measures a model that was pushed, on the test split."""
+
+import argparse
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pipeline import command, config
+from pipeline.command import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, OK
+
+_DESCRIPTION = """\
+Measures a model that was pushed, by its own signatures, over a data set's test split:
+the ELBO and its terms, the importance-weighted bound (Burda et al. 2016), which is the
+nearer to log p(x) the more samples it takes, and how many latent dimensions are active.
+Nothing is trained, judged or pushed. The seed, the samples of the ELBO and the kind of
+pixels are those that the model was exported with.
+
+1,000 samples and 10,000 images take some ten minutes on two cores; Ctrl-C gives the
+means so far."""
+
+_REPORT_EVERY = 10.0  # seconds between two lines where there is no terminal
+
+
+def add_command(commands: Any) -> None:
+    """Adds the command to what argparse's `add_subparsers` gave."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure the served model's bounds on the test split",
+        description=_DESCRIPTION,
+        epilog="such as:\n"
+        "  vae-pipeline evaluate\n"
+        "  vae-pipeline evaluate --iwae 1000 --limit 2000\n"
+        "  vae-pipeline evaluate --version 1795435726 --set "
+        f"push.destination=s3://models/serving\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--iwae",
+        type=int,
+        metavar="K",
+        help="samples of z per image in the importance-weighted bound (default: the "
+        "setting gate.iwae_samples)",
+    )
+    parser.add_argument(
+        "--version",
+        type=int,
+        metavar="N",
+        help="which version below push.destination, or else below ROOT/serving "
+        "(default: the one that is served)",
+    )
+    parser.add_argument(
+        "--limit",
+        type=int,
+        metavar="IMAGES",
+        help="take only the first so many images of the test split (default: the "
+        "setting data.limit)",
+    )
+    command.add_data_dir_option(parser)
+    command.add_settings_options(parser)
+    parser.set_defaults(command=_evaluate)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    resolved = command.resolve(args)
+    for flag in ("iwae", "limit"):
+        value = getattr(args, flag)
+        if value is not None and value < 1:
+            raise config.ConfigError(f"--{flag} must be at least 1, got {value}")
+    with command.screen(args, "evaluate") as screen:
+        from components import versions
+        from components.idx import DataError
+        from model import storage
+
+        serving = resolved.push.versions_in(f"{args.root}/serving")
+        destination = storage.local_path(serving) or serving
+        try:
+            version = _version(destination, args.version)
+            with tempfile.TemporaryDirectory() as folder:
+                versions.fetch(version, folder)
+                return _measure(args, resolved, version, folder, screen)
+        except ValueError as error:  # of ours, in words
+            bad_input = isinstance(error, (config.ConfigError, DataError))
+            code = BAD_INPUT if bad_input else FAILED
+            return command.fail(screen, str(error), code)
+
+
+def _version(destination: str, number: int | None) -> Any:
+    from components import versions
+
+    if number is not None:
+        try:
+            return versions.find(destination, number)
+        except LookupError as error:
+            raise config.ConfigError(f"--version: {error}") from error
+    version = versions.served(destination)
+    if version is None:
+        raise ValueError(
+            f"nothing is served at {destination}: `run` first, or name the place by "
+            "--root or --set push.destination=..."
+        )
+    return version
+
+
+def _measure(
+    args: argparse.Namespace,
+    resolved: config.PipelineConfig,
+    version: Any,
+    folder: str,
+    screen: Any,
+) -> int:
+    """Measures the model in `folder`, a copy of the version, and shows the figures.
+
+    Raises:
+      ValueError: the model has not the signatures for it, or there are no such data.
+    """
+    with screen.step("Imports") as step:
+        from components import measure, prepare
+        from model.config import ModelConfig
+
+        step.done("TensorFlow")
+    data = prepare.prepare(
+        resolved.data.dataset, resolved.data.source, args.data_dir, screen.line
+    )
+    count = data.splits[measure.SPLIT]
+    count = min(count, args.limit or resolved.data.limit or count)
+    exported = version.manifest["config"]
+    gate, binary = exported["gate"], ModelConfig(**exported["model"]).binary
+    batches = _batches(data.path, count, gate["seed"] if binary else None)
+    k = args.iwae or resolved.gate.iwae_samples
+    signatures = measure.load(folder)
+    measured, interrupted = None, False
+    started = time.monotonic()
+    try:
+        with _progress(screen) as show:
+            for measured in measure.measure(signatures, batches, k):
+                show(_note(measured, count, time.monotonic() - started))
+    except KeyboardInterrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0)  # it got through: not again
+        interrupted = True
+    if measured is None:
+        return command.fail(screen, "nothing was measured yet", INTERRUPTED)
+    of_run = data.fingerprint == version.manifest["data_fingerprint"]
+    of_split = f"the {count:,} images of {data.name}'s {measure.SPLIT} split"
+    rows = [
+        ("model", f"version {version.number} of {os.path.dirname(version.path)}"),
+        ("data", data.name + ("" if of_run else ", not the data that its run had")),
+        ("ELBO", f"{measured.elbo:.2f} nats per image (higher is better)"),
+        (
+            "  estimated by",
+            measure.estimate(
+                measure.ELBO, gate["samples"], gate["seed"], measured.images, binary
+            ),
+        ),
+        (
+            "  its terms",
+            f"reconstruction {measured.reconstruction:.2f}, KL {measured.kl:.2f}",
+        ),
+        ("IWAE", f"{measured.iwae:.2f} nats per image (higher is better)"),
+        (
+            "  estimated by",
+            measure.estimate(measure.IWAE, k, gate["seed"], measured.images, binary),
+        ),
+        ("active latents", measured.active()),
+        ("images/s", f"{measured.images / (time.monotonic() - started):,.0f}"),
+    ]
+    if interrupted:
+        text = f"the means of the first {measured.images:,} of {of_split}"
+        rows.append(("INTERRUPTED", text))
+    screen.table("What was measured", rows)
+    return INTERRUPTED if interrupted else OK
+
+
+def _batches(path: str, count: int, seed: int | None) -> Any:
+    """Returns the test split's first images, uint8 [B, 28, 28, 1] each.
+
+    Args:
+      path: of the prepared TFDS dataset.
+      count: how many images.
+      seed: of their fixed binarization to 0 and 255; None to leave them grey.
+    """
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    from components.measure import BATCH, SPLIT
+    from model import fixed_noise
+
+    def binarize(images):
+        bits = fixed_noise.binarize(tf.cast(images, tf.float32) / 255.0, seed)
+        return tf.cast(bits, tf.uint8) * 255
+
+    first = tfds.core.ReadInstruction(SPLIT, to=count, unit="abs")
+    examples = tfds.builder_from_directory(path).as_dataset(split=first)
+    batches = examples.map(lambda example: example["image"]).batch(BATCH)
+    return batches if seed is None else batches.map(binarize)
+
+
+@contextlib.contextmanager
+def _progress(screen: Any) -> Iterator[Callable[[str], None]]:
+    """Gives what shows a note: in one line on a terminal, else a line now and then."""
+    if screen.console.is_terminal:
+        with screen.console.status("measuring") as status:
+            yield status.update
+        return
+    reported = -_REPORT_EVERY  # the first one at once
+
+    def show(note: str) -> None:
+        nonlocal reported
+        if time.monotonic() - reported >= _REPORT_EVERY:
+            reported = time.monotonic()
+            screen.line(note)
+
+    yield show
+
+
+def _note(measured: Any, count: int, seconds: float) -> str:
+    rate = measured.images / seconds
+    return (
+        f"{measured.images:,} of {count:,} images  ELBO {measured.elbo:.2f}  IWAE "
+        f"{measured.iwae:.2f} nats  {rate:,.0f} images/s  "
+        f"{(count - measured.images) / rate:.0f} s left"
+    )

@@ -1,0 +1,145 @@
+"""Training through crashes: real processes, real signals."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests import training
+from tests.training import MODEL  # noqa: F401, chooses Keras 2 first
+
+EPOCHS = 6  # of 10 steps
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    training.write_digits(folder)
+    return folder
+
+
+def started(digits, name, checkpoints, epochs=EPOCHS, **environment):
+    command = [sys.executable, "-m", "tests.training", "fit", digits, name]
+    return subprocess.Popen(
+        [*map(str, command), str(epochs), str(checkpoints)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def wait_for(process, what):
+    """Returns the lines up to the first one with these words."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if what in line:
+            return "".join(lines)
+    raise AssertionError(f"no line with {what!r} in:\n" + "".join(lines))
+
+
+def weights(digits, name):
+    with np.load(digits / f"weights-{name}.npz") as arrays:
+        return [arrays[key] for key in arrays]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(digits, tmp_path_factory):
+    checkpoints = tmp_path_factory.mktemp("checkpoints")
+    wait_for(started(digits, "whole", checkpoints), "trained")
+    return weights(digits, "whole")
+
+
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, -signal.SIGTERM)],
+)
+def test_a_stopped_training_ends_with_the_same_weights(
+    digits, tmp_path, uninterrupted, how, code
+):
+    """Weights, their average, the best of them, schedules and place in the data."""
+    name = how.name
+    process = started(digits, name, tmp_path)
+    wait_for(process, "epoch 3/6")
+    process.send_signal(how)
+    process.stdout.read()
+    assert process.wait() == code
+    assert not (digits / f"weights-{name}.npz").exists()
+
+    said = wait_for(started(digits, name, tmp_path), "trained")
+
+    assert "going on from step " in said
+    assert "epoch 1/6" not in said
+    assert "epoch 6/6" in said
+    for ours, theirs in zip(weights(digits, name), uninterrupted):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_damaged_checkpoint_is_passed_over(digits, tmp_path, uninterrupted):
+    process = started(digits, "damaged", tmp_path)
+    wait_for(process, "epoch 3/6")
+    process.kill()
+    process.stdout.read()
+    process.wait()
+    (folder,) = tmp_path.iterdir()
+    last = max(folder.glob("*.data-*"), key=lambda path: int(path.name[5:7].strip(".")))
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 255
+    last.write_bytes(content)
+
+    said = wait_for(started(digits, "damaged", tmp_path), "trained")
+
+    assert f"checkpoint {folder / last.stem} is damaged (" in said
+    assert "going on from step " in said
+    for ours, theirs in zip(weights(digits, "damaged"), uninterrupted):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.fixture
+def cluster():
+    """TF_CONFIG of two workers on loopback."""
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            ports.append(free.getsockname()[1])
+    workers = {"worker": [f"localhost:{port}" for port in ports]}
+    return [
+        json.dumps({"cluster": workers, "task": {"type": "worker", "index": index}})
+        for index in range(2)
+    ]
+
+
+def test_two_workers_train_and_go_on_when_one_was_lost(
+    digits, tmp_path, cluster, uninterrupted
+):
+    def start():
+        return [
+            started(digits, f"workers-{i}", tmp_path, TF_CONFIG=config)
+            for i, config in enumerate(cluster)
+        ]
+
+    chief, other = start()
+    wait_for(chief, "epoch 2/6")
+    other.kill()
+    assert (
+        "RuntimeError: another worker of TF_CONFIG's cluster is gone, or can't be "
+        "reached: start all of them again, and they go on from the last checkpoint"
+    ) in chief.stdout.read()
+    assert chief.wait(timeout=60) == 1
+    other.wait()
+
+    chief, other = start()
+    said = wait_for(chief, "trained")
+    wait_for(other, "trained")
+
+    assert "going on from step " in said
+    assert not (digits / "weights-workers-1.npz").exists()  # only the chief writes
+    for ours, theirs in zip(weights(digits, "workers-0"), uninterrupted):
+        np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=2e-3)

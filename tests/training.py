@@ -1,0 +1,89 @@
+"""A small training, for tests in this process and in others.
+
+`python -m tests.training losses FOLDER REPLICAS STEPS` prints the losses of some steps
+on the images of FOLDER; `... fit FOLDER NAME EPOCHS CHECKPOINTS` trains on them, prints
+each report of its progress, and saves its last weights in FOLDER/weights-NAME.npz.
+"""
+
+import model  # noqa: F401, isort: skip, chooses Keras 2 before TensorFlow is imported
+
+import json
+import logging
+import pathlib
+import sys
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as tfk
+
+from model import data, devices, steps, train
+from model.config import ModelConfig, TrainConfig
+from model.state import State
+from model.vae import VAE
+from tests.transformed import write
+
+MODEL = ModelConfig(latent_size=3, hidden_units=16)
+
+
+def write_digits(folder: pathlib.Path) -> None:
+    """Writes 200 images of one shape in several places: something to learn."""
+    rng = np.random.default_rng(0)
+    images = np.zeros([200, 28, 28, 1], np.float32)
+    for image in images:
+        top = rng.integers(4, 16)
+        image[top : top + 8, 6:22] = 1.0
+    write(folder / "a.gz", images, images)
+
+
+def files(folder: pathlib.Path, scratch: pathlib.Path, **changes) -> train.Files:
+    """Returns the files of a training on the folder's images."""
+    pattern = [str(folder / "*.gz")]
+    return train.Files(pattern, pattern, scratch=str(scratch), **changes)
+
+
+def losses(folder: pathlib.Path, replicas: int, count: int) -> list[float]:
+    """Returns the losses of some steps on so many replicas, from the same weights."""
+    config = TrainConfig(batch_size=24, learning_rate=1e-2, replicas=replicas, ema=0.9)
+    strategy = devices.strategy(replicas)
+    images = data.ImageFile([str(folder / "*.gz")], str(folder))
+    tfk.utils.set_random_seed(0)
+    with strategy.scope():
+        vae = VAE(MODEL)
+        state = State(vae, train.optimizer(config, 100), config)
+    take = steps.training(vae, state, strategy, config)
+    batches = data.training_batches(images, MODEL.latent_size, config)
+    iterator = iter(devices.share_out(strategy, batches))
+    return [float(take(iterator, tf.constant(1))[1]) for _ in range(count)]
+
+
+def fit(folder: pathlib.Path, name: str, epochs: int, checkpoints: str) -> None:
+    """Trains, and saves the weights."""
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
+    config = TrainConfig(
+        epochs=epochs,
+        batch_size=20,
+        learning_rate=1e-2,
+        kl_warmup_steps=100,
+        ema=0.9,
+        patience=50,
+        checkpoint_minutes=0.001,
+    )
+    of_training = files(folder, folder / f"scratch-{name}", checkpoints=checkpoints)
+    trained = train.train(MODEL, config, of_training, 0)
+    if devices.is_chief(trained.strategy):
+        np.savez(folder / f"weights-{name}.npz", *trained.vae.get_weights())
+    print("trained", flush=True)
+
+
+def main(action: str, folder: str, *arguments: str) -> None:
+    """Does what the module's docstring says."""
+    if action == "losses":
+        replicas, count = map(int, arguments)
+        print(json.dumps(losses(pathlib.Path(folder), replicas, count)))
+    else:
+        name, epochs, checkpoints = arguments
+        fit(pathlib.Path(folder), name, int(epochs), checkpoints)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
