@@ -11,6 +11,7 @@ import dataclasses
 import json
 import logging
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -109,7 +110,7 @@ def ours(training: Training, log: Log) -> None:
     """Trains one of ours, by `model.train`."""
     started = time.monotonic()
     from model.config import ModelConfig, TrainConfig
-    from model.train import train
+    from model.train import Files, train
 
     class Clock(logging.Handler):
         def emit(self, record):
@@ -123,14 +124,14 @@ def ours(training: Training, log: Log) -> None:
     logger = logging.getLogger("model")
     logger.setLevel(logging.INFO)
     logger.addHandler(Clock())
+    files = Files(
+        train=[f"{training.folder}/{TRAIN}"],
+        eval=[f"{training.folder}/{TEST}"],
+        scratch=tempfile.mkdtemp(dir=training.folder),
+    )
+    config = TrainConfig(**training.train | {"seed": SEED})
     with contextlib.suppress(_ReachedError):
-        train(
-            ModelConfig(**training.model),
-            TrainConfig(**training.train | {"seed": SEED}),
-            [f"{training.folder}/{TRAIN}"],
-            [f"{training.folder}/{TEST}"],
-            evaluation_seed=SEED,
-        )
+        train(ModelConfig(**training.model), config, files, evaluation_seed=SEED)
 
 
 def main() -> None:

@@ -29,8 +29,9 @@ def ours(contender: Contender) -> tuple[Callable[[], object], int, str]:
     """Returns a step of ours, its batch size and its precision."""
     import tensorflow as tf
 
-    from model import devices, precision, train
+    from model import devices, precision, steps, train
     from model.config import ModelConfig, TrainConfig
+    from model.state import State
     from model.vae import VAE
 
     config = TrainConfig(**contender.train)
@@ -41,16 +42,12 @@ def ours(contender: Contender) -> tuple[Callable[[], object], int, str]:
     policy = precision.policy(config)
     with strategy.scope():
         vae = VAE(ModelConfig(**contender.model), policy)
-        vae.compile(optimizer=train.optimizer(config, _LATER))
+        state = State(vae, train.optimizer(config, _LATER), config)
+    take = steps.training(vae, state, strategy, config)
     data = _batches(config.batch_size, vae.config.latent_size)
-    batches = iter(strategy.experimental_distribute_dataset(data))
-
-    @tf.function(autograph=False)
-    def step(batches):
-        elbo = strategy.run(vae.train_step, args=(next(batches),))["elbo"]
-        return strategy.experimental_local_results(elbo)[0]
-
-    return lambda: step(batches).numpy(), config.batch_size, policy
+    batches = iter(devices.share_out(strategy, data))
+    one = tf.constant(1)
+    return lambda: take(batches, one)[1].numpy(), config.batch_size, policy
 
 
 def _batches(size: int, latent_size: int | None = None):

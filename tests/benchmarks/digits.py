@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 
 from components import prepare
 from model import fixed_noise
+from tests import transformed
 from tests.benchmarks.clock import ARRAYS, SEED, TEST, TRAIN
 
 
@@ -29,14 +30,5 @@ def write(dataset: str, source: str, data_dir: str, folder: pathlib.Path) -> Non
         images = pixels.astype(np.float32) / 255.0
         bits = fixed_noise.binarize(tf.constant(images), SEED).numpy().astype(np.uint8)
         arrays[split] = pixels if split == "train" else bits
-        with tf.io.TFRecordWriter(str(folder / file), "GZIP") as writer:
-            for image, of_image in zip(images, bits):
-                writer.write(_example(image, of_image).SerializeToString())
+        transformed.write(folder / file, images, bits)
     np.savez(folder / ARRAYS, **arrays)
-
-
-def _example(image: np.ndarray, bits: np.ndarray) -> tf.train.Example:
-    example = tf.train.Example()
-    example.features.feature["image"].float_list.value.extend(image.ravel())
-    example.features.feature["binarized"].int64_list.value.extend(bits.ravel())
-    return example

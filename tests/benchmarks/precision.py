@@ -10,8 +10,8 @@ def main() -> None:
     if precision.policy(TrainConfig()) == "float32":
         print("Precision: not measured, as no processor here multiplies bfloat16")
         return
-    for name, config in presets.measured().items():
-        print(f"Precision, preset {name} ({config.model.network}):", flush=True)
+    for label, config in presets.of_speed().items():
+        print(f"Precision, preset {label}:", flush=True)
         race.run(
             [
                 presets.contender(dtype, config, precision=dtype)

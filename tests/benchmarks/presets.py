@@ -1,21 +1,35 @@
-"""The presets that are measured: all but the tests' own."""
+"""The presets that are measured, as contenders."""
 
 import dataclasses
 
-from pipeline.config import PRESETS, PipelineConfig, resolve
+from pipeline.config import DEFAULT, PRESETS, PipelineConfig, resolve
 from tests.benchmarks.race import Contender
 
 
-def measured() -> dict[str, PipelineConfig]:
-    """Returns them by name."""
-    return {name: resolve(name) for name in PRESETS if name != "smoke"}
+def of_speed() -> dict[str, PipelineConfig]:
+    """Returns, by their labels, the presets whose training steps differ."""
+    found = {}
+    for name in PRESETS:
+        config = resolve(name)
+        # That of the tests is too small to say anything.
+        if name != "smoke":
+            found.setdefault((config.model, config.train.batch_size), (name, config))
+    return dict(map(_labelled, found.values()))
+
+
+def of_time() -> dict[str, PipelineConfig]:
+    """Returns, by their labels, the presets that are trained against the clock."""
+    return dict(_labelled((name, resolve(name))) for name in (DEFAULT, "demo", "blog"))
 
 
 def contender(
     name: str, config: PipelineConfig, strategy: bool = True, **train
 ) -> Contender:
-    """Returns a contender for races with a preset's settings, but for some of train."""
-    model = dataclasses.asdict(config.model)
-    return Contender(
-        name, model, dataclasses.asdict(config.train) | train, strategy=strategy
-    )
+    """Returns a contender with a preset's settings, but for some of `train`."""
+    settings = dataclasses.asdict(config.train) | train
+    return Contender(name, dataclasses.asdict(config.model), settings, strategy)
+
+
+def _labelled(preset: tuple[str, PipelineConfig]) -> tuple[str, PipelineConfig]:
+    name, config = preset
+    return f"{name} ({config.model.network})", config

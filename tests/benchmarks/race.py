@@ -72,7 +72,7 @@ def table(
         median = statistics.median(turn[i] for turn in speeds)
         ratio = statistics.median(turn[i] / turn[0] for turn in speeds)
         lines.append(
-            f"  {name:24} {median:8,.0f} images/s {ratio:7.2f} x {names[0]}   ({setup})"
+            f"  {name:28} {median:8,.0f} images/s {ratio:7.2f} x {names[0]}   ({setup})"
         )
     return lines
 

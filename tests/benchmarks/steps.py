@@ -11,8 +11,7 @@ def main() -> None:
     """Measures and prints."""
     print("A training step, with the data at hand:", flush=True)
     ours = [
-        presets.contender(f"{name} ({config.model.network})", config)
-        for name, config in presets.measured().items()
+        presets.contender(label, config) for label, config in presets.of_speed().items()
     ]
     race.run([race.Contender("the post's"), *ours])
 

@@ -63,9 +63,9 @@ def table(bound: float, results: Sequence[tuple[str, dict[str, Any]]]) -> list[s
         if result["printed"] is not None:
             at += f", its printed loss {result['printed']:.1f}"
         if not result["reached"]:
-            lines.append(f"  {name:24} did not reach {bound:g} nats: {at}")
+            lines.append(f"  {name:28} did not reach {bound:g} nats: {at}")
             continue
-        line = f"  {name:24} {result['seconds']:8,.0f} s"
+        line = f"  {name:28} {result['seconds']:8,.0f} s"
         if baseline["reached"]:
             ratio = baseline["seconds"] / result["seconds"]
             line += f" {ratio:7.1f} x as fast as {results[0][0]}"
@@ -93,10 +93,10 @@ def main(arguments: Sequence[str] = ()) -> None:
         _write(options, pathlib.Path(folder))
         common = {"folder": folder, "bound": options.bound, "epochs": _EPOCHS}
         trainings = [Training("the post's", **common)]
-        for name, config in presets.measured().items():
+        for label, config in presets.of_time().items():
             trainings.append(
                 Training(
-                    f"{name} ({config.model.network})",
+                    label,
                     model=dataclasses.asdict(config.model),
                     train=dataclasses.asdict(config.train),
                     **common,
