@@ -106,11 +106,11 @@ def test_submit_uploads_once_and_gives_each_run_its_own_values(kfp, tmp_path, ca
     assert f"{kfp.url}/#/runs/details/{run.run_id}" in out
     assert "is uploaded" in out
     assert run.runtime_config.parameters == {
-        "epochs": 10,
+        "epochs": 20,
         "batch_size": 256,
         "learning_rate": 0.002,
         "seed": 0,
-        "elbo_floor": -115.0,
+        "elbo_floor": -100.0,
         "tolerance": 0.5,
     }
     chosen = [f"--set={setting}=1" for setting in entrypoint.RUN_PARAMETERS.values()]
