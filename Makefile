@@ -31,7 +31,7 @@ run: .venv/ready
 	@.venv/bin/vae-pipeline run $(ARGS)
 
 test: lint
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 test-containers: .venv/ready
 	.venv/bin/python -m pytest -m containers -rP -p no:logging tests/kubeflow

@@ -59,6 +59,7 @@ setuptools.setup(
             "moto[s3]>=5",
             "mypy",
             "pytest",
+            "pytest-xdist",
             "ruff",
             "types-PyYAML",
             "types-requests",

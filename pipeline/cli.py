@@ -114,8 +114,8 @@ def _next_commands(result, destination: str) -> str:
 
     program = command.program()
     commands = [
-        f"{program} run --preset blog    # the post's convolutions",
-        f"{program} run --set train.epochs=30 --set gate.elbo_floor=-100",
+        f"{program} run --preset ten_minutes    # a better model",
+        f"{program} evaluate --iwae 1000    # nearer to log p(x)",
     ]
     # TensorFlow Serving reads no S3 since 2.7 (tensorflow/serving#1963).
     folder = storage.local_path(destination)

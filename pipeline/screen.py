@@ -35,6 +35,7 @@ class Screen:
         self._handler = logging.FileHandler(log_path)
         self._handler.setFormatter(logging.Formatter(_LOG_FORMAT))
         logging.getLogger().addHandler(self._handler)
+        self._level = logging.getLogger().level
         logging.getLogger().setLevel(logging.INFO)
         # Without a terminal there is no width to fold the table to.
         width = None if os.isatty(self._saved[0]) else 120
@@ -49,6 +50,7 @@ class Screen:
             os.dup2(saved, target)
             os.close(saved)
         self._file.close()
+        logging.getLogger().setLevel(self._level)
         logging.getLogger().removeHandler(self._handler)
         self._handler.close()
 
