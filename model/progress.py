@@ -20,9 +20,7 @@ class Progress(NamedTuple):
     step: int  # steps done, of all epochs
     steps: int
     elbo: float  # nats per image: one sample, dynamic binarization, train split
-    eval_elbo: (
-        float | None
-    )  # nats per image: one sample, fixed binarization, eval split
+    eval_elbo: float | None  # ... fixed binarization, eval split; None before one
     images_per_second: float
     seconds_left: float
 

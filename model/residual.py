@@ -1,11 +1,9 @@
-"""Small residual networks: most of the work at 7 x 7 and 14 x 14, none at 28 x 28.
+"""Pre-activation blocks that need no normalization over the batch.
 
-Pre-activation blocks whose branches begin at zero, so that no normalization over the
-batch is needed. Sources: He et al. 2016, Identity Mappings in Deep Residual Networks;
-De & Smith 2020, Batch Normalization Biases Residual Blocks Towards the Identity
-Function in Deep Networks (SkipInit); Shi et al. 2016, Real-Time Single Image and Video
-Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network; Elfwing et
-al. 2018, Sigmoid-Weighted Linear Units for Neural Network Function Approximation.
+Sources: He et al. 2016, Identity Mappings in Deep Residual Networks; De & Smith 2020,
+Batch Normalization Biases Residual Blocks Towards the Identity Function in Deep
+Networks (SkipInit: convolutional branches begin at zero); Elfwing et al. 2018,
+Sigmoid-Weighted Linear Units for Neural Network Function Approximation.
 """
 
 from collections.abc import Sequence
@@ -13,45 +11,6 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras as tfk
 from tf_keras import layers as tfkl
-
-from model.config import ModelConfig
-
-
-def encoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
-    """Returns the hidden layers: [B, 28, 28, 1] -> [B, hidden_units]."""
-    depth, units = config.base_depth, config.hidden_units
-    return [
-        _conv(depth, 4, dtype, strides=2),  # [B, 14, 14, depth]
-        _conv_block(depth, dtype),
-        silu(dtype),
-        _conv(2 * depth, 3, dtype, strides=2),  # [B, 7, 7, 2 depth]
-        _conv_block(2 * depth, dtype),
-        silu(dtype),
-        tfkl.Flatten(dtype=dtype),
-        dense(units, dtype),
-        dense_block(units, dtype),
-        silu(dtype),
-    ]
-
-
-def decoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
-    """Returns the hidden layers and the logits': [B, Z] -> [B, 28, 28, 1]."""
-    depth, units = config.base_depth, config.hidden_units
-    return [
-        dense(units, dtype),
-        dense_block(units, dtype),
-        silu(dtype),
-        dense(7 * 7 * 2 * depth, dtype),
-        tfkl.Reshape([7, 7, 2 * depth], dtype=dtype),
-        _conv_block(2 * depth, dtype),
-        silu(dtype),
-        _conv(4 * depth, 3, dtype),
-        SubPixels(dtype=dtype),  # [B, 14, 14, depth]
-        _conv_block(depth, dtype),
-        silu(dtype),
-        _conv(4, 3, dtype="float32"),
-        SubPixels(),  # [B, 28, 28, 1]
-    ]
 
 
 class Residual(tfkl.Layer):
@@ -75,13 +34,6 @@ class Residual(tfkl.Layer):
         return x + self._scale * branch(x)
 
 
-class SubPixels(tfkl.Layer):
-    """Moves channels into 2 x 2 squares: [B, H, W, 4 C] -> [B, 2 H, 2 W, C]."""
-
-    def call(self, x):
-        return tf.nn.depth_to_space(x, 2)
-
-
 def dense_block(units: int, dtype: str) -> tfkl.Layer:
     """Returns a block of [B, units]: normalization, SiLU and a dense layer."""
     branch = [
@@ -102,17 +54,18 @@ def silu(dtype: str) -> tfkl.Layer:
     return tfkl.Activation("silu", dtype=dtype)
 
 
-def _conv_block(filters: int, dtype: str) -> tfkl.Layer:
+def conv_block(filters: int, dtype: str) -> tfkl.Layer:
+    """Returns a block of [B, H, W, filters]: twice SiLU and a convolution."""
     branch = [
         silu(dtype),
-        _conv(filters, 3, dtype),
+        conv(filters, 3, dtype),
         silu(dtype),
-        _conv(filters, 3, dtype),
+        conv(filters, 3, dtype),
     ]
     return Residual(branch, scale=0.0, dtype=dtype)
 
 
-def _conv(filters: int, size: int, dtype: str, strides: int = 1) -> tfkl.Layer:
+def conv(filters: int, size: int, dtype: str, strides: int = 1) -> tfkl.Layer:
     return tfkl.Conv2D(
         filters, size, strides, "same", kernel_initializer="he_normal", dtype=dtype
     )

@@ -4,7 +4,8 @@ import tensorflow as tf
 import tf_keras as tfk
 
 from model.config import ModelConfig
-from model.residual import Residual, SubPixels
+from model.conv_residual import SubPixels
+from model.residual import Residual
 from model.vae import VAE
 from tests.densities import move
 
