@@ -13,6 +13,7 @@ from collections.abc import Callable
 from tests.benchmarks.race import Contender
 
 BATCH, SECONDS = 256, 4.0  # of the post's recipe; of a turn
+_IMAGES = 50_000  # of the input pipeline
 _LATER = 100_000  # steps of a learning-rate schedule that nobody reaches the end of
 
 
@@ -35,7 +36,7 @@ def ours(contender: Contender) -> tuple[Callable[[], object], int, str]:
     from model.vae import VAE
 
     config = TrainConfig(**contender.train)
-    if contender.strategy:
+    if contender.what == "steps":
         strategy = devices.strategy(config.replicas)
     else:
         strategy = tf.distribute.get_strategy()  # the default: none
@@ -48,6 +49,17 @@ def ours(contender: Contender) -> tuple[Callable[[], object], int, str]:
     batches = iter(devices.share_out(strategy, data))
     one = tf.constant(1)
     return lambda: take(batches, one)[1].numpy(), config.batch_size, policy
+
+
+def input_alone(contender: Contender) -> tuple[Callable[[], object], int, str]:
+    """Returns what makes the batch of a step of ours, its size and its precision."""
+    from model.config import ModelConfig, TrainConfig
+    from tests.benchmarks import input as input_pipeline
+
+    config = TrainConfig(**contender.train)
+    latent_size = ModelConfig(**contender.model).latent_size
+    batches = input_pipeline.batches(_IMAGES, latent_size, config)
+    return lambda: next(batches), config.batch_size, "the input pipeline alone"
 
 
 def _batches(size: int, latent_size: int | None = None):
@@ -73,7 +85,11 @@ def _setup(precision: str) -> str:
 def main() -> None:
     """Takes turns."""
     contender = Contender(**json.loads(sys.argv[1]))
-    step, batch, precision = posts() if contender.model is None else ours(contender)
+    if contender.model is None:
+        step, batch, precision = posts()
+    else:
+        kind = input_alone if contender.what == "input" else ours
+        step, batch, precision = kind(contender)
     step()  # traces
     step()
     print(_setup(precision), flush=True)

@@ -23,11 +23,11 @@ def of_time() -> dict[str, PipelineConfig]:
 
 
 def contender(
-    name: str, config: PipelineConfig, strategy: bool = True, **train
+    name: str, config: PipelineConfig, what: str = "steps", **train
 ) -> Contender:
     """Returns a contender with a preset's settings, but for some of `train`."""
     settings = dataclasses.asdict(config.train) | train
-    return Contender(name, dataclasses.asdict(config.model), settings, strategy)
+    return Contender(name, dataclasses.asdict(config.model), settings, what)
 
 
 def _labelled(preset: tuple[str, PipelineConfig]) -> tuple[str, PipelineConfig]:

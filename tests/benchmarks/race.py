@@ -11,19 +11,19 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 TURNS = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """What takes training steps: the post's recipe, or a VAE of ours."""
+    """What takes training steps, or makes their batches: the post's recipe, or ours."""
 
     name: str
     model: dict[str, Any] | None = None  # ModelConfig's fields; None: the post's recipe
     train: dict[str, Any] = dataclasses.field(default_factory=dict)  # TrainConfig's
-    strategy: bool = True  # whether under tf.distribute, as in training
+    what: Literal["steps", "steps without tf.distribute", "input"] = "steps"
 
 
 def environment(ours: bool) -> dict[str, str]:

@@ -13,7 +13,7 @@ def main() -> None:
         print(f"Replicas, preset {label}:", flush=True)
         race.run(
             [
-                presets.contender("no strategy", config, strategy=False),
+                presets.contender("no strategy", config, "steps without tf.distribute"),
                 presets.contender("1 replica", config, replicas=1),
                 presets.contender("2 replicas", config, replicas=2),
             ]
