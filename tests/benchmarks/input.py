@@ -53,8 +53,13 @@ def main(few: int = 25_000) -> None:
     )
 
 
-if __name__ == "__main__":
-    made = batches(int(sys.argv[1]), 16, TrainConfig())
+def _make(images: int) -> None:
+    """Makes batches; they end with this call, as a process must not end before them."""
+    made = batches(images, 16, TrainConfig())
     for _ in range(_BATCHES):
         next(made)
+
+
+if __name__ == "__main__":
+    _make(int(sys.argv[1]))
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
