@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -78,6 +79,24 @@ def test_a_stopped_training_ends_with_the_same_weights(
     assert "epoch 1/6" not in said
     assert "epoch 6/6" in said
     for ours, theirs in zip(weights(digits, name), uninterrupted):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_with_a_uri_training_goes_on_where_there_is_no_disk(digits, s3, uninterrupted):
+    """A pod that is evicted, and another one on another machine."""
+    uri = f"s3://{s3.name}/checkpoints"
+    process = started(digits, "pod", uri)
+    wait_for(process, "epoch 3/6")
+    process.send_signal(signal.SIGTERM)
+    process.stdout.read()
+    assert process.wait() == -signal.SIGTERM
+    shutil.rmtree(digits / "scratch-pod")
+
+    said = wait_for(started(digits, "pod", uri), "trained")
+
+    assert "going on from step " in said
+    assert "epoch 1/6" not in said
+    for ours, theirs in zip(weights(digits, "pod"), uninterrupted):
         np.testing.assert_array_equal(ours, theirs)
 
 
