@@ -8,6 +8,8 @@ import json
 import pathlib
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -32,16 +34,17 @@ class Place:
         self.destination = path / "runs" / "serving" / "vae"
         self.printed = ""
 
-    def run(self, *settings, dataset="bars", options=()):
+    def arguments(self, *settings, dataset="bars", options=()):
         settings = [part for setting in settings for part in ("--set", setting)]
-        code = cli.main(
-            [
-                *("run", "--preset", "smoke", "--dataset", dataset),
-                *("--set", "data.limit=null", "--set", "train.epochs=8", *settings),
-                *("--root", str(self.path / "runs")),
-                *("--data-dir", str(self.path / "data"), *options),
-            ]
-        )
+        return [
+            *("run", "--preset", "smoke", "--dataset", dataset),
+            *("--set", "data.limit=null", "--set", "train.epochs=8", *settings),
+            *("--root", str(self.path / "runs")),
+            *("--data-dir", str(self.path / "data"), *options),
+        ]
+
+    def run(self, *settings, **others):
+        code = cli.main(self.arguments(*settings, **others))
         self.printed = self.capfd.readouterr().out
         return code
 
@@ -216,6 +219,29 @@ def test_a_better_model_becomes_the_next_version(place):
     }
     assert second.manifest["elbo"]["elbo"] > first.manifest["elbo"]["elbo"]
     assert f"pushed           │ version {second.number} to" in place.printed
+
+
+def test_a_warm_start_on_two_replicas(place):
+    """In a process of its own, which is split into two devices from its start."""
+    before = place.served()
+    arguments = place.arguments(
+        *("train.epochs=1", "train.learning_rate=1e-6", "gate.tolerance=5"),
+        options=["--warm-start", "--replicas", "2"],
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Trainer          warm start: with the weights of " in result.stdout
+    after = place.served()
+    assert after.number > before.number
+    # At such a rate an epoch changes nothing: the ELBO is that of the start.
+    elbo = before.manifest["elbo"]["elbo"]
+    assert after.manifest["elbo"]["elbo"] == pytest.approx(elbo, abs=1.0)
+    assert after.manifest["config"]["train"]["replicas"] == 2
 
 
 def test_after_the_served_version_is_removed_there_is_no_baseline(place):
