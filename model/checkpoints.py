@@ -61,9 +61,7 @@ class Checkpoints:
                 why = " ".join(str(error).split())
                 logger.warning("checkpoint %s is damaged (%s): not used", path, why)
                 continue
-            logger.info(
-                "going on from step %d: %s", int(self._state.step.numpy()), path
-            )
+            logger.info("going on from step %d: %s", self._state.steps_done, path)
             return
 
     def save(self) -> None:
@@ -74,7 +72,7 @@ class Checkpoints:
         """
         if not self._state.is_finite():
             return
-        path = self._manager.save(checkpoint_number=int(self._state.step.numpy()))
+        path = self._manager.save(checkpoint_number=self._state.steps_done)
         if self._uri:
             self._upload(os.path.basename(path))
 

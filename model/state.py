@@ -36,6 +36,11 @@ class State(tf.train.Checkpoint):
         )
         self._variables, self._decay = variables, config.ema
 
+    @property
+    def steps_done(self) -> int:
+        """How many steps of training there were."""
+        return int(self.step.numpy())
+
     def average(self, strategy: tf.distribute.Strategy) -> None:
         """Moves the average towards the weights; after each step, across replicas.
 

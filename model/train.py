@@ -94,14 +94,14 @@ def train(
         scratch=files.scratch,
     )
     checkpoints.restore()
-    devices.check_agreement(strategy, int(state.step.numpy()))
+    devices.check_agreement(strategy, state.steps_done)
     feature = "binarized" if model_config.binary else "image"
     batches = data.training_batches(
         images,
         model_config.latent_size,
         config,
         model_config.binary,
-        first_step=int(state.step.numpy()),
+        first_step=state.steps_done,
     )
     evaluation_batches = data.evaluation_batches(
         data.read_images(files.eval, feature),
@@ -158,7 +158,7 @@ def _fit(
     curves: Curves | None,
 ) -> None:
     """Takes the steps that are left, epoch by epoch."""
-    total, step = config.epochs * steps_per_epoch, int(state.step.numpy())
+    total, step = config.epochs * steps_per_epoch, state.steps_done
     reporter = Reporter(config.epochs, steps_per_epoch, config.batch_size, step)
     saved = time.monotonic()
     block = 1
@@ -207,7 +207,7 @@ def _fit(
 def _out_of_patience(state: State, config: TrainConfig, steps_per_epoch: int) -> bool:
     if config.patience is None:
         return False
-    epochs = int(state.step.numpy()) // steps_per_epoch
+    epochs = state.steps_done // steps_per_epoch
     return epochs - int(state.best_epoch.numpy()) >= config.patience
 
 
