@@ -20,6 +20,10 @@ def deferred() -> Iterator[Deferred]:
     """Holds the first signal back until the block ends, and then lets it act.
 
     The block looks at what this gives, and ends early. A second signal acts at once.
+    What the process ignores it goes on ignoring.
+
+    Raises:
+      SystemExit: the signal came, and its action did not end the block's caller.
     """
     came = Deferred()
     if threading.current_thread() is not threading.main_thread():
@@ -32,7 +36,11 @@ def deferred() -> Iterator[Deferred]:
             signal.raise_signal(signum)
         came.signal = signum
 
-    before = {signum: signal.signal(signum, hold) for signum in _SIGNALS}
+    before = {
+        signum: signal.signal(signum, hold)
+        for signum in _SIGNALS
+        if signal.getsignal(signum) is not signal.SIG_IGN
+    }
 
     def restore():
         for signum, handler in before.items():
@@ -44,3 +52,5 @@ def deferred() -> Iterator[Deferred]:
         restore()
         if came.signal is not None:
             signal.raise_signal(came.signal)
+            # Of the first process in a container Linux takes no default action.
+            raise SystemExit(128 + came.signal)

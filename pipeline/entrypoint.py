@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import pathlib
+import signal
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -307,4 +308,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # Of the first process in a container Linux takes no default action: without a
+    # handler, an eviction would wait for its SIGKILL.
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     sys.exit(main())

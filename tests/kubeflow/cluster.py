@@ -70,7 +70,7 @@ class Cluster:
           contained: whether `start` mounts folders where KFP has them; else steps find
             them where they are.
         """
-        self._folder, self._s3, self._start = folder, s3, start
+        self._folder, self._s3, self.start = folder, s3, start
         self._claims, self._secrets, self._contained = claims, secrets, contained
         self._cache: dict[str, Mapping[str, Any]] = {}
 
@@ -137,7 +137,7 @@ class Cluster:
             folder.chmod(0o777 if folder.is_dir() else 0o666)
         log = _local(log_uri, mounts["/minio"])
         environment, volumes = run.kubernetes(name)
-        code = self._start(
+        code = self.start(
             Container(
                 name=f"{run.name}-{name}",
                 image=container["image"],
