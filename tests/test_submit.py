@@ -100,28 +100,29 @@ def test_a_run_gets_its_parameters_and_its_root(kfp, connection, package):
 
 
 def test_submit_uploads_once_and_gives_each_run_its_own_values(kfp, tmp_path, capfd):
-    assert call(kfp, tmp_path) == 0
+    assert call(kfp, tmp_path, "--preset", "demo") == 0
     out = capfd.readouterr().out
     (run,) = kfp.runs.values()
     assert f"{kfp.url}/#/runs/details/{run.run_id}" in out
     assert "is uploaded" in out
     assert run.runtime_config.parameters == {
-        "epochs": 20,
+        "epochs": 10,
         "batch_size": 256,
         "learning_rate": 0.002,
         "seed": 0,
-        "elbo_floor": -100.0,
+        "elbo_floor": -115.0,
         "tolerance": 0.5,
     }
     chosen = [f"--set={setting}=1" for setting in entrypoint.RUN_PARAMETERS.values()]
-    assert call(kfp, tmp_path, *chosen) == 0
+    assert call(kfp, tmp_path, "--preset", "demo", *chosen) == 0
     assert "was there already" in capfd.readouterr().out
     assert len(kfp.versions) == 1
     parameters = list(kfp.runs.values())[1].runtime_config.parameters
     assert parameters == dict.fromkeys(entrypoint.RUN_PARAMETERS, 1)
 
     root = ("--set", "kubeflow.pipeline_root=s3://b/root")
-    assert call(kfp, tmp_path, *root, "--set=model.latent_size=8") == 0
+    changed = ("--preset", "demo", "--set=model.latent_size=8")
+    assert call(kfp, tmp_path, *root, *changed) == 0
     assert len(kfp.versions) == 2
     last = list(kfp.runs.values())[2]
     assert last.runtime_config.pipeline_root == "s3://b/root"
