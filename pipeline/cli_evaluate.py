@@ -119,6 +119,7 @@ def _measure(
     """
     with screen.step("Imports") as step:
         from components import measure, prepare
+        from model import interrupt
         from model.config import ModelConfig
 
         step.done("TensorFlow")
@@ -135,9 +136,12 @@ def _measure(
     measured, interrupted = None, False
     started = time.monotonic()
     try:
-        with _progress(screen) as show:
+        # Held back until a batch ends: what it would break into is TensorFlow.
+        with _progress(screen) as show, interrupt.deferred() as stop:
             for measured in measure.measure(signatures, batches, k):
                 show(_note(measured, count, time.monotonic() - started))
+                if stop.signal:
+                    break
     except KeyboardInterrupt:
         signal.setitimer(signal.ITIMER_REAL, 0)  # it got through: not again
         interrupted = True
