@@ -178,12 +178,15 @@ def remote_uri(path: str, folders: Mapping[str, str] = FOLDERS) -> str:
 def properties(settings: config.PipelineConfig) -> Mapping[str, Properties]:
     """Returns every step's execution properties, as KFP passes them.
 
-    Those that are paths are empty: a runner knows them, not the settings.
+    Those that are paths are empty, but for the checkpoints': a runner knows them, not
+    the settings.
     """
     # Only here, for it takes as long again as all above, and few steps need it.
     from pipeline import graph
 
-    pipeline = graph.create_pipeline(settings, graph.Paths("", "", "", ""))
+    # With the checkpoints' place, which is in one property with run parameters.
+    paths = graph.Paths("", "", "", "", settings.kubeflow.checkpoints)
+    pipeline = graph.create_pipeline(settings, paths)
     return {
         component.id: {
             name: compiler_utils.value_converter(value).constant

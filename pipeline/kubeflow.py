@@ -174,10 +174,21 @@ def _add_run_parameters(spec: dict[str, Any], config: PipelineConfig) -> None:
         steps = [step for step in compiled if changed[step] != compiled[step]]
         for step in steps:
             if "--config" not in _args(spec, step):
-                _args(spec, step).extend(["--config", _json(decisive(config))])
+                _args(spec, step).extend(["--config", _json(_of_steps(config))])
         for step in _with_those_after(spec, steps):
             _add_parameter(spec, step, name, kind, {"componentInputParameter": name})
     spec["root"]["inputDefinitions"] = {"parameters": definitions}
+
+
+def _of_steps(config: PipelineConfig) -> dict[str, dict[str, Any]]:
+    """Returns the sections from which a step makes its properties anew."""
+    if not config.kubeflow.checkpoints:
+        return decisive(config)  # all else there is for Kubernetes alone
+    places = {
+        "checkpoints": config.kubeflow.checkpoints,
+        "volumes": config.kubeflow.volumes,
+    }
+    return {**decisive(config), "kubeflow": places}
 
 
 def _add_fingerprints(spec: dict[str, Any]) -> None:

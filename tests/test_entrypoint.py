@@ -115,7 +115,8 @@ def start(folders, report):
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory):
     path = tmp_path_factory.mktemp("kubeflow") / "pipeline.yaml"
-    config = resolve("smoke", None, ["push.destination=/serving"])
+    settings = ["push.destination=/serving", f"kubeflow.checkpoints={CHECKPOINTS}"]
+    config = resolve("smoke", None, settings)
     kubeflow.compile_pipeline(config, str(path), "image")
     return yaml.safe_load(path.read_text())
 
@@ -312,6 +313,7 @@ def test_the_log_has_the_steps_name(start, capsys):
     assert lines[-1].endswith("INFO Recorder: done")
 
 
+CHECKPOINTS = "s3://models/checkpoints"
 RUNS_OWN = {
     "epochs": 3.0,
     "batch_size": 64.0,
@@ -352,6 +354,7 @@ def test_run_parameters_reach_the_step(spec, folders, report, task, names):
             "seed": 7,
         }
         assert custom_config["model"]["hidden_units"] == 32
+        assert custom_config["checkpoints"] == CHECKPOINTS
         assert found["run_fn"] == "model.run_fn.run_fn"
     elif task == "evaluator":
         config = json.loads(found["eval_config"])
