@@ -137,25 +137,6 @@ class Place:
         failed = any(task.state == "FAILED" for task in tasks.values())
         self.api.finish(run.run_id, "FAILED" if failed else "SUCCEEDED")
 
-    @contextlib.contextmanager
-    def evicted(self, step, after, engine):
-        """Stops the step's container when it has printed this; for a while."""
-        start = self.cluster.start
-
-        def start_and_evict(container, log):
-            def evict():
-                while not (log.exists() and after in log.read_text()):
-                    time.sleep(0.1)
-                engine.call("stop", "--time=60", container.name, check=True)
-
-            if container.name.endswith(f"-{step}"):
-                threading.Thread(target=evict, daemon=True).start()
-            return start(container, log)
-
-        self.cluster.start = start_and_evict
-        yield
-        self.cluster.start = start
-
     def served(self):
         """Returns the served version, as one outside the cluster sees it."""
         return versions.served("s3://models/serving/vae")
@@ -289,31 +270,6 @@ def test_a_step_that_fails_fails_the_run(place, capfd):
     assert states(tasks) == FAILED_AT_INGEST
     assert "ingest failed: Ingest failed: source must be auto" in capfd.readouterr().out
     assert place.served() == served
-
-
-@pytest.mark.containers
-def test_an_evicted_trainer_goes_on_in_another_pod(place, engine):
-    """SIGTERM, as Kubernetes sends it to the first process of a container."""
-    if engine is None:
-        pytest.skip("NO CONTAINERS WERE RUN: see the warning")
-    settings = (
-        *("train.epochs=40", "gate.elbo_floor=-1000", "gate.tolerance=1000"),
-        "kubeflow.checkpoints=s3://models/checkpoints",
-    )
-    with place.evicted("trainer", after="epoch 2/40", engine=engine):
-        code, tasks = place.submit(*settings)
-    assert code == 1
-    assert tasks["trainer"].state == "FAILED"
-    assert "epoch 40/40" not in tasks["trainer"].log
-    assert any(key.startswith("checkpoints/") for key in place.stored())
-
-    code, tasks = place.submit(*settings)
-
-    assert code == 0
-    assert "going on from step " in tasks["trainer"].log
-    assert "epoch 1/40" not in tasks["trainer"].log
-    assert "epoch 40/40" in tasks["trainer"].log
-    assert not any(key.startswith("checkpoints/") for key in place.stored())
 
 
 @pytest.mark.containers
