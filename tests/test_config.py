@@ -135,4 +135,4 @@ def test_a_run_shows_a_line_for_each_section_that_means_something_to_it():
         "gate",
         "push",
     ]
-    assert yaml.safe_load("\n".join(shown))["gate"]["elbo_floor"] == -300.0
+    assert yaml.safe_load("\n".join(shown))["gate"]["elbo_floor"] == -400.0

@@ -314,5 +314,5 @@ def test_a_second_run_on_the_same_root_is_refused(place):
 def test_the_config_that_was_run_is_kept(place):
     configs = sorted((place.path / "runs" / "logs").glob("run-*.yaml"))
     assert configs
-    assert "elbo_floor: -300.0" in configs[0].read_text()
+    assert "elbo_floor: -400.0" in configs[0].read_text()
     assert json.dumps(place.served().manifest)
