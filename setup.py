@@ -34,6 +34,8 @@ setuptools.setup(
         f"dill; {COMPATIBLE}",
         # tensorflow-hub imports pkg_resources, which setuptools 81 removed.
         "setuptools<81",
+        # `serve`'s HTTP server.
+        "aiohttp>=3.9",
         "apscheduler>=3.10,<4",
         "tensorflow-datasets>=4.9",
         # tensorflow-datasets imports it, but asks for it only below Python 3.11.
@@ -43,7 +45,11 @@ setuptools.setup(
         "fsspec>=2024.6",
         "gcsfs>=2024.6",
         "s3fs>=2024.6",
+        # The report's page and its pictures.
+        "jinja2>=3.1",
+        "matplotlib>=3.8",
         "pillow>=10",
+        "prometheus-client>=0.20",
         "pydantic>=2",
         "pyyaml>=6",
         "requests>=2.31",
@@ -54,10 +60,13 @@ setuptools.setup(
     extras_require={
         "dev": [
             # An S3 server for the tests: the parts of moto[server] that S3 takes.
+            "cyclonedx-bom>=4",
             "flask",
             "flask-cors",
+            "kubernetes-validate",
             "moto[s3]>=5",
             "mypy",
+            "pip-audit",
             "pytest",
             "pytest-xdist",
             "ruff",
