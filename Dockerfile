@@ -29,9 +29,12 @@ RUN python3 -m venv /opt/venv \
 # Named by others as dependencies, and needed by no step: libclang builds TensorFlow, jedi
 # completes what one types in IPython, the data server speeds TensorBoard up.
 RUN printf '%s\n' jedi libclang parso tensorboard-data-server >unused.txt \
- && printf '%s\n' ast-serialize blinker boto3 execnet flask flask-cors iniconfig itsdangerous librt \
-      moto mypy mypy-extensions pathspec py-partiql-parser pytest pytest-xdist responses ruff \
-      s3transfer types-pyyaml types-requests types-urllib3 uv xmltodict >dev.txt
+ && printf '%s\n' ast-serialize blinker boolean-py boto3 cachecontrol chardet cyclonedx-bom \
+      cyclonedx-python-lib execnet flask flask-cors iniconfig itsdangerous \
+      kubernetes-validate librt license-expression moto msgpack mypy mypy-extensions \
+      packageurl-python pathspec pip pip-api pip-audit pip-requirements-parser \
+      py-partiql-parser py-serializable pytest pytest-xdist responses ruff s3transfer \
+      tomli-w types-pyyaml types-requests types-urllib3 uv xmltodict >dev.txt
 ARG GPU=0
 # What goes again at once is C++ headers, the packages' own tests, and the symbols that
 # only a debugger reads: a third of all.
