@@ -16,6 +16,16 @@ ROOT = pathlib.Path(__file__).parents[2]
 # A user id that the image does not know, as OpenShift gives one.
 ANY_USER = "1000680000:0"
 
+# As little as Kubernetes' "restricted" standard grants, and a root that is read-only: a
+# step writes to /tmp, and to the folders of Kubeflow's launcher.
+RESTRICTED = (
+    f"--user={ANY_USER}",
+    "--read-only",
+    "--tmpfs=/tmp",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+)
+
 
 class Unavailable(RuntimeError):
     """There is no engine here, and none can be had; the message says why."""
@@ -73,8 +83,7 @@ class Engine:
             return subprocess.run(
                 [
                     *(self.name, "run", "--rm", f"--name={container.name}"),
-                    *("--network=host", f"--user={ANY_USER}"),
-                    *("--cap-drop=ALL", "--security-opt=no-new-privileges"),
+                    *("--network=host", *RESTRICTED),
                     *(*mounts, *variables, container.image, *container.command),
                 ],
                 env={**self.environment, **container.environment},

@@ -28,7 +28,7 @@ from pipeline.config import resolve
 from tests.bars import write_idx
 from tests.kubeflow import api_server
 from tests.kubeflow.cluster import BUCKET, ROOT, Cluster
-from tests.kubeflow.engine import ANY_USER, Engine, Unavailable, start_process
+from tests.kubeflow.engine import RESTRICTED, Engine, Unavailable, start_process
 
 # What Kubernetes has; the endpoint is with them, as it goes where they go.
 SECRET = {"key": "tests-key", "secret": "tests-secret-key"}
@@ -52,6 +52,7 @@ FAILED_AT_INGEST = {
     **dict.fromkeys(BEFORE_THE_TRAINER[1:], "SKIPPED"),
     **dict.fromkeys(FROM_THE_TRAINER, "SKIPPED"),
 }
+SCRATCH = ("/tmp", "/minio", "/s3", "/gcs")  # noqa: S108, in a container
 # Of the engine: what is built stays there. A socket's path must be short.
 STATE = pathlib.Path(__file__).parents[2] / ".tools" / "podman"
 
@@ -393,7 +394,7 @@ def test_a_step_that_fails_fails_kfps_local_runner(local):
 def test_the_image_runs_the_pipeline_itself(local):
     """All steps in one container, which can write nowhere but to /tmp."""
     done = local.engine.call(
-        *("run", "--rm", f"--user={ANY_USER}", "--read-only", "--tmpfs=/tmp"),
+        *("run", "--rm", *RESTRICTED),
         *(f"--volume={local.folder / 'bars'}:/bars:ro", local.image),
         *("vae-pipeline", "run", "--preset=smoke", "--dataset=bars", "--source=/bars"),
         *("--set=data.limit=null", "--set=train.epochs=8"),
@@ -403,6 +404,49 @@ def test_the_image_runs_the_pipeline_itself(local):
     )
     assert done.returncode == 0, done.stdout
     assert "verdict          │ BLESSED" in done.stdout
+
+
+@pytest.mark.containers
+def test_a_step_has_no_rights_and_only_scratch_folders(local):
+    probe = (
+        "grep -E '^(Uid|CapEff|NoNewPrivs)' /proc/self/status; "
+        f"for folder in / /home/vae /opt/venv {' '.join(SCRATCH)}; do "
+        "touch $folder/probe 2>/dev/null && echo writes to $folder; done"
+    )
+    mounts = (f"--tmpfs=/{name}:mode=1777" for name in ("minio", "s3", "gcs"))
+    done = local.engine.call(
+        *("run", "--rm", *RESTRICTED, *mounts, local.image, "sh", "-c", probe),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert done.stdout.split("\n")[:-1] == [
+        "Uid:" + "\t1000680000" * 4,
+        "CapEff:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        *(f"writes to {folder}" for folder in SCRATCH),
+    ]
+
+
+@pytest.mark.containers
+def test_the_image_lists_what_is_in_it(local):
+    done = local.engine.call(
+        *("run", "--rm", local.image, "cat", "/usr/share/sbom.cdx.json"),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    purls = {component["purl"] for component in json.loads(done.stdout)["components"]}
+    installed = local.engine.call(
+        *("run", "--rm", local.image, "python", "-c"),
+        "import importlib.metadata as m;"
+        "print(*(f'{d.name}@{d.version}' for d in m.distributions()), sep='\\n')",
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert len(installed) > 100
+    listed = {purl.removeprefix("pkg:pypi/").lower() for purl in purls}
+    assert {name.lower().replace("_", "-") for name in installed} <= listed
+    assert any(purl.startswith("pkg:deb/debian/openssl@") for purl in purls)
 
 
 def plain(text):
