@@ -27,6 +27,10 @@ RESTRICTED = (
 )
 
 
+# Bytes: what the image's stages and layers take while it is built, and some more.
+ROOM = 30e9
+
+
 class Unavailable(RuntimeError):
     """There is no engine here, and none can be had; the message says why."""
 
@@ -36,6 +40,13 @@ class Engine:
 
     def __init__(self, folder: pathlib.Path):
         self._service = folder / "service.pid"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < ROOM:
+            raise Unavailable(
+                f"{folder} has {free / 1e9:.0f} GB free, and to build the image takes "
+                f"up to {ROOM / 1e9:.0f} GB"
+            )
         script = [str(ROOT / "tests/kubeflow/podman.sh"), str(folder), "socket"]
         done = subprocess.run(script, stdout=subprocess.PIPE, text=True)
         if done.returncode != 0:
