@@ -274,6 +274,44 @@ def test_a_step_that_fails_fails_the_run(place, capfd):
 
 
 @pytest.mark.containers
+def test_an_evicted_trainer_goes_on_in_another_pod(place, engine):
+    if engine is None:
+        pytest.skip("NO CONTAINERS WERE RUN: see the warning")
+    settings = (
+        "train.epochs=40",
+        "kubeflow.checkpoints=s3://models/checkpoints",
+        "gate.elbo_floor=-400",
+    )
+    behind = threading.Thread(target=evict, args=[place, engine])
+    behind.start()
+    code, tasks = place.submit(*settings)
+    behind.join()
+    assert code == 1
+    assert tasks["trainer"].state == "FAILED"
+    assert states(tasks)["pusher"] == "SKIPPED"
+    assert "done" not in last_line(tasks["trainer"])
+    code, tasks = place.submit(*settings)
+    assert code == 0
+    (step,) = re.findall(r"going on from step (\d+)", tasks["trainer"].log)
+    assert int(step) > 0
+    # They belong to a training that has ended.
+    assert not [key for key in place.stored() if key.startswith("checkpoints/")]
+
+
+def evict(place, engine):
+    """Ends the Trainer's pod as Kubernetes does, once it has left a checkpoint."""
+    while not any(key.startswith("checkpoints/") for key in place.stored()):
+        time.sleep(0.2)
+    done = engine.call(
+        *("ps", "--filter=name=-trainer", "--format={{.Names}}"),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    engine.call("stop", "--time=30", *done.stdout.split(), check=True)
+
+
+@pytest.mark.containers
 def test_no_secret_is_in_a_log_or_an_artifact(place):
     for key in place.stored():
         bucket = "models" if key.startswith("serving/") else BUCKET
