@@ -28,7 +28,7 @@ RESTRICTED = (
 
 
 # Bytes: what the image's stages and layers take while it is built, and some more.
-ROOM = 30e9
+ROOM = 25e9
 
 
 class Unavailable(RuntimeError):
