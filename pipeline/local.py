@@ -86,7 +86,9 @@ def run(
             devices.configure_logical_cpus(config.train.replicas)
         # First: a destination that can't be read is better known before the work.
         destination = root.destination(config)
-        current = _served(destination)
+        current, damaged = _intact(destination)
+        for version in damaged:
+            screen.line(version.told(current))
         with screen.step("Data") as line:
             data = prepare.prepare(
                 config.data.dataset, config.data.source, data_dir, screen.line
@@ -113,7 +115,7 @@ def run(
         # is what is served may the Pusher's work count as done.
         uncached = () if ours else ("Pusher",)
         steps = _run_steps(pipeline, root, run_id, screen, uncached)
-        return outcome.read(config, steps, _served(destination))
+        return outcome.read(config, steps, _intact(destination)[0])
 
 
 def run_key(config: PipelineConfig, data_fingerprint: str) -> str:
@@ -139,9 +141,11 @@ def _schema_file() -> pathlib.Path:
     return pathlib.Path(str(importlib.resources.files("pipeline"))) / "schema.pbtxt"
 
 
-def _served(destination: str) -> versions.Version | None:
+def _intact(
+    destination: str,
+) -> tuple[versions.Version | None, list[versions.Damaged]]:
     try:
-        return versions.served(destination)
+        return versions.intact(destination)
     except ValueError as error:  # of ours, in words
         raise RunError(str(error)) from error
 
