@@ -1,17 +1,14 @@
 """Runs the graph here: one process, metadata in SQLite, all state under one root."""
 
-import contextlib
 import dataclasses
-import datetime
 import hashlib
 import importlib.resources
 import json
 import logging
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import filelock
 import tfx.v1
 from ml_metadata.proto import metadata_store_pb2
 from tfx import types
@@ -22,10 +19,12 @@ from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
 from components import prepare, pusher, versions
+from components.manifest import MANIFEST
 from model import devices, storage
 from pipeline import graph, outcome
 from pipeline.config import PipelineConfig, decisive
 from pipeline.errors import cause
+from pipeline.record import RunRecord
 from pipeline.screen import Screen
 
 _CODE = ("model", "components")  # packages whose code decides what a step makes
@@ -61,7 +60,7 @@ def run(
     config: PipelineConfig,
     root: Root,
     data_dir: str,
-    run_id: str,
+    record: RunRecord,
     screen: Screen,
     beam_args: Sequence[str] = (),
 ) -> outcome.Outcome:
@@ -71,51 +70,56 @@ def run(
       config: what to run.
       root: where its state goes.
       data_dir: where TFDS datasets are prepared.
-      run_id: a name for the run.
+      record: of the run, whose id names it; it is filled in on the way.
       screen: where its progress is shown.
       beam_args: Beam's options, instead of graph.BEAM_ARGS.
 
     Raises:
       DataError: the data can't be had.
-      RunError: a step failed, another run is using the root, or the push destination
-        can't be read.
+      RunError: a step failed, or the push destination can't be read.
     """
-    with _locked(root):
-        if config.train.replicas:
-            # Before anything starts TensorFlow: Transform does, in this process.
-            devices.configure_logical_cpus(config.train.replicas)
-        # First: a destination that can't be read is better known before the work.
-        destination = root.destination(config)
-        current, damaged = _intact(destination)
-        for version in damaged:
-            screen.line(version.told(current))
-        with screen.step("Data") as line:
-            data = prepare.prepare(
-                config.data.dataset, config.data.source, data_dir, screen.line
-            )
-            total = sum(data.splits.values())
-            line.done(f"{total:,} images of {data.name} at {data.path}")
-        key = run_key(config, data.fingerprint)
-        ours = current is not None and current.manifest.get("run_key") == key
-        pipeline = graph.create_pipeline(
-            config,
-            graph.Paths(
-                pipeline_root=root.artifacts,
-                data_dir=data_dir,
-                schema_file=str(_schema_file()),
-                destination=destination,
-                checkpoints=str(root.path / "checkpoints"),
-                data_fingerprint=data.fingerprint,
-                served_fingerprint=_baseline_fingerprint(current, ours),
-                run_key=key,
-            ),
-            beam_args or graph.BEAM_ARGS,
+    if config.train.replicas:
+        # Before anything starts TensorFlow: Transform does, in this process.
+        devices.configure_logical_cpus(config.train.replicas)
+    # First: a destination that can't be read is better known before the work.
+    destination = root.destination(config)
+    current, damaged = _intact(destination)
+    for version in damaged:
+        screen.line(version.told(current))
+    record.served_version = current.number if current else None
+    record.step = "Data"
+    with screen.step("Data") as line:
+        data = prepare.prepare(
+            config.data.dataset, config.data.source, data_dir, screen.line
         )
-        # What was pushed may have been removed since: only while this run's own model
-        # is what is served may the Pusher's work count as done.
-        uncached = () if ours else ("Pusher",)
-        steps = _run_steps(pipeline, root, run_id, screen, uncached)
-        return outcome.read(config, steps, _intact(destination)[0])
+        total = sum(data.splits.values())
+        text = f"{total:,} images of {data.name} at {data.path}"
+        record.took("Data", line.done(text))
+    key = run_key(config, data.fingerprint)
+    record.fingerprint, record.run_key = data.fingerprint, key
+    ours = current is not None and current.manifest.get("run_key") == key
+    pipeline = graph.create_pipeline(
+        config,
+        graph.Paths(
+            pipeline_root=root.artifacts,
+            data_dir=data_dir,
+            schema_file=str(_schema_file()),
+            destination=destination,
+            checkpoints=str(root.path / "checkpoints"),
+            data_fingerprint=data.fingerprint,
+            served_fingerprint=_baseline_fingerprint(current, ours),
+            run_key=key,
+        ),
+        beam_args or graph.BEAM_ARGS,
+    )
+    # What was pushed may have been removed since: only while this run's own model
+    # is what is served may the Pusher's work count as done.
+    uncached = () if ours else ("Pusher",)
+    steps = _run_steps(pipeline, root, record, screen, uncached)
+    result = outcome.read(config, steps, _intact(destination)[0])
+    outcome.fill(record, result)
+    record.versions = _count(destination)
+    return result
 
 
 def run_key(config: PipelineConfig, data_fingerprint: str) -> str:
@@ -150,6 +154,15 @@ def _intact(
         raise RunError(str(error)) from error
 
 
+def _count(destination: str) -> int | None:
+    """Returns how many complete versions there are; None if that can't be told now."""
+    try:
+        with storage.opened(destination) as (files, path):
+            return len(files.glob(f"{path}/[0-9]*/{MANIFEST}"))
+    except storage.StorageError:  # the run has done its work
+        return None
+
+
 def _baseline_fingerprint(current: versions.Version | None, ours: bool) -> str:
     """Returns what tells this run's baseline from others.
 
@@ -168,7 +181,7 @@ def _baseline_fingerprint(current: versions.Version | None, ours: bool) -> str:
 def _run_steps(
     pipeline: tfx.v1.dsl.Pipeline,
     root: Root,
-    run_id: str,
+    record: RunRecord,
     screen: Screen,
     uncached: Sequence[str],
 ) -> list[outcome.Step]:
@@ -177,7 +190,7 @@ def _run_steps(
         component.executor_spec.add_extra_flags([f"--code={code_digest()}"])
     ir = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(
-        ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
+        ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: record.run_id}
     )
     deployment = runner_utils.extract_local_deployment_config(ir)
     connection = metadata.sqlite_metadata_connection_config(root.metadata)
@@ -188,6 +201,7 @@ def _run_steps(
         name = node.node_info.id
         if name in uncached:
             node.execution_options.caching_options.enable_cache = False
+        record.step = name
         with screen.step(name) as line:
             try:
                 info = launcher.Launcher(
@@ -209,6 +223,7 @@ def _run_steps(
             _check_there(step)
             text = outcome.describe(step) or line.last_note
             seconds = line.done(text, step.cached)
+        record.took(name, seconds, step.cached)
         steps.append(dataclasses.replace(step, seconds=seconds))
     return steps
 
@@ -251,26 +266,3 @@ def _check_there(step: outcome.Step) -> None:
                 f"{artifact.uri}: choose another --root, or remove this one's "
                 "metadata.sqlite to run every step again"
             )
-
-
-@contextlib.contextmanager
-def _locked(root: Root) -> Iterator[None]:
-    """Keeps the root to this run: metadata in SQLite take one writer."""
-    root.path.mkdir(parents=True, exist_ok=True)
-    owner = root.path / "running.txt"
-    lock = filelock.FileLock(root.path / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        who = owner.read_text().strip() if owner.exists() else "unknown"
-        raise RunError(
-            f"another run is using {root.path} ({who}): wait until it ends, or choose "
-            "another --root"
-        ) from error
-    try:
-        started = datetime.datetime.now().isoformat(timespec="seconds")
-        owner.write_text(f"process {os.getpid()}, started {started}\n")
-        yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
