@@ -14,6 +14,7 @@ from pipeline import (
     cli_history,
     cli_kubeflow,
     cli_schedule,
+    cli_versions,
     command,
     config,
 )
@@ -225,6 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_kubeflow.add_commands(commands)
     cli_schedule.add_command(commands)
     cli_history.add_command(commands)
+    cli_versions.add_commands(commands)
     return parser
 
 

@@ -73,10 +73,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     with command.screen(args, "evaluate") as screen:
         from components import versions
         from components.idx import DataError
-        from model import storage
 
-        serving = resolved.push.versions_in(f"{args.root}/serving")
-        destination = storage.local_path(serving) or serving
+        destination = command.destination(args, resolved)
         try:
             version = _version(destination, args.version, screen)
             with tempfile.TemporaryDirectory() as folder:
