@@ -13,7 +13,9 @@ from pipeline import (
     cli_evaluate,
     cli_history,
     cli_kubeflow,
+    cli_prune,
     cli_schedule,
+    cli_versions,
     command,
     config,
 )
@@ -225,6 +227,8 @@ def _parser() -> argparse.ArgumentParser:
     cli_kubeflow.add_commands(commands)
     cli_schedule.add_command(commands)
     cli_history.add_command(commands)
+    cli_prune.add_command(commands)
+    cli_versions.add_commands(commands)
     return parser
 
 

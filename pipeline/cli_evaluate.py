@@ -73,12 +73,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     with command.screen(args, "evaluate") as screen:
         from components import versions
         from components.idx import DataError
-        from model import storage
 
-        serving = resolved.push.versions_in(f"{args.root}/serving")
-        destination = storage.local_path(serving) or serving
+        destination = command.destination(args, resolved)
         try:
-            version = _version(destination, args.version)
+            version = _version(destination, args.version, screen)
             with tempfile.TemporaryDirectory() as folder:
                 versions.fetch(version, folder)
                 return _measure(args, resolved, version, folder, screen)
@@ -88,7 +86,7 @@ def _evaluate(args: argparse.Namespace) -> int:
             return command.fail(screen, str(error), code)
 
 
-def _version(destination: str, number: int | None) -> Any:
+def _version(destination: str, number: int | None, screen: Any) -> Any:
     from components import versions
 
     if number is not None:
@@ -96,7 +94,9 @@ def _version(destination: str, number: int | None) -> Any:
             return versions.find(destination, number)
         except LookupError as error:
             raise config.ConfigError(f"--version: {error}") from error
-    version = versions.served(destination)
+    version, damaged = versions.intact(destination)
+    for other in damaged:
+        screen.line(other.told(version))
     if version is None:
         raise ValueError(
             f"nothing is served at {destination}: `run` first, or name the place by "

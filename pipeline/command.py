@@ -81,6 +81,14 @@ def resolve(args: argparse.Namespace) -> config.PipelineConfig:
     return config.resolve(args.preset, args.config, settings(args))
 
 
+def destination(args: argparse.Namespace, resolved: config.PipelineConfig) -> str:
+    """Returns the absolute path, or the URI, of the folder of versions."""
+    from model import storage
+
+    serving = resolved.push.versions_in(f"{args.root}/serving")
+    return storage.local_path(serving) or serving
+
+
 @contextlib.contextmanager
 def screen(args: argparse.Namespace, command: str) -> Iterator:
     """Gives a `Screen` whose log is in the root's folder of logs."""

@@ -83,7 +83,9 @@ def run(
         devices.configure_logical_cpus(config.train.replicas)
     # First: a destination that can't be read is better known before the work.
     destination = root.destination(config)
-    current = _served(destination)
+    current, damaged = _intact(destination)
+    for version in damaged:
+        screen.line(version.told(current))
     record.served_version = current.number if current else None
     record.step = "Data"
     with screen.step("Data") as line:
@@ -114,7 +116,7 @@ def run(
     # is what is served may the Pusher's work count as done.
     uncached = () if ours else ("Pusher",)
     steps = _run_steps(pipeline, root, record, screen, uncached)
-    result = outcome.read(config, steps, _served(destination))
+    result = outcome.read(config, steps, _intact(destination)[0])
     outcome.fill(record, result)
     record.versions = _count(destination)
     return result
@@ -143,9 +145,11 @@ def _schema_file() -> pathlib.Path:
     return pathlib.Path(str(importlib.resources.files("pipeline"))) / "schema.pbtxt"
 
 
-def _served(destination: str) -> versions.Version | None:
+def _intact(
+    destination: str,
+) -> tuple[versions.Version | None, list[versions.Damaged]]:
     try:
-        return versions.served(destination)
+        return versions.intact(destination)
     except ValueError as error:  # of ours, in words
         raise RunError(str(error)) from error
 

@@ -66,7 +66,7 @@ def read(
         bounds=bounds.read_bounds(outputs["Bounds"]["bounds"].uri),
         baseline_version=baseline.get_int_custom_property(served_model.VERSION_PROPERTY)
         or None,
-        refusals=pusher.refusals(evaluation, outputs["InfraCheck"]["blessing"]),
+        refusals=pusher.refusals(evaluation, outputs["InfraCheck"]["blessing"], pushed),
         pushed_version=int(
             pushed.get_string_custom_property(pusher.VERSION_PROPERTY) or 0
         )
