@@ -5,11 +5,14 @@ import dataclasses
 import datetime
 import hashlib
 import importlib.resources
+import itertools
 import json
 import logging
 import os
 import pathlib
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import filelock
 import tfx.v1
@@ -21,12 +24,12 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
-from components import prepare, pusher, versions
+from components import disk, prepare, pusher, versions
 from model import devices, storage
-from pipeline import graph, outcome
+from pipeline import graph, metadata_file, outcome, seal
 from pipeline.config import PipelineConfig, decisive
 from pipeline.errors import cause
-from pipeline.screen import Screen
+from pipeline.screen import Screen, StepLine
 
 _CODE = ("model", "components")  # packages whose code decides what a step makes
 
@@ -81,6 +84,12 @@ def run(
         can't be read.
     """
     with _locked(root):
+        try:
+            metadata_file.check(
+                pathlib.Path(root.metadata), pathlib.Path(root.artifacts), screen.line
+            )
+        except metadata_file.MetadataError as error:
+            raise RunError(str(error)) from error
         if config.train.replicas:
             # Before anything starts TensorFlow: Transform does, in this process.
             devices.configure_logical_cpus(config.train.replicas)
@@ -112,7 +121,8 @@ def run(
         # What was pushed may have been removed since: only while this run's own model
         # is what is served may the Pusher's work count as done.
         uncached = () if ours else ("Pusher",)
-        steps = _run_steps(pipeline, root, run_id, screen, uncached)
+        disks = [str(root.path), tempfile.gettempdir(), destination]
+        steps = _run_graph(pipeline, root, run_id, screen, uncached, disks)
         return outcome.read(config, steps, _served(destination))
 
 
@@ -161,16 +171,38 @@ def _baseline_fingerprint(current: versions.Version | None, ours: bool) -> str:
     return f"{baseline['version']} {baseline['digest']}" if baseline else "none"
 
 
+class _DamageError(Exception):
+    """What came from the cache is not what its step made."""
+
+
+def _run_graph(
+    pipeline: tfx.v1.dsl.Pipeline, root: Root, run_id: str, *others: Any
+) -> list[outcome.Step]:
+    """Runs the steps; again from the first when damage was found in the cache.
+
+    What is damaged is never looked at again, so that its step runs, and those that
+    depend on it.
+    """
+    # TFX's cache knows nothing of our code: this makes it a part of every step's key.
+    for component in pipeline.components:
+        component.executor_spec.add_extra_flags([f"--code={code_digest()}"])
+    for turn in itertools.count(1):
+        try:
+            turn_id = run_id if turn == 1 else f"{run_id}-{turn}"
+            return _run_steps(pipeline, root, turn_id, *others)
+        except _DamageError:
+            continue
+    raise AssertionError("there is always another turn")
+
+
 def _run_steps(
     pipeline: tfx.v1.dsl.Pipeline,
     root: Root,
     run_id: str,
     screen: Screen,
     uncached: Sequence[str],
+    disks: Sequence[str],
 ) -> list[outcome.Step]:
-    # TFX's cache knows nothing of our code: this makes it a part of every step's key.
-    for component in pipeline.components:
-        component.executor_spec.add_extra_flags([f"--code={code_digest()}"])
     ir = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(
         ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
@@ -193,16 +225,19 @@ def _run_steps(
                     pipeline_runtime_spec=ir.runtime_spec,
                     executor_spec=runner_utils.extract_executor_spec(deployment, name),
                 ).launch()
+                state, outputs = _published(connection, info.execution_id)
+                step = outcome.Step(name, outputs, cached=state == _CACHED)
+                if state == metadata_store_pb2.Execution.COMPLETE:
+                    _seal(connection, step)
             except Exception as error:
                 logging.exception("%s failed", name)
                 line.done("failed")
-                raise RunError(f"{name} failed: {cause(error)}") from error
-            state, outputs = _published(connection, info.execution_id)
+                raise RunError(f"{name} failed: {_reason(error, disks)}") from error
             if state not in _DONE:
                 line.done("failed")
                 raise RunError(f"{name} failed: its inputs could not be found")
-            step = outcome.Step(name, outputs, cached=state == _CACHED)
-            _check_there(step)
+            if step.cached:
+                _check_seals(connection, step, line)
             text = outcome.describe(step) or line.last_note
             seconds = line.done(text, step.cached)
         steps.append(dataclasses.replace(step, seconds=seconds))
@@ -239,14 +274,32 @@ def _published(connection, execution_id: int) -> tuple[int, Outputs]:
     return execution.last_known_state, outputs
 
 
-def _check_there(step: outcome.Step) -> None:
+def _seal(connection, step: outcome.Step) -> None:
+    with metadata.Metadata(connection) as handle:
+        made = [artifact.mlmd_artifact for artifact in step.outputs.values()]
+        seal.put(handle.store, made)
+
+
+def _check_seals(connection, step: outcome.Step, line: StepLine) -> None:
+    """Raises _DamageError for what was damaged, and will not be used again."""
     for key, artifact in step.outputs.items():
-        if not os.path.exists(artifact.uri):
-            raise RunError(
-                f"{step.name}'s output {key} is in the cache, but not in "
-                f"{artifact.uri}: choose another --root, or remove this one's "
-                "metadata.sqlite to run every step again"
-            )
+        damage = seal.damage(artifact.mlmd_artifact)
+        if damage:
+            line.said(f"its {key} can't be used: {damage}; it runs again")
+            logging.warning("%s of %s: %s", key, step.name, damage)
+            with metadata.Metadata(connection) as handle:
+                seal.forget(handle.store, artifact.mlmd_artifact)
+            raise _DamageError
+
+
+def _reason(error: Exception, disks: Sequence[str]) -> str:
+    """Returns why a step failed, in a line."""
+    if not disk.is_full(error):
+        return cause(error)
+    return (
+        f"No space left on device: {disk.fullest(disks)}; free some space, and the "
+        "same command goes on"
+    )
 
 
 @contextlib.contextmanager
