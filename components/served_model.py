@@ -32,7 +32,9 @@ def ServedModel(  # noqa: N802, a component
       fingerprint: of what is served, so that another baseline never comes from the
         cache; empty where only this step sees the destination.
     """
-    version = versions.served(destination)
+    version, damaged = versions.intact(destination)
+    for other in damaged:
+        logger.warning("%s", other.told(version))
     if version is None:
         logger.info("nothing is served at %s: there is no baseline", destination)
         return

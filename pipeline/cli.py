@@ -9,7 +9,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from pipeline import cli_evaluate, cli_kubeflow, cli_schedule, command, config
+from pipeline import (
+    cli_evaluate,
+    cli_history,
+    cli_kubeflow,
+    cli_schedule,
+    command,
+    config,
+)
 from pipeline.command import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, OK, REFUSED
 
 _ASK_AGAIN = 2.0  # seconds until an interrupt that was swallowed is raised again
@@ -78,34 +85,55 @@ def _run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(config.to_yaml(resolved), end="")
         return OK
-    started = time.monotonic()
     with command.screen(args, "run") as screen:
+        from pipeline import ending, lock
+
         for line in config.lines(resolved):
             screen.line(line)
         screen.line(f"log: {screen.log_path}")
         pathlib.Path(screen.log_path).with_suffix(".yaml").write_text(
             config.to_yaml(resolved)
         )
-        with screen.step("Imports") as step:
-            from components.prepare import DataError
-            from pipeline import local, outcome
-
-            step.done("TensorFlow and TFX")
-        root = local.Root(pathlib.Path(args.root).absolute())
+        root = pathlib.Path(args.root).absolute()
         run_id = pathlib.Path(screen.log_path).stem
         try:
-            result = local.run(
-                resolved, root, args.data_dir, run_id, screen, args.beam_arg
-            )
-        except DataError as error:
-            return command.fail(screen, str(error), BAD_INPUT)
-        except local.RunError as error:
+            with ending.recorded(
+                resolved, root, run_id, args.wait, screen.line
+            ) as record:
+                return _run_recorded(args, resolved, root, record, screen)
+        except lock.LockedError as error:
             return command.fail(screen, str(error), FAILED)
-        destination = root.destination(resolved)
-        rows = outcome.rows(result, destination)
-        rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))
-        rows.append(("next", _next_commands(result, destination)))
-        screen.table("What came of it", rows)
+
+
+def _run_recorded(
+    args: argparse.Namespace,
+    resolved: config.PipelineConfig,
+    path: pathlib.Path,
+    record,
+    screen,
+) -> int:
+    started = time.monotonic()
+    record.step = "Imports"
+    with screen.step("Imports") as step:
+        from components.prepare import DataError
+        from pipeline import local, outcome
+        from pipeline import record as records
+
+        record.took("Imports", step.done("TensorFlow and TFX"))
+    root = local.Root(path)
+    try:
+        result = local.run(resolved, root, args.data_dir, record, screen, args.beam_arg)
+    except DataError as error:
+        record.failed(records.BAD_DATA, str(error))
+        return command.fail(screen, str(error), BAD_INPUT)
+    except local.RunError as error:
+        record.failed(records.FAILED, str(error))
+        return command.fail(screen, str(error), FAILED)
+    destination = root.destination(resolved)
+    rows = outcome.rows(result, destination)
+    rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))
+    rows.append(("next", _next_commands(result, destination)))
+    screen.table("What came of it", rows)
     return REFUSED if result.refusals else OK
 
 
@@ -181,6 +209,12 @@ def _parser() -> argparse.ArgumentParser:
         "match; the same as --set train.warm_start=true",
     )
     run.add_argument(
+        "--wait",
+        action="store_true",
+        help="if another run is using --root, wait until it ends (default: leave with "
+        "a message that names it)",
+    )
+    run.add_argument(
         "--print-config",
         action="store_true",
         help="print the resolved configuration as YAML, and do nothing else",
@@ -190,6 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_evaluate.add_command(commands)
     cli_kubeflow.add_commands(commands)
     cli_schedule.add_command(commands)
+    cli_history.add_command(commands)
     return parser
 
 

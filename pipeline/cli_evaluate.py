@@ -78,7 +78,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         serving = resolved.push.versions_in(f"{args.root}/serving")
         destination = storage.local_path(serving) or serving
         try:
-            version = _version(destination, args.version)
+            version = _version(destination, args.version, screen)
             with tempfile.TemporaryDirectory() as folder:
                 versions.fetch(version, folder)
                 return _measure(args, resolved, version, folder, screen)
@@ -88,7 +88,7 @@ def _evaluate(args: argparse.Namespace) -> int:
             return command.fail(screen, str(error), code)
 
 
-def _version(destination: str, number: int | None) -> Any:
+def _version(destination: str, number: int | None, screen: Any) -> Any:
     from components import versions
 
     if number is not None:
@@ -96,7 +96,9 @@ def _version(destination: str, number: int | None) -> Any:
             return versions.find(destination, number)
         except LookupError as error:
             raise config.ConfigError(f"--version: {error}") from error
-    version = versions.served(destination)
+    version, damaged = versions.intact(destination)
+    for other in damaged:
+        screen.line(other.told(version))
     if version is None:
         raise ValueError(
             f"nothing is served at {destination}: `run` first, or name the place by "

@@ -14,6 +14,7 @@ import pydantic
 import yaml
 
 from model.config import ModelConfig, TrainConfig, check_above, check_at_least
+from pipeline.operation import MetricsConfig, NotifyConfig
 
 NAME = "vae"  # of the pipeline
 PRESETS = ("five_minutes", "ten_minutes", "one_hour", "demo", "blog", "smoke")
@@ -159,6 +160,11 @@ class PipelineConfig:
     gate: GateConfig = GateConfig()
     push: PushConfig = PushConfig()
     kubeflow: KubeflowConfig = KubeflowConfig()
+    notify: NotifyConfig = NotifyConfig()
+    metrics: MetricsConfig = MetricsConfig()
+
+
+_INDECISIVE = ("kubeflow", "notify", "metrics")  # sections
 
 
 def resolve(
@@ -208,9 +214,10 @@ def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> PipelineConfig:
 
 
 def decisive(config: PipelineConfig) -> dict[str, dict[str, Any]]:
-    """Returns the sections that decide what a run makes: all but `kubeflow`."""
+    """Returns the sections that decide what a run makes."""
     sections = dataclasses.asdict(config)
-    del sections["kubeflow"]
+    for section in _INDECISIVE:
+        del sections[section]
     return sections
 
 
@@ -220,7 +227,7 @@ def to_yaml(config: PipelineConfig) -> str:
 
 
 def lines(config: PipelineConfig) -> list[str]:
-    """Returns a line of YAML for each section that means something to a run."""
+    """Returns a line of YAML for each section that decides what a run makes."""
     return [
         yaml.safe_dump(
             {section: fields},
@@ -292,4 +299,6 @@ def _describe(error: Any) -> str:
     if error["type"] == "value_error":  # from a section's own check
         return f"{key}.{error['ctx']['error']}"
     expected = error["msg"].replace("Input should be", "must be")
+    if key.startswith("notify."):  # it may be a secret in the wrong place
+        return f"{key} {expected}"
     return f"{key} {expected}, got {error['input']!r}"

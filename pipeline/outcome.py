@@ -19,6 +19,7 @@ from components import (
     versions,
 )
 from pipeline.config import PipelineConfig
+from pipeline.record import PUSHED, REFUSED, UNCHANGED, RunRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +66,38 @@ def read(
         bounds=bounds.read_bounds(outputs["Bounds"]["bounds"].uri),
         baseline_version=baseline.get_int_custom_property(served_model.VERSION_PROPERTY)
         or None,
-        refusals=pusher.refusals(evaluation, outputs["InfraCheck"]["blessing"]),
+        refusals=pusher.refusals(evaluation, outputs["InfraCheck"]["blessing"], pushed),
         pushed_version=int(
             pushed.get_string_custom_property(pusher.VERSION_PROPERTY) or 0
         )
         or None,
         served=served,
     )
+
+
+def fill(record: RunRecord, outcome: Outcome) -> None:
+    """Puts what came of a run into its record."""
+    config, found = outcome.config, outcome.evaluation
+    candidate, baseline = found.candidate, found.baseline
+    record.elbo = candidate.elbo
+    record.reconstruction, record.kl = candidate.reconstruction, candidate.kl
+    record.estimate = measure.estimate(
+        measure.ELBO,
+        config.gate.samples,
+        config.gate.seed,
+        found.images,
+        config.model.binary,
+    )
+    if baseline is not None:
+        record.baseline_elbo = baseline.elbo
+        record.baseline_version = outcome.baseline_version
+        record.difference = candidate.elbo - baseline.elbo
+    record.refusals = list(outcome.refusals)
+    record.served_version = outcome.served.number if outcome.served else None
+    if outcome.newly_pushed:
+        record.verdict, record.version = PUSHED, outcome.pushed_version
+    else:
+        record.verdict = REFUSED if outcome.refusals else UNCHANGED
 
 
 def describe(step: Step) -> str:

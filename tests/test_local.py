@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from pipeline import local
+from pipeline import local, record
 from pipeline.config import PipelineConfig, PushConfig
 from pipeline.screen import Screen
 from tests import disks
@@ -40,7 +40,7 @@ def test_a_destination_that_cannot_be_read_is_known_before_the_work(s3, tmp_path
                 config,
                 local.Root(tmp_path / "runs"),
                 str(tmp_path / "data"),
-                "a-run",
+                record.begun(config, "a-run"),
                 screen,
             )
     finally:

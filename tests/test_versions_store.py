@@ -162,7 +162,7 @@ def test_a_file_that_is_replaced_while_it_is_fetched(model, store, s3, tmp_path)
         store.write(f"{version.number}/saved_model.pb", b"another")
 
     s3.server.before["GET", "fingerprint.pb"] = replace
-    with pytest.raises(ValueError, match="saved_model.pb is not what was pushed"):
+    with pytest.raises(ValueError, match="saved_model.pb has SHA-256"):
         versions.fetch(version, str(tmp_path / "copy"))
     assert not (tmp_path / "copy").exists()
 
@@ -181,10 +181,12 @@ def test_a_name_that_leads_out_of_the_copy(model, store, s3, tmp_path):
     version = versions.push(model, store.uri, {})
     name = "../../../out"
     store.write(f"{version.number}/{name}", b"")
-    with pytest.raises(storage.StorageError, match="must be below") as error:
+    where = f"{s3.name}/serving/vae/{version.number}"
+    why = f"a file's name must lead below {where}, got {name!r}"
+    with pytest.raises(ValueError, match="is damaged") as error:
         versions.fetch(version, str(tmp_path / "copies" / "copy"))
-    assert str(error.value) == (
-        f"a model's files must be below {s3.name}/serving/vae/{version.number}, got "
-        f"{name}: remove that version"
-    )
+    assert str(error.value) == f"{version.path} is damaged: {why}"
     assert not (tmp_path / "out").exists()
+    served, [damaged] = versions.intact(store.uri)
+    assert served is None
+    assert damaged.why == why
