@@ -5,6 +5,8 @@ import json
 import logging
 import pathlib
 import platform
+import shutil
+import tempfile
 
 import tensorflow as tf
 from tfx.components.util import model_utils
@@ -18,6 +20,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components import (
+    data_gate,
     evaluator,
     infra_check,
     ingest,
@@ -52,6 +55,7 @@ def Pusher(  # noqa: N802, a component
     evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
     baseline: InputArtifact[standard_artifacts.Model],
     examples: InputArtifact[standard_artifacts.Examples],
+    data_report: InputArtifact[standard_artifacts.ExampleStatistics],
     pushed_model: OutputArtifact[standard_artifacts.PushedModel],
     destination: Parameter[str],
     provenance: Parameter[str],
@@ -66,7 +70,8 @@ def Pusher(  # noqa: N802, a component
       infra_blessing: InfraCheck's.
       evaluation: what the Evaluator measured; goes into the manifest.
       baseline: what it was measured against.
-      examples: Ingest's, which know their data's fingerprint.
+      examples: Ingest's, which know their data's fingerprint and their spans.
+      data_report: DataGate's: the next run compares its data with these statistics.
       pushed_model: says whether, where and as which version it was pushed.
       destination: the folder of versions, or its URI.
       provenance: JSON of what the run knows of itself; goes into the manifest.
@@ -86,6 +91,9 @@ def Pusher(  # noqa: N802, a component
         "data_fingerprint": examples.get_string_custom_property(
             ingest.FINGERPRINT_PROPERTY
         ),
+        "spans": json.loads(
+            examples.get_string_custom_property(ingest.SPANS_PROPERTY) or "[]"
+        ),
         **details,
         "stack": stack(),
     }
@@ -96,7 +104,8 @@ def Pusher(  # noqa: N802, a component
         logger.info("not pushed: InfraCheck did not bless the model")
     else:
         model_dir = path_utils.serving_model_dir(model.uri)
-        version = _push(model_dir, destination, manifest)
+        statistics = pathlib.Path(data_report.uri, data_gate.STATISTICS)
+        version = _push(model_dir, statistics, destination, manifest)
     pushed_model.set_int_custom_property(PUSHED_PROPERTY, int(version is not None))
     if version is not None:
         pushed_model.set_string_custom_property(DESTINATION_PROPERTY, version.path)
@@ -134,7 +143,9 @@ def refusals(
     return reasons
 
 
-def _push(model_dir: str, destination: str, manifest: dict) -> versions.Version | None:
+def _push(
+    model_dir: str, statistics: pathlib.Path, destination: str, manifest: dict
+) -> versions.Version | None:
     # TensorFlow's own identity of a model: the files of two exports of the same graph
     # and weights differ in the numbers that name their functions.
     singleprint = tf.saved_model.experimental.read_fingerprint(model_dir).singleprint()
@@ -143,7 +154,12 @@ def _push(model_dir: str, destination: str, manifest: dict) -> versions.Version 
         logger.info("not pushed: version %d is this very model", current.number)
         return None
     manifest = {"singleprint": singleprint, **manifest}
-    version = versions.push(model_dir, destination, manifest)
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(model_dir, folder, dirs_exist_ok=True)
+        target = pathlib.Path(folder, data_gate.SERVED_STATISTICS)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(statistics, target)
+        version = versions.push(folder, destination, manifest)
     logger.info("pushed version %d to %s", version.number, version.path)
     return version
 

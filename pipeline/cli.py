@@ -58,17 +58,26 @@ def interruptible() -> Iterator[None]:
 def _data(args: argparse.Namespace) -> int:
     resolved = command.resolve(args)
     with command.screen(args, "data") as screen:
-        from components.prepare import DataError, prepare
+        from components import span_data
+        from components.idx import DataError
+        from model.storage import StorageError
 
         try:
-            data = prepare(
-                resolved.data.dataset, resolved.data.source, args.data_dir, screen.line
+            data = span_data.prepare_data(
+                resolved.data.dataset,
+                resolved.data.source,
+                resolved.data.span_window,
+                args.data_dir,
+                screen.line,
             )
         except DataError as error:
             return command.fail(screen, str(error), BAD_INPUT)
-        for split, count in data.splits.items():
-            screen.line(f"{split:8} {count:,} images")
-        screen.line(f"{data.name} is prepared in {data.path}")
+        except StorageError as error:
+            return command.fail(screen, str(error), FAILED)
+        for part in data.parts:
+            for split, count in part.splits.items():
+                screen.line(f"{split:8} {count:,} images")
+            screen.line(f"{part.name} is prepared in {part.path}")
         screen.line(f"fingerprint {data.fingerprint}")
     return OK
 
@@ -87,7 +96,7 @@ def _run(args: argparse.Namespace) -> int:
             config.to_yaml(resolved)
         )
         with screen.step("Imports") as step:
-            from components.prepare import DataError
+            from components.idx import DataError
             from pipeline import local, outcome
 
             step.done("TensorFlow and TFX")
@@ -95,12 +104,15 @@ def _run(args: argparse.Namespace) -> int:
         run_id = pathlib.Path(screen.log_path).stem
         try:
             result = local.run(
-                resolved, root, args.data_dir, run_id, screen, args.beam_arg
+                *(resolved, root, args.data_dir, run_id, screen),
+                *(args.beam_arg, args.if_changed),
             )
         except DataError as error:
             return command.fail(screen, str(error), BAD_INPUT)
         except local.RunError as error:
             return command.fail(screen, str(error), FAILED)
+        if result is None:
+            return OK
         destination = root.destination(resolved)
         rows = outcome.rows(result, destination)
         rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))
@@ -179,6 +191,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="begin with the weights of the model that is served, if the networks "
         "match; the same as --set train.warm_start=true",
+    )
+    run.add_argument(
+        "--if-changed",
+        action="store_true",
+        help="do nothing, and say so, if neither the data nor the settings nor the "
+        "code have changed since the last run that came to a verdict; so `schedule` "
+        "runs",
     )
     run.add_argument(
         "--print-config",

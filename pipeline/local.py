@@ -21,9 +21,9 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
-from components import prepare, pusher, versions
+from components import pusher, span_data, versions
 from model import devices, storage
-from pipeline import graph, outcome
+from pipeline import graph, last_run, outcome
 from pipeline.config import PipelineConfig, decisive
 from pipeline.errors import cause
 from pipeline.screen import Screen
@@ -64,7 +64,8 @@ def run(
     run_id: str,
     screen: Screen,
     beam_args: Sequence[str] = (),
-) -> outcome.Outcome:
+    if_changed: bool = False,
+) -> outcome.Outcome | None:
     """Runs every step that is not in the cache, and returns what came of it.
 
     Args:
@@ -74,6 +75,8 @@ def run(
       run_id: a name for the run.
       screen: where its progress is shown.
       beam_args: Beam's options, instead of graph.BEAM_ARGS.
+      if_changed: do nothing, say so and return None when the run would come to what the
+        last one came to.
 
     Raises:
       DataError: the data can't be had.
@@ -88,13 +91,18 @@ def run(
         destination = root.destination(config)
         current = _served(destination)
         with screen.step("Data") as line:
-            data = prepare.prepare(
-                config.data.dataset, config.data.source, data_dir, screen.line
-            )
-            total = sum(data.splits.values())
-            line.done(f"{total:,} images of {data.name} at {data.path}")
+            data = _data(config, data_dir, screen)
+            line.done(str(data))
         key = run_key(config, data.fingerprint)
         ours = current is not None and current.manifest.get("run_key") == key
+        baseline = _baseline_fingerprint(current, ours)
+        if if_changed:
+            spans = span_data.listed(data.spans)
+            last = last_run.read(root.path)
+            why = last_run.nothing_to_do(last, key, baseline, current, spans)
+            if why is not None:
+                screen.line(why)
+                return None
         pipeline = graph.create_pipeline(
             config,
             graph.Paths(
@@ -104,7 +112,8 @@ def run(
                 destination=destination,
                 checkpoints=str(root.path / "checkpoints"),
                 data_fingerprint=data.fingerprint,
-                served_fingerprint=_baseline_fingerprint(current, ours),
+                spans=data.spans,
+                served_fingerprint=baseline,
                 run_key=key,
             ),
             beam_args or graph.BEAM_ARGS,
@@ -113,13 +122,37 @@ def run(
         # is what is served may the Pusher's work count as done.
         uncached = () if ours else ("Pusher",)
         steps = _run_steps(pipeline, root, run_id, screen, uncached)
-        return outcome.read(config, steps, _served(destination))
+        result = outcome.read(config, steps, _served(destination))
+        last_run.write(root.path, _last_run(run_id, key, baseline, result))
+        return result
+
+
+def _data(config: PipelineConfig, data_dir: str, screen: Screen) -> span_data.Data:
+    data = config.data
+    try:
+        return span_data.prepare_data(
+            data.dataset, data.source, data.span_window, data_dir, screen.line
+        )
+    except storage.StorageError as error:
+        raise RunError(str(error)) from error
+
+
+def _last_run(
+    run_id: str, key: str, baseline: str, result: outcome.Outcome
+) -> last_run.LastRun:
+    verdict = last_run.PUSHED if result.pushed_version else last_run.UNCHANGED
+    if result.refusals:
+        verdict = last_run.REFUSED
+    served = result.served.number if result.served else None
+    version = result.pushed_version or served
+    return last_run.LastRun(run_id, key, baseline, verdict, version)
 
 
 def run_key(config: PipelineConfig, data_fingerprint: str) -> str:
     """Returns a digest of all that decides what a run makes, but the baseline."""
     sections = decisive(config)
-    del sections["data"]["source"]  # the data are the same wherever they came from
+    # The data are the same wherever they came from; the fingerprint names their spans.
+    del sections["data"]["source"], sections["data"]["span_window"]
     parts = [json.dumps(sections, sort_keys=True), data_fingerprint, code_digest()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

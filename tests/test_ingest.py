@@ -12,14 +12,14 @@ from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.ingest import Chunk, Ingest, read_chunk, split_chunks
+from components.ingest import Chunk, Ingest, read_chunk, window_chunks
 from components.prepare import prepare
 
 # What is read of how many images.
 
 
 def test_chunks_of_mnist():
-    splits = split_chunks({"train": 60_000, "test": 10_000}, 5_000, None)
+    splits = window_chunks([{"train": 60_000, "test": 10_000}], 5_000, None)[0]
     assert list(splits) == ["train", "eval", "test"]
     assert splits["train"] == [
         Chunk("train", start, start + 5_000) for start in range(0, 55_000, 5_000)
@@ -29,7 +29,7 @@ def test_chunks_of_mnist():
 
 
 def test_a_last_chunk_is_as_short_as_need_be():
-    assert split_chunks({"train": 12_345, "test": 1}, 6_000, None) == {
+    assert window_chunks([{"train": 12_345, "test": 1}], 6_000, None)[0] == {
         "train": [Chunk("train", 0, 5_000), Chunk("train", 5_000, 6_345)],
         "eval": [Chunk("train", 6_345, 11_345), Chunk("train", 11_345, 12_345)],
         "test": [Chunk("test", 0, 1)],
@@ -37,7 +37,7 @@ def test_a_last_chunk_is_as_short_as_need_be():
 
 
 def test_a_limit_holds_for_each_split():
-    assert split_chunks({"train": 60_000, "test": 100}, 200, 5_500) == {
+    assert window_chunks([{"train": 60_000, "test": 100}], 200, 5_500)[0] == {
         "train": [Chunk("train", 0, 5_000), Chunk("train", 5_000, 5_300)],
         "eval": [Chunk("train", 5_300, 5_500)],
         "test": [Chunk("test", 0, 100)],
@@ -45,14 +45,14 @@ def test_a_limit_holds_for_each_split():
 
 
 def test_one_image_is_enough_to_train_on():
-    splits = split_chunks({"train": 10, "test": 10}, 9, None)
+    splits = window_chunks([{"train": 10, "test": 10}], 9, None)[0]
     assert splits["train"] == [Chunk("train", 0, 1)]
 
 
 @pytest.mark.parametrize(("limit", "images"), [(None, 10), (7, 7)])
 def test_something_must_be_left_to_train_on(limit, images):
     with pytest.raises(ValueError, match="eval_images") as error:
-        split_chunks({"train": 10, "test": 10}, images, limit)
+        window_chunks([{"train": 10, "test": 10}], images, limit)[0]
     assert str(error.value) == (
         f"data.eval_images must be below the {images} images of the train split, "
         f"got {images}"
