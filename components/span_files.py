@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf import message
 
 from components import idx
 from components.idx import DataError
@@ -70,7 +71,7 @@ def _examples(file: pathlib.Path) -> list[tuple[bytes, int]]:
 def _pair(record: bytes, where: str) -> tuple[bytes, int]:
     try:
         feature = tf.train.Example.FromString(record).features.feature
-    except ValueError as error:  # protobuf's DecodeError
+    except message.DecodeError as error:
         raise DataError(
             f"{where} is no tf.Example; write image and label as tf.Examples"
         ) from error
