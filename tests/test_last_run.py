@@ -1,0 +1,95 @@
+"""When a run would come to what one has come to already."""
+
+import types
+
+import pytest
+
+from pipeline import last_run
+from pipeline.last_run import PUSHED, REFUSED, UNCHANGED, LastRun
+
+
+def served(number, run_key):
+    manifest = {"run_key": run_key}
+    return types.SimpleNamespace(number=number, manifest=manifest)
+
+
+def last(verdict, run_key="now", baseline="11 x", version=12):
+    return LastRun("run-1", run_key, baseline, verdict, version)
+
+
+def line(last, served, baseline="11 x", spans="span 7"):
+    return last_run.nothing_to_do(last, "now", baseline, served, spans)
+
+
+SAME = "nothing to do: span 7 and the configuration are those of "
+
+
+@pytest.mark.parametrize(
+    ("before", "version", "expected"),
+    [
+        (
+            last(PUSHED),
+            served(12, "now"),
+            f"{SAME}run run-1, which was pushed as version 12",
+        ),
+        # The root's file may be lost, or of another run.
+        (None, served(12, "now"), f"{SAME}version 12"),
+        (last(REFUSED, run_key="other"), served(12, "now"), f"{SAME}version 12"),
+        # It was rolled back from.
+        (
+            last(PUSHED),
+            served(11, "other"),
+            f"{SAME}run run-1, which was pushed as version 12",
+        ),
+        (
+            last(REFUSED),
+            served(11, "other"),
+            f"{SAME}run run-1, which the gate refused",
+        ),
+        (last(REFUSED), None, f"{SAME}run run-1, which the gate refused"),
+        (
+            last(UNCHANGED, version=11),
+            served(11, "other"),
+            f"{SAME}run run-1, which made what is served, version 11",
+        ),
+    ],
+)
+def test_what_would_be_the_same_is_not_run(before, version, expected):
+    assert line(before, version) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "version"),
+    [
+        (None, None),
+        (None, served(12, "other")),
+        (last(PUSHED, run_key="other"), served(12, "other")),
+        # What was pushed is gone, and nothing else is there.
+        (last(PUSHED), None),
+        (last(UNCHANGED), None),
+        # It was refused for being worse than another baseline.
+        (last(REFUSED, baseline="10 y"), served(11, "other")),
+    ],
+)
+def test_what_would_be_another_is_run(before, version):
+    assert line(before, version) is None
+
+
+def test_data_without_spans_are_the_data():
+    assert line(None, served(3, "now"), spans="") == (
+        "nothing to do: the data and the configuration are those of version 3"
+    )
+
+
+def test_what_is_written_is_read(tmp_path):
+    assert last_run.read(tmp_path) is None
+    for verdict in (PUSHED, REFUSED):
+        last_run.write(tmp_path, last(verdict))
+        assert last_run.read(tmp_path) == last(verdict)
+    assert [path.name for path in tmp_path.iterdir()] == ["last_run.json"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"run_key": "x"}', "null"])
+def test_what_is_no_such_file_is_none(tmp_path, text):
+    (tmp_path / "last_run.json").write_text(text)
+    assert last_run.read(tmp_path) is None
