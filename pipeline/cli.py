@@ -67,17 +67,26 @@ def interruptible() -> Iterator[None]:
 def _data(args: argparse.Namespace) -> int:
     resolved = command.resolve(args)
     with command.screen(args, "data") as screen:
-        from components.prepare import DataError, prepare
+        from components import span_data
+        from components.idx import DataError
+        from model.storage import StorageError
 
         try:
-            data = prepare(
-                resolved.data.dataset, resolved.data.source, args.data_dir, screen.line
+            data = span_data.prepare_data(
+                resolved.data.dataset,
+                resolved.data.source,
+                resolved.data.span_window,
+                args.data_dir,
+                screen.line,
             )
         except DataError as error:
             return command.fail(screen, str(error), BAD_INPUT)
-        for split, count in data.splits.items():
-            screen.line(f"{split:8} {count:,} images")
-        screen.line(f"{data.name} is prepared in {data.path}")
+        except StorageError as error:
+            return command.fail(screen, str(error), FAILED)
+        for part in data.parts:
+            for split, count in part.splits.items():
+                screen.line(f"{split:8} {count:,} images")
+            screen.line(f"{part.name} is prepared in {part.path}")
         screen.line(f"fingerprint {data.fingerprint}")
     return OK
 
@@ -117,20 +126,25 @@ def _run_recorded(
     started = time.monotonic()
     record.step = "Imports"
     with screen.step("Imports") as step:
-        from components.prepare import DataError
+        from components.idx import DataError
         from pipeline import local, outcome
         from pipeline import record as records
 
         record.took("Imports", step.done("TensorFlow and TFX"))
     root = local.Root(path)
     try:
-        result = local.run(resolved, root, args.data_dir, record, screen, args.beam_arg)
+        result = local.run(
+            *(resolved, root, args.data_dir, record, screen),
+            *(args.beam_arg, args.if_changed),
+        )
     except DataError as error:
         record.failed(records.BAD_DATA, str(error))
         return command.fail(screen, str(error), BAD_INPUT)
     except local.RunError as error:
         record.failed(records.FAILED, str(error))
         return command.fail(screen, str(error), FAILED)
+    if result is None:
+        return OK
     destination = root.destination(resolved)
     rows = outcome.rows(result, destination)
     rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))
@@ -215,6 +229,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="if another run is using --root, wait until it ends (default: leave with "
         "a message that names it)",
+    )
+    run.add_argument(
+        "--if-changed",
+        action="store_true",
+        help="do nothing, and say so, if neither the data nor the settings nor the "
+        "code have changed since the last run that came to a verdict; so `schedule` "
+        "runs",
     )
     run.add_argument(
         "--print-config",

@@ -118,19 +118,27 @@ def _measure(
       ValueError: the model has not the signatures for it, or there are no such data.
     """
     with screen.step("Imports") as step:
-        from components import measure, prepare
+        from components import measure, span_data
         from model import interrupt
         from model.config import ModelConfig
 
         step.done("TensorFlow")
-    data = prepare.prepare(
-        resolved.data.dataset, resolved.data.source, args.data_dir, screen.line
+    data = span_data.prepare_data(
+        resolved.data.dataset,
+        resolved.data.source,
+        resolved.data.span_window,
+        args.data_dir,
+        screen.line,
     )
-    count = data.splits[measure.SPLIT]
-    count = min(count, args.limit or resolved.data.limit or count)
+    limit = args.limit or resolved.data.limit
+    counts = {}  # of each dataset that is read
+    for part in data.parts:
+        size = part.splits[measure.SPLIT]
+        counts[part.path] = min(size, limit or size)
+    count, name = sum(counts.values()), data.parts[0].name
     exported = version.manifest["config"]
     gate, binary = exported["gate"], ModelConfig(**exported["model"]).binary
-    batches = _batches(data.path, count, gate["seed"] if binary else None)
+    batches = _batches(counts, gate["seed"] if binary else None)
     k = args.iwae or resolved.gate.iwae_samples
     signatures = measure.load(folder)
     measured, interrupted = None, False
@@ -148,10 +156,10 @@ def _measure(
     if measured is None:
         return command.fail(screen, "nothing was measured yet", INTERRUPTED)
     of_run = data.fingerprint == version.manifest["data_fingerprint"]
-    of_split = f"the {count:,} images of {data.name}'s {measure.SPLIT} split"
+    of_split = f"the {count:,} images of {name}'s {measure.SPLIT} split"
     rows = [
         ("model", f"version {version.number} of {os.path.dirname(version.path)}"),
-        ("data", data.name + ("" if of_run else ", not the data that its run had")),
+        ("data", name + ("" if of_run else ", not the data that its run had")),
         ("ELBO", f"{measured.elbo:.2f} nats per image (higher is better)"),
         (
             "  estimated by",
@@ -178,12 +186,11 @@ def _measure(
     return INTERRUPTED if interrupted else OK
 
 
-def _batches(path: str, count: int, seed: int | None) -> Any:
-    """Returns the test split's first images, uint8 [B, 28, 28, 1] each.
+def _batches(counts: dict[str, int], seed: int | None) -> Any:
+    """Returns the test splits' first images, uint8 [B, 28, 28, 1] each.
 
     Args:
-      path: of the prepared TFDS dataset.
-      count: how many images.
+      counts: how many images of each prepared TFDS dataset, by its path.
       seed: of their fixed binarization to 0 and 255; None to leave them grey.
     """
     import tensorflow as tf
@@ -196,9 +203,13 @@ def _batches(path: str, count: int, seed: int | None) -> Any:
         bits = fixed_noise.binarize(tf.cast(images, tf.float32) / 255.0, seed)
         return tf.cast(bits, tf.uint8) * 255
 
-    first = tfds.core.ReadInstruction(SPLIT, to=count, unit="abs")
-    examples = tfds.builder_from_directory(path).as_dataset(split=first)
-    batches = examples.map(lambda example: example["image"]).batch(BATCH)
+    images: Any = None
+    for path, count in counts.items():
+        first = tfds.core.ReadInstruction(SPLIT, to=count, unit="abs")
+        examples = tfds.builder_from_directory(path).as_dataset(split=first)
+        part = examples.map(lambda example: example["image"])
+        images = part if images is None else images.concatenate(part)
+    batches = images.batch(BATCH)
     return batches if seed is None else batches.map(binarize)
 
 

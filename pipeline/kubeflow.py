@@ -210,16 +210,23 @@ def _add_fingerprints(spec: dict[str, Any]) -> None:
 
 
 def _with_those_after(spec: dict[str, Any], steps: Iterable[str]) -> set[str]:
-    """Returns steps and all that depend on them."""
+    """Returns steps and all that read what they, or such steps, made.
+
+    Not a step that only waits: Transform makes the same, whatever DataGate compared its
+    data with.
+    """
     found = set(steps)
     tasks = spec["root"]["dag"]["tasks"].items()
     while more := {
-        step
-        for step, task in tasks
-        if step not in found and found & set(task.get("dependentTasks", ()))
+        step for step, task in tasks if step not in found and found & _producers(task)
     }:
         found |= more
     return found
+
+
+def _producers(task: dict[str, Any]) -> set[str]:
+    artifacts = task["inputs"].get("artifacts", {}).values()
+    return {artifact["taskOutputArtifact"]["producerTask"] for artifact in artifacts}
 
 
 def _add_parameter(

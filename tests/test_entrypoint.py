@@ -473,15 +473,23 @@ def test_a_step_that_fails_fails_its_container(spec, tmp_path):
     found.anomaly_info["label"].description = "11 is out of range"
     path = anomalies / "Split-train" / "SchemaDiff.pb"
     path.write_bytes(found.SerializeToString())
-    artifact = {
-        "uri": str(anomalies),
-        "type": {"schemaTitle": "system.Artifact"},
-        "metadata": {"split_names": '["train"]'},
+    inputs = {
+        name: {
+            "artifacts": [
+                {
+                    "uri": str(tmp_path / name),
+                    "type": {"schemaTitle": "system.Artifact"},
+                    "metadata": {"split_names": '["train"]'},
+                }
+            ]
+        }
+        for name in ("anomalies", "examples", "schema", "baseline")
     }
-    executor_input = {
-        "inputs": {"artifacts": {"anomalies": {"artifacts": [artifact]}}},
-        "outputs": {"outputFile": str(tmp_path / "data-gate" / "output.json")},
+    outputs = {
+        "artifacts": {"report": {"artifacts": [{"uri": str(tmp_path / "report")}]}},
+        "outputFile": str(tmp_path / "data-gate" / "output.json"),
     }
+    executor_input = {"inputs": {"artifacts": inputs}, "outputs": outputs}
     args = arguments(spec, "data-gate", executor_input)
     result = subprocess.run(
         [sys.executable, "-m", "pipeline.entrypoint", *args],

@@ -30,6 +30,8 @@ PROVENANCE = {
     "run_key": "0123",
     "config": {"model": {}, "gate": {"samples": 2, "seed": 0}},
 }
+SPANS = [{"span": 7, "fingerprint": "of its data"}]
+STATISTICS = b"of the train split"
 
 # Exports a VAE to argv[1], after argv[2] functions of something else were traced.
 EXPORT = """
@@ -145,6 +147,11 @@ def push(models, evaluated, destination, tmp_path):
         infra_blessing.set_string_custom_property("reason", "no answer")
         examples = standard_artifacts.Examples()
         examples.set_string_custom_property("fingerprint", "of the data")
+        examples.set_string_custom_property("spans", json.dumps(SPANS))
+        report = standard_artifacts.ExampleStatistics()
+        report.uri = str(tmp_path / "report")
+        os.makedirs(report.uri, exist_ok=True)
+        pathlib.Path(report.uri, "statistics.pb").write_bytes(STATISTICS)
         pushed = standard_artifacts.PushedModel()
         pushed.uri = str(tmp_path / "pushed_model")
         os.makedirs(pushed.uri, exist_ok=True)
@@ -155,6 +162,7 @@ def push(models, evaluated, destination, tmp_path):
             evaluation=evaluated["evaluation"],
             baseline=baseline,
             examples=examples,
+            data_report=report,
             pushed_model=pushed,
             destination=destination,
             provenance=json.dumps(PROVENANCE),
@@ -203,6 +211,7 @@ def test_a_blessed_model_is_pushed(push, models, destination):
     assert pushed.get_string_custom_property("pushed_destination") == path
     files = files_of(path)
     del files["MANIFEST.json"]
+    assert files.pop("assets.extra/statistics.pb") == STATISTICS
     assert files == files_of(path_utils.serving_model_dir(models["one"].uri))
     versions.verify(versions.served(destination))
 
@@ -226,6 +235,7 @@ def test_the_manifest_says_where_a_model_comes_from(
     }
     assert manifest["baseline"] is None
     assert manifest["data_fingerprint"] == "of the data"
+    assert manifest["spans"] == SPANS
     assert {key: manifest[key] for key in PROVENANCE} == PROVENANCE
     assert manifest["stack"] == {
         "python": platform.python_version(),
@@ -262,6 +272,7 @@ def test_the_manifest_names_the_baseline(push, models, destination):
     [first] = numbers(destination)
     push("other")
     files = files_of(path_utils.serving_model_dir(models["one"].uri))
+    files["assets.extra/statistics.pb"] = STATISTICS
     lines = [
         f"{hashlib.sha256(data).hexdigest()}  {name}\n"
         for name, data in sorted(files.items())
