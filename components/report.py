@@ -21,9 +21,6 @@ from tfx.types.experimental import simple_artifacts
 from tfx.utils import path_utils
 
 from components import (
-    bounds as bounds_step,
-)
-from components import (
     data_gate,
     evaluator,
     ingest,
@@ -34,14 +31,14 @@ from components import (
     report_page,
     served_model,
 )
+from components.bounds import read_bounds
 from components.manifest import MANIFEST
 from components.measure import SPLIT
+from components.report_chart import png
+from components.report_page import FACTS, PAGE
 from model.board import read_curves
 
 logger = logging.getLogger(__name__)
-
-PAGE = "report.html"  # in the output `page`
-FACTS = "report.json"  # in the output `metrics`, beside the pictures
 
 
 @component
@@ -110,7 +107,7 @@ def Report(  # noqa: N802, a component
         "made": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "problem": problem,
         "training": report_facts.of_training(curves),
-        "bounds": report_facts.of_bounds(bounds_step.read_bounds(bounds.uri)),
+        "bounds": report_facts.of_bounds(read_bounds(bounds.uri)),
         **report_facts.of_verdict(
             evaluator.read_evaluation(evaluation.uri),
             test,
@@ -131,7 +128,7 @@ def Report(  # noqa: N802, a component
         "run": {"id": run_id, "steps": []},
     }
     folder = pathlib.Path(metrics.uri)
-    drawn = {name: report_figures.png(figure) for name, figure in pictures.items()}
+    drawn = {name: png(figure) for name, figure in pictures.items()}
     for name, data in drawn.items():
         (folder / f"{name}.png").write_bytes(data)
     text = json.dumps(facts, indent=2, allow_nan=False)

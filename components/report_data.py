@@ -65,7 +65,7 @@ def read_test_split(
         parsed = tf.io.parse_example(examples, spec)
         pixels = tf.cast(parsed[feature], tf.float32)
         of_both = [
-            np.float64(model["elbo_examples"](examples=examples)["elbo"])
+            model["elbo_examples"](examples=examples)["elbo"].numpy().astype(np.float64)
             for model in (candidate, baseline)
             if model is not None
         ]

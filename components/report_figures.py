@@ -1,35 +1,18 @@
-"""The report's pictures, drawn by matplotlib without a display."""
+"""The report's pictures of models and data."""
 
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
+from components.report_chart import BLUE, WIDTH, chart, plain
 from components.report_data import Digits, TestSplit, principal_plane
 from model.board import Curve
 
-_DPI = 110
-_WIDTH = 9.0  # inches
-_COLOURS = 128  # of a picture's palette
-_METHOD = Image.Quantize.MAXCOVERAGE  # keeps rare colours
-_CANDIDATE, _BASELINE = "#1f6fb4", "#d1701f"
-_STYLE = {"color": "#444444", "linewidth": 1.0, "linestyle": "--"}
+_CANDIDATE, _BASELINE = BLUE, "#d1701f"
 _TERMS = ("elbo", "reconstruction", "kl")
 _LEVELS = (0.001, 0.999)  # what of a histogram's images is on its axis
-
-
-def png(figure: Figure) -> bytes:
-    """Returns a figure as a PNG with a palette, on white."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, facecolor="white")
-    picture = Image.open(buffer).convert("RGB").quantize(_COLOURS, _METHOD)
-    result = io.BytesIO()
-    picture.save(result, format="png", optimize=True)
-    return result.getvalue()
 
 
 def rebuilt(digits: Digits) -> Figure:
@@ -89,10 +72,10 @@ def _rows(
     count, size = len(rows[0]), rows[0].shape[1]
     left = 1.25 if names else 0.03  # inches, for the names
     top = 0.06 + 0.16 * max((text.count("\n") + 1 for text in columns), default=0)
-    side = (_WIDTH - left - 0.03) / count
+    side = (WIDTH - left - 0.03) / count
     height = top + side * len(rows) + 0.03
-    figure = Figure(figsize=(_WIDTH, height))
-    place = (left / _WIDTH, 0.03 / height, side * count / _WIDTH, 1)
+    figure = Figure(figsize=(WIDTH, height))
+    place = (left / WIDTH, 0.03 / height, side * count / WIDTH, 1)
     axes = figure.add_axes((*place[:3], side * len(rows) / height))
     zoom = 4  # so that a thin frame fits
     pixels = np.stack(rows)[..., 0].repeat(zoom, axis=2).repeat(zoom, axis=3)
@@ -107,31 +90,31 @@ def _rows(
     axes.imshow(picture, cmap="gray_r", vmin=0.0, vmax=1.0, aspect="auto")
     axes.set_axis_off()
     for c, text in enumerate(columns):
-        x = (left + (c + 0.5) * side) / _WIDTH
+        x = (left + (c + 0.5) * side) / WIDTH
         figure.text(x, 1 - top / height, text, fontsize=8, ha="center", va="bottom")
     for r, text in enumerate(names):
         y = 1 - (top + (r + 0.5) * side) / height
-        figure.text(
-            (left - 0.08) / _WIDTH, y, text, fontsize=8, ha="right", va="center"
-        )
+        figure.text((left - 0.08) / WIDTH, y, text, fontsize=8, ha="right", va="center")
     return figure
 
 
 def latent_map(test: TestSplit) -> Figure:
     """Returns the test images' posterior means in their plane of most variance."""
     plane, shares = principal_plane(test.loc)
-    figure, axes = _chart(6.2)
+    figure, axes = chart(6.2)
     classes = np.unique(test.labels)
     centers = [np.median(plane[test.labels == label], axis=0) for label in classes]
     marks = _apart(np.stack(centers), 0.06 * np.ptp(plane, axis=0))
     # In a random order, so that none hides the others.
     order = np.random.default_rng(0).permutation(len(plane))
     colours = colormaps["tab10"](np.searchsorted(classes, test.labels) % 10)
-    axes.scatter(*plane[order].T, s=5, color=colours[order], alpha=0.6, linewidths=0)
+    x, y = plane[order].T
+    axes.scatter(x, y, s=5, color=colours[order], alpha=0.6, linewidths=0)
     for number, (label, mark) in enumerate(zip(classes, marks)):
         colour = colormaps["tab10"](number % 10)
         axes.text(
-            *mark,
+            mark[0],
+            mark[1],
             str(label),
             fontsize=13,
             fontweight="bold",
@@ -163,7 +146,7 @@ def _apart(places: np.ndarray, least: np.ndarray) -> np.ndarray:
 
 def elbo_histogram(test: TestSplit, floor: float) -> Figure:
     """Returns how many images have which ELBO, of both models."""
-    figure, axes = _chart(3.8)
+    figure, axes = chart(3.8)
     both = [
         ("candidate", test.elbo, _CANDIDATE),
         ("baseline", test.baseline, _BASELINE),
@@ -177,14 +160,16 @@ def elbo_histogram(test: TestSplit, floor: float) -> Figure:
         axes.text(0.5, 0.5, "no ELBO is a finite number", ha="center")
         return figure
     ends = np.quantile(np.concatenate([values for _, values, _ in models]), _LEVELS)
-    bins = np.linspace(*ends, 81) if ends[0] < ends[1] else 10
+    bins = np.linspace(ends[0], ends[1] + 1e-6, 81)
     for name, values, colour in models:
         mean = values.mean()
         label = f"{name}, mean {mean:.2f}"
         axes.hist(values, bins, color=colour, alpha=0.35)
         axes.hist(values, bins, color=colour, histtype="step", linewidth=1.3)
         axes.axvline(mean, color=colour, linewidth=1.6, label=label)
-    axes.axvline(floor, label=f"floor of the mean, {floor:.2f}", **_STYLE)
+    axes.set_xlim(bins[0], bins[-1])  # wherever the floor is
+    label = f"floor of the mean, {floor:.2f}"
+    axes.axvline(floor, color="#444444", linewidth=1.0, linestyle="--", label=label)
     axes.set_xlabel("ELBO of an image, nats (higher is better)")
     axes.set_ylabel("images")
     axes.legend(fontsize=9, frameon=False, loc="upper left")
@@ -193,7 +178,7 @@ def elbo_histogram(test: TestSplit, floor: float) -> Figure:
 
 def training(curves: Mapping[tuple[str, str], Curve]) -> Figure:
     """Returns the curves of a training by epoch."""
-    figure = Figure(figsize=(_WIDTH, 5.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
     grid = figure.subplots(2, 3)
     panels = [
         ("ELBO", "nats per image", "elbo"),
@@ -216,7 +201,7 @@ def training(curves: Mapping[tuple[str, str], Curve]) -> Figure:
         axes.set_ylabel(unit, fontsize=8)
         axes.set_xlabel("epoch", fontsize=8)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _plain(axes)
+        plain(axes)
     grid[1, 1].set_ylim(bottom=0)
     legend = grid[1, 2]
     legend.set_axis_off()
@@ -228,7 +213,7 @@ def training(curves: Mapping[tuple[str, str], Curve]) -> Figure:
 
 def label_shares(counts: Mapping[str, Mapping[int, int]]) -> Figure:
     """Returns which share of each split has each label."""
-    figure, axes = _chart(3.0)
+    figure, axes = chart(3.0)
     labels = sorted({label for of_split in counts.values() for label in of_split})
     width = 0.8 / max(len(counts), 1)
     for number, (split, of_split) in enumerate(counts.items()):
@@ -242,31 +227,3 @@ def label_shares(counts: Mapping[str, Mapping[int, int]]) -> Figure:
     axes.set_ylim(top=axes.get_ylim()[1] * 1.15)
     axes.legend(fontsize=9, frameon=False, ncols=3, loc="upper right")
     return figure
-
-
-def seconds_per_step(steps: Sequence[tuple[str, float, bool]]) -> Figure:
-    """Returns how long each step took: its name, seconds, and if it was cached."""
-    figure, axes = _chart(0.9 + 0.28 * len(steps))
-    places = np.arange(len(steps))
-    longest = max([seconds for _, seconds, _ in steps], default=1.0) or 1.0
-    for place, (_, seconds, cached) in zip(places, steps):
-        axes.barh(place, seconds, color="#bbbbbb" if cached else _CANDIDATE)
-        text = "from the cache" if cached else f"{seconds:.1f} s"
-        axes.text(seconds + longest / 100, place, text, va="center", fontsize=8.5)
-    axes.set_yticks(places, [name for name, _, _ in steps])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1.15 * longest)
-    axes.set_xlabel("seconds")
-    return figure
-
-
-def _chart(height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    axes = figure.subplots()
-    _plain(axes)
-    return figure, axes
-
-
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8.5)

@@ -8,6 +8,10 @@ from typing import Any
 
 import jinja2
 
+PAGE = "report.html"  # in Report's output `page`
+FACTS = "report.json"  # in its output `metrics`, beside the pictures
+STEPS = "steps"  # the picture that only a runner can draw
+
 _TEMPLATE = "report.html.jinja"
 
 

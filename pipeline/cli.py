@@ -3,13 +3,21 @@ and `--help` must not."""
 
 import argparse
 import contextlib
+import os
 import pathlib
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from pipeline import cli_evaluate, cli_kubeflow, cli_schedule, command, config
+from pipeline import (
+    cli_evaluate,
+    cli_kubeflow,
+    cli_report,
+    cli_schedule,
+    command,
+    config,
+)
 from pipeline.command import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, OK, REFUSED
 
 _ASK_AGAIN = 2.0  # seconds until an interrupt that was swallowed is raised again
@@ -88,7 +96,7 @@ def _run(args: argparse.Namespace) -> int:
         )
         with screen.step("Imports") as step:
             from components.prepare import DataError
-            from pipeline import local, outcome
+            from pipeline import local, outcome, report
 
             step.done("TensorFlow and TFX")
         root = local.Root(pathlib.Path(args.root).absolute())
@@ -103,17 +111,20 @@ def _run(args: argparse.Namespace) -> int:
             return command.fail(screen, str(error), FAILED)
         destination = root.destination(resolved)
         rows = outcome.rows(result, destination)
+        rows.append(("report", str(report.make(root.path, run_id))))
         rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))
-        rows.append(("next", _next_commands(result, destination)))
+        rows.append(("next", _next_commands(result, root, destination)))
         screen.table("What came of it", rows)
     return REFUSED if result.refusals else OK
 
 
-def _next_commands(result, destination: str) -> str:
+def _next_commands(result, root, destination: str) -> str:
     from model import storage
 
     program = command.program()
+    tensorboard = os.path.relpath(os.path.join(sys.prefix, "bin", "tensorboard"))
     commands = [
+        f"{tensorboard} --logdir {root.artifacts}/Trainer/model_run",
         f"{program} run --preset ten_minutes    # a better model",
         f"{program} evaluate --iwae 1000    # nearer to log p(x)",
     ]
@@ -188,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     cli_evaluate.add_command(commands)
+    cli_report.add_command(commands)
     cli_kubeflow.add_commands(commands)
     cli_schedule.add_command(commands)
     return parser

@@ -23,7 +23,11 @@ def run(*args, **kwargs):
 
 
 @pytest.mark.parametrize(
-    "args", [[], ["data"], ["run"], ["evaluate"], ["compile"], ["submit"], ["schedule"]]
+    "args",
+    [
+        *([], ["data"], ["run"], ["evaluate"], ["report"]),
+        *(["compile"], ["submit"], ["schedule"]),
+    ],
 )
 def test_help_teaches_without_importing_tensorflow(args):
     check = (

@@ -17,6 +17,10 @@ ORDER = {
     "Bounds": ["Transform", "Trainer"],
     "InfraCheck": ["Trainer"],
     "Pusher": ["Trainer", "Evaluator", "InfraCheck", "ServedModel", "Ingest"],
+    "Report": [
+        *("Ingest", "ExampleValidator", "Transform", "ServedModel", "Trainer"),
+        *("Evaluator", "Bounds", "InfraCheck", "Pusher"),
+    ],
 }
 
 
