@@ -17,7 +17,10 @@ setuptools.setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=["pipeline", "components", "model"],
-    package_data={"pipeline": ["schema.pbtxt", "presets/*.yaml"]},
+    package_data={
+        "components": ["report.html.jinja"],
+        "pipeline": ["schema.pbtxt", "presets/*.yaml"],
+    },
     entry_points={"console_scripts": ["vae-pipeline = pipeline.cli:main"]},
     install_requires=[
         f"tfx==1.16.0; {COMPATIBLE}",

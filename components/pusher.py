@@ -29,7 +29,7 @@ from components import (
     served_model,
     versions,
 )
-from components.manifest import VERDICT, digest_of, file_digests
+from components.manifest import MANIFEST, VERDICT, digest_of, file_digests
 from model.config import ModelConfig
 
 logger = logging.getLogger(__name__)
@@ -112,6 +112,9 @@ def Pusher(  # noqa: N802, a component
     if version is not None:
         pushed_model.set_string_custom_property(DESTINATION_PROPERTY, version.path)
         pushed_model.set_string_custom_property(VERSION_PROPERTY, str(version.number))
+        # A copy, for those who don't see the destination.
+        text = json.dumps(version.manifest, indent=2)
+        pathlib.Path(pushed_model.uri, MANIFEST).write_text(text)
     if rejection:
         pushed_model.set_string_custom_property(REJECTION_PROPERTY, rejection)
     config = details["config"]

@@ -3,6 +3,7 @@ and `--help` must not."""
 
 import argparse
 import contextlib
+import os
 import pathlib
 import signal
 import sys
@@ -14,6 +15,7 @@ from pipeline import (
     cli_history,
     cli_kubeflow,
     cli_prune,
+    cli_report,
     cli_schedule,
     cli_versions,
     command,
@@ -127,7 +129,7 @@ def _run_recorded(
     record.step = "Imports"
     with screen.step("Imports") as step:
         from components.idx import DataError
-        from pipeline import local, outcome
+        from pipeline import local, outcome, report
         from pipeline import record as records
 
         record.took("Imports", step.done("TensorFlow and TFX"))
@@ -147,17 +149,20 @@ def _run_recorded(
         return OK
     destination = root.destination(resolved)
     rows = outcome.rows(result, destination)
+    rows.append(("report", str(report.make(path))))
     rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))
-    rows.append(("next", _next_commands(result, destination)))
+    rows.append(("next", _next_commands(result, root, destination)))
     screen.table("What came of it", rows)
     return REFUSED if result.refusals else OK
 
 
-def _next_commands(result, destination: str) -> str:
+def _next_commands(result, root, destination: str) -> str:
     from model import storage
 
     program = command.program()
+    tensorboard = os.path.relpath(os.path.join(sys.prefix, "bin", "tensorboard"))
     commands = [
+        f"{tensorboard} --logdir {root.artifacts}/Trainer/model_run",
         f"{program} run --preset ten_minutes    # a better model",
         f"{program} evaluate --iwae 1000    # nearer to log p(x)",
     ]
@@ -245,6 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     cli_evaluate.add_command(commands)
+    cli_report.add_command(commands)
     cli_kubeflow.add_commands(commands)
     cli_schedule.add_command(commands)
     cli_history.add_command(commands)

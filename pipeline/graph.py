@@ -13,6 +13,7 @@ from components.infra_check import InfraCheck
 from components.ingest import Ingest
 from components.measure import SPLIT
 from components.pusher import Pusher
+from components.report import Report
 from components.served_model import ServedModel
 from model.transform import BINARIZED, IMAGE
 from pipeline.config import NAME, PipelineConfig, decisive
@@ -114,15 +115,17 @@ def create_pipeline(
         baseline_model=served.outputs["model"],
         eval_config=eval_config(config.gate.elbo_floor, config.gate.tolerance),
     )
+    feature = BINARIZED if config.model.binary else IMAGE
     # Measure the importance-weighted bound too, which decides nothing.
     bounds = Bounds(
         model=trainer.outputs["model"],
         examples=transform.outputs["transformed_examples"],
-        feature=BINARIZED if config.model.binary else IMAGE,
+        feature=feature,
         samples=config.gate.iwae_samples,
     )
     # See whether a model server could serve it.
     infra_check = InfraCheck(model=trainer.outputs["model"])
+    provenance = json.dumps({"run_key": paths.run_key, "config": decisive(config)})
     # Ship it if both blessed it.
     pusher = Pusher(
         model=trainer.outputs["model"],
@@ -133,7 +136,24 @@ def create_pipeline(
         examples=ingest.outputs["examples"],
         data_report=data_gate.outputs["report"],
         destination=paths.destination,
-        provenance=json.dumps({"run_key": paths.run_key, "config": decisive(config)}),
+        provenance=provenance,
+    )
+    # Say what came of it, with pictures.
+    report = Report(
+        model=trainer.outputs["model"],
+        baseline=served.outputs["model"],
+        model_run=trainer.outputs["model_run"],
+        ingested=ingest.outputs["examples"],
+        examples=transform.outputs["transformed_examples"],
+        anomalies=validator.outputs["anomalies"],
+        drift=data_gate.outputs["report"],
+        evaluation=evaluation.outputs["evaluation"],
+        bounds=bounds.outputs["bounds"],
+        infra_blessing=infra_check.outputs["blessing"],
+        pushed_model=pusher.outputs["pushed_model"],
+        feature=feature,
+        provenance=provenance,
+        run_id="",
     )
     return tfx.dsl.Pipeline(
         pipeline_name=NAME,
@@ -151,6 +171,7 @@ def create_pipeline(
             bounds,
             infra_check,
             pusher,
+            report,
         ],
         enable_cache=True,
         beam_pipeline_args=list(beam_args),

@@ -54,9 +54,12 @@ def compile_pipeline(config: PipelineConfig, output: str, image: str) -> None:
         _add_arguments(spec, step, config)
     _add_run_parameters(spec, config)
     _add_fingerprints(spec)
-    # Who waits for a run reads its verdict from what its Pusher left.
+    # Who waits for a run reads its verdict from what its Pusher left; the report names
+    # the run.
     run_id = {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}
-    _add_parameter(spec, "Pusher", entrypoint.RUN_ID, "STRING", run_id)
+    for step in ("Pusher", "Report"):
+        _add_parameter(spec, step, entrypoint.RUN_ID, "STRING", run_id)
+    _add_types(spec)
     _rename(spec)
     documents = [spec, *_platform(config, steps)]
     try:
@@ -207,6 +210,18 @@ def _add_fingerprints(spec: dict[str, Any]) -> None:
             _add_parameter(spec, after, name, "STRING", source)
             task = spec["root"]["dag"]["tasks"][after]
             task["dependentTasks"] = sorted({*task["dependentTasks"], step})
+
+
+def _add_types(spec: dict[str, Any]) -> None:
+    """Gives outputs the types by which KFP's UI knows a page and metrics.
+
+    The entrypoint has TFX's own types by then, in its arguments.
+    """
+    for step, outputs in entrypoint.SHOWN.items():
+        artifacts = spec["components"][step]["outputDefinitions"]["artifacts"]
+        for name, title in outputs.items():
+            kind = {"schemaTitle": title, "schemaVersion": "0.0.1"}
+            artifacts[name]["artifactType"] = kind
 
 
 def _with_those_after(spec: dict[str, Any], steps: Iterable[str]) -> set[str]:

@@ -176,7 +176,8 @@ def code_digest() -> str:
     digest = hashlib.sha256(json.dumps(pusher.stack()).encode())
     files = [_schema_file()]
     for package in _CODE:
-        files += pathlib.Path(str(importlib.resources.files(package))).rglob("*.py")
+        folder = pathlib.Path(str(importlib.resources.files(package)))
+        files += [*folder.rglob("*.py"), *folder.rglob("*.jinja")]
     for file in sorted(files):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()

@@ -118,6 +118,7 @@ def describe(step: Step) -> str:
         "Bounds": _bounds,
         "InfraCheck": _infra_check,
         "Pusher": _pusher,
+        "Report": lambda out: f"a page of {_megabytes(out['page'].uri)}",
     }
     return describers[step.name](step.outputs)
 

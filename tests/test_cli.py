@@ -25,8 +25,8 @@ def run(*args, **kwargs):
 @pytest.mark.parametrize(
     "args",
     [
-        *([], ["data"], ["run"], ["evaluate"], ["compile"], ["submit"], ["schedule"]),
-        ["history"],
+        *([], ["data"], ["run"], ["evaluate"], ["report"], ["history"], ["versions"]),
+        *(["compile"], ["submit"], ["schedule"], ["rollback"], ["prune"]),
     ],
 )
 def test_help_teaches_without_importing_tensorflow(args):

@@ -19,6 +19,10 @@ ORDER = {
     "Pusher": [
         *("Trainer", "Evaluator", "InfraCheck", "ServedModel", "Ingest", "DataGate"),
     ],
+    "Report": [
+        *("Ingest", "ExampleValidator", "Transform", "ServedModel", "Trainer"),
+        *("DataGate", "Evaluator", "Bounds", "InfraCheck", "Pusher"),
+    ],
 }
 # It only waits for it.
 AFTER = {"Transform": ["DataGate"]}
