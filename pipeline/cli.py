@@ -9,7 +9,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from pipeline import cli_evaluate, cli_kubeflow, cli_schedule, command, config
+from pipeline import (
+    cli_evaluate,
+    cli_kubeflow,
+    cli_schedule,
+    cli_serve,
+    command,
+    config,
+)
 from pipeline.command import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, OK, REFUSED
 
 _ASK_AGAIN = 2.0  # seconds until an interrupt that was swallowed is raised again
@@ -190,6 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_evaluate.add_command(commands)
     cli_kubeflow.add_commands(commands)
     cli_schedule.add_command(commands)
+    cli_serve.add_command(commands)
     return parser
 
 
