@@ -28,11 +28,14 @@ def estimate(bound: str, samples: int, seed: int, images: int, binary: bool) -> 
       images: how many.
       binary: whether the model is of binary pixels.
     """
+    of_image = estimate_of_image(bound, samples, seed, binary)
+    return f"{of_image}, {images:,} images of the {SPLIT} split"
+
+
+def estimate_of_image(bound: str, samples: int, seed: int, binary: bool) -> str:
+    """Returns the same of single images."""
     pixels = "fixed binarization" if binary else "grey pixels"
-    return (
-        f"{bound}, {samples:,} samples of z per image, {pixels}, seed {seed}, "
-        f"{images:,} images of the {SPLIT} split"
-    )
+    return f"{bound}, {samples:,} samples of z per image, {pixels}, seed {seed}"
 
 
 class Measured(NamedTuple):
@@ -52,17 +55,23 @@ class Measured(NamedTuple):
         return f"{self.active_dimensions} of {self.latent_size}"
 
 
-def load(model_dir: str) -> Signatures:
+def load(model_dir: str, *names: str) -> Signatures:
     """Returns the signatures of what `model.serving` exported.
 
+    Args:
+      model_dir: the SavedModel's folder.
+      names: of those that are needed; of none, those that `measure` takes.
+
     Raises:
-      ValueError: those that `measure` takes are not all there.
+      ValueError: they are not all there.
     """
+    *first, last = names or ("elbo", "iwae", "encode")
     signatures = tf.saved_model.load(model_dir).signatures
-    missing = {"elbo", "iwae", "encode"} - set(signatures)
+    missing = {*first, last} - set(signatures)
     if missing:
+        several = f"s {', '.join(first)} and {last}" if first else f" {last}"
         raise ValueError(
-            f"the model must have the signatures elbo, iwae and encode, it lacks "
+            f"the model must have the signature{several}, it lacks "
             f"{', '.join(sorted(missing))}: an older release exported it, train it anew"
         )
     return signatures

@@ -14,6 +14,7 @@ from pipeline import (
     cli_kubeflow,
     cli_schedule,
     cli_serve,
+    cli_use,
     command,
     config,
 )
@@ -198,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     cli_kubeflow.add_commands(commands)
     cli_schedule.add_command(commands)
     cli_serve.add_command(commands)
+    cli_use.add_commands(commands)
     return parser
 
 

@@ -89,7 +89,9 @@ def _positive(text: str) -> float:
 def _serve(args: argparse.Namespace) -> int:
     resolved = command.resolve(args)
     _check(args)
-    destination = _destination(resolved, args.root)
+    from pipeline import served as place
+
+    destination = place.destination(resolved, args.root)
     listening = _listening(args.host, args.port)
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s  %(message)s"
@@ -151,13 +153,6 @@ def _check(args: argparse.Namespace) -> None:
         raise config.ConfigError(
             f"--model-name must be a name without / and :, got {args.model_name!r}"
         )
-
-
-def _destination(resolved: config.PipelineConfig, root: str) -> str:
-    from model import storage
-
-    serving = resolved.push.versions_in(f"{root}/serving")
-    return storage.local_path(serving) or serving
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -116,12 +116,12 @@ class App:
                 self._models.executor, signature, asked.inputs
             )
         except Refused as error:
-            raise RequestError(400, _first_line(error)) from error
+            raise RequestError(400, _words(error)) from error
 
     def _check(self, asked: Request) -> None:
         """Raises RequestError if a request asks for more than it may."""
         rows = max((len(t) for t in asked.inputs.values() if t.ndim), default=1)
-        if asked.signature == "generate":
+        if asked.signature == "generate" and "n" in asked.inputs:
             rows = int(asked.inputs["n"])
         if rows > self._limits.images:
             raise RequestError(
@@ -129,7 +129,9 @@ class App:
                 f"a request may have at most {self._limits.images:,} images, this one "
                 f"has {rows:,}",
             )
-        draws = rows * int(asked.inputs["k"]) if asked.signature == "iwae" else 0
+        draws = 0
+        if asked.signature == "iwae" and "k" in asked.inputs:
+            draws = rows * int(asked.inputs["k"])
         if draws > self._limits.draws:
             raise RequestError(
                 400,
@@ -168,12 +170,10 @@ def _json(status: int, content: dict[str, Any]) -> web.Response:
     return web.json_response(content, status=status)
 
 
-def _first_line(error: Exception) -> str:
+def _words(error: Exception) -> str:
     """Returns what TensorFlow says, without where in the graph it says it."""
-    message = getattr(error, "message", str(error))
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    ours = [line for line in lines if not line.startswith("Detected at node")]
-    return (ours or ["the model refused the values"])[0][:500]
+    message = getattr(error, "message", str(error)).partition("\n\t [[{{node")[0]
+    return message.rpartition("stack traces unavailable>\n")[2][:500]
 
 
 def _not_of_method(wanted: Target, model: Model) -> RequestError:
