@@ -159,9 +159,8 @@ def _reconstruct(args: argparse.Namespace) -> int:
         shown = np.concatenate(rows)  # [N, 3, 28, 28, 1]
         # Some as wide as high: several images, of three columns each, a row.
         across = max(1, round(math.sqrt(count / 3)))
-        _write(
-            images.grid(shown.reshape(-1, *shown.shape[2:]), 3 * across), args.output
-        )
+        picture = images.grid(shown.reshape(-1, *shown.shape[2:]), 3 * across, 3)
+        _write(picture, args.output)
         what = "image" if count == 1 else "images"
         screen.line(
             f"{args.output}: {count:,} {what}, each as input, mode and mean, by "

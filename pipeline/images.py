@@ -191,20 +191,25 @@ def _of_16_bits(
     return eight.astype(np.uint8)
 
 
-def grid(images: np.ndarray, columns: int, scale: int = 2, gap: int = 2) -> Image.Image:
-    """Returns images side by side, row by row, on a grey ground.
+def grid(images: np.ndarray, columns: int, group: int = 0) -> Image.Image:
+    """Returns images side by side, row by row, on a grey ground, twice as large.
 
     Args:
       images: [N, 28, 28, 1] in [0, 1].
       columns: images a row.
-      scale: pixels of the picture a pixel.
-      gap: pixels around each image.
+      group: images of a row that belong together, apart from the next; 0: all.
     """
+    scale, gap = 2, 2
+    side = SIZE * scale + gap  # of an image and one gap
+    between = 3 * gap if group else 0
+    groups = -(-columns // group) if group else 1
     rows = -(-len(images) // columns)
-    side = SIZE * scale + gap
-    ground = np.full([rows * side + gap, columns * side + gap], 128, np.uint8)
+    width = columns * side + gap + (groups - 1) * between
+    ground = np.full([rows * side + gap, width], 128, np.uint8)
     large = np.repeat(np.repeat(images[..., 0], scale, axis=1), scale, axis=2)
     for index, pixels in enumerate(np.rint(large * 255).astype(np.uint8)):
-        top, left = (gap + side * i for i in divmod(index, columns))
+        row, column = divmod(index, columns)
+        top = gap + side * row
+        left = gap + side * column + (between * (column // group) if group else 0)
         ground[top : top + SIZE * scale, left : left + SIZE * scale] = pixels
     return Image.fromarray(ground)

@@ -21,7 +21,7 @@ class Spec(NamedTuple):
     """What a signature takes as one of its inputs."""
 
     dtype: np.dtype  # object: bytes
-    shape: tuple[int | None, ...]  # None: any
+    shape: tuple[int | None, ...] | None  # None: any
 
     @property
     def dtype_name(self) -> str:
@@ -31,6 +31,8 @@ class Spec(NamedTuple):
 
     def takes(self, shape: tuple[int, ...]) -> bool:
         """Returns whether a tensor may have this shape."""
+        if self.shape is None:
+            return True
         return len(shape) == len(self.shape) and all(
             want is None or size == want for size, want in zip(shape, self.shape)
         )
@@ -42,11 +44,13 @@ class Spec(NamedTuple):
     @property
     def by_row(self) -> bool:
         """Whether the first dimension may be any: that of the batch."""
-        return bool(self.shape) and self.shape[0] is None
+        return self.shape is not None and self.shape[:1] == (None,)
 
 
-def shape_text(shape: tuple[int | None, ...]) -> str:
+def shape_text(shape: tuple[int | None, ...] | None) -> str:
     """Returns [2,28,28,1]."""
+    if shape is None:
+        return "[?]"
     return "[" + ",".join("?" if n is None else str(n) for n in shape) + "]"
 
 

@@ -101,12 +101,12 @@ def _spec(tensor_spec: Any) -> Spec:
     shape = tensor_spec.shape
     return Spec(
         np.dtype(object) if dtype == tf.string else np.dtype(dtype.as_numpy_dtype),
-        tuple(shape) if shape.rank is not None else (),
+        tuple(shape) if shape.rank is not None else None,
     )
 
 
 def _any(spec: Spec) -> np.ndarray:
-    shape = [1 if size is None else size for size in spec.shape]
+    shape = [1 if size is None else size for size in spec.shape or ()]
     if spec.dtype.kind == "O":
         return np.full(shape, b"", object)
     return np.full(shape, 1 if spec.dtype.kind in "iu" else 0, spec.dtype)

@@ -141,8 +141,9 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
     except json.JSONDecodeError as error:
+        text = error.msg.replace("Expecting value", "Invalid value.")
         raise RequestError(
-            400, f"JSON Parse error: {error.msg} at offset: {error.pos}"
+            400, f"JSON Parse error: {text} at offset: {error.pos}"
         ) from error
     except RecursionError as error:
         raise RequestError(400, "JSON Parse error: nested too deeply") from error

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from aiohttp import web
@@ -25,18 +25,12 @@ async def run(
     sock: socket.socket,
     poll: float,
     grace: float,
-    started: Callable[[], None] = lambda: None,
+    started: Callable[[], None],
 ) -> int:
     """Serves until SIGTERM or SIGINT; returns which came.
 
-    Then no connection is taken any more, and what has begun is answered.
-
     Args:
-      app: what answers.
-      models: what it answers with.
-      sock: bound, to listen on.
-      poll: seconds between two looks for a new version.
-      grace: seconds that the last answers may take.
+      app, models, sock, poll, grace: see `serving`.
       started: called when signals are handled and connections are taken.
     """
     loop = asyncio.get_running_loop()
@@ -48,6 +42,27 @@ async def run(
 
     for caught in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(caught, stop, caught)
+    async with serving(app, models, sock, poll, grace):
+        started()
+        signum = await came
+        name = signal.Signals(signum).name
+        _log.info("%s: answering what has begun, at most %g s", name, grace)
+    return signum
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    app: App, models: Models, sock: socket.socket, poll: float, grace: float
+) -> AsyncIterator[None]:
+    """Serves during the block; then takes no connection, and answers what has begun.
+
+    Args:
+      app: what answers.
+      models: what it answers with.
+      sock: bound, to listen on.
+      poll: seconds between two looks for a new version.
+      grace: seconds that the last answers may take.
+    """
     connect, note = _patience(lambda: runner.server())  # type: ignore[misc]
     runner = web.AppRunner(
         app.application(note),
@@ -56,14 +71,10 @@ async def run(
         shutdown_timeout=grace,
     )
     await runner.setup()
-    server = await loop.create_server(connect, sock=sock)
+    server = await asyncio.get_running_loop().create_server(connect, sock=sock)
     watcher = asyncio.create_task(models.watch(poll))
     try:
-        started()
-        signum = await came
-        name = signal.Signals(signum).name
-        _log.info("%s: answering what has begun, at most %g s", name, grace)
-        return signum
+        yield
     finally:
         app.stopping = True
         server.close()
