@@ -15,13 +15,12 @@ from pipeline.serving import app, batching, models, server
 
 
 class Affine(tf.Module):
-    """y = a * x + b of scalars, refused below zero; a slow one sleeps in the graph."""
+    """y = a * x + b of scalars, refused below zero; `sizes` may be made slow."""
 
     def __init__(self, a, b, seconds=0.0):
         super().__init__()
         self.a = tf.Variable(a, dtype=tf.float32)
         self.b = tf.Variable(b, dtype=tf.float32)
-        self.batches = tf.Variable(0, dtype=tf.int32)
         self.seconds = seconds
 
     def export(self, folder):
@@ -39,10 +38,14 @@ class Affine(tf.Module):
 
         @tf.function(input_signature=[rows])
         def sizes(x):
-            # A large product takes a while and lets other threads run.
-            side = int(3000 * self.seconds**0.5) + 1
-            square = tf.fill([side, side], tf.reduce_sum(x) * 0)
-            zero = tf.reduce_sum(tf.linalg.matmul(square, square))
+            ones = tf.fill([1000, 1000], tf.reduce_sum(x) * 0)
+            steps = int(30 * self.seconds)  # products, of some 30 ms each
+            busy = tf.while_loop(
+                lambda step, _: step < steps,
+                lambda step, ones: (step + 1, tf.linalg.matmul(ones, ones)),
+                [tf.constant(0), ones],
+            )
+            zero = tf.reduce_sum(busy[1])
             size = tf.cast(tf.shape(x)[0], tf.float32)
             return {"size": tf.fill(tf.shape(x), size + zero), "x": x + 0}
 
@@ -70,7 +73,7 @@ class Server:
         self._name, self._destination, self._poll = name, str(destination), poll
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
-        self.host = "http://127.0.0.1:{}".format(self._socket.getsockname()[1])
+        self.host = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.url = f"{self.host}/v1/models/{name}"
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
         self._started = threading.Event()

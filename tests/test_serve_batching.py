@@ -29,15 +29,20 @@ class Doubler:
 
 
 def run(limits, calls, function=None):
-    """Makes all calls while the first is computed; returns the sizes and answers."""
+    """Makes the first call, and the others while it is computed.
+
+    Returns the sizes of the batches, and what each call gave.
+    """
     function = function or Doubler()
 
     async def all_calls():
         with concurrent.futures.ThreadPoolExecutor(2) as executor:
             batcher = Batcher(function, executor, limits, ValueError)
             inputs = [{"x": np.array(x), "y": np.array(x) + 0.5} for x in calls]
-            tasks = [asyncio.create_task(batcher(each)) for each in inputs]
-            await asyncio.sleep(0.05)
+            tasks = [asyncio.create_task(batcher(inputs[0]))]
+            await asyncio.sleep(0.02)
+            tasks += [asyncio.create_task(batcher(each)) for each in inputs[1:]]
+            await asyncio.sleep(0.02)
             function.go_on.set()
             return await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -56,7 +61,7 @@ def test_each_gets_its_own_rows_back():
 
 def test_no_batch_is_larger_than_the_limit():
     sizes, _ = run(Limits(rows=3), [[0.0], [1.0], [1.0, 2.0], [1.0] * 3, [1.0] * 7])
-    assert sizes == [1, 3, 3, 7]  # the last one is a single call
+    assert sizes == [1, 3, 3, 7]  # the last one is of a single call
 
 
 def test_one_at_a_time_without_batching():
@@ -65,7 +70,7 @@ def test_one_at_a_time_without_batching():
 
 
 def test_a_delay_collects_the_first_ones_too():
-    sizes, _ = run(Limits(rows=100, delay=0.02), [[0.0]] * 4)
+    sizes, _ = run(Limits(rows=100, delay=0.3), [[0.0]] * 4)
     assert sizes == [4]
     sizes, _ = run(Limits(rows=4, delay=60.0), [[0.0]] * 4)  # full: no waiting
     assert sizes == [4]
@@ -89,7 +94,8 @@ def test_an_error_reaches_all_that_wait_and_ends_nothing():
 
 def test_too_many_rows_are_refused():
     _, answers = run(Limits(rows=2, waiting=3), [[0.0], [1.0], [2.0], [3.0], [4.0]])
-    refused = answers[3:]  # before the first is taken up, three wait
+    refused = answers[4:]
+    assert not any(isinstance(answer, RequestError) for answer in answers[:4])
     assert all(isinstance(answer, RequestError) for answer in refused)
     assert {answer.status for answer in refused} == {503}
     text = "3 rows are waiting already: try again in a moment"

@@ -16,6 +16,7 @@ from pipeline.serving.models import Models
 _log = logging.getLogger(__name__)
 
 _FIRST_REQUEST = 30.0  # seconds that a new connection may take to send one
+_LINGER = 1.0  # seconds in which the rest of a body that was refused is read
 _KEEP_ALIVE = 75.0  # seconds that a connection may be idle between two
 
 
@@ -68,6 +69,7 @@ async def serving(
         app.application(note),
         access_log=None,
         keepalive_timeout=_KEEP_ALIVE,
+        lingering_time=_LINGER,
         shutdown_timeout=grace,
     )
     await runner.setup()
