@@ -16,7 +16,7 @@ setuptools.setup(
     description="Train, gate and ship a variational autoencoder with TFX and TFP.",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=["pipeline", "components", "model"],
+    packages=["pipeline", "pipeline.serving", "components", "model"],
     package_data={
         "components": ["report.html.jinja"],
         "pipeline": ["schema.pbtxt", "presets/*.yaml"],

@@ -14,8 +14,11 @@ def estimate(bound: str, samples: int, seed: int, images: int, binary: bool) -> 
       images: how many.
       binary: whether the model is of binary pixels.
     """
+    of_image = estimate_of_image(bound, samples, seed, binary)
+    return f"{of_image}, {images:,} images of the {SPLIT} split"
+
+
+def estimate_of_image(bound: str, samples: int, seed: int, binary: bool) -> str:
+    """Returns the same of single images."""
     pixels = "fixed binarization" if binary else "grey pixels"
-    return (
-        f"{bound}, {samples:,} samples of z per image, {pixels}, seed {seed}, "
-        f"{images:,} images of the {SPLIT} split"
-    )
+    return f"{bound}, {samples:,} samples of z per image, {pixels}, seed {seed}"

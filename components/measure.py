@@ -6,7 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from components.estimate import ELBO, IWAE, SPLIT, estimate  # noqa: F401, for others
+from components.estimate import (  # noqa: F401, for others
+    ELBO,
+    IWAE,
+    SPLIT,
+    estimate,
+    estimate_of_image,
+)
 
 Signatures = Mapping[str, Callable[..., Any]]
 
@@ -34,17 +40,23 @@ class Measured(NamedTuple):
         return f"{self.active_dimensions} of {self.latent_size}"
 
 
-def load(model_dir: str) -> Signatures:
+def load(model_dir: str, *names: str) -> Signatures:
     """Returns the signatures of what `model.serving` exported.
 
+    Args:
+      model_dir: the SavedModel's folder.
+      names: of those that are needed; of none, those that `measure` takes.
+
     Raises:
-      ValueError: those that `measure` takes are not all there.
+      ValueError: they are not all there.
     """
+    *first, last = names or ("elbo", "iwae", "encode")
     signatures = tf.saved_model.load(model_dir).signatures
-    missing = {"elbo", "iwae", "encode"} - set(signatures)
+    missing = {*first, last} - set(signatures)
     if missing:
+        several = f"s {', '.join(first)} and {last}" if first else f" {last}"
         raise ValueError(
-            f"the model must have the signatures elbo, iwae and encode, it lacks "
+            f"the model must have the signature{several}, it lacks "
             f"{', '.join(sorted(missing))}: an older release exported it, train it anew"
         )
     return signatures

@@ -17,6 +17,8 @@ from pipeline import (
     cli_prune,
     cli_report,
     cli_schedule,
+    cli_serve,
+    cli_use,
     cli_versions,
     command,
     config,
@@ -256,6 +258,8 @@ def _parser() -> argparse.ArgumentParser:
     cli_history.add_command(commands)
     cli_prune.add_command(commands)
     cli_versions.add_commands(commands)
+    cli_serve.add_command(commands)
+    cli_use.add_commands(commands)
     return parser
 
 

@@ -1,12 +1,9 @@
 """The command `evaluate`: measures a model that was pushed, on the test split."""
 
 import argparse
-import contextlib
 import os
 import signal
-import tempfile
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline import command, config
@@ -21,8 +18,6 @@ pixels are those that the model was exported with.
 
 1,000 samples and 10,000 images take some ten minutes on two cores; Ctrl-C gives the
 means so far."""
-
-_REPORT_EVERY = 10.0  # seconds between two lines where there is no terminal
 
 
 def add_command(commands: Any) -> None:
@@ -45,13 +40,7 @@ def add_command(commands: Any) -> None:
         help="samples of z per image in the importance-weighted bound (default: the "
         "setting gate.iwae_samples)",
     )
-    parser.add_argument(
-        "--version",
-        type=int,
-        metavar="N",
-        help="which version below push.destination, or else below ROOT/serving "
-        "(default: the one that is served)",
-    )
+    command.add_version_option(parser)
     parser.add_argument(
         "--limit",
         type=int,
@@ -71,38 +60,17 @@ def _evaluate(args: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise config.ConfigError(f"--{flag} must be at least 1, got {value}")
     with command.screen(args, "evaluate") as screen:
-        from components import versions
         from components.idx import DataError
+        from pipeline import served
 
         destination = command.destination(args, resolved)
         try:
-            version = _version(destination, args.version, screen)
-            with tempfile.TemporaryDirectory() as folder:
-                versions.fetch(version, folder)
-                return _measure(args, resolved, version, folder, screen)
+            with served.fetched(destination, args.version, screen.line) as fetched:
+                return _measure(args, resolved, *fetched, screen)
         except ValueError as error:  # of ours, in words
             bad_input = isinstance(error, (config.ConfigError, DataError))
             code = BAD_INPUT if bad_input else FAILED
             return command.fail(screen, str(error), code)
-
-
-def _version(destination: str, number: int | None, screen: Any) -> Any:
-    from components import versions
-
-    if number is not None:
-        try:
-            return versions.find(destination, number)
-        except LookupError as error:
-            raise config.ConfigError(f"--version: {error}") from error
-    version, damaged = versions.intact(destination)
-    for other in damaged:
-        screen.line(other.told(version))
-    if version is None:
-        raise ValueError(
-            f"nothing is served at {destination}: `run` first, or name the place by "
-            "--root or --set push.destination=..."
-        )
-    return version
 
 
 def _measure(
@@ -145,7 +113,7 @@ def _measure(
     started = time.monotonic()
     try:
         # Held back until a batch ends: what it would break into is TensorFlow.
-        with _progress(screen) as show, interrupt.deferred() as stop:
+        with screen.progress("measuring") as show, interrupt.deferred() as stop:
             for measured in measure.measure(signatures, batches, k):
                 show(_note(measured, count, time.monotonic() - started))
                 if stop.signal:
@@ -211,24 +179,6 @@ def _batches(counts: dict[str, int], seed: int | None) -> Any:
         images = part if images is None else images.concatenate(part)
     batches = images.batch(BATCH)
     return batches if seed is None else batches.map(binarize)
-
-
-@contextlib.contextmanager
-def _progress(screen: Any) -> Iterator[Callable[[str], None]]:
-    """Gives what shows a note: in one line on a terminal, else a line now and then."""
-    if screen.console.is_terminal:
-        with screen.console.status("measuring") as status:
-            yield status.update
-        return
-    reported = -_REPORT_EVERY  # the first one at once
-
-    def show(note: str) -> None:
-        nonlocal reported
-        if time.monotonic() - reported >= _REPORT_EVERY:
-            reported = time.monotonic()
-            screen.line(note)
-
-    yield show
 
 
 def _note(measured: Any, count: int, seconds: float) -> str:

@@ -69,6 +69,17 @@ def add_data_dir_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_version_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that says which model that was pushed."""
+    parser.add_argument(
+        "--version",
+        type=int,
+        metavar="N",
+        help="which version below push.destination, or else below ROOT/serving "
+        "(default: the one that is served)",
+    )
+
+
 def settings(args: argparse.Namespace) -> list[str]:
     """Returns the settings that the flags mean, as `config.resolve` takes them."""
     result = list(args.set)
