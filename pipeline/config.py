@@ -74,6 +74,12 @@ class GateConfig:
         check_at_least(self, "iwae_samples", 1)
 
 
+def _check_stays(field: str, value: str) -> None:
+    """Checks that a URI, or a folder of a container, leads not out of what it names."""
+    if {".", ".."} & set(value.split("/")):
+        raise ValueError(f"{field} must have no . or .. in it, got {value!r}")
+
+
 @dataclasses.dataclass(frozen=True)
 class PushConfig:
     """Where a blessed model goes."""
@@ -83,7 +89,7 @@ class PushConfig:
 
     def __post_init__(self):
         name = self.model_name
-        if not name or name.startswith(".") or "/" in name:
+        if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", name):
             raise ValueError(f"model_name must be a plain folder name, got {name!r}")
         scheme, separator, _ = self.destination.partition("://")
         if separator and scheme not in ("file", *SCHEMES):
@@ -92,6 +98,8 @@ class PushConfig:
                 f"destination must be a folder or begin with {known}, "
                 f"got {self.destination!r}"
             )
+        if scheme in SCHEMES:
+            _check_stays("destination", self.destination)
 
     def versions_in(self, serving: str) -> str:
         """Returns the folder of versions: below destination, or else below `serving`.
@@ -143,6 +151,8 @@ class KubeflowConfig:
                 f"pipeline_root must begin with {', '.join(schemes)} or be empty, "
                 f"got {self.pipeline_root!r}"
             )
+        for field in ("pipeline_root", "checkpoints", "data_dir"):
+            _check_stays(field, getattr(self, field))
         in_volumes = tuple(f"{folder.rstrip('/')}/" for folder in self.volumes)
         if self.checkpoints and not f"{self.checkpoints}/".startswith(
             (*schemes, *in_volumes)

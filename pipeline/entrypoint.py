@@ -28,6 +28,7 @@ from tfx.orchestration.kubeflow.v2 import compiler_utils
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
 from components import report_page
+from model.paths import PathError
 
 # Where KFP's launcher keeps scheme://BUCKET/KEY: it downloads a step's inputs to there
 # before, and uploads its outputs from there after. Steps touch nothing but these.
@@ -171,6 +172,10 @@ def local_path(uri: str, folders: Mapping[str, str] = FOLDERS) -> str:
         raise ValueError(
             f"an artifact's URI must begin with {known} or /, got {uri!r}: choose "
             "another pipeline root"
+        )
+    if rest.startswith("/") or ".." in rest.split("/"):
+        raise PathError(
+            f"an artifact's URI must lead below {folders[scheme]} here, got {uri!r}"
         )
     return os.path.join(folders[scheme], rest)
 

@@ -19,6 +19,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from components import place, versions
 from model import storage
 from pipeline import record
+from pipeline.errors import cause
 
 _DONE = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
 _SYSTEM = ".system"  # of a step's folder: what TFX leaves for itself
@@ -59,7 +60,7 @@ class Plan:
 class _Kept:
     """What a root's runs refer to."""
 
-    folders: frozenset[pathlib.Path]  # of artifacts
+    outputs: frozenset[str]  # of steps: STEP/KEY/ID, wherever the root was then
     since: str | None  # the oldest run that counts as recent; None: all do
     since_seconds: float  # Unix time of its start
     runs: frozenset[str]  # all that are kept
@@ -82,9 +83,10 @@ def plan(root: pathlib.Path, destination: str, keep: int) -> Plan:
     if (root / "metadata.sqlite").exists():
         try:
             artifacts, used = _artifacts(_store(root), root, keep, keys)
-        except errors.StatusError as error:
+        except (errors.StatusError, RuntimeError) as error:
             raise PruneError(
-                f"{root}/metadata.sqlite can't be read ({error}): nothing was removed"
+                f"{root}/metadata.sqlite can't be read ({cause(error)}): nothing was "
+                "removed"
             ) from error
         groups = [group for group in _groups(root, used) if group.paths]
     return Plan(
@@ -185,7 +187,6 @@ def _artifacts(
     for key in keys - {None}:
         made = (run for run in ended if _run_key(pushers[run.id]) == key)
         kept += [run for run in list(made)[:1] if run not in kept]
-    found = store.get_artifacts()
     used = set()
     for run in kept:
         steps = [step.id for step in executions[run.id]]
@@ -193,16 +194,17 @@ def _artifacts(
         for event in store.get_events_by_execution_ids(steps) if steps else []:
             if event.execution_id in done or event.type == mlmd.Event.INPUT:
                 used.add(event.artifact_id)
+    found = store.get_artifacts()
     folder = (root / "artifacts").resolve()
-    resolved = {each.id: pathlib.Path(each.uri).resolve() for each in found}
-    ours = [each for each in found if folder in resolved[each.id].parents]
     go = [
         each
-        for each in ours
-        if each.id not in used and each.state != mlmd.Artifact.DELETED
+        for each in found
+        if each.id not in used
+        and each.state != mlmd.Artifact.DELETED
+        and folder in pathlib.Path(each.uri).resolve().parents
     ]
     return go, _Kept(
-        folders=frozenset(resolved[each.id] for each in ours if each.id in used),
+        outputs=frozenset(_output(each.uri) for each in found if each.id in used),
         since=first.name if first else None,
         since_seconds=first.create_time_since_epoch / 1000 if first else 0.0,
         runs=frozenset(run.name for run in kept),
@@ -221,9 +223,7 @@ def _groups(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
             if key.name == _SYSTEM:
                 scratch += [one for kind in _folders(key) for one in _folders(kind)]
                 continue
-            outputs += [
-                one for one in _folders(key) if one.resolve() not in kept.folders
-            ]
+            outputs += [f for f in _folders(key) if _output(f) not in kept.outputs]
     steps = sorted({folder.parent.parent.name for folder in outputs})
     yield _group(f"outputs of {', '.join(steps)} that no kept run uses", outputs)
     yield _group("folders that TFX left behind", scratch)
@@ -247,6 +247,10 @@ def _groups(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
         and not path.is_symlink()
     ]
     yield _group("logs of runs before those", logs)
+
+
+def _output(uri: str | pathlib.Path) -> str:
+    return "/".join(pathlib.Path(uri).parts[-3:])
 
 
 def _group(kind: str, paths: Sequence[pathlib.Path]) -> Group:

@@ -546,3 +546,14 @@ def test_a_step_that_fails_fails_its_container(spec, tmp_path):
     )
     assert "INFO DataGate: Starting executor" in result.stdout
     assert not (tmp_path / "data-gate" / "output.json").exists()
+
+
+@pytest.mark.parametrize("uri", ["s3:///etc/out", "minio://a/../../etc", "gs://.."])
+def test_an_artifact_stays_where_the_launcher_keeps_it(uri):
+    scheme = uri.partition("://")[0]
+    with pytest.raises(ValueError, match="must lead below") as error:
+        entrypoint.local_path(uri)
+    assert str(error.value) == (
+        f"an artifact's URI must lead below {entrypoint.FOLDERS[scheme]} here, got "
+        f"{uri!r}"
+    )

@@ -20,7 +20,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, channel_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components import versions
+from components import rollback, versions
 from components.evaluator import Evaluator, eval_config
 from components.pusher import Pusher
 from components.served_model import ServedModel
@@ -335,3 +335,49 @@ def test_after_a_rollback_what_is_served_counts(push, destination):
     shutil.rmtree(versions.served(destination).path)
     assert_not_pushed(push("one"))
     assert push("other").get_int_custom_property("pushed") == 1
+
+
+def test_what_was_rolled_back_from_is_never_pushed_again(push, destination):
+    """Not even when another process has exported it again, nor after it is removed."""
+    push("other")
+    push("one")
+    again = rollback.roll_back(destination, None, "blurred")
+    [record] = rollback.rejected(destination)
+    reason = f"this very model is not to be served again: {record.told()}"
+    for name in ("one", "same"):
+        pushed = push(name)
+        assert_not_pushed(pushed)
+        assert pushed.get_string_custom_property("rejection") == reason
+        assert verdict(pushed)["refusals"] == [reason]
+        assert verdict(pushed)["pushed"] is None
+    assert_not_pushed(other := push("other"))  # it is what is served
+    assert verdict(other)["refusals"] == []
+    first, second, third = numbers(destination)
+    assert third == again.number
+    for number in (first, second):
+        shutil.rmtree(os.path.join(destination, str(number)))
+    assert_not_pushed(push("one"))
+    shutil.rmtree(again.path)
+    assert_not_pushed(push("one"))
+    assert push("other").get_int_custom_property("pushed") == 1
+
+
+def test_what_was_rolled_back_from_in_an_object_store(push, s3):
+    uri = f"s3://{s3.name}/serving/vae"
+    for name in ("other", "one"):
+        push(name, destination=uri)
+    rollback.roll_back(uri, None, "blurred")
+    assert_not_pushed(pushed := push("same", destination=uri))
+    [reason] = verdict(pushed)["refusals"]
+    assert "(blurred)" in reason
+
+
+def test_a_damaged_version_is_no_baseline(push, destination):
+    push("other")
+    push("one")
+    first, second = numbers(destination)
+    pathlib.Path(destination, str(second), "saved_model.pb").write_bytes(b"damage")
+    assert push("one").get_int_custom_property("pushed") == 1
+    version = versions.served(destination)
+    assert version.number > second
+    assert version.manifest["baseline"]["version"] == first
