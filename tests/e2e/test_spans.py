@@ -29,7 +29,7 @@ class Place:
                 *("--set", "data.limit=null", "--set", "train.epochs=1"),
                 *("--set", "gate.elbo_floor=-1000", "--set", "gate.tolerance=500"),
                 *("--root", str(self.path / "runs")),
-                *("--data-dir", str(self.path / "data"), *options),
+                *("--data-dir", str(self.path / "data")),
             ]
         )
         self.printed = self.capfd.readouterr().out
