@@ -70,6 +70,9 @@ def _ended(
         signal.setitimer(signal.ITIMER_REAL, 0)
         record.failed(INTERRUPTED, "SIGINT or SIGTERM")
         raise
+    except lock.LockedError as error:
+        record.failed(FAILED, str(error))
+        raise
     except BaseException as error:
         record.failed(FAILED, cause(error))
         raise
