@@ -10,7 +10,15 @@ from pipeline import lock, metrics, notify
 from pipeline import record as records
 from pipeline.config import PipelineConfig
 from pipeline.errors import cause
-from pipeline.record import BAD_DATA, FAILED, INTERRUPTED, PUSHED, REFUSED, RunRecord
+from pipeline.record import (
+    BAD_DATA,
+    FAILED,
+    INTERRUPTED,
+    PUSHED,
+    REFUSED,
+    RUNNING,
+    RunRecord,
+)
 
 Say = Callable[[str], None]
 
@@ -68,7 +76,8 @@ def _ended(
     except KeyboardInterrupt:
         # It got through: let the alarm that raises it again not break into the rest.
         signal.setitimer(signal.ITIMER_REAL, 0)
-        record.failed(INTERRUPTED, "SIGINT or SIGTERM")
+        if record.verdict == RUNNING:  # else it had done its work
+            record.failed(INTERRUPTED, "SIGINT or SIGTERM")
         raise
     except lock.LockedError as error:
         record.failed(FAILED, str(error))
