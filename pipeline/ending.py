@@ -17,6 +17,7 @@ from pipeline.record import (
     NOTHING_TO_DO,
     PUSHED,
     REFUSED,
+    RUNNING,
     RunRecord,
 )
 
@@ -76,7 +77,8 @@ def _ended(
     except KeyboardInterrupt:
         # It got through: let the alarm that raises it again not break into the rest.
         signal.setitimer(signal.ITIMER_REAL, 0)
-        record.failed(INTERRUPTED, "SIGINT or SIGTERM")
+        if record.verdict == RUNNING:  # else it had done its work
+            record.failed(INTERRUPTED, "SIGINT or SIGTERM")
         raise
     except lock.LockedError as error:
         record.failed(FAILED, str(error))
