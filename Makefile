@@ -1,6 +1,6 @@
 # Every target sets up what it needs; `make run` on a clone that is set up starts at once.
 
-.PHONY: help setup run test test-containers lint bench bench-time image lock clean
+.PHONY: help setup run test test-containers lint bench bench-time bench-serve image lock clean
 
 ARGS ?=
 IMAGE ?= vae-pipeline:dev
@@ -17,6 +17,8 @@ help:
 	@echo "make bench   speed, as ratios to a baseline; over an hour, most of it"
 	@echo "make bench-time"
 	@echo "             the time until a test -ELBO of 115 nats, alone"
+	@echo "make bench-serve"
+	@echo "             latency and throughput of the server"
 	@echo "make image   build the image IMAGE=$(IMAGE) and run the unit tests inside it;"
 	@echo "             GPU=1 for CUDA, ENGINE=podman or docker (default: which works)"
 	@echo "make lock    resolve requirements.lock anew from setup.py"
@@ -46,6 +48,9 @@ bench: .venv/ready
 
 bench-time: .venv/ready
 	.venv/bin/python -m tests.benchmarks.time_to_115 $(ARGS)
+
+bench-serve: .venv/ready
+	.venv/bin/python -m tests.benchmarks.serve
 
 image:
 	$(ENGINE) build --build-arg GPU=$(GPU) --tag $(IMAGE) .
