@@ -26,8 +26,8 @@ from pipeline import config
 
 CLIENTS, IMAGES = (1, 4, 16, 64), (1, 32)
 SERVERS = {"batching": [], "no batching": ["--max-batch", "1"]}
-ROUNDS = 4  # of each measurement, in turns: the machine's speed changes
-SECONDS = 1.5  # of a round, after a third of one
+ROUNDS = 3  # of each measurement, in turns: the machine's speed changes
+SECONDS = 3.0  # of a round, after a third of one
 BODIES = 8
 
 
