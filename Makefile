@@ -1,6 +1,6 @@
 # Every target sets up what it needs; `make run` on a clone that is set up starts at once.
 
-.PHONY: help setup run test test-containers lint bench bench-time bench-serve image lock clean
+.PHONY: help setup run test test-containers lint bench bench-time image lock clean
 
 ARGS ?=
 IMAGE ?= vae-pipeline:dev
@@ -49,6 +49,7 @@ bench: .venv/ready
 bench-time: .venv/ready
 	.venv/bin/python -m tests.benchmarks.time_to_115 $(ARGS)
 
+.PHONY: bench-serve
 bench-serve: .venv/ready
 	.venv/bin/python -m tests.benchmarks.serve
 
