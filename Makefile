@@ -18,6 +18,8 @@ help:
 	@echo "make bench   speed, as ratios to a baseline; over an hour, most of it"
 	@echo "make bench-time"
 	@echo "             the time until a test -ELBO of 115 nats, alone"
+	@echo "make bench-serve"
+	@echo "             latency and throughput of the server"
 	@echo "make image   build the image IMAGE=$(IMAGE) and run the unit tests inside it;"
 	@echo "             GPU=1 for CUDA, ENGINE=podman or docker (default: which works)"
 	@echo "make sbom    print what is in the image IMAGE, as CycloneDX JSON"
@@ -49,6 +51,10 @@ bench: .venv/ready
 
 bench-time: .venv/ready
 	.venv/bin/python -m tests.benchmarks.time_to_115 $(ARGS)
+
+.PHONY: bench-serve
+bench-serve: .venv/ready
+	.venv/bin/python -m tests.benchmarks.serve
 
 image:
 	$(ENGINE) build --build-arg GPU=$(GPU) --tag $(IMAGE) .

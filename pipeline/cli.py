@@ -176,6 +176,11 @@ def _next_commands(result, root, destination: str) -> str:
             "docker run -p 8501:8501 -e MODEL_NAME=vae "
             f"-v {folder}:/models/vae tensorflow/serving",
         )
+    if result.served is not None:
+        commands[:0] = [
+            f"{program} generate    # new digits, in digits.png",
+            f"{program} serve    # over HTTP, as TensorFlow Serving does",
+        ]
     return "\n".join(commands)
 
 

@@ -118,6 +118,9 @@ def test_a_folder_of_versions_can_be_served(destination, folder):
         assert f"-v {folder}:/models/vae tensorflow/serving" in text
     nothing = types.SimpleNamespace(served=None)
     assert "docker run" not in cli._next_commands(nothing, destination)
+    for command in (" generate    #", " serve    #"):
+        assert command in text
+        assert command not in cli._next_commands(nothing, destination)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

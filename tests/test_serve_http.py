@@ -1,6 +1,7 @@
 """The server by real HTTP: the documentation's examples, limits, many clients."""
 
 import concurrent.futures
+import gc
 import json
 import pathlib
 import socket
@@ -311,3 +312,7 @@ def test_before_the_first_push(tmp_path):
         place(Affine(1.0, 0.0).export(tmp_path / "model"), tmp_path / "vae", 1)
         server.when_ready()
         assert server.predict({"instances": [1.0]}) == (200, {"predictions": [1.0]})
+
+
+def test_the_garbage_collector_leaves_alone_what_is_loaded(half):
+    assert gc.get_freeze_count() > 10_000
