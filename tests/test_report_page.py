@@ -13,7 +13,7 @@ from components import report_facts, report_page
 from components.evaluator import Evaluation
 from components.evaluator import Measured as OfModel
 from components.measure import Measured
-from components.report_data import TestSplit
+from components.report_data import Scores
 from pipeline.config import decisive, resolve
 
 PNG = b"\x89PNG\r\n\x1a\n of the histogram"
@@ -40,6 +40,8 @@ class Reader(html.parser.HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+        if tag not in ("code", "small", "strong"):
+            self.text += " "
 
     def handle_data(self, data):
         if self.open and self.open[-1] not in ("style", "script"):
@@ -59,7 +61,7 @@ def facts(refusals=(), baseline=True, elbo=-100.0, **changes):
     # Of digit 3 the candidate is worse, of the others better.
     labels = np.repeat([3, 5], 500)
     of_candidate = np.full(1000, elbo) + np.where(labels == 3, -2.0, 3.0)
-    test = TestSplit(
+    test = Scores(
         pixels=np.zeros([1000, 28, 28, 1]),
         labels=labels,
         elbo=of_candidate,
