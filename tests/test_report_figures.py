@@ -85,7 +85,7 @@ def test_a_picture_is_a_small_png_on_white(figures, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_no_text_is_cut_off_or_covers_another(figures, name):
     figure = figures[name]
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     texts = list(figure.texts)
     for axes in figure.axes:
         texts += [*axes.texts, axes.title, axes.xaxis.label, axes.yaxis.label]
