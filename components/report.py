@@ -143,7 +143,7 @@ def _signatures(model: standard_artifacts.Model):
 
 
 def _of_digits(
-    test: report_data.TestSplit, candidate: report_data.Signatures
+    test: report_data.Scores, candidate: report_data.Signatures
 ) -> tuple[dict[str, Figure], str]:
     """Returns the pictures of what the model does, and why there are none."""
     try:

@@ -16,7 +16,7 @@ _LATENTS = 8  # that are traversed
 _WORST = 10
 
 
-class TestSplit(NamedTuple):
+class Scores(NamedTuple):
     """The test split, and what the models say of each image."""
 
     pixels: np.ndarray  # float32 [N, 28, 28, 1] in [0, 1], as the candidate takes them
@@ -45,7 +45,7 @@ def read_test_split(
     feature: str,
     candidate: Signatures,
     baseline: Signatures | None,
-) -> TestSplit:
+) -> Scores:
     """Measures the test split by `elbo_examples`, as the Evaluator does.
 
     Args:
@@ -76,7 +76,7 @@ def read_test_split(
             f"the test split must have images, {', '.join(files)} has none"
         )
     pixels, labels, loc, elbo, *other = map(np.concatenate, zip(*parts))
-    return TestSplit(pixels, labels, elbo, other[0] if other else None, loc)
+    return Scores(pixels, labels, elbo, other[0] if other else None, loc)
 
 
 def label_counts(files: Sequence[str]) -> dict[int, int]:
@@ -94,7 +94,7 @@ def label_counts(files: Sequence[str]) -> dict[int, int]:
     return {int(label): int(count) for label, count in zip(found, counts)}
 
 
-def draw_digits(test: TestSplit, candidate: Signatures) -> Digits:
+def draw_digits(test: Scores, candidate: Signatures) -> Digits:
     """Returns the images of the report's pictures, from the candidate's signatures.
 
     Raises:

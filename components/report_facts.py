@@ -10,14 +10,14 @@ import yaml
 from components.comparison import Digit, Interval, by_digit, interval
 from components.evaluator import Evaluation
 from components.measure import ELBO, Measured, estimate
-from components.report_data import TestSplit
+from components.report_data import Scores
 from model.board import Curve
 from model.config import ModelConfig
 
 
 def of_verdict(
     found: Evaluation,
-    test: TestSplit,
+    test: Scores,
     refusals: Sequence[str],
     config: Mapping[str, Any],
     baseline_version: int | None,

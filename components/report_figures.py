@@ -1,16 +1,22 @@
 """The report's pictures of models and data."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from components.report_chart import BLUE, WIDTH, chart, plain
-from components.report_data import Digits, TestSplit, principal_plane
+from components.report_data import Digits, Scores, principal_plane
 from model.board import Curve
 
 _CANDIDATE, _BASELINE = BLUE, "#d1701f"
+_ABOVE: dict[str, Any] = {
+    "loc": "lower left",
+    "bbox_to_anchor": (0, 1),
+    "ncols": 3,
+}  # the chart, where a legend hides nothing
 _TERMS = ("elbo", "reconstruction", "kl")
 _LEVELS = (0.001, 0.999)  # what of a histogram's images is on its axis
 
@@ -52,7 +58,7 @@ def interpolations(digits: Digits) -> Figure:
     return _rows(list(digits.interpolations), columns=shares)
 
 
-def worst(test: TestSplit, digits: Digits) -> Figure:
+def worst(test: Scores, digits: Digits) -> Figure:
     """Returns the images of the lowest ELBO, and what the decoder makes of them."""
     columns = [
         f"label {test.labels[number]}\n{test.elbo[number]:.0f} nats"
@@ -98,7 +104,7 @@ def _rows(
     return figure
 
 
-def latent_map(test: TestSplit) -> Figure:
+def latent_map(test: Scores) -> Figure:
     """Returns the test images' posterior means in their plane of most variance."""
     plane, shares = principal_plane(test.loc)
     figure, axes = chart(6.2)
@@ -144,7 +150,7 @@ def _apart(places: np.ndarray, least: np.ndarray) -> np.ndarray:
     return moved * scale
 
 
-def elbo_histogram(test: TestSplit, floor: float) -> Figure:
+def elbo_histogram(test: Scores, floor: float) -> Figure:
     """Returns how many images have which ELBO, of both models."""
     figure, axes = chart(3.8)
     both = [
@@ -172,7 +178,7 @@ def elbo_histogram(test: TestSplit, floor: float) -> Figure:
     axes.axvline(floor, color="#444444", linewidth=1.0, linestyle="--", label=label)
     axes.set_xlabel("ELBO of an image, nats (higher is better)")
     axes.set_ylabel("images")
-    axes.legend(fontsize=9, frameon=False, loc="upper left")
+    axes.legend(fontsize=9, frameon=False, **_ABOVE)
     return figure
 
 
@@ -191,12 +197,11 @@ def training(curves: Mapping[tuple[str, str], Curve]) -> Figure:
         for split, colour in (("train", _BASELINE), ("eval", _CANDIDATE)):
             if curve := curves.get((split, name)):
                 axes.plot(*zip(*curve), "o-", ms=3, lw=1.3, color=colour, label=split)
-        if name in _TERMS:
-            # Without the first epoch's, the rest would be a line.
-            later = [v for (_, of), c in curves.items() if of == name for _, v in c[1:]]
-            if later := [value for value in later if np.isfinite(value)]:
-                margin = 0.1 * (max(later) - min(later)) + 0.1
-                axes.set_ylim(min(later) - margin, max(later) + margin)
+        later = [v for (_, of), c in curves.items() if of == name for _, v in c[1:]]
+        if name in _TERMS and len(later) > 4:
+            # With the first epoch's, the rest would be a line.
+            margin = 0.1 * np.ptp(later) + 0.1
+            axes.set_ylim(min(later) - margin, max(later) + margin)
         axes.set_title(title, fontsize=10)
         axes.set_ylabel(unit, fontsize=8)
         axes.set_xlabel("epoch", fontsize=8)
@@ -224,6 +229,5 @@ def label_shares(counts: Mapping[str, Mapping[int, int]]) -> Figure:
     axes.set_xticks(np.arange(len(labels)), [str(label) for label in labels])
     axes.set_xlabel("label")
     axes.set_ylabel("% of the split")
-    axes.set_ylim(top=axes.get_ylim()[1] * 1.15)
-    axes.legend(fontsize=9, frameon=False, ncols=3, loc="upper right")
+    axes.legend(fontsize=9, frameon=False, **_ABOVE)
     return figure

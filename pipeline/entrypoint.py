@@ -52,8 +52,8 @@ FINGERPRINTS = {
 }
 FINGERPRINT = "fingerprint"  # such a step's output parameter
 
-# Outputs that KFP's UI shows, by its own types: it takes the page's URI for the page
-# itself, and all properties of metrics for numbers.
+# Outputs that KFP's UI shows, by its own types: it takes what is at the page's URI for
+# the page, and every property of metrics for a number.
 _PAGE, _METRICS = "system.HTML", "system.Metrics"
 SHOWN = {"Report": {"page": _PAGE, "metrics": _METRICS}}
 
@@ -122,7 +122,7 @@ def run(
     )
     kubeflow_v2_run_executor.main((tfx_args, list(flags)))
     repaired_report = _repaired_report(report.read_text(), folders)
-    _show(repaired_report, SHOWN.get(args.step, {}))
+    _show(repaired_report, SHOWN.get(args.step, {}), folders)
     report.write_text(json_format.MessageToJson(repaired_report))
     if args.step in FINGERPRINTS:
         file = pathlib.Path(given.outputs.parameters[FINGERPRINT].output_file)
@@ -281,15 +281,27 @@ def _repaired_report(
     return report
 
 
-def _show(report: pipeline_spec_pb2.ExecutorOutput, shown: Mapping[str, str]) -> None:
+def _show(
+    report: pipeline_spec_pb2.ExecutorOutput,
+    shown: Mapping[str, str],
+    folders: Mapping[str, str],
+) -> None:
     """Makes of a step's outputs what KFP's UI expects."""
     for name, kind in shown.items():
         for artifact in report.artifacts[name].artifacts:
             if kind == _PAGE:
-                artifact.uri = f"{artifact.uri}/{report_page.PAGE}"
+                _replace_by_its_page(pathlib.Path(local_path(artifact.uri, folders)))
             for key, value in list(artifact.metadata.fields.items()):
                 if kind == _METRICS and not value.HasField("number_value"):
                     del artifact.metadata.fields[key]
+
+
+def _replace_by_its_page(folder: pathlib.Path) -> None:
+    """Puts the page where the folder is that TFX gave to the step."""
+    beside = folder.with_name(f"{folder.name}-{report_page.PAGE}")
+    (folder / report_page.PAGE).rename(beside)
+    folder.rmdir()
+    beside.rename(folder)
 
 
 def _artifacts(channels) -> Iterator[tuple[str, Any]]:

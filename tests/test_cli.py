@@ -111,16 +111,20 @@ def test_data_that_cannot_be_had_exits_with_2(tmp_path):
     ],
 )
 def test_a_folder_of_versions_can_be_served(destination, folder):
+    from pipeline import local
+
     something = types.SimpleNamespace(served=object())
-    text = cli._next_commands(something, destination)
+    root = local.Root(pathlib.Path("/runs"))
+    text = cli._next_commands(something, root, destination)
+    assert "bin/tensorboard --logdir /runs/artifacts/Trainer/model_run\n" in text
     assert ("docker run" in text) == (folder is not None)
     if folder:
         assert f"-v {folder}:/models/vae tensorflow/serving" in text
     nothing = types.SimpleNamespace(served=None)
-    assert "docker run" not in cli._next_commands(nothing, destination)
+    assert "docker run" not in cli._next_commands(nothing, root, destination)
     for command in (" generate    #", " serve    #"):
         assert command in text
-        assert command not in cli._next_commands(nothing, destination)
+        assert command not in cli._next_commands(nothing, root, destination)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

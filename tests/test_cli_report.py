@@ -90,7 +90,7 @@ def test_the_last_run_that_has_a_report_is_made_again(runs, report):
     page = runs.path / "reports" / "run-2" / "report.html"
     assert out.strip() == str(page)
     reader = Reader(page.read_text())
-    assert "run run-2" in reader.text
+    assert "run-2, 2019-03-08" in reader.text
     assert [image["alt"] for image in reader.all("img")] == [
         "test images, and the decoder's modes and means of them",
         "seconds per step",

@@ -440,9 +440,10 @@ def test_the_page_and_the_metrics_are_as_kfps_ui_wants_them(spec, folders, repor
     artifacts = json.loads(report.read_text())["artifacts"]
     (page,), (metrics,) = (artifacts[key]["artifacts"] for key in ("page", "metrics"))
     # The file itself: KFP's launcher uploads it, and its UI shows it.
-    assert page["uri"] == f"minio://{RUN}/report/page/report.html"
-    local = pathlib.Path(folders["minio"], RUN, "report/page/report.html")
+    assert page["uri"] == f"minio://{RUN}/report/page"
+    local = pathlib.Path(folders["minio"], RUN, "report/page")
     assert local.read_text() == "<p>blessed</p>"
+    assert sorted(path.name for path in local.parent.iterdir()) == ["metrics", "page"]
     assert metrics["uri"] == f"minio://{RUN}/report/metrics"
     assert metrics["metadata"] == {"elbo": -91.5}
 

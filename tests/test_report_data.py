@@ -40,23 +40,23 @@ def files(tmp_path, binary):
 
 
 @pytest.fixture
-def test_split(files, signatures):
+def scores(files, signatures):
     return report_data.read_test_split(files, "binarized", signatures, None)
 
 
-def test_each_image_has_its_elbo_and_its_posterior_mean(vae, test_split, binary):
+def test_each_image_has_its_elbo_and_its_posterior_mean(vae, scores, binary):
     noise = fixed_noise.normal(binary, SEED, SAMPLES, 3)
     expected = vae.elbo_terms(binary, noise).elbo()
-    np.testing.assert_allclose(test_split.elbo, expected, rtol=1e-4)
-    np.testing.assert_allclose(test_split.loc, vae.encode(binary).mean(), atol=1e-5)
-    np.testing.assert_array_equal(test_split.pixels, binary)
-    np.testing.assert_array_equal(test_split.labels, LABELS)
-    assert test_split.baseline is None
+    np.testing.assert_allclose(scores.elbo, expected, rtol=1e-4)
+    np.testing.assert_allclose(scores.loc, vae.encode(binary).mean(), atol=1e-5)
+    np.testing.assert_array_equal(scores.pixels, binary)
+    np.testing.assert_array_equal(scores.labels, LABELS)
+    assert scores.baseline is None
 
 
-def test_the_baseline_sees_the_same_images(files, signatures, test_split):
+def test_the_baseline_sees_the_same_images(files, signatures, scores):
     both = report_data.read_test_split(files, "binarized", signatures, signatures)
-    np.testing.assert_array_equal(both.baseline, test_split.elbo)
+    np.testing.assert_array_equal(both.baseline, scores.elbo)
 
 
 def test_no_images_are_named(tmp_path, signatures):
@@ -73,8 +73,8 @@ def test_labels_are_counted(files):
 
 
 @pytest.fixture
-def digits(test_split, signatures):
-    return report_data.draw_digits(test_split, signatures)
+def digits(scores, signatures):
+    return report_data.draw_digits(scores, signatures)
 
 
 def close(actual, expected):
@@ -95,13 +95,13 @@ def test_samples_are_modes(digits):
     assert set(np.unique(digits.samples)) == {0.0, 1.0}
 
 
-def test_a_traversal_moves_one_latent(vae, digits, test_split):
-    spread = test_split.loc.std(axis=0)
+def test_a_traversal_moves_one_latent(vae, digits, scores):
+    spread = scores.loc.std(axis=0)
     assert list(spread[digits.latents]) == sorted(spread, reverse=True)
     assert (digits.steps[0], digits.steps[5], digits.steps[-1]) == (-3, 0, 3)
     latent = digits.latents[1]
-    z = np.tile(test_split.loc[1], [11, 1])
-    z[:, latent] = test_split.loc[:, latent].mean() + digits.steps * spread[latent]
+    z = np.tile(scores.loc[1], [11, 1])
+    z[:, latent] = scores.loc[:, latent].mean() + digits.steps * spread[latent]
     close(digits.traversals[1], vae.decode(z).mean())
 
 
@@ -112,28 +112,28 @@ def test_interpolations_end_at_the_images(digits):
     close(digits.interpolations[1, -1], digits.ten[2, 3])
 
 
-def test_the_worst_come_first(digits, test_split, vae):
-    np.testing.assert_array_equal(digits.worst, np.argsort(test_split.elbo)[:10])
-    worst = vae.encode(test_split.pixels[digits.worst]).mean()
+def test_the_worst_come_first(digits, scores, vae):
+    np.testing.assert_array_equal(digits.worst, np.argsort(scores.elbo)[:10])
+    worst = vae.encode(scores.pixels[digits.worst]).mean()
     close(digits.worst_means, vae.decode(worst).mean())
 
 
-def test_one_label_alone_has_its_pictures(test_split, signatures):
-    alone = test_split._replace(labels=np.full(12, 3))
+def test_one_label_alone_has_its_pictures(scores, signatures):
+    alone = scores._replace(labels=np.full(12, 3))
     digits = report_data.draw_digits(alone, signatures)
     assert digits.ten.shape[:2] == (3, 1)
     assert digits.interpolations.shape[:2] == (1, 11)
 
 
-def test_an_elbo_that_is_no_number_is_the_worst(test_split, signatures):
-    elbo = test_split.elbo.copy()
+def test_an_elbo_that_is_no_number_is_the_worst(scores, signatures):
+    elbo = scores.elbo.copy()
     elbo[6] = np.nan
-    digits = report_data.draw_digits(test_split._replace(elbo=elbo), signatures)
+    digits = report_data.draw_digits(scores._replace(elbo=elbo), signatures)
     assert digits.worst[0] == 6
 
 
-def test_means_that_are_no_numbers_are_named(test_split, signatures):
-    broken = test_split._replace(loc=test_split.loc * np.nan)
+def test_means_that_are_no_numbers_are_named(scores, signatures):
+    broken = scores._replace(loc=scores.loc * np.nan)
     with pytest.raises(ValueError, match="posterior's means must be finite numbers"):
         report_data.draw_digits(broken, signatures)
 
