@@ -1,7 +1,7 @@
 """Real runs in processes of their own, with the smallest settings there are.
 
-Importing TensorFlow and TFX takes most of a small run's time. So they are imported once,
-by a process that does nothing else, and each run is a fork of that.
+Importing TensorFlow and TFX takes most of a small run's time. So they are imported
+once, by a process that does nothing else, and each run is a fork of that.
 """
 
 import contextlib

@@ -16,7 +16,7 @@ _DENIED = b"""<?xml version="1.0" encoding="UTF-8"?>
 <Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"""
 
 _BUSY = b"""<?xml version="1.0" encoding="UTF-8"?>
-<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"""
+<Error><Code>SlowDown</Code><Message>Slow Down</Message></Error>"""
 
 
 class Server:
