@@ -68,6 +68,17 @@ RUN /opt/uv/bin/uv pip install --no-deps --no-build-isolation --no-cache \
       --compile-bytecode --prefix /opt/package .
 
 
+# What is in the image, listed by a tool that is not.
+FROM package AS bill
+COPY .ci/sbom.py .
+COPY --from=python /var/lib/dpkg/status /opt/dpkg/status
+RUN python3 -m venv /opt/sbom \
+ && /opt/uv/bin/uv pip install --python /opt/sbom --no-cache --constraints requirements.lock \
+      cyclonedx-bom \
+ && cp -r /opt/package/. /opt/venv \
+ && /opt/sbom/bin/python sbom.py /opt/venv/bin/python /opt/dpkg /opt/sbom.json
+
+
 FROM python AS runtime
 # Kubeflow wants a user id that it can see is not root's. Any other id will do as well:
 # OpenShift gives one of its own, that has no name and no home. Kubeflow's launcher brings
@@ -84,6 +95,7 @@ ENV HOME=/tmp \
     USER=vae
 COPY --from=dependencies /opt/venv /opt/venv
 COPY --from=package /opt/package /opt/venv
+COPY --from=bill /opt/sbom.json /usr/share/sbom.cdx.json
 USER 10001:0
 CMD ["vae-pipeline", "--help"]
 LABEL org.opencontainers.image.title="vae-pipeline" \

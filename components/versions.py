@@ -43,6 +43,7 @@ class Damaged:
     number: int
     path: str  # or the URI
     why: str  # such as "saved_model.pb is missing"
+    pushed: bool = True  # whether it has a manifest: else another may be writing it
 
     def told(self, served: Version | None) -> str:
         """Returns that it is damaged, and what is the baseline in its place."""
@@ -96,7 +97,8 @@ def look(destination: str) -> Iterator[Version | Damaged]:
         except storage.StorageError:
             raise
         except LookupError:
-            yield Damaged(number, version, f"it has no {MANIFEST}, or not yet")
+            why = f"it has no {MANIFEST}, or not yet"
+            yield Damaged(number, version, why, pushed=False)
         except ValueError as error:
             yield Damaged(number, version, str(error))
         except OSError as error:

@@ -3,6 +3,7 @@ and `--help` must not."""
 
 import argparse
 import contextlib
+import os
 import pathlib
 import signal
 import sys
@@ -13,7 +14,12 @@ from pipeline import (
     cli_evaluate,
     cli_history,
     cli_kubeflow,
+    cli_prune,
+    cli_report,
     cli_schedule,
+    cli_serve,
+    cli_use,
+    cli_versions,
     command,
     config,
 )
@@ -65,17 +71,26 @@ def interruptible() -> Iterator[None]:
 def _data(args: argparse.Namespace) -> int:
     resolved = command.resolve(args)
     with command.screen(args, "data") as screen:
-        from components.prepare import DataError, prepare
+        from components import span_data
+        from components.idx import DataError
+        from model.storage import StorageError
 
         try:
-            data = prepare(
-                resolved.data.dataset, resolved.data.source, args.data_dir, screen.line
+            data = span_data.prepare_data(
+                resolved.data.dataset,
+                resolved.data.source,
+                resolved.data.span_window,
+                args.data_dir,
+                screen.line,
             )
         except DataError as error:
             return command.fail(screen, str(error), BAD_INPUT)
-        for split, count in data.splits.items():
-            screen.line(f"{split:8} {count:,} images")
-        screen.line(f"{data.name} is prepared in {data.path}")
+        except StorageError as error:
+            return command.fail(screen, str(error), FAILED)
+        for part in data.parts:
+            for split, count in part.splits.items():
+                screen.line(f"{split:8} {count:,} images")
+            screen.line(f"{part.name} is prepared in {part.path}")
         screen.line(f"fingerprint {data.fingerprint}")
     return OK
 
@@ -115,33 +130,41 @@ def _run_recorded(
     started = time.monotonic()
     record.step = "Imports"
     with screen.step("Imports") as step:
-        from components.prepare import DataError
-        from pipeline import local, outcome
+        from components.idx import DataError
+        from pipeline import local, outcome, report
         from pipeline import record as records
 
         record.took("Imports", step.done("TensorFlow and TFX"))
     root = local.Root(path)
     try:
-        result = local.run(resolved, root, args.data_dir, record, screen, args.beam_arg)
+        result = local.run(
+            *(resolved, root, args.data_dir, record, screen),
+            *(args.beam_arg, args.if_changed),
+        )
     except DataError as error:
         record.failed(records.BAD_DATA, str(error))
         return command.fail(screen, str(error), BAD_INPUT)
     except local.RunError as error:
         record.failed(records.FAILED, str(error))
         return command.fail(screen, str(error), FAILED)
+    if result is None:
+        return OK
     destination = root.destination(resolved)
     rows = outcome.rows(result, destination)
+    rows.append(("report", str(report.make(path))))
     rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))
-    rows.append(("next", _next_commands(result, destination)))
+    rows.append(("next", _next_commands(result, root, destination)))
     screen.table("What came of it", rows)
     return REFUSED if result.refusals else OK
 
 
-def _next_commands(result, destination: str) -> str:
+def _next_commands(result, root, destination: str) -> str:
     from model import storage
 
     program = command.program()
+    tensorboard = os.path.relpath(os.path.join(sys.prefix, "bin", "tensorboard"))
     commands = [
+        f"{tensorboard} --logdir {root.artifacts}/Trainer/model_run",
         f"{program} run --preset ten_minutes    # a better model",
         f"{program} evaluate --iwae 1000    # nearer to log p(x)",
     ]
@@ -215,6 +238,13 @@ def _parser() -> argparse.ArgumentParser:
         "a message that names it)",
     )
     run.add_argument(
+        "--if-changed",
+        action="store_true",
+        help="do nothing, and say so, if neither the data nor the settings nor the "
+        "code have changed since the last run that came to a verdict; so `schedule` "
+        "runs",
+    )
+    run.add_argument(
         "--print-config",
         action="store_true",
         help="print the resolved configuration as YAML, and do nothing else",
@@ -222,9 +252,14 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     cli_evaluate.add_command(commands)
+    cli_report.add_command(commands)
     cli_kubeflow.add_commands(commands)
     cli_schedule.add_command(commands)
     cli_history.add_command(commands)
+    cli_prune.add_command(commands)
+    cli_versions.add_commands(commands)
+    cli_serve.add_command(commands)
+    cli_use.add_commands(commands)
     return parser
 
 

@@ -159,7 +159,8 @@ def _here(args: argparse.Namespace) -> int:
     resolve(args)  # what can't be must not wait for the night
     from pipeline import scheduler
 
-    command = [sys.executable, "-m", "pipeline", "run", *_run_flags(args)]
+    command = [sys.executable, "-m", "pipeline", "run", "--if-changed"]
+    command += _run_flags(args)
     if args.local:
         log_folder = pathlib.Path(args.root, "logs").absolute()
         with _metrics(args):
@@ -188,10 +189,10 @@ def _metrics(args: argparse.Namespace) -> Iterator[None]:
 def _run_flags(args: argparse.Namespace) -> list[str]:
     """Returns the flags of `run` that mean the same settings."""
     flags = ["--root", args.root, "--data-dir", args.data_dir, "--preset", args.preset]
-    for name in ("config", "dataset", "source"):
-        value = getattr(args, name)
+    for name in ("config", "dataset", "source", "span-window"):
+        value = getattr(args, name.replace("-", "_"))
         if value is not None:
-            flags += [f"--{name}", value]
+            flags += [f"--{name}", str(value)]
     return [*flags, *(f"--set={setting}" for setting in args.set)]
 
 

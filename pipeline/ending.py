@@ -10,7 +10,15 @@ from pipeline import lock, metrics, notify
 from pipeline import record as records
 from pipeline.config import PipelineConfig
 from pipeline.errors import cause
-from pipeline.record import BAD_DATA, FAILED, INTERRUPTED, PUSHED, REFUSED, RunRecord
+from pipeline.record import (
+    BAD_DATA,
+    FAILED,
+    INTERRUPTED,
+    NOTHING_TO_DO,
+    PUSHED,
+    REFUSED,
+    RunRecord,
+)
 
 Say = Callable[[str], None]
 
@@ -70,16 +78,27 @@ def _ended(
         signal.setitimer(signal.ITIMER_REAL, 0)
         record.failed(INTERRUPTED, "SIGINT or SIGTERM")
         raise
+    except lock.LockedError as error:
+        record.failed(FAILED, str(error))
+        raise
     except BaseException as error:
         record.failed(FAILED, cause(error))
         raise
     finally:
         with interrupt.deferred():
             record.end()
-            _attempt("record", say, lambda: records.write(root, record))
-            if config.metrics.textfile:
+            _attempt("record", say, lambda: _leave(root, record))
+            if config.metrics.textfile and record.verdict != NOTHING_TO_DO:
                 path = pathlib.Path(config.metrics.textfile)
                 _attempt("metrics", say, lambda: metrics.write(path, record))
+
+
+def _leave(root: pathlib.Path, record: RunRecord) -> None:
+    """Writes the record; of a run that had nothing to do there is none."""
+    if record.verdict == NOTHING_TO_DO:
+        records.discard(root, record)
+    else:
+        records.write(root, record)
 
 
 def _attempt(what: str, say: Say, write: Callable[[], None]) -> None:

@@ -19,10 +19,11 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
-from components import disk, prepare, pusher, versions
+from components import disk, pusher, span_data, versions
 from components.manifest import MANIFEST
 from model import devices, storage
-from pipeline import graph, metadata_file, outcome, seal
+from pipeline import graph, last_run, metadata_file, outcome, seal
+from pipeline import record as records
 from pipeline.config import PipelineConfig, decisive
 from pipeline.errors import cause
 from pipeline.record import RunRecord
@@ -65,7 +66,8 @@ def run(
     record: RunRecord,
     screen: Screen,
     beam_args: Sequence[str] = (),
-) -> outcome.Outcome:
+    if_changed: bool = False,
+) -> outcome.Outcome | None:
     """Runs every step that is not in the cache, and returns what came of it.
 
     Args:
@@ -75,6 +77,8 @@ def run(
       record: of the run, whose id names it; it is filled in on the way.
       screen: where its progress is shown.
       beam_args: Beam's options, instead of graph.BEAM_ARGS.
+      if_changed: do nothing, say so and return None when the run would come to what the
+        last one came to.
 
     Raises:
       DataError: the data can't be had.
@@ -97,15 +101,20 @@ def run(
     record.served_version = current.number if current else None
     record.step = "Data"
     with screen.step("Data") as line:
-        data = prepare.prepare(
-            config.data.dataset, config.data.source, data_dir, screen.line
-        )
-        total = sum(data.splits.values())
-        text = f"{total:,} images of {data.name} at {data.path}"
-        record.took("Data", line.done(text))
+        data = _data(config, data_dir, screen)
+        record.took("Data", line.done(str(data)))
     key = run_key(config, data.fingerprint)
     record.fingerprint, record.run_key = data.fingerprint, key
     ours = current is not None and current.manifest.get("run_key") == key
+    record.baseline = baseline = _baseline_fingerprint(current, ours)
+    if if_changed:
+        last = last_run.find(root.path)
+        spans = span_data.listed(data.spans)
+        why = last_run.nothing_to_do(last, key, baseline, current, spans)
+        if why is not None:
+            screen.line(why)
+            record.verdict = records.NOTHING_TO_DO
+            return None
     pipeline = graph.create_pipeline(
         config,
         graph.Paths(
@@ -115,7 +124,8 @@ def run(
             destination=destination,
             checkpoints=str(root.path / "checkpoints"),
             data_fingerprint=data.fingerprint,
-            served_fingerprint=_baseline_fingerprint(current, ours),
+            spans=data.spans,
+            served_fingerprint=baseline,
             run_key=key,
         ),
         beam_args or graph.BEAM_ARGS,
@@ -142,10 +152,21 @@ def run(
     return result
 
 
+def _data(config: PipelineConfig, data_dir: str, screen: Screen) -> span_data.Data:
+    data = config.data
+    try:
+        return span_data.prepare_data(
+            data.dataset, data.source, data.span_window, data_dir, screen.line
+        )
+    except storage.StorageError as error:
+        raise RunError(str(error)) from error
+
+
 def run_key(config: PipelineConfig, data_fingerprint: str) -> str:
     """Returns a digest of all that decides what a run makes, but the baseline."""
     sections = decisive(config)
-    del sections["data"]["source"]  # the data are the same wherever they came from
+    # The data are the same wherever they came from; the fingerprint names their spans.
+    del sections["data"]["source"], sections["data"]["span_window"]
     parts = [json.dumps(sections, sort_keys=True), data_fingerprint, code_digest()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -155,7 +176,8 @@ def code_digest() -> str:
     digest = hashlib.sha256(json.dumps(pusher.stack()).encode())
     files = [_schema_file()]
     for package in _CODE:
-        files += pathlib.Path(str(importlib.resources.files(package))).rglob("*.py")
+        folder = pathlib.Path(str(importlib.resources.files(package)))
+        files += [*folder.rglob("*.py"), *folder.rglob("*.jinja")]
     for file in sorted(files):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()

@@ -75,13 +75,13 @@ def _acquire(
     while True:
         try:
             lock.acquire(timeout=timeout)
-        except filelock.Timeout as error:
+        except filelock.Timeout:
             who = _who(root)
             if not wait:
                 raise LockedError(
                     f"another run is using {root} ({who}): wait until it ends (run "
                     "--wait does that), or choose another --root"
-                ) from error
+                ) from None
             if who != told:
                 say(f"waiting for another run that is using {root} ({who})")
                 told = who
@@ -91,18 +91,14 @@ def _acquire(
 
 
 def _who(root: pathlib.Path) -> str:
-    """Returns in words who holds the lock."""
+    """Returns in words who holds the lock; not whom a dead process's file names."""
     end = time.monotonic() + _SETTLE
-    while True:
+    while time.monotonic() < end:
         found = _owner(root)
         if found is not None and not found.process.is_gone():
             return str(found)
-        if time.monotonic() > end:
-            break
         time.sleep(0.05)
-    if found is None:
-        return "unknown"
-    return f"started by {found}, which is gone: what it started still goes on"
+    return "unknown"
 
 
 def _owner(root: pathlib.Path) -> Owner | None:

@@ -10,12 +10,15 @@ from tfx.components.util import model_utils
 
 from components import (
     bounds,
+    data_gate,
+    drift,
     evaluator,
     infra_check,
     ingest,
     measure,
     pusher,
     served_model,
+    span_data,
     versions,
 )
 from pipeline.config import PipelineConfig
@@ -107,7 +110,7 @@ def describe(step: Step) -> str:
         "StatisticsGen": lambda out: "statistics of each split",
         "ImportSchemaGen": lambda out: "the reviewed schema",
         "ExampleValidator": lambda out: "anomalies of each split, if any",
-        "DataGate": lambda out: "no anomalies",
+        "DataGate": _data_gate,
         "Transform": lambda out: "images as floats, and their fixed binarization",
         "Trainer": lambda out: f"a model of {_megabytes(out['model'].uri)}",
         "ServedModel": _served_model,
@@ -115,6 +118,7 @@ def describe(step: Step) -> str:
         "Bounds": _bounds,
         "InfraCheck": _infra_check,
         "Pusher": _pusher,
+        "Report": lambda out: f"a page of {_megabytes(out['page'].uri)}",
     }
     return describers[step.name](step.outputs)
 
@@ -204,7 +208,32 @@ def _ingest(outputs) -> str:
         outputs["examples"].get_string_custom_property(ingest.COUNTS_PROPERTY)
     )
     of_each = (f"{count:,} {split}" for split, count in counts.items())
-    return f"{', '.join(of_each)} images"
+    spans = span_data.listed(
+        outputs["examples"].get_string_custom_property(ingest.SPANS_PROPERTY)
+    )
+    return f"{', '.join(of_each)} images{f' of {spans}' if spans else ''}"
+
+
+def _data_gate(outputs) -> str:
+    report = data_gate.read_report(outputs["report"].uri)
+    version = report["baseline_version"]
+    titles = {
+        drift.DRIFT: f"drift from version {version}'s data",
+        drift.SKEW: f"skew of train and {measure.SPLIT}",
+    }
+    texts = ["no anomalies", *report["unchecked"]]
+    for kind, title in titles.items():
+        of_each = [
+            f"{each['feature']} {each['distance']:.4f}"
+            for each in report["features"]
+            if each["kind"] == kind
+        ]
+        if of_each:
+            accepted = kind == drift.DRIFT and report["accepted"]
+            texts.append(
+                f"{title}{', accepted' if accepted else ''}: {', '.join(of_each)}"
+            )
+    return "; ".join(texts)
 
 
 def _served_model(outputs) -> str:

@@ -19,6 +19,7 @@ from pipeline import atomic, config, process
 RUNNING, DIED = "running", "died"
 PUSHED, UNCHANGED, REFUSED = "pushed", "unchanged", "refused"
 FAILED, BAD_DATA, INTERRUPTED = "failed", "bad_data", "interrupted"
+NOTHING_TO_DO = "nothing_to_do"  # leaves no record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,7 @@ class RunRecord:
     steps: list[StepTime] = dataclasses.field(default_factory=list)  # that ended well
     fingerprint: str | None = None  # of the data
     run_key: str | None = None  # digest of settings, data, code and stack
+    baseline: str | None = None  # version and digest; `none`: nothing was served
     elbo: float | None = None  # the candidate's, and its terms
     reconstruction: float | None = None
     kl: float | None = None
@@ -116,6 +118,11 @@ def write(root: pathlib.Path, record: RunRecord) -> None:
     """
     text = json.dumps(to_dict(record), indent=2, allow_nan=False)
     atomic.write(_folder(root) / f"{record.run_id}.json", text + "\n")
+
+
+def discard(root: pathlib.Path, record: RunRecord) -> None:
+    """Removes a run's record, if there is one."""
+    (_folder(root) / f"{record.run_id}.json").unlink(missing_ok=True)
 
 
 def read_all(root: pathlib.Path) -> tuple[list[RunRecord], list[str]]:

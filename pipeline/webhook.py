@@ -62,7 +62,9 @@ def _tries(url: str, token: str, body: str, timeout: float) -> None:
     end = time.monotonic() + timeout
     for attempt in tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(_LaterError),
-        wait=tenacity.wait_exponential_jitter(_FIRST_WAIT, _LONGEST_WAIT),
+        wait=tenacity.wait_exponential_jitter(
+            _FIRST_WAIT, _LONGEST_WAIT, jitter=_FIRST_WAIT
+        ),
         stop=tenacity.stop_before_delay(timeout),
         reraise=True,
     ):

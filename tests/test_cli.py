@@ -9,7 +9,7 @@ import types
 import pytest
 import yaml
 
-from pipeline import cli, config
+from pipeline import cli, config, record
 
 
 def run(*args, **kwargs):
@@ -23,7 +23,11 @@ def run(*args, **kwargs):
 
 
 @pytest.mark.parametrize(
-    "args", [[], ["data"], ["run"], ["evaluate"], ["compile"], ["submit"], ["schedule"]]
+    "args",
+    [
+        *([], ["data"], ["run"], ["evaluate"], ["report"], ["history"], ["versions"]),
+        *(["compile"], ["submit"], ["schedule"], ["rollback"], ["prune"]),
+    ],
 )
 def test_help_teaches_without_importing_tensorflow(args):
     check = (
@@ -133,6 +137,8 @@ def test_an_interrupt_ends_with_130_and_a_word(tmp_path, signum):
     # Interrupted within exec(), CPython ends itself by SIGINT: 130 to a shell as well.
     assert process.returncode in (130, -signal.SIGINT)
     assert "interrupted; the same command goes on where it stopped" in stderr
+    ((kept,), _) = record.read_all(tmp_path)
+    assert (kept.verdict, kept.step) == ("interrupted", "Imports")
 
 
 def test_an_interrupt_that_is_swallowed_comes_again():

@@ -20,7 +20,7 @@ from ml_metadata.proto import metadata_store_pb2
 
 from components import versions
 from model import serving
-from pipeline import cli
+from pipeline import cli, record
 from tests.bars import write_idx
 
 pytestmark = pytest.mark.e2e
@@ -50,6 +50,11 @@ class Place:
 
     def served(self):
         return versions.served(str(self.destination))
+
+    def record(self):
+        """Returns the last run's record."""
+        newest, *_ = record.read_all(self.path / "runs")[0]
+        return newest
 
     def snapshot(self):
         return {
@@ -97,7 +102,10 @@ def place(path, capfd):
 
 
 def test_the_first_run_pushes_a_good_model(place):
-    code = place.run(options=["--source", str(place.path / "bars")])
+    code = place.run(
+        f"metrics.textfile={place.path}/vae.prom",
+        options=["--source", str(place.path / "bars")],
+    )
     assert code == 0, place.printed
     assert "baseline's ELBO  │ none: nothing was served" in place.printed
     assert "verdict          │ BLESSED" in place.printed
@@ -115,6 +123,18 @@ def test_the_first_run_pushes_a_good_model(place):
     assert f"candidate's ELBO │ {terms['elbo']:.2f} nats per image" in place.printed
     assert re.search(r"candidate's IWAE │ -\d+\.\d\d nats per image", place.printed)
     assert re.search(r"active latents   │ \d of 4 ", place.printed)
+    kept = place.record()
+    assert (kept.verdict, kept.version) == ("pushed", version.number)
+    assert (kept.served_version, kept.versions) == (version.number, 1)
+    assert kept.run_key == manifest["run_key"]
+    assert (kept.elbo, kept.difference) == (terms["elbo"], None)
+    assert kept.estimate in " ".join(re.sub("[│\n]", " ", place.printed).split())
+    assert [step.name for step in kept.steps[:2]] == ["Imports", "Data"]
+    assert len(kept.steps) == 14
+    assert not any(step.cached for step in kept.steps)
+    written = (place.path / "vae.prom").read_text()
+    assert 'last_run_verdict{model="vae",verdict="pushed"} 1.0' in written
+    assert f'elbo_nats{{model="vae"}} {terms["elbo"]}\n' in written
 
 
 def test_what_is_served_scores_as_the_gate_said(place):
@@ -168,6 +188,9 @@ def test_the_same_again_comes_from_the_cache(place):
     assert place.printed.count("from the cache") == 13  # 12 steps and that line
     assert place.state("Pusher") == "CACHED"
     assert place.snapshot() == before
+    kept = place.record()
+    assert (kept.verdict, kept.version, kept.versions) == ("unchanged", None, 1)
+    assert [step.cached for step in kept.steps] == [False] * 2 + [True] * 12
 
 
 def test_a_model_under_the_floor_is_refused(place):
@@ -175,6 +198,10 @@ def test_a_model_under_the_floor_is_refused(place):
     assert place.run("gate.elbo_floor=-1") == 3
     assert "verdict          │ REFUSED: ELBO -" in place.printed
     assert "must be at least the floor, -1.00" in place.printed
+    kept = place.record()
+    assert (kept.verdict, kept.version) == ("refused", None)
+    assert "must be at least the floor, -1.00" in kept.refusals[0]
+    assert kept.difference == pytest.approx(0.0, abs=1e-3)
     assert (place.blessed(), place.pushed()) == (0, 0)
     assert place.snapshot() == before
 
@@ -204,6 +231,7 @@ def test_a_model_with_a_nan_is_refused(place, monkeypatch):
         assert place.run("train.seed=1", "gate.elbo_floor=-1e6") == 3
     assert "REFUSED" in place.printed
     assert "InfraCheck: ValueError" in place.printed
+    assert (place.record().verdict, place.record().elbo) == ("refused", None)
     assert (place.blessed(), place.pushed()) == (0, 0)
     assert place.snapshot() == before
 
@@ -261,6 +289,7 @@ def test_labels_that_the_dataset_does_not_have_are_named(place):
     code = place.run(dataset="bad", options=["--source", str(place.path / "bad")])
     assert code == 2
     assert "the train labels go up to 11, expected 0 to 9 for bad" in place.printed
+    assert (place.record().verdict, place.record().step) == ("bad_data", "Data")
     assert place.snapshot() == before
 
 
@@ -299,6 +328,8 @@ def test_anomalies_in_the_data_stop_the_run_and_are_named(place):
         assert f"{split}: feature 'label'" in place.printed
     assert "Transform" not in place.printed
     assert place.state("DataGate") == "FAILED"
+    assert (place.record().verdict, place.record().step) == ("failed", "DataGate")
+    assert place.record().error in place.printed
     assert place.snapshot() == before
 
 

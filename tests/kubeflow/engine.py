@@ -16,6 +16,20 @@ ROOT = pathlib.Path(__file__).parents[2]
 # A user id that the image does not know, as OpenShift gives one.
 ANY_USER = "1000680000:0"
 
+# As little as Kubernetes' "restricted" standard grants, and a root that is read-only: a
+# step writes to /tmp, and to the folders of Kubeflow's launcher.
+RESTRICTED = (
+    f"--user={ANY_USER}",
+    "--read-only",
+    "--tmpfs=/tmp",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+)
+
+
+# Bytes: what the image's stages and layers take while it is built, and some more.
+ROOM = 25e9
+
 
 class Unavailable(RuntimeError):
     """There is no engine here, and none can be had; the message says why."""
@@ -26,6 +40,13 @@ class Engine:
 
     def __init__(self, folder: pathlib.Path):
         self._service = folder / "service.pid"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < ROOM:
+            raise Unavailable(
+                f"{folder} has {free / 1e9:.0f} GB free, and to build the image takes "
+                f"up to {ROOM / 1e9:.0f} GB"
+            )
         script = [str(ROOT / "tests/kubeflow/podman.sh"), str(folder), "socket"]
         done = subprocess.run(script, stdout=subprocess.PIPE, text=True)
         if done.returncode != 0:
@@ -73,8 +94,7 @@ class Engine:
             return subprocess.run(
                 [
                     *(self.name, "run", "--rm", f"--name={container.name}"),
-                    *("--network=host", f"--user={ANY_USER}"),
-                    *("--cap-drop=ALL", "--security-opt=no-new-privileges"),
+                    *("--network=host", *RESTRICTED),
                     *(*mounts, *variables, container.image, *container.command),
                 ],
                 env={**self.environment, **container.environment},

@@ -28,7 +28,7 @@ from pipeline.config import resolve
 from tests.bars import write_idx
 from tests.kubeflow import api_server
 from tests.kubeflow.cluster import BUCKET, ROOT, Cluster
-from tests.kubeflow.engine import ANY_USER, Engine, Unavailable, start_process
+from tests.kubeflow.engine import RESTRICTED, Engine, Unavailable, start_process
 
 # What Kubernetes has; the endpoint is with them, as it goes where they go.
 SECRET = {"key": "tests-key", "secret": "tests-secret-key"}
@@ -41,17 +41,18 @@ SETTINGS = [
 ]
 STEPS = 12
 BEFORE_THE_TRAINER = (
-    *("import-schema-gen", "statistics-gen", "example-validator", "data-gate"),
-    "transform",
+    *("import-schema-gen", "statistics-gen", "example-validator", "transform"),
 )
 FROM_THE_TRAINER = ("trainer", "evaluator", "bounds", "infra-check", "pusher")
 FAILED_AT_INGEST = {
     "import-schema-gen": "SUCCEEDED",
     "served-model": "SUCCEEDED",
     "ingest": "FAILED",
+    "data-gate": "SKIPPED",
     **dict.fromkeys(BEFORE_THE_TRAINER[1:], "SKIPPED"),
     **dict.fromkeys(FROM_THE_TRAINER, "SKIPPED"),
 }
+SCRATCH = ("/tmp", "/minio", "/s3", "/gcs")  # noqa: S108, in a container
 # Of the engine: what is built stays there. A socket's path must be short.
 STATE = pathlib.Path(__file__).parents[2] / ".tools" / "podman"
 
@@ -234,6 +235,7 @@ def test_a_second_run_meets_the_baseline(place):
     assert states(tasks) == {
         "ingest": "SUCCEEDED",
         "served-model": "SUCCEEDED",
+        "data-gate": "SUCCEEDED",  # it compares with what is served
         **dict.fromkeys(BEFORE_THE_TRAINER, "CACHED"),
         **dict.fromkeys(FROM_THE_TRAINER, "SUCCEEDED"),
     }
@@ -253,6 +255,7 @@ def test_a_refused_model_is_not_pushed(place):
     assert states(tasks) == {
         "ingest": "SUCCEEDED",
         "served-model": "SUCCEEDED",
+        "data-gate": "SUCCEEDED",
         **dict.fromkeys(BEFORE_THE_TRAINER, "CACHED"),
         **dict.fromkeys(("trainer", "bounds", "infra-check"), "CACHED"),
         **dict.fromkeys(("evaluator", "pusher"), "SUCCEEDED"),
@@ -270,6 +273,44 @@ def test_a_step_that_fails_fails_the_run(place, capfd):
     assert states(tasks) == FAILED_AT_INGEST
     assert "ingest failed: Ingest failed: source must be auto" in capfd.readouterr().out
     assert place.served() == served
+
+
+@pytest.mark.containers
+def test_an_evicted_trainer_goes_on_in_another_pod(place, engine):
+    if engine is None:
+        pytest.skip("NO CONTAINERS WERE RUN: see the warning")
+    settings = (
+        "train.epochs=40",
+        "kubeflow.checkpoints=s3://models/checkpoints",
+        "gate.elbo_floor=-400",
+    )
+    behind = threading.Thread(target=evict, args=[place, engine])
+    behind.start()
+    code, tasks = place.submit(*settings)
+    behind.join()
+    assert code == 1
+    assert tasks["trainer"].state == "FAILED"
+    assert states(tasks)["pusher"] == "SKIPPED"
+    assert "done" not in last_line(tasks["trainer"])
+    code, tasks = place.submit(*settings)
+    assert code == 0
+    (step,) = re.findall(r"going on from step (\d+)", tasks["trainer"].log)
+    assert int(step) > 0
+    # They belong to a training that has ended.
+    assert not [key for key in place.stored() if key.startswith("checkpoints/")]
+
+
+def evict(place, engine):
+    """Ends the Trainer's pod as Kubernetes does, once it has left a checkpoint."""
+    while not any(key.startswith("checkpoints/") for key in place.stored()):
+        time.sleep(0.2)
+    done = engine.call(
+        *("ps", "--filter=name=-trainer", "--format={{.Names}}"),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    engine.call("stop", "--time=30", *done.stdout.split(), check=True)
 
 
 @pytest.mark.containers
@@ -393,7 +434,7 @@ def test_a_step_that_fails_fails_kfps_local_runner(local):
 def test_the_image_runs_the_pipeline_itself(local):
     """All steps in one container, which can write nowhere but to /tmp."""
     done = local.engine.call(
-        *("run", "--rm", f"--user={ANY_USER}", "--read-only", "--tmpfs=/tmp"),
+        *("run", "--rm", *RESTRICTED),
         *(f"--volume={local.folder / 'bars'}:/bars:ro", local.image),
         *("vae-pipeline", "run", "--preset=smoke", "--dataset=bars", "--source=/bars"),
         *("--set=data.limit=null", "--set=train.epochs=8"),
@@ -403,6 +444,50 @@ def test_the_image_runs_the_pipeline_itself(local):
     )
     assert done.returncode == 0, done.stdout
     assert "verdict          │ BLESSED" in done.stdout
+
+
+@pytest.mark.containers
+def test_a_step_has_no_rights_and_only_scratch_folders(local):
+    probe = (
+        "grep -E '^(Uid|CapEff|NoNewPrivs)' /proc/self/status; "
+        f"for folder in / /home/vae /opt/venv {' '.join(SCRATCH)}; do "
+        "touch $folder/probe 2>/dev/null && echo writes to $folder; done"
+    )
+    mounts = (f"--tmpfs=/{name}:mode=1777" for name in ("minio", "s3", "gcs"))
+    done = local.engine.call(
+        *("run", "--rm", *RESTRICTED, *mounts, local.image, "sh", "-c", probe),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert done.stdout.split("\n")[:-1] == [
+        "Uid:" + "\t1000680000" * 4,
+        "CapEff:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        *(f"writes to {folder}" for folder in SCRATCH),
+    ]
+
+
+@pytest.mark.containers
+def test_the_image_lists_what_is_in_it(local):
+    done = local.engine.call(
+        *("run", "--rm", local.image, "cat", "/usr/share/sbom.cdx.json"),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    components = json.loads(done.stdout)["components"]
+    listed = {f"{found['name']}@{found['version']}" for found in components}
+    installed = local.engine.call(
+        *("run", "--rm", local.image, "python", "-c"),
+        "import importlib.metadata as m;"
+        "print(*(f'{d.name}@{d.version}' for d in m.distributions()), sep='\\n')",
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert len(installed) > 100
+    assert set(installed) <= listed
+    purls = [found.get("purl", "") for found in components]
+    assert any(purl.startswith("pkg:deb/debian/openssl@") for purl in purls)
 
 
 def plain(text):
