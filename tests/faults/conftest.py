@@ -35,7 +35,8 @@ def prepared(tmp_path_factory) -> Prepared:
     place.write_source()
     killed: list[tuple[str, int]] = []
     while True:
-        options = () if killed else ("--source", str(place.source))
+        # Until the data are prepared.
+        options = () if len(killed) > 1 else ("--source", str(place.source))
         run = place.start(options=options)
         known = "|".join(["Imports", *(step for step, _ in killed)])
         match = run.wait_for(rf"^(?!{known})(\w+) +\.\.\.$|^What came of it")
