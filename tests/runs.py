@@ -53,16 +53,20 @@ class Run:
     """A run that was started."""
 
     def __init__(self, argv, environment):
-        descriptor, self._output = tempfile.mkstemp(suffix="-run")
-        os.close(descriptor)
+        # Removed with this object.
+        self._output = tempfile.NamedTemporaryFile(suffix="-run")  # noqa: SIM115
         self.process = _forks.Process(
-            target=_main, args=(argv, self._output, environment)
+            target=_main, args=(argv, self._output.name, environment)
         )
         self.process.start()
 
     @property
     def printed(self) -> str:
-        return pathlib.Path(self._output).read_text()
+        return pathlib.Path(self._output.name).read_text()
+
+    def last_step(self) -> str:
+        """Returns the step that was begun last."""
+        return re.findall(r"^(\w+) +\.\.\.$", self.printed, re.MULTILINE)[-1]
 
     def wait_for(self, pattern: str) -> re.Match:
         """Returns the first match of a regular expression in what is printed."""
@@ -88,8 +92,9 @@ class Run:
 
     def kill(self, how: int = signal.SIGKILL) -> int:
         """Sends a signal and returns the exit code."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.process.pid, how)
+        if self.process.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, how)
         return self.end()
 
 
@@ -131,8 +136,10 @@ class Place:
         flags = [part for one in (*SETTINGS, *settings) for part in ("--set", one)]
         argv = [
             *(command, "--preset", "smoke", "--dataset", "bars", *flags),
-            *("--root", str(self.root), "--data-dir", str(self.data), *options),
+            *("--root", str(self.root), *options),
         ]
+        if command != "prune":  # it looks at no data
+            argv += ["--data-dir", str(self.data)]
         return Run(argv, environment)
 
     def run(self, *settings: str, code: int = 0, **others) -> str:
