@@ -1,7 +1,7 @@
 # Every target sets up what it needs; `make run` on a clone that is set up starts at once.
 
-.PHONY: help setup run test test-containers lint bench bench-time image sbom audit \
-        lock clean
+.PHONY: help setup run test test-containers faults soak lint bench bench-time image \
+        sbom audit lock clean
 
 ARGS ?=
 IMAGE ?= vae-pipeline:dev
@@ -14,6 +14,8 @@ help:
 	@echo "make test    lint, types and every test"
 	@echo "make test-containers"
 	@echo "             build the image, and run the pipeline in it as Kubeflow does"
+	@echo "make faults  kill real runs, fill their disks, damage their files, ..."
+	@echo "make soak    200 runs that are killed at random; ARGS='--runs 20 --seed 7'"
 	@echo "make lint    format, lint and types alone"
 	@echo "make bench   speed, as ratios to a baseline; over an hour, most of it"
 	@echo "make bench-time"
@@ -40,6 +42,12 @@ test: lint
 
 test-containers: .venv/ready
 	.venv/bin/python -m pytest -m containers -rP -p no:logging tests/kubeflow
+
+faults: .venv/ready
+	.venv/bin/python -m pytest -m faults --show-capture=no tests/faults $(ARGS)
+
+soak: .venv/ready
+	.venv/bin/python -m tests.faults.soak $(ARGS)
 
 lint: .venv/ready
 	.venv/bin/ruff format --check .

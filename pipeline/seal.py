@@ -39,10 +39,11 @@ def forget(
 
 def damage(artifact: metadata_store_pb2.Artifact) -> str:
     """Returns what is wrong with an artifact's files; empty if nothing is."""
-    text = artifact.custom_properties[_PROPERTY].string_value
-    if not text:
+    # To look up what is not there would add it, empty: ml-metadata ends the process.
+    if _PROPERTY not in artifact.custom_properties:
         return f"{artifact.uri} was not sealed: its step was stopped before its end"
-    return _difference(artifact.uri, json.loads(text))
+    sealed = json.loads(artifact.custom_properties[_PROPERTY].string_value)
+    return _difference(artifact.uri, sealed)
 
 
 def _difference(uri: str, sealed: Mapping[str, Sequence]) -> str:

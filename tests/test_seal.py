@@ -73,11 +73,14 @@ def test_a_file_too_many_is_damage(artifact, tmp_path):
     assert seal.damage(artifact) == f"{path} was added after its step ended"
 
 
-def test_what_is_not_sealed_is_damaged():
-    artifact = metadata_store_pb2.Artifact(uri="/artifacts/examples/1")
+def test_what_is_not_sealed_is_damaged(artifact, store):
+    del artifact.custom_properties["seal"]
     assert seal.damage(artifact) == (
-        "/artifacts/examples/1 was not sealed: its step was stopped before its end"
+        f"{artifact.uri} was not sealed: its step was stopped before its end"
     )
+    seal.forget(store, artifact)
+    (found,) = store.get_artifacts()
+    assert found.state == metadata_store_pb2.Artifact.DELETED
 
 
 def test_what_is_forgotten_is_not_live(artifact, store):
