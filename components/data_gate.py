@@ -157,7 +157,8 @@ def _before(
 ) -> tuple[int | None, drift.Statistics | None, list[str]]:
     """Returns the baseline's version and statistics, and why there are none."""
     if served_model.is_none(baseline):
-        return None, None, ["no check of drift: nothing was served"]
+        why = f"no check of drift: {served_model.why_none(baseline)}"
+        return None, None, [why]
     version = baseline.get_int_custom_property(served_model.VERSION_PROPERTY)
     folder = path_utils.serving_model_dir(baseline.uri)
     path = pathlib.Path(folder, SERVED_STATISTICS)

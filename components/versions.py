@@ -80,6 +80,20 @@ def intact(destination: str) -> tuple[Version | None, list[Damaged]]:
     return None, damaged
 
 
+def glance(destination: str) -> tuple[list[int], bytes | None]:
+    """Returns all numbers and the newest one's manifest: they change with each push.
+
+    It reads no model, so that who looks again and again may glance first.
+
+    Raises:
+      StorageError: the object store does not answer, or has no such bucket.
+    """
+    with storage.opened(destination) as (files, path):
+        numbers = sorted(place.numbers(files, path))
+        manifest = _read(files, f"{path}/{numbers[-1]}/{MANIFEST}") if numbers else None
+        return numbers, manifest
+
+
 def look(destination: str) -> Iterator[Version | Damaged]:
     """Yields what is under each number, the newest first; reads all its files.
 

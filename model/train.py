@@ -137,7 +137,8 @@ def train(
 def optimizer(config: TrainConfig, steps: int) -> tfk.optimizers.Optimizer:
     """Returns Adam, its learning rate warmed up and then decayed over `steps`.
 
-    Sources: Kingma & Ba 2015, Adam; Loshchilov & Hutter 2017, SGDR, for the cosine.
+    Sources: Kingma & Ba 2015, Adam; Loshchilov & Hutter 2017, SGDR, for the cosine, and
+    2019, Decoupled Weight Decay Regularization, for the decay of the kernels.
     """
     rate = config.learning_rate
     # A schedule shorter than its warm-up would never reach the rate that was asked for.
@@ -150,7 +151,13 @@ def optimizer(config: TrainConfig, steps: int) -> tfk.optimizers.Optimizer:
         warmup_target=rate if warmup else None,
         warmup_steps=warmup,
     )
-    return tfk.optimizers.Adam(schedule, global_clipnorm=config.clip_norm)
+    adam = tfk.optimizers.Adam(
+        schedule,
+        weight_decay=config.weight_decay or None,
+        global_clipnorm=config.clip_norm,
+    )
+    adam.exclude_from_weight_decay(var_names=[r"^(?!.*/kernel:)"])
+    return adam
 
 
 def _fit(

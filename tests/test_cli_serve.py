@@ -20,8 +20,12 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    path = tmp_path_factory.mktemp("root")
-    model = Affine(2.0, 1.0, seconds=0.5).export(path / "model")
+    """A root of a model that takes a second or more for each of its `sizes`."""
+    return make_root(tmp_path_factory.mktemp("root"), seconds=2.0)
+
+
+def make_root(path, seconds):
+    model = Affine(2.0, 1.0, seconds).export(path / "model")
     place(model, path / "serving" / "vae", 5)
     return path
 
@@ -93,7 +97,8 @@ def test_what_has_begun_is_answered_before_it_ends(root, signum, code):
     assert said.endswith("stopped\n")
 
 
-def test_what_takes_too_long_is_not_waited_for(root):
+def test_what_takes_too_long_is_not_waited_for(tmp_path):
+    root = make_root(tmp_path, seconds=10.0)
     with (
         Process(root, "--grace", "0.1", "--model-name", "other") as server,
         concurrent.futures.ThreadPoolExecutor(1) as clients,

@@ -260,7 +260,8 @@ def test_what_was_tampered_with_is_not_used(place, use, tmp_path):
     (copy / "saved_model.pb").write_bytes(b"changed")
     code, _, err = use("generate", "--set", f"push.destination={tmp_path}")
     assert code == 1
-    assert "saved_model.pb is not what was pushed" in err
+    assert "saved_model.pb has SHA-256 " in err
+    assert "nothing is served at " in err
 
 
 def test_they_need_tensorflow_alone_and_a_pipe_may_end(place, tmp_path):

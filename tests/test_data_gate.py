@@ -309,6 +309,18 @@ def test_without_a_baseline_there_is_no_check_of_drift(gate, served, tmp_path):
     ]
 
 
+def test_a_damaged_baseline_is_why_there_is_no_check_of_drift(gate, tmp_path):
+    arrays = bars(8)
+    now = ingested(
+        tmp_path / "now", split_of(arrays, "train"), split_of(arrays, "test")
+    )
+    none = standard_artifacts.Model()
+    none.uri = str(tmp_path / "none")
+    none.set_string_custom_property("damaged", "version 3 is damaged: no file")
+    report = read_report(gate(examples=now, baseline=none))
+    assert report["unchecked"] == ["no check of drift: version 3 is damaged: no file"]
+
+
 def test_few_images_are_not_compared(gate, served, before):
     report = read_report(gate(baseline=served(before)))
     assert report == {

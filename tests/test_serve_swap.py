@@ -85,7 +85,7 @@ def test_a_damaged_version_is_told_and_not_served(exported, tmp_path, caplog, da
         if damage == "changed":
             data = next((version / "variables").glob("*.data*"))
             data.write_bytes(b"x" + data.read_bytes()[1:])
-            expected = f"{data.relative_to(version)} is not what was pushed"
+            expected = f"{data.relative_to(version)} has SHA-256 "
         elif damage == "cut":
             (version / "saved_model.pb").unlink()
             expected = "saved_model.pb is missing"
@@ -102,6 +102,29 @@ def test_a_damaged_version_is_told_and_not_served(exported, tmp_path, caplog, da
         server.wait(lambda: expected in caplog.text)
     told = [r for r in caplog.records if expected in r.getMessage()]
     assert len(told) == 1  # at each look, but said once
+
+
+def test_what_did_not_change_is_not_read_again(exported, tmp_path, monkeypatch):
+    looks, reads = [], []
+
+    def counted(kept, function):
+        def call(*args):
+            kept.append(args)
+            return function(*args)
+
+        return call
+
+    monkeypatch.setattr(versions, "glance", counted(looks, versions.glance))
+    monkeypatch.setattr(versions, "verify", counted(reads, versions.verify))
+    place(exported[0], tmp_path / "vae", 1)
+    with Server(tmp_path / "vae") as server:
+        server.when_ready()
+        seen, read = len(looks), len(reads)
+        server.wait(lambda: len(looks) >= seen + 5)
+        assert len(reads) == read
+        place(exported[1], tmp_path / "vae", 2)
+        server.wait(lambda: server.states().get(2) == "AVAILABLE")
+        assert len(reads) > read
 
 
 def test_a_place_that_answers_no_more_changes_nothing(

@@ -9,7 +9,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components import rollback, versions
-from components.served_model import ServedModel, is_none
+from components.served_model import ServedModel, is_none, why_none
 from tests.places import write_model
 
 FILES = {"saved_model.pb": b"graph", "variables/variables.index": b"index"}
@@ -99,6 +99,16 @@ def test_what_was_tampered_with_is_no_baseline(model, destination, push, caplog)
     (told,) = [record.getMessage() for record in caplog.records]
     assert told.startswith(f"version {new.number} of {destination} is damaged: ")
     assert told.endswith(f"it is no baseline: version {old.number} is")
+
+
+def test_why_there_is_no_baseline_is_kept(model, destination, push):
+    fetch(model, destination)
+    assert why_none(model) == "nothing was served"
+    pathlib.Path(push().path, "saved_model.pb").write_bytes(b"changed")
+    fetch(model, destination)
+    assert is_none(model)
+    assert "saved_model.pb has SHA-256" in why_none(model)
+    assert why_none(model).endswith("it is no baseline: there is none")
 
 
 def test_the_baseline_comes_from_an_object_store(model, s3, tmp_path):

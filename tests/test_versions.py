@@ -115,6 +115,21 @@ def test_nothing_is_served_where_nothing_is(place):
     assert versions.served(place.uri) is None
 
 
+def test_a_glance_changes_with_each_push_and_removal(model, place):
+    seen = [versions.glance(place)]
+    assert seen == [([], None)]
+    for count in (1, 2):
+        pushed = versions.push(model, place, {})
+        numbers, manifest = versions.glance(place)
+        assert (len(numbers), numbers[-1]) == (count, pushed.number)
+        assert json.loads(manifest) == pushed.manifest
+        seen.append((numbers, manifest))
+    pathlib.Path(pushed.path, "MANIFEST.json").unlink()
+    assert versions.glance(place) == (seen[-1][0], None)
+    shutil.rmtree(pushed.path)
+    assert versions.glance(place) == seen[1]
+
+
 def test_a_version_is_found_by_its_number(model, place):
     old, new = (versions.push(model, place.uri, {}) for _ in range(2))
     assert versions.find(place.uri, old.number) == old

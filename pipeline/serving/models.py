@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 class Models:
     """The versions of one model; one at a time takes requests.
 
-    The one that `versions.served` names is loaded beside the one that is served, in a
+    The one that `versions.intact` names is loaded beside the one that is served, in a
     thread, and takes its place from one request to the next. The old one answers what
     it has begun. What cannot be loaded is told in the log, and what is served stays.
     """
@@ -42,7 +42,8 @@ class Models:
         self.executor = concurrent.futures.ThreadPoolExecutor(threads, "predict")
         self._current: Model | None = None
         self._states: dict[int, dict[str, Any]] = {}
-        self._said = ""
+        self._said: set[str] = set()
+        self._glance: Any = None  # at the destination, when all of it was last read
 
     @property
     def ready(self) -> bool:
@@ -60,14 +61,27 @@ class Models:
         loop = asyncio.get_running_loop()
         version = None
         try:
-            version = await loop.run_in_executor(
-                self._loader, versions.served, self._destination
+            glance = await loop.run_in_executor(
+                self._loader, versions.glance, self._destination
             )
+            if self.ready and glance == self._glance:
+                self._said.clear()
+                return
+            version, damaged = await loop.run_in_executor(
+                self._loader, versions.intact, self._destination
+            )
+            for other in damaged:
+                self._say(
+                    f"version {other.number} of {self._destination} is not served: "
+                    f"{other.why}",
+                    # One without a manifest is another's, or still on its way.
+                    logging.WARNING if other.pushed else logging.INFO,
+                )
             if version is None:
                 self._say(f"nothing is at {self._destination} yet: waiting for a push")
                 return
             if self._is_current(version):
-                self._said = ""
+                self._glance = glance
                 return
             self._set(version.number, "LOADING")
             model = await loop.run_in_executor(
@@ -81,7 +95,8 @@ class Models:
             self._say(f"can't serve {what}: {error}", logging.ERROR)
             return
         old, self._current = self._current, model
-        self._said = ""
+        self._glance = glance
+        self._said.clear()
         self._set(model.number, "AVAILABLE")
         _log.info("serving version %d of %s", model.number, self._destination)
         if old is not None:
@@ -163,8 +178,8 @@ class Models:
 
     def _say(self, text: str, level: int = logging.INFO) -> None:
         """Logs what holds until it changes, once."""
-        if text != self._said:
-            self._said = text
+        if text not in self._said:
+            self._said.add(text)
             _log.log(level, text)
 
 
