@@ -41,11 +41,9 @@ def _main(argv, output, environment):
     file = os.open(output, os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(file, stream)
-    for name, value in environment.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
+    # What was forked has the environment of the first test.
+    os.environ.clear()
+    os.environ.update(environment)
     sys.exit(cli.main(argv))
 
 
@@ -140,7 +138,8 @@ class Place:
         ]
         if command != "prune":  # it looks at no data
             argv += ["--data-dir", str(self.data)]
-        return Run(argv, environment)
+        wanted = {**os.environ, **environment}
+        return Run(argv, {name: v for name, v in wanted.items() if v is not None})
 
     def run(self, *settings: str, code: int = 0, **others) -> str:
         """Runs to the end, and returns what was printed."""

@@ -3,7 +3,6 @@
 import dataclasses
 import pathlib
 import re
-import time
 
 import pytest
 
@@ -39,11 +38,11 @@ def prepared(tmp_path_factory) -> Prepared:
         options = () if len(killed) > 1 else ("--source", str(place.source))
         run = place.start(options=options)
         known = "|".join(["Imports", *(step for step, _ in killed)])
-        match = run.wait_for(rf"^(?!{known})(\w+) +\.\.\.$|^What came of it")
+        match = run.wait_for(rf"^(?!(?:{known})\b)(\w+) +\.\.\.$|^What came of it")
         if match[1] is None:
             break
-        time.sleep(0.05)
-        killed.append((match[1], run.kill()))
+        code = run.kill()
+        killed.append((run.last_step(), code))
         if killed[-1][1] == 0:
             raise AssertionError(f"too late to be killed:\n{run.printed}")
     assert run.end() == 0, run.printed

@@ -86,7 +86,7 @@ def test_newer_schema(place, file, outcome):
     place.push()
     outcome(
         "`metadata.sqlite` is of a newer schema",
-        "`FILE has the schema version 99, which ml-metadata 1.16.0 can't use (...): "
+        "`FILE has the schema version 99, which ml-metadata N can't use (...): "
         "run with the ml-metadata that wrote it, ...`, exit code 1",
         "goes on, where that is",
     )

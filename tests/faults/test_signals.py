@@ -7,7 +7,7 @@ pytestmark = pytest.mark.faults
 STEPS = {
     *("Data", "ImportSchemaGen", "Ingest", "ServedModel", "StatisticsGen"),
     *("ExampleValidator", "DataGate", "Transform", "Trainer", "Bounds", "Evaluator"),
-    *("InfraCheck", "Pusher"),
+    *("InfraCheck", "Pusher", "Report"),
 }
 
 
