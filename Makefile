@@ -44,7 +44,8 @@ test-containers: .venv/ready
 	.venv/bin/python -m pytest -m containers -rP -p no:logging tests/kubeflow
 
 faults: .venv/ready
-	.venv/bin/python -m pytest -m faults --show-capture=no tests/faults $(ARGS)
+	.venv/bin/python -m pytest -m faults --show-capture=no --numprocesses 2 \
+	    --dist loadfile tests/faults $(ARGS)
 
 soak: .venv/ready
 	.venv/bin/python -m tests.faults.soak $(ARGS)
