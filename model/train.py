@@ -1,13 +1,14 @@
 """Fits the VAE."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -120,10 +121,14 @@ def train(
         shown = board.Board(files.log_dir, vae, state, pixels)
     with devices.lost_workers_named():
         _fit(
-            steps.training(vae, state, strategy, config),
-            iter(devices.share_out(strategy, batches)),
-            steps.evaluation(vae, strategy),
-            devices.share_out(strategy, evaluation_batches),
+            functools.partial(
+                steps.training(vae, state, strategy, config),
+                iter(devices.share_out(strategy, batches)),
+            ),
+            functools.partial(
+                steps.evaluation(vae, strategy),
+                devices.share_out(strategy, evaluation_batches),
+            ),
             state,
             config,
             steps_per_epoch,
@@ -161,10 +166,8 @@ def optimizer(config: TrainConfig, steps: int) -> tfk.optimizers.Optimizer:
 
 
 def _fit(
-    take,
-    batches,
-    evaluate,
-    evaluation_batches,
+    take: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    evaluate: Callable[[], dict[str, float]],
     state: State,
     config: TrainConfig,
     steps_per_epoch: int,
@@ -176,13 +179,13 @@ def _fit(
     reporter = Reporter(config.epochs, steps_per_epoch, config.batch_size, step)
     saved = time.monotonic()
     block, images, seconds = 1, 0, 0.0  # of the running epoch
-    take(batches, tf.constant(0))  # traces, while signals still act at once
+    take(tf.constant(0))  # traces, while signals still act at once
     with interrupt.deferred() as stop:
         while step < total and not _out_of_patience(state, config, steps_per_epoch):
             epoch, of_epoch = divmod(step, steps_per_epoch)
             began = time.monotonic()
             count = min(block, steps_per_epoch - of_epoch)
-            taken, loss = (value.numpy() for value in take(batches, tf.constant(count)))
+            taken, loss = (value.numpy() for value in take(tf.constant(count)))
             step, of_epoch = step + int(taken), of_epoch + int(taken)
             taking = time.monotonic() - began
             images, seconds = images + int(taken) * config.batch_size, seconds + taking
@@ -201,7 +204,7 @@ def _fit(
             ended = of_epoch == steps_per_epoch
             if ended:
                 with state.averaged():
-                    found = evaluate(evaluation_batches)
+                    found = evaluate()
                     state.keep_best(found["elbo"], epoch + 1)
                     values = {("train", name): means[name] for name in means}
                     values |= {("eval", name): found[name] for name in found}

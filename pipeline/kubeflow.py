@@ -14,7 +14,8 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from pipeline import entrypoint, graph
-from pipeline.config import ConfigError, PipelineConfig, StepConfig, decisive
+from pipeline.config import ConfigError, PipelineConfig, decisive
+from pipeline.sections import StepConfig
 
 # They look at what KFP does not see, and so can't know to have changed.
 UNCACHED = tuple(entrypoint.FINGERPRINTS)

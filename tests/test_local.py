@@ -5,8 +5,9 @@ import pathlib
 import pytest
 
 from pipeline import local, record
-from pipeline.config import PipelineConfig, PushConfig
+from pipeline.config import PipelineConfig
 from pipeline.screen import Screen
+from pipeline.sections import PushConfig
 from tests import disks
 from tests.s3 import SECRET
 

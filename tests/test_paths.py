@@ -5,7 +5,8 @@ import pathlib
 import pytest
 
 from model import paths, storage
-from pipeline.config import ConfigError, KubeflowConfig, PushConfig, resolve
+from pipeline.config import ConfigError, resolve
+from pipeline.sections import KubeflowConfig, PushConfig
 
 
 @pytest.mark.parametrize("name", ["a", "a/b", "a/.b", "..a/b..", "a b/ü", "a\\..\\b"])

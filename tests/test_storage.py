@@ -5,7 +5,7 @@ import time
 import pytest
 
 from model import storage
-from pipeline import config, errors
+from pipeline import errors, sections
 from tests.s3 import KEY, SECRET
 
 
@@ -50,11 +50,11 @@ def test_what_is_no_destination(uri):
 
 
 def test_the_configuration_takes_the_same_schemes():
-    for scheme in config.SCHEMES:
+    for scheme in sections.SCHEMES:
         assert storage.local_path(f"{scheme}://bucket/serving") is None
     with pytest.raises(ValueError, match="must be") as error:
         storage.local_path("none://bucket")
-    for scheme in config.SCHEMES:
+    for scheme in sections.SCHEMES:
         assert f"{scheme}://" in str(error.value)
 
 
