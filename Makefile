@@ -1,7 +1,7 @@
 # Every target sets up what it needs; `make run` on a clone that is set up starts at once.
 
-.PHONY: help setup run test test-containers lint bench bench-time image sbom audit \
-        lock clean
+.PHONY: help setup run test test-containers faults soak lint bench bench-time image \
+        sbom audit lock clean
 
 ARGS ?=
 IMAGE ?= vae-pipeline:dev
@@ -14,10 +14,14 @@ help:
 	@echo "make test    lint, types and every test"
 	@echo "make test-containers"
 	@echo "             build the image, and run the pipeline in it as Kubeflow does"
+	@echo "make faults  kill real runs, fill their disks, damage their files, ..."
+	@echo "make soak    200 runs that are killed at random; ARGS='--runs 20 --seed 7'"
 	@echo "make lint    format, lint and types alone"
 	@echo "make bench   speed, as ratios to a baseline; over an hour, most of it"
 	@echo "make bench-time"
 	@echo "             the time until a test -ELBO of 115 nats, alone"
+	@echo "make bench-serve"
+	@echo "             latency and throughput of the server"
 	@echo "make image   build the image IMAGE=$(IMAGE) and run the unit tests inside it;"
 	@echo "             GPU=1 for CUDA, ENGINE=podman or docker (default: which works)"
 	@echo "make sbom    print what is in the image IMAGE, as CycloneDX JSON"
@@ -39,6 +43,13 @@ test: lint
 test-containers: .venv/ready
 	.venv/bin/python -m pytest -m containers -rP -p no:logging tests/kubeflow
 
+faults: .venv/ready
+	.venv/bin/python -m pytest -m faults --show-capture=no --numprocesses 2 \
+	    --dist loadfile tests/faults $(ARGS)
+
+soak: .venv/ready
+	.venv/bin/python -m tests.faults.soak $(ARGS)
+
 lint: .venv/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
@@ -49,6 +60,10 @@ bench: .venv/ready
 
 bench-time: .venv/ready
 	.venv/bin/python -m tests.benchmarks.time_to_115 $(ARGS)
+
+.PHONY: bench-serve
+bench-serve: .venv/ready
+	.venv/bin/python -m tests.benchmarks.serve
 
 image:
 	$(ENGINE) build --build-arg GPU=$(GPU) --tag $(IMAGE) .

@@ -16,8 +16,11 @@ setuptools.setup(
     description="Train, gate and ship a variational autoencoder with TFX and TFP.",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=["pipeline", "components", "model"],
-    package_data={"pipeline": ["schema.pbtxt", "presets/*.yaml"]},
+    packages=["pipeline", "pipeline.serving", "components", "model"],
+    package_data={
+        "components": ["report.html.jinja"],
+        "pipeline": ["schema.pbtxt", "presets/*.yaml"],
+    },
     entry_points={"console_scripts": ["vae-pipeline = pipeline.cli:main"]},
     install_requires=[
         f"tfx==1.16.0; {COMPATIBLE}",

@@ -1,20 +1,50 @@
-"""DataGate: stops the run when the data have anomalies.
+"""DataGate: stops the run when the data have anomalies, or are not like what they were.
 
 ExampleValidator only records anomalies, and never stops a run.
 """
 
+import json
+import logging
 import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
+import tensorflow as tf
+import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 from tfx.components.example_validator.executor import DEFAULT_FILE_NAME
-from tfx.dsl.component.experimental.annotations import InputArtifact
+from tfx.dsl.component.experimental.annotations import (
+    InputArtifact,
+    OutputArtifact,
+    Parameter,
+)
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import path_utils
+
+from components import drift, served_model
+from components.measure import SPLIT
+
+logger = logging.getLogger(__name__)
+
+DISTANCES = "drift.json"  # in the report's folder
+STATISTICS = "statistics.pb"  # ... the train split's, which are served with the model
+
+# Where a version has them: TensorFlow and TF Serving leave that folder alone.
+SERVED_STATISTICS = f"assets.extra/{STATISTICS}"
+
+_BATCH = 1_000  # images at once
 
 
 class DataAnomalyError(ValueError):
     """The data are not what the schema says."""
+
+
+class DriftError(ValueError):
+    """The data are too far from those of the served model, or a split from another."""
 
 
 def describe(split: str, anomalies: anomalies_pb2.Anomalies) -> list[str]:
@@ -33,8 +63,26 @@ def describe(split: str, anomalies: anomalies_pb2.Anomalies) -> list[str]:
 @component
 def DataGate(  # noqa: N802, a component
     anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
+    examples: InputArtifact[standard_artifacts.Examples],
+    schema: InputArtifact[standard_artifacts.Schema],
+    baseline: InputArtifact[standard_artifacts.Model],
+    report: OutputArtifact[standard_artifacts.ExampleStatistics],
+    accept_drift: Parameter[int],
 ) -> None:
-    """Raises DataAnomalyError with every anomaly of every split, if there is any."""
+    """Raises if there is an anomaly, or the data are further away than the schema says.
+
+    Args:
+      anomalies: ExampleValidator's, of every split.
+      examples: Ingest's.
+      schema: the reviewed one, whose comparators have the thresholds.
+      baseline: ServedModel's, which has the statistics of its own data.
+      report: gets the train split's statistics and, in JSON, every distance.
+      accept_drift: 1 to go on however far the data are from the served model's.
+
+    Raises:
+      DataAnomalyError: with every anomaly of every split.
+      DriftError: with every feature that is too far away.
+    """
     found = []
     for split in artifact_utils.decode_split_names(anomalies.split_names):
         path = os.path.join(anomalies.uri, f"Split-{split}", DEFAULT_FILE_NAME)
@@ -45,3 +93,99 @@ def DataGate(  # noqa: N802, a component
         raise DataAnomalyError(
             "the data are not what pipeline/schema.pbtxt says: " + "; ".join(found)
         )
+    train, test = (
+        drift.statistics(_batches(artifact_utils.get_split_uri([examples], split)))
+        for split in ("train", SPLIT)
+    )
+    pathlib.Path(report.uri, STATISTICS).write_bytes(
+        train.SerializeToString(deterministic=True)
+    )
+    version, before, unchecked = _before(baseline)
+    if before is not None and (few := _few({"train": train, "its data": before})):
+        before = None
+        unchecked.append(f"no check of drift: {few}")
+    if few := _few({"train": train, SPLIT: test}):
+        unchecked.append(f"no check of skew: {few}")
+    reviewed = tfdv.load_schema_text(os.path.join(schema.uri, "schema.pbtxt"))
+    measured = drift.distances(reviewed, train, None if few else test, before)
+    details = {
+        "baseline_version": version,
+        "features": [each._asdict() for each in measured],
+        "unchecked": unchecked,
+        "accepted": bool(accept_drift),
+    }
+    pathlib.Path(report.uri, DISTANCES).write_text(json.dumps(details, indent=2))
+    _stop_if_too_far(measured, version, bool(accept_drift))
+
+
+def _stop_if_too_far(
+    measured: list[drift.Distance], version: int | None, accept_drift: bool
+) -> None:
+    far = {
+        kind: "; ".join(str(d) for d in measured if d.kind == kind and d.too_far)
+        for kind in (drift.DRIFT, drift.SKEW)
+    }
+    messages = []
+    if far[drift.DRIFT]:
+        text = (
+            f"the train split is not like what version {version} was trained on: "
+            f"{far[drift.DRIFT]}"
+        )
+        if accept_drift:
+            logger.warning("accepted: %s", text)
+        else:
+            messages.append(
+                f"{text}; if that is wanted, accept it once with "
+                "--set data.accept_drift=true"
+            )
+    if far[drift.SKEW]:
+        messages.append(f"train is not like the gate's {SPLIT}: {far[drift.SKEW]}")
+    if messages:
+        raise DriftError(
+            ". And ".join(messages)
+            + ". Look at the data, or review the thresholds in pipeline/schema.pbtxt"
+        )
+
+
+def read_report(uri: str) -> dict[str, Any]:
+    """Reads the output folder of DataGate: the JSON of its distances."""
+    return json.loads(pathlib.Path(uri, DISTANCES).read_text())
+
+
+def _before(
+    baseline: standard_artifacts.Model,
+) -> tuple[int | None, drift.Statistics | None, list[str]]:
+    """Returns the baseline's version and statistics, and why there are none."""
+    if served_model.is_none(baseline):
+        why = f"no check of drift: {served_model.why_none(baseline)}"
+        return None, None, [why]
+    version = baseline.get_int_custom_property(served_model.VERSION_PROPERTY)
+    folder = path_utils.serving_model_dir(baseline.uri)
+    path = pathlib.Path(folder, SERVED_STATISTICS)
+    if not path.exists():
+        why = f"no check of drift: version {version} came without statistics"
+        return version, None, [why]
+    return version, drift.Statistics.FromString(path.read_bytes()), []
+
+
+def _few(found: dict[str, drift.Statistics]) -> str:
+    """Returns which statistics are of too few images, if any are."""
+    counts = {name: drift.images_in(statistics) for name, statistics in found.items()}
+    return " and ".join(
+        f"{name} has {count} images, fewer than {drift.MIN_IMAGES}"
+        for name, count in counts.items()
+        if count < drift.MIN_IMAGES
+    )
+
+
+def _batches(folder: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    spec = {
+        "image": tf.io.FixedLenFeature([], tf.string),
+        "label": tf.io.FixedLenFeature([], tf.int64),
+    }
+    files = sorted(tf.io.gfile.glob(os.path.join(folder, "*")))
+    records = tf.data.TFRecordDataset(files, "GZIP").batch(_BATCH)
+    parsed = records.map(lambda texts: tf.io.parse_example(texts, spec))
+    for batch in parsed.as_numpy_iterator():
+        pixels = np.frombuffer(b"".join(batch["image"]), np.uint8)
+        yield pixels.reshape(len(batch["image"]), -1), batch["label"]

@@ -30,7 +30,7 @@ def check(model_dir: str) -> None:
     """Raises ValueError at the first answer that is not what it should be."""
     loaded = tf.saved_model.load(model_dir)
     signatures = loaded.signatures
-    expected = ("serving_default", "encode", "generate", "elbo", "iwae")
+    expected = ("serving_default", "encode", "generate", "decode", "elbo", "iwae")
     for name in (*expected, "elbo_examples"):
         if name not in signatures:
             raise ValueError(f"signature {name} is missing: has {sorted(signatures)}")
@@ -51,6 +51,10 @@ def check(model_dir: str) -> None:
     if "scale_tril" in posterior:  # a normal's; an IAF has none
         of_posterior["scale_tril"] = (N, latent_size, latent_size)
     _expect("encode", posterior, of_posterior)
+    decoded = _call(signatures, "decode", z=tf.constant(posterior["loc"]))
+    _expect("decode", decoded, {"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
+    if not np.allclose(decoded["mean"], rebuilt["mean"], atol=1e-4):
+        raise ValueError("decode: at encode's loc it must give what reconstruct does")
     per_image = {"elbo": (N,), "reconstruction": (N,), "kl": (N,)}
     scores = _call(signatures, "elbo", images=images)
     _expect("elbo", scores, per_image)

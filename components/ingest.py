@@ -1,8 +1,9 @@
-"""Ingest: a prepared TFDS dataset -> tf.Examples in three splits, by Beam."""
+"""Ingest: prepared TFDS datasets -> tf.Examples in three splits, by Beam."""
 
 import json
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -18,11 +19,14 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.prepare import prepare
+from components import span_data
 from model.config import IMAGE_SHAPE
+
+logger = logging.getLogger(__name__)
 
 FINGERPRINT_PROPERTY = "fingerprint"  # of the data that were read
 COUNTS_PROPERTY = "counts"  # JSON: images of each split
+SPANS_PROPERTY = "spans"  # JSON: number and fingerprint of each span; [] of none
 
 _CHUNK = 5_000  # images one worker reads at a time
 _BATCH = 1_000  # images decoded at once
@@ -36,33 +40,44 @@ class Chunk(NamedTuple):
     stop: int
 
 
-def split_chunks(
-    sizes: dict[str, int], eval_images: int, limit: int | None
-) -> dict[str, list[Chunk]]:
-    """Returns what is read into each split: `train`, `eval` and `test`.
+def window_chunks(
+    sizes: Sequence[dict[str, int]], eval_images: int, limit: int | None
+) -> list[dict[str, list[Chunk]]]:
+    """Returns what is read of each dataset into `train`, `eval` and `test`.
 
-    `eval` is the end of TFDS's train split, held out of training; `test` is TFDS's.
+    `eval` is the end of TFDS's train split, held out of training; `test` is TFDS's. Of
+    several datasets, each holds out its share, so that `eval` is like `train`.
 
     Args:
-      sizes: images in TFDS's `train` and `test`.
-      eval_images: how many images to hold out.
+      sizes: images in TFDS's `train` and `test`, of each dataset.
+      eval_images: how many images to hold out, in all.
       limit: how many images of each TFDS split to read at the most; None for all.
 
     Raises:
       ValueError: nothing would be left to train on.
     """
-    train, test = (min(sizes[s], limit or sizes[s]) for s in ("train", "test"))
-    if eval_images >= train:
+    counts = [
+        [min(size[s], limit or size[s]) for s in ("train", "test")] for size in sizes
+    ]
+    total = sum(train for train, _ in counts)
+    if eval_images >= total:
         raise ValueError(
-            f"data.eval_images must be below the {train} images of the train split, "
+            f"data.eval_images must be below the {total} images of the train split, "
             f"got {eval_images}"
         )
-    held_out = train - eval_images
-    return {
-        "train": list(_chunks("train", 0, held_out)),
-        "eval": list(_chunks("train", held_out, train)),
-        "test": list(_chunks("test", 0, test)),
-    }
+    result, before = [], 0
+    for train, test in counts:
+        after = before + train
+        held_out = eval_images * after // total - eval_images * before // total
+        before = after
+        result.append(
+            {
+                "train": list(_chunks("train", 0, train - held_out)),
+                "eval": list(_chunks("train", train - held_out, train)),
+                "test": list(_chunks("test", 0, test)),
+            }
+        )
+    return result
 
 
 def _chunks(split: str, start: int, stop: int) -> Iterator[Chunk]:
@@ -114,6 +129,8 @@ def Ingest(  # noqa: N802, a component
     examples: OutputArtifact[standard_artifacts.Examples],
     dataset: Parameter[str],
     source: Parameter[str],
+    span_window: Parameter[int],
+    spans: Parameter[str],
     data_dir: Parameter[str],
     fingerprint: Parameter[str],
     eval_images: Parameter[int],
@@ -125,7 +142,10 @@ def Ingest(  # noqa: N802, a component
     Args:
       examples: the splits, gzipped TFRecords of `image` and `label`.
       dataset: the TFDS dataset's name.
-      source: where to fetch it from when it is not prepared yet.
+      source: where to fetch it from when it is not prepared yet, or a pattern of spans.
+      span_window: how many spans to read at the most.
+      spans: those that were found and prepared, as `span_data.Data` has them; empty
+        where only this step sees the data, or there are none.
       data_dir: where it is prepared, or will be.
       fingerprint: the data's own, so that other data never come from the cache; empty
         where only this step sees the data.
@@ -133,22 +153,38 @@ def Ingest(  # noqa: N802, a component
       limit: images of each TFDS split to read at the most; 0 for all.
       beam_pipeline: given by TFX.
     """
-    prepared = prepare(dataset, source, data_dir)
-    if fingerprint not in ("", prepared.fingerprint):
-        raise ValueError(
-            f"the data in {prepared.path} changed since the run began: expected the "
-            f"fingerprint {fingerprint}, got {prepared.fingerprint}; run again"
+    if spans in ("", "[]"):
+        data = span_data.prepare_data(
+            dataset, source, span_window, data_dir, logger.info
         )
-    splits = split_chunks(prepared.splits, eval_images, limit or None)
+    else:
+        data = span_data.data_of(span_data.load(dataset, spans, data_dir))
+    if fingerprint not in ("", data.fingerprint):
+        raise ValueError(
+            f"the data in {data.parts[0].path} changed since the run began: expected "
+            f"the fingerprint {fingerprint}, got {data.fingerprint}; run again"
+        )
+    read = window_chunks(
+        [part.splits for part in data.parts], eval_images, limit or None
+    )
+    splits = {
+        name: [
+            (chunk, part.path)
+            for part, chunks in zip(data.parts, read)
+            for chunk in chunks[name]
+        ]
+        for name in read[0]
+    }
     examples.split_names = artifact_utils.encode_split_names(list(splits))
     examples_utils.set_payload_format(
         examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
     )
     counts = {
-        name: sum(chunk.stop - chunk.start for chunk in chunks)
+        name: sum(chunk.stop - chunk.start for chunk, _ in chunks)
         for name, chunks in splits.items()
     }
-    examples.set_string_custom_property(FINGERPRINT_PROPERTY, prepared.fingerprint)
+    examples.set_string_custom_property(FINGERPRINT_PROPERTY, data.fingerprint)
+    examples.set_string_custom_property(SPANS_PROPERTY, data.spans)
     examples.set_string_custom_property(COUNTS_PROPERTY, json.dumps(counts))
     with beam_pipeline as pipeline:
         for name, chunks in splits.items():
@@ -157,7 +193,7 @@ def Ingest(  # noqa: N802, a component
                 pipeline
                 | f"Chunks[{name}]" >> beam.Create(chunks)
                 | f"Share[{name}]" >> beam.Reshuffle()
-                | f"Read[{name}]" >> beam.FlatMap(read_chunk, prepared.path)
+                | f"Read[{name}]" >> beam.FlatMapTuple(read_chunk)
                 | f"Write[{name}]"
                 >> beam.io.WriteToTFRecord(
                     os.path.join(path, "data_tfrecord"), file_name_suffix=".gz"

@@ -4,15 +4,21 @@ import hashlib
 from collections.abc import Mapping
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
-from model import storage
+from model import paths, storage
 
 MANIFEST = "MANIFEST.json"
 VERDICT = "VERDICT.json"  # of a run's gate, in what its Pusher leaves
 
 
 def file_digests(directory: str) -> dict[str, str]:
-    """Returns the SHA-256 of each file below a folder but its manifest, by path."""
+    """Returns the SHA-256 of each file below a folder but its manifest, by path.
+
+    Raises:
+      PathError: a file's name leads out of the folder.
+      StorageError: the object store does not answer.
+    """
     digests = {}
     with storage.opened(directory) as (files, path):
         for name in file_names(files, path):
@@ -31,14 +37,18 @@ def digest_of(digests: Mapping[str, str]) -> str:
 
 
 def file_names(files: fsspec.AbstractFileSystem, path: str) -> list[str]:
-    """Returns the paths of the files below a folder but its manifest, sorted."""
+    """Returns the paths of the files below a folder but its manifest, sorted.
+
+    Raises:
+      PathError: one leads out of the folder, by its name or as a symbolic link.
+    """
+    if isinstance(files, LocalFileSystem):
+        paths.refuse_links(path)
     names = [found[len(path) + 1 :] for found in files.find(path)]
-    for name in names:
-        if ".." in name.split("/"):  # an object's name may be any; a copy's may not
-            raise storage.StorageError(
-                f"a model's files must be below {path}, got {name}: remove that version"
-            )
     # An object store may have empty objects that stand for folders.
-    return sorted(
+    names = sorted(
         name for name in names if name not in ("", MANIFEST) and not name.endswith("/")
     )
+    for name in names:
+        paths.check_name(path, name)  # an object's name may be any; a copy's may not
+    return names

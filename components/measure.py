@@ -6,33 +6,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-Signatures = Mapping[str, Callable[..., Any]]
+from components.estimate import (  # noqa: F401, for others
+    ELBO,
+    IWAE,
+    SPLIT,
+    estimate,
+    estimate_of_image,
+)
 
-SPLIT = "test"  # what every model is measured on
-ELBO, IWAE = "the evidence lower bound", "the importance-weighted bound"
+Signatures = Mapping[str, Callable[..., Any]]
 
 # Images a call: with a dense network on two cores as fast as any number from 32, and
 # 1.3 times as fast as 512 or more, which fit no cache.
 BATCH = 128
 
 _ACTIVE = 0.01  # the variance that an active latent has more than
-
-
-def estimate(bound: str, samples: int, seed: int, images: int, binary: bool) -> str:
-    """Returns in words how a bound is estimated.
-
-    Args:
-      bound: its name.
-      samples: of z per image.
-      seed: of those samples and of the binarization.
-      images: how many.
-      binary: whether the model is of binary pixels.
-    """
-    pixels = "fixed binarization" if binary else "grey pixels"
-    return (
-        f"{bound}, {samples:,} samples of z per image, {pixels}, seed {seed}, "
-        f"{images:,} images of the {SPLIT} split"
-    )
 
 
 class Measured(NamedTuple):
@@ -52,17 +40,23 @@ class Measured(NamedTuple):
         return f"{self.active_dimensions} of {self.latent_size}"
 
 
-def load(model_dir: str) -> Signatures:
+def load(model_dir: str, *names: str) -> Signatures:
     """Returns the signatures of what `model.serving` exported.
 
+    Args:
+      model_dir: the SavedModel's folder.
+      names: of those that are needed; of none, those that `measure` takes.
+
     Raises:
-      ValueError: those that `measure` takes are not all there.
+      ValueError: they are not all there.
     """
+    *first, last = names or ("elbo", "iwae", "encode")
     signatures = tf.saved_model.load(model_dir).signatures
-    missing = {"elbo", "iwae", "encode"} - set(signatures)
+    missing = {*first, last} - set(signatures)
     if missing:
+        several = f"s {', '.join(first)} and {last}" if first else f" {last}"
         raise ValueError(
-            f"the model must have the signatures elbo, iwae and encode, it lacks "
+            f"the model must have the signature{several}, it lacks "
             f"{', '.join(sorted(missing))}: an older release exported it, train it anew"
         )
     return signatures

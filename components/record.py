@@ -9,6 +9,11 @@ from components.idx import DataError
 RECORD_NAME = "PREPARED.json"
 INFO_NAME = "dataset_info.json"
 
+
+class DamagedError(DataError):
+    """A prepared dataset is not what it was when it was prepared."""
+
+
 ADVICE = "delete that folder, or prepare it anew by naming a source other than auto"
 
 
@@ -28,10 +33,10 @@ def checked_fingerprint(path: pathlib.Path) -> str:
         record = json.loads(record_path.read_text())
         fingerprint, files = record["fingerprint"], record["files"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{record_path} is damaged ({error}); {ADVICE}") from error
+        raise DamagedError(f"{record_path} is damaged ({error}); {ADVICE}") from error
     for name, expected in files.items():
         if digests.get(name) != expected:
-            raise DataError(
+            raise DamagedError(
                 f"{path / name} has the SHA-256 {digests.get(name)}, expected "
                 f"{expected} as when it was prepared; {ADVICE}"
             )

@@ -13,6 +13,7 @@ from components import versions
 logger = logging.getLogger(__name__)
 
 VERSION_PROPERTY = "version"  # of the baseline; absent when there is none
+DAMAGED_PROPERTY = "damaged"  # why there is none, though versions are there
 
 
 @component
@@ -32,7 +33,11 @@ def ServedModel(  # noqa: N802, a component
       fingerprint: of what is served, so that another baseline never comes from the
         cache; empty where only this step sees the destination.
     """
-    version = versions.served(destination)
+    version, damaged = versions.intact(destination)
+    for other in damaged:
+        logger.warning("%s", other.told(version))
+    if version is None and damaged:
+        model.set_string_custom_property(DAMAGED_PROPERTY, damaged[0].told(None))
     if version is None:
         logger.info("nothing is served at %s: there is no baseline", destination)
         return
@@ -44,3 +49,8 @@ def ServedModel(  # noqa: N802, a component
 def is_none(model: standard_artifacts.Model) -> bool:
     """Whether ServedModel's output says that there is no baseline."""
     return not os.path.exists(path_utils.serving_model_dir(model.uri))
+
+
+def why_none(model: standard_artifacts.Model) -> str:
+    """Returns why there is no baseline."""
+    return model.get_string_custom_property(DAMAGED_PROPERTY) or "nothing was served"

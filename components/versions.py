@@ -1,35 +1,25 @@
 """The push destination: version folders, each with a manifest of its files.
 
 A version is a folder `<number>` with a SavedModel and MANIFEST.json, as TF Serving
-polls them: it serves the highest number. Only a version with a manifest counts here.
-
-In a folder, a version appears under its number all at once, complete. An object store
-cannot rename: there the files appear one by one, in an order that no reader minds.
-First the variables and assets; saved_model.pb last of the model, for without it TF
-Serving finds no model to load, and tries again; MANIFEST.json last of all. A push that
-dies half-way leaves a number without a manifest, which the next push passes over.
+polls them: it serves the highest number. Here only an intact version counts, one whose
+files are those of its manifest: no other is measured against or gone back to.
 """
 
 import dataclasses
 import json
 import os
-import pathlib
 import shutil
-import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import filelock
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
+from components import place
 from components.manifest import MANIFEST, digest_of, file_digests, file_names
-from model import storage
+from model import paths, storage
 
-_STAGING = ".staging-"
-_LOCK = ".pushing.lock"
-_CLAIM = ".claim-"
-_LAST = ("fingerprint.pb", "saved_model.pb")  # of a model's files, in an object store
+_SHOWN = 3  # files that are wrong, in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,29 +36,89 @@ class Version:
         return self.manifest["digest"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Damaged:
+    """A version's number, under which its files are not, or not all, or changed."""
+
+    number: int
+    path: str  # or the URI
+    why: str  # such as "saved_model.pb is missing"
+    pushed: bool = True  # whether it has a manifest: else another may be writing it
+
+    def told(self, served: Version | None) -> str:
+        """Returns that it is damaged, and what is the baseline in its place."""
+        folder = os.path.dirname(self.path)
+        instead = f"version {served.number} is" if served else "there is none"
+        return (
+            f"version {self.number} of {folder} is damaged: {self.why}; it is no "
+            f"baseline: {instead}"
+        )
+
+
 def served(destination: str) -> Version | None:
-    """Returns the version that is served: the highest number with a manifest.
+    """Returns the version that is served: the newest that is intact.
 
     Raises:
       StorageError: the object store does not answer, or has no such bucket.
-      ValueError: its manifest is no JSON.
+    """
+    return intact(destination)[0]
+
+
+def intact(destination: str) -> tuple[Version | None, list[Damaged]]:
+    """Returns the version that is served, and the damaged ones that are newer.
+
+    A server may still try to load one of these: it knows no manifest.
+
+    Raises:
+      StorageError: the object store does not answer, or has no such bucket.
+    """
+    damaged: list[Damaged] = []
+    for found in look(destination):
+        if isinstance(found, Version):
+            return found, damaged
+        damaged.append(found)
+    return None, damaged
+
+
+def glance(destination: str) -> tuple[list[int], bytes | None]:
+    """Returns all numbers and the newest one's manifest: they change with each push.
+
+    It reads no model, so that who looks again and again may glance first.
+
+    Raises:
+      StorageError: the object store does not answer, or has no such bucket.
     """
     with storage.opened(destination) as (files, path):
-        numbers = sorted(_numbers(files, path), reverse=True)
-        texts = ((n, _read(files, f"{path}/{n}/{MANIFEST}")) for n in numbers)
-        number, text = next(((n, t) for n, t in texts if t is not None), (0, None))
-    return None if text is None else _version(destination, number, text)
+        numbers = sorted(place.numbers(files, path))
+        manifest = _read(files, f"{path}/{numbers[-1]}/{MANIFEST}") if numbers else None
+        return numbers, manifest
 
 
-def _version(destination: str, number: int, text: bytes) -> Version:
-    version = _path(destination, number)
-    try:
-        return Version(number, version, json.loads(text))
-    except ValueError as error:
-        raise ValueError(
-            f"{version}/{MANIFEST} must be the JSON that was pushed ({error}): "
-            "remove that version"
-        ) from error
+def look(destination: str) -> Iterator[Version | Damaged]:
+    """Yields what is under each number, the newest first; reads all its files.
+
+    Raises:
+      StorageError: the object store does not answer, or has no such bucket.
+    """
+    with storage.opened(destination) as (files, path):
+        numbers = sorted(set(place.numbers(files, path)), reverse=True)
+    for number in numbers:
+        version = _path(destination, number)
+        try:
+            found = find(destination, number)
+            verify(found)
+            yield found
+        except storage.StorageError:
+            raise
+        except LookupError:
+            why = f"it has no {MANIFEST}, or not yet"
+            yield Damaged(number, version, why, pushed=False)
+        except ValueError as error:
+            yield Damaged(number, version, str(error))
+        except OSError as error:
+            name = os.path.relpath(error.filename or version, version)
+            why = f"{name} cannot be read ({error.strerror})"
+            yield Damaged(number, version, why)
 
 
 def find(destination: str, number: int) -> Version:
@@ -77,14 +127,16 @@ def find(destination: str, number: int) -> Version:
     Raises:
       LookupError: there is no such version.
       StorageError: the object store does not answer, or has no such bucket.
-      ValueError: its manifest is no JSON.
+      ValueError: its manifest is not one that was pushed, or it is a symbolic link.
     """
     with storage.opened(destination) as (files, path):
+        if isinstance(files, LocalFileSystem):
+            paths.below(path, str(number))
         text = _read(files, f"{path}/{number}/{MANIFEST}")
         if text is None:
             complete = [
                 str(other)
-                for other in sorted(_numbers(files, path))
+                for other in sorted(place.numbers(files, path))
                 if files.exists(f"{path}/{other}/{MANIFEST}")
             ]
     if text is None:
@@ -98,16 +150,18 @@ def find(destination: str, number: int) -> Version:
 def verify(version: Version, copy: str | None = None) -> None:
     """Raises ValueError unless the version's files, or a copy's, are as pushed."""
     found, expected = file_digests(copy or version.path), version.manifest["files"]
-    wrong = [
-        f"{path} is {'missing' if path not in found else 'not what was pushed'}"
-        for path, digest in expected.items()
-        if found.get(path) != digest
-    ] + [f"{path} was not pushed" for path in found if path not in expected]
+    wrong = []
+    for path, digest in expected.items():
+        if path not in found:
+            wrong.append(f"{path} is missing")
+        elif found[path] != digest:
+            has, should = f"{found[path]:.12}...", f"{digest:.12}..."
+            wrong.append(f"{path} has SHA-256 {has}, expected {should}")
+    wrong += [f"{path} was not pushed" for path in found if path not in expected]
+    if len(wrong) > _SHOWN:
+        wrong[_SHOWN:] = [f"and {len(wrong) - _SHOWN} more"]
     if wrong:
-        raise ValueError(
-            f"the files of {version.path} must be those of its {MANIFEST}: "
-            + ", ".join(wrong)
-        )
+        raise ValueError(", ".join(wrong))
 
 
 def fetch(version: Version, folder: str) -> None:
@@ -122,10 +176,16 @@ def fetch(version: Version, folder: str) -> None:
     try:
         with storage.opened(version.path) as (files, path):
             for name in file_names(files, path):
-                target = os.path.join(folder, name)
+                target = paths.below(folder, name)
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 files.get_file(f"{path}/{name}", target)
         verify(version, folder)
+    except storage.StorageError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except ValueError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ValueError(f"{version.path} is damaged: {error}") from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -141,6 +201,7 @@ def push(model: str, destination: str, manifest: Mapping[str, Any]) -> Version:
 
     Raises:
       FileNotFoundError: there is no model.
+      PathError: a file of the model is a symbolic link.
       StorageError: the object store did not take it.
     """
     digests = file_digests(model)
@@ -148,79 +209,26 @@ def push(model: str, destination: str, manifest: Mapping[str, Any]) -> Version:
         raise FileNotFoundError(f"a model's folder must have files, {model} has none")
     full = {"digest": digest_of(digests), **manifest, "files": digests}
     text = json.dumps(full, indent=2) + "\n"
-    folder = storage.local_path(destination)
-    if folder is not None:
-        number = _push_to_folder(model, folder, text)
-    else:
-        number = _push_to_store(model, list(digests), destination, text)
+    number = place.put(model, list(digests), destination, text)
     return Version(number, _path(destination, number), full)
 
 
-def _push_to_folder(model: str, folder: str, manifest: str) -> int:
-    """Writes beside, under a name that is no version, syncs, then renames.
-
-    A reader never sees a version without all its files, whenever the push is killed.
-    A second push waits for the first.
-    """
-    os.makedirs(folder, exist_ok=True)
-    # A push at the same time would take this one's staging for a killed one's.
-    with filelock.FileLock(os.path.join(folder, _LOCK)):
-        for name in os.listdir(folder):
-            if name.startswith(_STAGING):  # left by a push that was killed
-                shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
-        staging = tempfile.mkdtemp(prefix=_STAGING, dir=folder)
-        try:
-            shutil.copytree(model, staging, dirs_exist_ok=True)
-            pathlib.Path(staging, MANIFEST).write_text(manifest)
-            # mkdtemp's 0700 would keep a model server's user out.
-            os.chmod(staging, 0o755)  # noqa: S103
-            _sync(staging)
-            number = _next_number(_numbers(*storage.filesystem(folder)))
-            os.rename(staging, os.path.join(folder, str(number)))
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
-        _sync_folder(folder)
-    return number
-
-
-def _push_to_store(
-    model: str, names: list[str], destination: str, manifest: str
-) -> int:
-    """Writes the files one by one, in the order that the module's docstring gives."""
-    with storage.opened(destination) as (files, path):
-        number = _next_number(_numbers(files, path))
-        while not _claimed(files, f"{path}/{_CLAIM}{number}"):
-            number += 1
-        for name in sorted(names, key=lambda name: (name in _LAST, name)):
-            files.put_file(os.path.join(model, name), f"{path}/{number}/{name}")
-        files.pipe_file(f"{path}/{number}/{MANIFEST}", manifest.encode())
-    return number
-
-
-def _claimed(files: fsspec.AbstractFileSystem, claim: str) -> bool:
-    """Whether a number is this push's alone: the store lets one of two make the claim.
-
-    Claims stay: they let no number be used twice, and a push need not be allowed to
-    delete. A store that does not know conditional writes grants every claim.
-    """
+def _version(destination: str, number: int, text: bytes) -> Version:
+    path = _path(destination, number)
     try:
-        files.pipe_file(claim, b"", mode="create")
-    except OSError:  # of several kinds, by the store
-        if files.exists(claim):
-            return False
-        raise
-    return True
-
-
-def _numbers(files: fsspec.AbstractFileSystem, path: str) -> list[int]:
-    try:
-        found = files.ls(path, detail=False)
-    except FileNotFoundError:
-        files.find(path)  # raises it again if the bucket, too, is missing
-        return []
-    names = (os.path.basename(name.rstrip("/")) for name in found)
-    return [int(name) for name in names if name.isdecimal()]
+        manifest = json.loads(text)
+        files = manifest["files"]
+        for name in dict(files):
+            paths.check_name(path, name)
+        if not files or not all(isinstance(digest, str) for digest in files.values()):
+            raise ValueError("it has no digests of files")
+        if manifest["digest"] != digest_of(files):
+            raise ValueError("its digest is not that of its files")
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{MANIFEST} is not one that was pushed ({type(error).__name__}: {error})"
+        ) from error
+    return Version(number, path, manifest)
 
 
 def _read(files: fsspec.AbstractFileSystem, path: str) -> bytes | None:
@@ -230,26 +238,5 @@ def _read(files: fsspec.AbstractFileSystem, path: str) -> bytes | None:
         return None
 
 
-def _next_number(numbers: list[int]) -> int:
-    """Returns the Unix time, as TFX numbers versions, or more if a clock went back."""
-    return max(int(time.time()), max(numbers, default=0) + 1)
-
-
 def _path(destination: str, number: int) -> str:
     return f"{destination.rstrip('/')}/{number}"
-
-
-def _sync(directory: str) -> None:
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            with open(os.path.join(folder, name), "rb") as file:
-                os.fsync(file.fileno())
-        _sync_folder(folder)
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -80,6 +80,7 @@ class TrainConfig:
     warmup_steps: int = 200  # steps over which the learning rate rises from 0
     kl_warmup_steps: int = 0  # steps over which the weight of the KL term rises to beta
     clip_norm: float | None = 5.0  # bound on the gradients' global norm; null: none
+    weight_decay: float = 0.0  # AdamW's, of the kernels; 0: Adam
     ema: float = 0.0  # decay of the weights' moving average, which is kept; 0: none
     patience: int | None = None  # epochs without a better eval ELBO; null: no stopping
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the networks
@@ -96,6 +97,7 @@ class TrainConfig:
         check_at_least(self, "kl_warmup_steps", 0)
         if self.clip_norm is not None:
             check_above(self, "clip_norm", 0.0)
+        check_at_least(self, "weight_decay", 0.0)
         check_at_least(self, "ema", 0.0)
         if not self.ema < 1.0:
             raise ValueError(f"ema must be below 1.0, got {self.ema}")

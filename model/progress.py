@@ -1,11 +1,8 @@
-"""How far training is: in log records for people, in TensorBoard's files for curves."""
+"""How far training is, in log records for people."""
 
 import logging
-import os
 import time
 from typing import NamedTuple
-
-import tensorflow as tf
 
 logger = logging.getLogger(__name__)
 
@@ -85,21 +82,3 @@ class Reporter:
             progress.seconds_left,
             extra={"progress": progress},
         )
-
-
-class Curves:
-    """Writes each epoch's means for TensorBoard: nats per image, by epoch."""
-
-    def __init__(self, folder: str):
-        """Opens the files of the two splits in the folder."""
-        self._writers = {
-            split: tf.summary.create_file_writer(os.path.join(folder, split))
-            for split in ("train", "eval")
-        }
-
-    def write(self, epoch: int, split: str, values: dict[str, float]) -> None:
-        """Adds the values of one split at the end of an epoch."""
-        with self._writers[split].as_default():
-            for name, value in values.items():
-                tf.summary.scalar(name, value, step=epoch)
-            self._writers[split].flush()

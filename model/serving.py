@@ -35,12 +35,12 @@ def export(vae: VAE, directory: str, samples: int, seed: int) -> None:
 
 
 class ServingModule(tf.Module):
-    """Six signatures over a VAE; images are float32 [B, 28, 28, 1] in [0, 1].
+    """Seven signatures over a VAE; images are float32 [B, 28, 28, 1] in [0, 1].
 
     `serving_default` is `reconstruct`. Bounds are in nats per image, higher is better.
     All raise InvalidArgumentError for an empty batch, another shape, a pixel that is
-    out of range or not a number, bytes that are no tf.Example, or a number of samples
-    below 1.
+    out of range or not a number, a latent that is not finite, bytes that are no
+    tf.Example, or a number of samples below 1.
     """
 
     def __init__(self, vae: VAE, samples: int, seed: int):
@@ -105,6 +105,20 @@ def _functions(vae: VAE, samples: int, seed: int):
             "mode": tf.cast(likelihood.mode(), tf.float32),
         }
 
+    @graph(input_signature=[tf.TensorSpec([None, latent_size], tf.float32, name="z")])
+    def decode(z):
+        """Returns `mean` and `mode` of p(x|z), [B, 28, 28, 1] each: z [B, Z]."""
+        z = tf.ensure_shape(z, [None, latent_size])
+        finite = tf.reduce_all(tf.math.is_finite(z))
+        message = "every latent must be a finite number"
+        checks = [_assert_not_empty(z), tf.debugging.Assert(finite, [message, z])]
+        with tf.control_dependencies(checks):
+            likelihood = vae.decode(tf.identity(z))
+        return {
+            "mean": likelihood.mean(),
+            "mode": tf.cast(likelihood.mode(), tf.float32),
+        }
+
     @graph(input_signature=[images_spec])
     def elbo(images):
         """Returns `elbo`, `reconstruction` and `kl`, [B] each, in nats.
@@ -160,6 +174,7 @@ def _functions(vae: VAE, samples: int, seed: int):
         "reconstruct": reconstruct,
         "encode": encode,
         "generate": generate,
+        "decode": decode,
         "elbo": elbo,
         "iwae": iwae,
         "elbo_examples": elbo_examples,
@@ -169,14 +184,18 @@ def _functions(vae: VAE, samples: int, seed: int):
 def _checked(images: tf.Tensor) -> tf.Tensor:
     # A loaded signature does not hold its callers to its own shape.
     images = tf.ensure_shape(images, [None, *IMAGE_SHAPE])
-    _assert_not_empty(images)
     message = "every pixel must be a number in [0, 1]"
     in_range = tf.logical_and(images >= 0.0, images <= 1.0)  # False for NaN
-    tf.debugging.Assert(tf.reduce_all(in_range), [message, images])
-    return images
+    checks = [
+        _assert_not_empty(images),
+        tf.debugging.Assert(tf.reduce_all(in_range), [message, images]),
+    ]
+    # Before anything else: a network that meets an empty batch may fail first.
+    with tf.control_dependencies(checks):
+        return tf.identity(images)
 
 
-def _assert_not_empty(batch: tf.Tensor) -> None:
-    tf.debugging.assert_positive(
+def _assert_not_empty(batch: tf.Tensor) -> tf.Operation:
+    return tf.debugging.assert_positive(
         tf.shape(batch)[0], message="expected a batch of at least 1, got an empty one"
     )

@@ -1,13 +1,28 @@
 """All that training changes: what a checkpoint holds and a repeated run finds again."""
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as tfk
 
 from model.config import TrainConfig
 from model.vae import VAE
+
+# What is remembered of each epoch: the split and the name of each curve. Nats per
+# image, but for the last two.
+CURVES = (
+    ("train", "elbo"),
+    ("train", "reconstruction"),
+    ("train", "kl"),
+    ("eval", "elbo"),
+    ("eval", "reconstruction"),
+    ("eval", "kl"),
+    ("train", "learning_rate"),
+    ("train", "images_per_second"),
+)
 
 
 class State(tf.train.Checkpoint):
@@ -33,6 +48,10 @@ class State(tf.train.Checkpoint):
             best=_copies(variables) if config.patience else [],
             best_elbo=tf.Variable(-float("inf"), trainable=False),
             best_epoch=tf.Variable(0, dtype=tf.int64, trainable=False),
+            # The CURVES, a row an epoch; NaN until it has ended.
+            history=tf.Variable(
+                tf.fill([config.epochs, len(CURVES)], math.nan), trainable=False
+            ),
         )
         self._variables, self._decay = variables, config.ema
 
@@ -78,6 +97,12 @@ class State(tf.train.Checkpoint):
             _assign(self.best, self._variables)
             self.best_elbo.assign(elbo)
             self.best_epoch.assign(epoch)
+
+    def remember(self, epoch: int, values: Mapping[tuple[str, str], float]) -> None:
+        """Adds an epoch, from 1, to the history: the values of the CURVES."""
+        history = self.history.numpy()
+        history[epoch - 1] = np.array([values[curve] for curve in CURVES])
+        self.history.assign(history)
 
     def finish(self) -> None:
         """Leaves the weights to keep: the best, the average or the last."""

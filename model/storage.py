@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 import fsspec
 
+from model.paths import PathError
+
 # Where KFP's own launcher looks for MinIO (DefaultMinioEndpointInMultiUserMode).
 KFP_MINIO = "http://minio-service.kubeflow:9000"
 
@@ -27,6 +29,7 @@ def local_path(uri: str) -> str | None:
 
     Raises:
       ValueError: the URI is of neither.
+      PathError: it is an object store's, and has `..` in it.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme == "file":
@@ -34,6 +37,10 @@ def local_path(uri: str) -> str | None:
     if scheme not in _PROTOCOLS or not rest.strip("/"):
         known = ", ".join(f"{scheme}://bucket/folder" for scheme in _PROTOCOLS)
         raise ValueError(f"a destination must be a folder or {known}, got {uri!r}")
+    if {".", ".."} & set(rest.split("/")):
+        raise PathError(
+            f"an object store's URI must have no . or .. in it, got {uri!r}"
+        )
     return None
 
 
@@ -70,7 +77,7 @@ def opened(uri: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
         return
     try:
         yield filesystem(uri)
-    except StorageError:
+    except (StorageError, PathError):
         raise
     except Exception as error:  # each library has classes of its own
         text = " ".join(f"{type(error).__name__}: {error}".split())

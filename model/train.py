@@ -13,15 +13,16 @@ from typing import NamedTuple
 import tensorflow as tf
 import tf_keras as tfk
 
-from model import data, devices, interrupt, precision, steps, warm_start
+from model import board, data, devices, interrupt, precision, steps, warm_start
 from model.checkpoints import Checkpoints
 from model.config import ModelConfig, TrainConfig
-from model.progress import Curves, Reporter
+from model.progress import Reporter
 from model.state import State
 from model.vae import VAE
 
 logger = logging.getLogger(__name__)
 
+_DIGITS = 10  # images of the eval split on TensorBoard
 _BLOCK = 0.5  # seconds of steps between two looks at signals and clocks
 
 
@@ -103,14 +104,20 @@ def train(
         model_config.binary,
         first_step=state.steps_done,
     )
+    held_out = data.read_images(files.eval, feature)
     evaluation_batches = data.evaluation_batches(
-        data.read_images(files.eval, feature),
+        held_out,
         config.batch_size,
         model_config.latent_size,
         samples=1,
         seed=evaluation_seed,
     )
     writes = devices.is_chief(strategy)
+    shown = None
+    if writes and files.log_dir:
+        digits = next(iter(held_out.batch(_DIGITS)))
+        pixels = tf.cast(digits, tf.float32) / 255.0
+        shown = board.Board(files.log_dir, vae, state, pixels)
     with devices.lost_workers_named():
         _fit(
             steps.training(vae, state, strategy, config),
@@ -121,7 +128,7 @@ def train(
             config,
             steps_per_epoch,
             checkpoints if writes else None,
-            Curves(files.log_dir) if writes and files.log_dir else None,
+            shown,
         )
     state.finish()
     return Trained(vae, strategy, checkpoints)
@@ -130,7 +137,8 @@ def train(
 def optimizer(config: TrainConfig, steps: int) -> tfk.optimizers.Optimizer:
     """Returns Adam, its learning rate warmed up and then decayed over `steps`.
 
-    Sources: Kingma & Ba 2015, Adam; Loshchilov & Hutter 2017, SGDR, for the cosine.
+    Sources: Kingma & Ba 2015, Adam; Loshchilov & Hutter 2017, SGDR, for the cosine, and
+    2019, Decoupled Weight Decay Regularization, for the decay of the kernels.
     """
     rate = config.learning_rate
     # A schedule shorter than its warm-up would never reach the rate that was asked for.
@@ -143,7 +151,13 @@ def optimizer(config: TrainConfig, steps: int) -> tfk.optimizers.Optimizer:
         warmup_target=rate if warmup else None,
         warmup_steps=warmup,
     )
-    return tfk.optimizers.Adam(schedule, global_clipnorm=config.clip_norm)
+    adam = tfk.optimizers.Adam(
+        schedule,
+        weight_decay=config.weight_decay or None,
+        global_clipnorm=config.clip_norm,
+    )
+    adam.exclude_from_weight_decay(var_names=[r"^(?!.*/kernel:)"])
+    return adam
 
 
 def _fit(
@@ -155,13 +169,13 @@ def _fit(
     config: TrainConfig,
     steps_per_epoch: int,
     checkpoints: Checkpoints | None,
-    curves: Curves | None,
+    shown: board.Board | None,
 ) -> None:
     """Takes the steps that are left, epoch by epoch."""
     total, step = config.epochs * steps_per_epoch, state.steps_done
     reporter = Reporter(config.epochs, steps_per_epoch, config.batch_size, step)
     saved = time.monotonic()
-    block = 1
+    block, images, seconds = 1, 0, 0.0  # of the running epoch
     take(batches, tf.constant(0))  # traces, while signals still act at once
     with interrupt.deferred() as stop:
         while step < total and not _out_of_patience(state, config, steps_per_epoch):
@@ -170,9 +184,11 @@ def _fit(
             count = min(block, steps_per_epoch - of_epoch)
             taken, loss = (value.numpy() for value in take(batches, tf.constant(count)))
             step, of_epoch = step + int(taken), of_epoch + int(taken)
+            taking = time.monotonic() - began
+            images, seconds = images + int(taken) * config.batch_size, seconds + taking
             if not devices.workers():
                 # Workers meet in each turn of the loop: theirs must all be as long.
-                block = max(1, int(_BLOCK * taken / (time.monotonic() - began)))
+                block = max(1, int(_BLOCK * taken / taking))
             if not math.isfinite(loss):
                 good = checkpoints.latest if checkpoints else None
                 raise FloatingPointError(
@@ -187,12 +203,15 @@ def _fit(
                 with state.averaged():
                     found = evaluate(evaluation_batches)
                     state.keep_best(found["elbo"], epoch + 1)
+                    values = {("train", name): means[name] for name in means}
+                    values |= {("eval", name): found[name] for name in found}
+                    values["train", "learning_rate"] = _rate(state)
+                    values["train", "images_per_second"] = images / seconds
+                    state.remember(epoch + 1, values)
+                    if shown:
+                        shown.epoch_ended(epoch + 1)
+                images, seconds = 0, 0.0
                 reporter.epoch_ended(step, means["elbo"], found["elbo"])
-                if curves:
-                    curves.write(
-                        epoch + 1, "train", means | {"learning_rate": _rate(state)}
-                    )
-                    curves.write(epoch + 1, "eval", found)
                 state.sums.assign(tf.zeros_like(state.sums))
             else:
                 reporter.within_epoch(step, means["elbo"])

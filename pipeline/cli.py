@@ -3,13 +3,26 @@ and `--help` must not."""
 
 import argparse
 import contextlib
+import os
 import pathlib
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from pipeline import cli_evaluate, cli_kubeflow, cli_schedule, command, config
+from pipeline import (
+    cli_evaluate,
+    cli_history,
+    cli_kubeflow,
+    cli_prune,
+    cli_report,
+    cli_schedule,
+    cli_serve,
+    cli_use,
+    cli_versions,
+    command,
+    config,
+)
 from pipeline.command import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, OK, REFUSED
 
 _ASK_AGAIN = 2.0  # seconds until an interrupt that was swallowed is raised again
@@ -58,17 +71,26 @@ def interruptible() -> Iterator[None]:
 def _data(args: argparse.Namespace) -> int:
     resolved = command.resolve(args)
     with command.screen(args, "data") as screen:
-        from components.prepare import DataError, prepare
+        from components import span_data
+        from components.idx import DataError
+        from model.storage import StorageError
 
         try:
-            data = prepare(
-                resolved.data.dataset, resolved.data.source, args.data_dir, screen.line
+            data = span_data.prepare_data(
+                resolved.data.dataset,
+                resolved.data.source,
+                resolved.data.span_window,
+                args.data_dir,
+                screen.line,
             )
         except DataError as error:
             return command.fail(screen, str(error), BAD_INPUT)
-        for split, count in data.splits.items():
-            screen.line(f"{split:8} {count:,} images")
-        screen.line(f"{data.name} is prepared in {data.path}")
+        except StorageError as error:
+            return command.fail(screen, str(error), FAILED)
+        for part in data.parts:
+            for split, count in part.splits.items():
+                screen.line(f"{split:8} {count:,} images")
+            screen.line(f"{part.name} is prepared in {part.path}")
         screen.line(f"fingerprint {data.fingerprint}")
     return OK
 
@@ -78,42 +100,71 @@ def _run(args: argparse.Namespace) -> int:
     if args.print_config:
         print(config.to_yaml(resolved), end="")
         return OK
-    started = time.monotonic()
     with command.screen(args, "run") as screen:
+        from pipeline import ending, lock
+
         for line in config.lines(resolved):
             screen.line(line)
         screen.line(f"log: {screen.log_path}")
         pathlib.Path(screen.log_path).with_suffix(".yaml").write_text(
             config.to_yaml(resolved)
         )
-        with screen.step("Imports") as step:
-            from components.prepare import DataError
-            from pipeline import local, outcome
-
-            step.done("TensorFlow and TFX")
-        root = local.Root(pathlib.Path(args.root).absolute())
+        root = pathlib.Path(args.root).absolute()
         run_id = pathlib.Path(screen.log_path).stem
         try:
-            result = local.run(
-                resolved, root, args.data_dir, run_id, screen, args.beam_arg
-            )
-        except DataError as error:
-            return command.fail(screen, str(error), BAD_INPUT)
-        except local.RunError as error:
+            with ending.recorded(
+                resolved, root, run_id, args.wait, screen.line
+            ) as record:
+                return _run_recorded(args, resolved, root, record, screen)
+        except lock.LockedError as error:
             return command.fail(screen, str(error), FAILED)
-        destination = root.destination(resolved)
-        rows = outcome.rows(result, destination)
-        rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))
-        rows.append(("next", _next_commands(result, destination)))
-        screen.table("What came of it", rows)
+
+
+def _run_recorded(
+    args: argparse.Namespace,
+    resolved: config.PipelineConfig,
+    path: pathlib.Path,
+    record,
+    screen,
+) -> int:
+    started = time.monotonic()
+    record.step = "Imports"
+    with screen.step("Imports") as step:
+        from components.idx import DataError
+        from pipeline import local, outcome, report
+        from pipeline import record as records
+
+        record.took("Imports", step.done("TensorFlow and TFX"))
+    root = local.Root(path)
+    try:
+        result = local.run(
+            *(resolved, root, args.data_dir, record, screen),
+            *(args.beam_arg, args.if_changed),
+        )
+    except DataError as error:
+        record.failed(records.BAD_DATA, str(error))
+        return command.fail(screen, str(error), BAD_INPUT)
+    except local.RunError as error:
+        record.failed(records.FAILED, str(error))
+        return command.fail(screen, str(error), FAILED)
+    if result is None:
+        return OK
+    destination = root.destination(resolved)
+    rows = outcome.rows(result, destination)
+    rows.append(("report", str(report.make(path))))
+    rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))
+    rows.append(("next", _next_commands(result, root, destination)))
+    screen.table("What came of it", rows)
     return REFUSED if result.refusals else OK
 
 
-def _next_commands(result, destination: str) -> str:
+def _next_commands(result, root, destination: str) -> str:
     from model import storage
 
     program = command.program()
+    tensorboard = os.path.relpath(os.path.join(sys.prefix, "bin", "tensorboard"))
     commands = [
+        f"{tensorboard} --logdir {root.artifacts}/Trainer/model_run",
         f"{program} run --preset ten_minutes    # a better model",
         f"{program} evaluate --iwae 1000    # nearer to log p(x)",
     ]
@@ -125,6 +176,11 @@ def _next_commands(result, destination: str) -> str:
             "docker run -p 8501:8501 -e MODEL_NAME=vae "
             f"-v {folder}:/models/vae tensorflow/serving",
         )
+    if result.served is not None:
+        commands[:0] = [
+            f"{program} generate    # new digits, in digits.png",
+            f"{program} serve    # over HTTP, as TensorFlow Serving does",
+        ]
     return "\n".join(commands)
 
 
@@ -181,6 +237,19 @@ def _parser() -> argparse.ArgumentParser:
         "match; the same as --set train.warm_start=true",
     )
     run.add_argument(
+        "--wait",
+        action="store_true",
+        help="if another run is using --root, wait until it ends (default: leave with "
+        "a message that names it)",
+    )
+    run.add_argument(
+        "--if-changed",
+        action="store_true",
+        help="do nothing, and say so, if neither the data nor the settings nor the "
+        "code have changed since the last run that came to a verdict; so `schedule` "
+        "runs",
+    )
+    run.add_argument(
         "--print-config",
         action="store_true",
         help="print the resolved configuration as YAML, and do nothing else",
@@ -188,8 +257,14 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     cli_evaluate.add_command(commands)
+    cli_report.add_command(commands)
     cli_kubeflow.add_commands(commands)
     cli_schedule.add_command(commands)
+    cli_history.add_command(commands)
+    cli_prune.add_command(commands)
+    cli_versions.add_commands(commands)
+    cli_serve.add_command(commands)
+    cli_use.add_commands(commands)
     return parser
 
 

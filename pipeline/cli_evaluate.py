@@ -1,12 +1,9 @@
 """The command `evaluate`: measures a model that was pushed, on the test split."""
 
 import argparse
-import contextlib
 import os
 import signal
-import tempfile
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline import command, config
@@ -21,8 +18,6 @@ pixels are those that the model was exported with.
 
 1,000 samples and 10,000 images take some ten minutes on two cores; Ctrl-C gives the
 means so far."""
-
-_REPORT_EVERY = 10.0  # seconds between two lines where there is no terminal
 
 
 def add_command(commands: Any) -> None:
@@ -45,13 +40,7 @@ def add_command(commands: Any) -> None:
         help="samples of z per image in the importance-weighted bound (default: the "
         "setting gate.iwae_samples)",
     )
-    parser.add_argument(
-        "--version",
-        type=int,
-        metavar="N",
-        help="which version below push.destination, or else below ROOT/serving "
-        "(default: the one that is served)",
-    )
+    command.add_version_option(parser)
     parser.add_argument(
         "--limit",
         type=int,
@@ -71,38 +60,17 @@ def _evaluate(args: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise config.ConfigError(f"--{flag} must be at least 1, got {value}")
     with command.screen(args, "evaluate") as screen:
-        from components import versions
         from components.idx import DataError
-        from model import storage
+        from pipeline import served
 
-        serving = resolved.push.versions_in(f"{args.root}/serving")
-        destination = storage.local_path(serving) or serving
+        destination = command.destination(args, resolved)
         try:
-            version = _version(destination, args.version)
-            with tempfile.TemporaryDirectory() as folder:
-                versions.fetch(version, folder)
-                return _measure(args, resolved, version, folder, screen)
+            with served.fetched(destination, args.version, screen.line) as fetched:
+                return _measure(args, resolved, *fetched, screen)
         except ValueError as error:  # of ours, in words
             bad_input = isinstance(error, (config.ConfigError, DataError))
             code = BAD_INPUT if bad_input else FAILED
             return command.fail(screen, str(error), code)
-
-
-def _version(destination: str, number: int | None) -> Any:
-    from components import versions
-
-    if number is not None:
-        try:
-            return versions.find(destination, number)
-        except LookupError as error:
-            raise config.ConfigError(f"--version: {error}") from error
-    version = versions.served(destination)
-    if version is None:
-        raise ValueError(
-            f"nothing is served at {destination}: `run` first, or name the place by "
-            "--root or --set push.destination=..."
-        )
-    return version
 
 
 def _measure(
@@ -118,26 +86,34 @@ def _measure(
       ValueError: the model has not the signatures for it, or there are no such data.
     """
     with screen.step("Imports") as step:
-        from components import measure, prepare
+        from components import measure, span_data
         from model import interrupt
         from model.config import ModelConfig
 
         step.done("TensorFlow")
-    data = prepare.prepare(
-        resolved.data.dataset, resolved.data.source, args.data_dir, screen.line
+    data = span_data.prepare_data(
+        resolved.data.dataset,
+        resolved.data.source,
+        resolved.data.span_window,
+        args.data_dir,
+        screen.line,
     )
-    count = data.splits[measure.SPLIT]
-    count = min(count, args.limit or resolved.data.limit or count)
+    limit = args.limit or resolved.data.limit
+    counts = {}  # of each dataset that is read
+    for part in data.parts:
+        size = part.splits[measure.SPLIT]
+        counts[part.path] = min(size, limit or size)
+    count, name = sum(counts.values()), data.parts[0].name
     exported = version.manifest["config"]
     gate, binary = exported["gate"], ModelConfig(**exported["model"]).binary
-    batches = _batches(data.path, count, gate["seed"] if binary else None)
+    batches = _batches(counts, gate["seed"] if binary else None)
     k = args.iwae or resolved.gate.iwae_samples
     signatures = measure.load(folder)
     measured, interrupted = None, False
     started = time.monotonic()
     try:
         # Held back until a batch ends: what it would break into is TensorFlow.
-        with _progress(screen) as show, interrupt.deferred() as stop:
+        with screen.progress("measuring") as show, interrupt.deferred() as stop:
             for measured in measure.measure(signatures, batches, k):
                 show(_note(measured, count, time.monotonic() - started))
                 if stop.signal:
@@ -148,10 +124,10 @@ def _measure(
     if measured is None:
         return command.fail(screen, "nothing was measured yet", INTERRUPTED)
     of_run = data.fingerprint == version.manifest["data_fingerprint"]
-    of_split = f"the {count:,} images of {data.name}'s {measure.SPLIT} split"
+    of_split = f"the {count:,} images of {name}'s {measure.SPLIT} split"
     rows = [
         ("model", f"version {version.number} of {os.path.dirname(version.path)}"),
-        ("data", data.name + ("" if of_run else ", not the data that its run had")),
+        ("data", name + ("" if of_run else ", not the data that its run had")),
         ("ELBO", f"{measured.elbo:.2f} nats per image (higher is better)"),
         (
             "  estimated by",
@@ -178,12 +154,11 @@ def _measure(
     return INTERRUPTED if interrupted else OK
 
 
-def _batches(path: str, count: int, seed: int | None) -> Any:
-    """Returns the test split's first images, uint8 [B, 28, 28, 1] each.
+def _batches(counts: dict[str, int], seed: int | None) -> Any:
+    """Returns the test splits' first images, uint8 [B, 28, 28, 1] each.
 
     Args:
-      path: of the prepared TFDS dataset.
-      count: how many images.
+      counts: how many images of each prepared TFDS dataset, by its path.
       seed: of their fixed binarization to 0 and 255; None to leave them grey.
     """
     import tensorflow as tf
@@ -196,28 +171,14 @@ def _batches(path: str, count: int, seed: int | None) -> Any:
         bits = fixed_noise.binarize(tf.cast(images, tf.float32) / 255.0, seed)
         return tf.cast(bits, tf.uint8) * 255
 
-    first = tfds.core.ReadInstruction(SPLIT, to=count, unit="abs")
-    examples = tfds.builder_from_directory(path).as_dataset(split=first)
-    batches = examples.map(lambda example: example["image"]).batch(BATCH)
+    images: Any = None
+    for path, count in counts.items():
+        first = tfds.core.ReadInstruction(SPLIT, to=count, unit="abs")
+        examples = tfds.builder_from_directory(path).as_dataset(split=first)
+        part = examples.map(lambda example: example["image"])
+        images = part if images is None else images.concatenate(part)
+    batches = images.batch(BATCH)
     return batches if seed is None else batches.map(binarize)
-
-
-@contextlib.contextmanager
-def _progress(screen: Any) -> Iterator[Callable[[str], None]]:
-    """Gives what shows a note: in one line on a terminal, else a line now and then."""
-    if screen.console.is_terminal:
-        with screen.console.status("measuring") as status:
-            yield status.update
-        return
-    reported = -_REPORT_EVERY  # the first one at once
-
-    def show(note: str) -> None:
-        nonlocal reported
-        if time.monotonic() - reported >= _REPORT_EVERY:
-            reported = time.monotonic()
-            screen.line(note)
-
-    yield show
 
 
 def _note(measured: Any, count: int, seconds: float) -> str:

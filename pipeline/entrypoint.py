@@ -27,6 +27,9 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.orchestration.kubeflow.v2 import compiler_utils
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
+from components import report_page
+from model.paths import PathError
+
 # Where KFP's launcher keeps scheme://BUCKET/KEY: it downloads a step's inputs to there
 # before, and uploads its outputs from there after. Steps touch nothing but these.
 FOLDERS = {"minio": "/minio", "s3": "/s3", "gs": "/gcs"}
@@ -48,6 +51,11 @@ FINGERPRINTS = {
     "ServedModel": ("model", "version"),
 }
 FINGERPRINT = "fingerprint"  # such a step's output parameter
+
+# Outputs that KFP's UI shows, by its own types: it takes what is at the page's URI for
+# the page, and every property of metrics for a number.
+_PAGE, _METRICS = "system.HTML", "system.Metrics"
+SHOWN = {"Report": {"page": _PAGE, "metrics": _METRICS}}
 
 # Is another in each run, so that a step which gets it never comes from KFP's cache.
 RUN_ID = "run_id"
@@ -114,6 +122,7 @@ def run(
     )
     kubeflow_v2_run_executor.main((tfx_args, list(flags)))
     repaired_report = _repaired_report(report.read_text(), folders)
+    _show(repaired_report, SHOWN.get(args.step, {}), folders)
     report.write_text(json_format.MessageToJson(repaired_report))
     if args.step in FINGERPRINTS:
         file = pathlib.Path(given.outputs.parameters[FINGERPRINT].output_file)
@@ -164,6 +173,10 @@ def local_path(uri: str, folders: Mapping[str, str] = FOLDERS) -> str:
             f"an artifact's URI must begin with {known} or /, got {uri!r}: choose "
             "another pipeline root"
         )
+    if rest.startswith("/") or ".." in rest.split("/"):
+        raise PathError(
+            f"an artifact's URI must lead below {folders[scheme]} here, got {uri!r}"
+        )
     return os.path.join(folders[scheme], rest)
 
 
@@ -206,7 +219,8 @@ def _set_properties(values, step: str, settings: str) -> None:
     """
     chosen = {name: _number(values[name]) for name in RUN_PARAMETERS if name in values}
     for name in list(values):
-        if name in (*RUN_PARAMETERS, RUN_ID) or name.endswith(f"_{FINGERPRINT}"):
+        for_cache = name == RUN_ID and step not in SHOWN
+        if name in RUN_PARAMETERS or for_cache or name.endswith(f"_{FINGERPRINT}"):
             del values[name]
     if settings:
         sections = json.loads(settings)
@@ -265,6 +279,29 @@ def _repaired_report(
             if value.HasField("string_value"):  # a blessing tells which model's it is
                 value.string_value = remote_uri(value.string_value, folders)
     return report
+
+
+def _show(
+    report: pipeline_spec_pb2.ExecutorOutput,
+    shown: Mapping[str, str],
+    folders: Mapping[str, str],
+) -> None:
+    """Makes of a step's outputs what KFP's UI expects."""
+    for name, kind in shown.items():
+        for artifact in report.artifacts[name].artifacts:
+            if kind == _PAGE:
+                _replace_by_its_page(pathlib.Path(local_path(artifact.uri, folders)))
+            for key, value in list(artifact.metadata.fields.items()):
+                if kind == _METRICS and not value.HasField("number_value"):
+                    del artifact.metadata.fields[key]
+
+
+def _replace_by_its_page(folder: pathlib.Path) -> None:
+    """Puts the page where the folder is that TFX gave to the step."""
+    beside = folder.with_name(f"{folder.name}-{report_page.PAGE}")
+    (folder / report_page.PAGE).rename(beside)
+    folder.rmdir()
+    beside.rename(folder)
 
 
 def _artifacts(channels) -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from components.infra_check import InfraCheck
 from components.ingest import Ingest
 from components.measure import SPLIT
 from components.pusher import Pusher
+from components.report import Report
 from components.served_model import ServedModel
 from model.transform import BINARIZED, IMAGE
 from pipeline.config import NAME, PipelineConfig, decisive
@@ -41,6 +42,7 @@ class Paths:
     # What is there now, so that a change is never hidden by the cache. A runner that
     # can't see it leaves it empty, and does not cache the step that reads it.
     data_fingerprint: str = ""
+    spans: str = ""  # those that were found, as span_data.Data has them
     served_fingerprint: str = ""
     run_key: str = ""  # of all that decides what the run makes; goes into the manifest
 
@@ -53,6 +55,8 @@ def create_pipeline(
     ingest = Ingest(
         dataset=config.data.dataset,
         source=paths.source,
+        span_window=config.data.span_window,
+        spans=paths.spans,
         data_dir=paths.data_dir,
         fingerprint=paths.data_fingerprint,
         eval_images=config.data.eval_images,
@@ -64,11 +68,22 @@ def create_pipeline(
     statistics = tfx.components.StatisticsGen(
         examples=ingest.outputs["examples"], schema=schema.outputs["schema"]
     )
-    # Compare the two, and stop here if they differ.
+    # Fetch the model that is being served now, if any.
+    served = ServedModel(
+        destination=paths.destination, fingerprint=paths.served_fingerprint
+    )
+    # Compare the two, and stop here if they differ, or if the data are not like those
+    # of the served model.
     validator = tfx.components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )
-    data_gate = DataGate(anomalies=validator.outputs["anomalies"])
+    data_gate = DataGate(
+        anomalies=validator.outputs["anomalies"],
+        examples=ingest.outputs["examples"],
+        schema=schema.outputs["schema"],
+        baseline=served.outputs["model"],
+        accept_drift=int(config.data.accept_drift),
+    )
     # Pixels to floats, and the evaluation's binarization.
     transform = tfx.components.Transform(
         examples=ingest.outputs["examples"],
@@ -78,10 +93,6 @@ def create_pipeline(
         disable_statistics=True,
     )
     transform.add_upstream_node(data_gate)
-    # Fetch the model that is being served now, if any.
-    served = ServedModel(
-        destination=paths.destination, fingerprint=paths.served_fingerprint
-    )
     # Fit the VAE and export it.
     trainer = tfx.components.Trainer(
         run_fn="model.run_fn.run_fn",
@@ -104,15 +115,17 @@ def create_pipeline(
         baseline_model=served.outputs["model"],
         eval_config=eval_config(config.gate.elbo_floor, config.gate.tolerance),
     )
+    feature = BINARIZED if config.model.binary else IMAGE
     # Measure the importance-weighted bound too, which decides nothing.
     bounds = Bounds(
         model=trainer.outputs["model"],
         examples=transform.outputs["transformed_examples"],
-        feature=BINARIZED if config.model.binary else IMAGE,
+        feature=feature,
         samples=config.gate.iwae_samples,
     )
     # See whether a model server could serve it.
     infra_check = InfraCheck(model=trainer.outputs["model"])
+    provenance = json.dumps({"run_key": paths.run_key, "config": decisive(config)})
     # Ship it if both blessed it.
     pusher = Pusher(
         model=trainer.outputs["model"],
@@ -121,8 +134,26 @@ def create_pipeline(
         evaluation=evaluation.outputs["evaluation"],
         baseline=served.outputs["model"],
         examples=ingest.outputs["examples"],
+        data_report=data_gate.outputs["report"],
         destination=paths.destination,
-        provenance=json.dumps({"run_key": paths.run_key, "config": decisive(config)}),
+        provenance=provenance,
+    )
+    # Say what came of it, with pictures.
+    report = Report(
+        model=trainer.outputs["model"],
+        baseline=served.outputs["model"],
+        model_run=trainer.outputs["model_run"],
+        ingested=ingest.outputs["examples"],
+        examples=transform.outputs["transformed_examples"],
+        anomalies=validator.outputs["anomalies"],
+        drift=data_gate.outputs["report"],
+        evaluation=evaluation.outputs["evaluation"],
+        bounds=bounds.outputs["bounds"],
+        infra_blessing=infra_check.outputs["blessing"],
+        pushed_model=pusher.outputs["pushed_model"],
+        feature=feature,
+        provenance=provenance,
+        run_id="",
     )
     return tfx.dsl.Pipeline(
         pipeline_name=NAME,
@@ -132,14 +163,15 @@ def create_pipeline(
             schema,
             statistics,
             validator,
+            served,
             data_gate,
             transform,
-            served,
             trainer,
             evaluation,
             bounds,
             infra_check,
             pusher,
+            report,
         ],
         enable_cache=True,
         beam_pipeline_args=list(beam_args),

@@ -54,9 +54,12 @@ def compile_pipeline(config: PipelineConfig, output: str, image: str) -> None:
         _add_arguments(spec, step, config)
     _add_run_parameters(spec, config)
     _add_fingerprints(spec)
-    # Who waits for a run reads its verdict from what its Pusher left.
+    # Who waits for a run reads its verdict from what its Pusher left; the report names
+    # the run.
     run_id = {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}
-    _add_parameter(spec, "Pusher", entrypoint.RUN_ID, "STRING", run_id)
+    for step in ("Pusher", "Report"):
+        _add_parameter(spec, step, entrypoint.RUN_ID, "STRING", run_id)
+    _add_types(spec)
     _rename(spec)
     documents = [spec, *_platform(config, steps)]
     try:
@@ -209,17 +212,36 @@ def _add_fingerprints(spec: dict[str, Any]) -> None:
             task["dependentTasks"] = sorted({*task["dependentTasks"], step})
 
 
+def _add_types(spec: dict[str, Any]) -> None:
+    """Gives outputs the types by which KFP's UI knows a page and metrics.
+
+    The entrypoint has TFX's own types by then, in its arguments.
+    """
+    for step, outputs in entrypoint.SHOWN.items():
+        artifacts = spec["components"][step]["outputDefinitions"]["artifacts"]
+        for name, title in outputs.items():
+            kind = {"schemaTitle": title, "schemaVersion": "0.0.1"}
+            artifacts[name]["artifactType"] = kind
+
+
 def _with_those_after(spec: dict[str, Any], steps: Iterable[str]) -> set[str]:
-    """Returns steps and all that depend on them."""
+    """Returns steps and all that read what they, or such steps, made.
+
+    Not a step that only waits: Transform makes the same, whatever DataGate compared its
+    data with.
+    """
     found = set(steps)
     tasks = spec["root"]["dag"]["tasks"].items()
     while more := {
-        step
-        for step, task in tasks
-        if step not in found and found & set(task.get("dependentTasks", ()))
+        step for step, task in tasks if step not in found and found & _producers(task)
     }:
         found |= more
     return found
+
+
+def _producers(task: dict[str, Any]) -> set[str]:
+    artifacts = task["inputs"].get("artifacts", {}).values()
+    return {artifact["taskOutputArtifact"]["producerTask"] for artifact in artifacts}
 
 
 def _add_parameter(

@@ -1,17 +1,15 @@
 """Runs the graph here: one process, metadata in SQLite, all state under one root."""
 
-import contextlib
 import dataclasses
-import datetime
 import hashlib
 import importlib.resources
+import itertools
 import json
 import logging
-import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 
-import filelock
 import tfx.v1
 from ml_metadata.proto import metadata_store_pb2
 from tfx import types
@@ -21,13 +19,17 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
-from components import prepare, pusher, versions
+from components import disk, pusher, span_data, versions
+from components.manifest import MANIFEST
 from model import devices, storage
-from pipeline import graph, outcome
+from pipeline import graph, last_run, metadata_file, outcome, seal
+from pipeline import record as records
 from pipeline.config import PipelineConfig, decisive
 from pipeline.errors import cause
-from pipeline.screen import Screen
+from pipeline.record import RunRecord
+from pipeline.screen import Screen, StepLine
 
+_BEFORE = ("Imports", "Data")  # what a run does before its graph
 _CODE = ("model", "components")  # packages whose code decides what a step makes
 
 Outputs = Mapping[str, types.Artifact]
@@ -61,65 +63,110 @@ def run(
     config: PipelineConfig,
     root: Root,
     data_dir: str,
-    run_id: str,
+    record: RunRecord,
     screen: Screen,
     beam_args: Sequence[str] = (),
-) -> outcome.Outcome:
+    if_changed: bool = False,
+) -> outcome.Outcome | None:
     """Runs every step that is not in the cache, and returns what came of it.
 
     Args:
       config: what to run.
       root: where its state goes.
       data_dir: where TFDS datasets are prepared.
-      run_id: a name for the run.
+      record: of the run, whose id names it; it is filled in on the way.
       screen: where its progress is shown.
       beam_args: Beam's options, instead of graph.BEAM_ARGS.
+      if_changed: do nothing, say so and return None when the run would come to what the
+        last one came to.
 
     Raises:
       DataError: the data can't be had.
-      RunError: a step failed, another run is using the root, or the push destination
-        can't be read.
+      RunError: a step failed, or the push destination can't be read.
     """
-    with _locked(root):
-        if config.train.replicas:
-            # Before anything starts TensorFlow: Transform does, in this process.
-            devices.configure_logical_cpus(config.train.replicas)
-        # First: a destination that can't be read is better known before the work.
-        destination = root.destination(config)
-        current = _served(destination)
-        with screen.step("Data") as line:
-            data = prepare.prepare(
-                config.data.dataset, config.data.source, data_dir, screen.line
-            )
-            total = sum(data.splits.values())
-            line.done(f"{total:,} images of {data.name} at {data.path}")
-        key = run_key(config, data.fingerprint)
-        ours = current is not None and current.manifest.get("run_key") == key
-        pipeline = graph.create_pipeline(
-            config,
-            graph.Paths(
-                pipeline_root=root.artifacts,
-                data_dir=data_dir,
-                schema_file=str(_schema_file()),
-                destination=destination,
-                checkpoints=str(root.path / "checkpoints"),
-                data_fingerprint=data.fingerprint,
-                served_fingerprint=_baseline_fingerprint(current, ours),
-                run_key=key,
-            ),
-            beam_args or graph.BEAM_ARGS,
+    try:
+        metadata_file.check(
+            pathlib.Path(root.metadata), pathlib.Path(root.artifacts), screen.line
         )
-        # What was pushed may have been removed since: only while this run's own model
-        # is what is served may the Pusher's work count as done.
-        uncached = () if ours else ("Pusher",)
-        steps = _run_steps(pipeline, root, run_id, screen, uncached)
-        return outcome.read(config, steps, _served(destination))
+    except metadata_file.MetadataError as error:
+        raise RunError(str(error)) from error
+    if config.train.replicas:
+        # Before anything starts TensorFlow: Transform does, in this process.
+        devices.configure_logical_cpus(config.train.replicas)
+    # First: a destination that can't be read is better known before the work.
+    destination = root.destination(config)
+    current, damaged = _intact(destination)
+    for version in damaged:
+        screen.line(version.told(current))
+    record.served_version = current.number if current else None
+    record.step = "Data"
+    with screen.step("Data") as line:
+        data = _data(config, data_dir, screen)
+        record.took("Data", line.done(str(data)))
+    key = run_key(config, data.fingerprint)
+    record.fingerprint, record.run_key = data.fingerprint, key
+    ours = current is not None and current.manifest.get("run_key") == key
+    record.baseline = baseline = _baseline_fingerprint(current, ours)
+    if if_changed:
+        last = last_run.find(root.path)
+        spans = span_data.listed(data.spans)
+        why = last_run.nothing_to_do(last, key, baseline, current, spans)
+        if why is not None:
+            screen.line(why)
+            record.verdict = records.NOTHING_TO_DO
+            return None
+    pipeline = graph.create_pipeline(
+        config,
+        graph.Paths(
+            pipeline_root=root.artifacts,
+            data_dir=data_dir,
+            schema_file=str(_schema_file()),
+            destination=destination,
+            checkpoints=str(root.path / "checkpoints"),
+            data_fingerprint=data.fingerprint,
+            spans=data.spans,
+            served_fingerprint=baseline,
+            run_key=key,
+        ),
+        beam_args or graph.BEAM_ARGS,
+    )
+    # What was pushed may have been removed since: only while this run's own model
+    # is what is served may the Pusher's work count as done.
+    uncached = () if ours else ("Pusher",)
+    disks = [str(root.path), tempfile.gettempdir(), destination]
+    # TFX's cache knows nothing of our code: this makes it a part of every step's key.
+    for component in pipeline.components:
+        component.executor_spec.add_extra_flags([f"--code={code_digest()}"])
+    for turn in itertools.count(1):
+        turn_id = record.run_id if turn == 1 else f"{record.run_id}-{turn}"
+        try:
+            steps = _run_steps(pipeline, root, turn_id, record, screen, uncached, disks)
+            break
+        except _DamageError:
+            # From the first step again, most of which come from the cache: what is
+            # damaged does not any more, nor what depends on it.
+            record.steps = [step for step in record.steps if step.name in _BEFORE]
+    result = outcome.read(config, steps, _intact(destination)[0])
+    outcome.fill(record, result)
+    record.versions = _count(destination)
+    return result
+
+
+def _data(config: PipelineConfig, data_dir: str, screen: Screen) -> span_data.Data:
+    data = config.data
+    try:
+        return span_data.prepare_data(
+            data.dataset, data.source, data.span_window, data_dir, screen.line
+        )
+    except storage.StorageError as error:
+        raise RunError(str(error)) from error
 
 
 def run_key(config: PipelineConfig, data_fingerprint: str) -> str:
     """Returns a digest of all that decides what a run makes, but the baseline."""
     sections = decisive(config)
-    del sections["data"]["source"]  # the data are the same wherever they came from
+    # The data are the same wherever they came from; the fingerprint names their spans.
+    del sections["data"]["source"], sections["data"]["span_window"]
     parts = [json.dumps(sections, sort_keys=True), data_fingerprint, code_digest()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -129,7 +176,8 @@ def code_digest() -> str:
     digest = hashlib.sha256(json.dumps(pusher.stack()).encode())
     files = [_schema_file()]
     for package in _CODE:
-        files += pathlib.Path(str(importlib.resources.files(package))).rglob("*.py")
+        folder = pathlib.Path(str(importlib.resources.files(package)))
+        files += [*folder.rglob("*.py"), *folder.rglob("*.jinja")]
     for file in sorted(files):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
@@ -139,11 +187,22 @@ def _schema_file() -> pathlib.Path:
     return pathlib.Path(str(importlib.resources.files("pipeline"))) / "schema.pbtxt"
 
 
-def _served(destination: str) -> versions.Version | None:
+def _intact(
+    destination: str,
+) -> tuple[versions.Version | None, list[versions.Damaged]]:
     try:
-        return versions.served(destination)
+        return versions.intact(destination)
     except ValueError as error:  # of ours, in words
         raise RunError(str(error)) from error
+
+
+def _count(destination: str) -> int | None:
+    """Returns how many complete versions there are; None if that can't be told now."""
+    try:
+        with storage.opened(destination) as (files, path):
+            return len(files.glob(f"{path}/[0-9]*/{MANIFEST}"))
+    except storage.StorageError:  # the run has done its work
+        return None
 
 
 def _baseline_fingerprint(current: versions.Version | None, ours: bool) -> str:
@@ -161,16 +220,19 @@ def _baseline_fingerprint(current: versions.Version | None, ours: bool) -> str:
     return f"{baseline['version']} {baseline['digest']}" if baseline else "none"
 
 
+class _DamageError(Exception):
+    """What came from the cache is not what its step made."""
+
+
 def _run_steps(
     pipeline: tfx.v1.dsl.Pipeline,
     root: Root,
     run_id: str,
+    record: RunRecord,
     screen: Screen,
     uncached: Sequence[str],
+    disks: Sequence[str],
 ) -> list[outcome.Step]:
-    # TFX's cache knows nothing of our code: this makes it a part of every step's key.
-    for component in pipeline.components:
-        component.executor_spec.add_extra_flags([f"--code={code_digest()}"])
     ir = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(
         ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id}
@@ -184,6 +246,7 @@ def _run_steps(
         name = node.node_info.id
         if name in uncached:
             node.execution_options.caching_options.enable_cache = False
+        record.step = name
         with screen.step(name) as line:
             try:
                 info = launcher.Launcher(
@@ -193,18 +256,22 @@ def _run_steps(
                     pipeline_runtime_spec=ir.runtime_spec,
                     executor_spec=runner_utils.extract_executor_spec(deployment, name),
                 ).launch()
+                state, outputs = _published(connection, info.execution_id)
+                if state == metadata_store_pb2.Execution.COMPLETE:
+                    _seal(connection, outputs)
             except Exception as error:
                 logging.exception("%s failed", name)
                 line.done("failed")
-                raise RunError(f"{name} failed: {cause(error)}") from error
-            state, outputs = _published(connection, info.execution_id)
+                raise RunError(f"{name} failed: {_reason(error, disks)}") from error
             if state not in _DONE:
                 line.done("failed")
                 raise RunError(f"{name} failed: its inputs could not be found")
             step = outcome.Step(name, outputs, cached=state == _CACHED)
-            _check_there(step)
+            if step.cached:
+                _check_seals(connection, step, line)
             text = outcome.describe(step) or line.last_note
             seconds = line.done(text, step.cached)
+        record.took(name, seconds, step.cached)
         steps.append(dataclasses.replace(step, seconds=seconds))
     return steps
 
@@ -239,34 +306,29 @@ def _published(connection, execution_id: int) -> tuple[int, Outputs]:
     return execution.last_known_state, outputs
 
 
-def _check_there(step: outcome.Step) -> None:
+def _seal(connection, outputs: Outputs) -> None:
+    with metadata.Metadata(connection) as handle:
+        made = [artifact.mlmd_artifact for artifact in outputs.values()]
+        seal.put(handle.store, made)
+
+
+def _check_seals(connection, step: outcome.Step, line: StepLine) -> None:
+    """Raises _DamageError for what was damaged, and will not be used again."""
     for key, artifact in step.outputs.items():
-        if not os.path.exists(artifact.uri):
-            raise RunError(
-                f"{step.name}'s output {key} is in the cache, but not in "
-                f"{artifact.uri}: choose another --root, or remove this one's "
-                "metadata.sqlite to run every step again"
-            )
+        damage = seal.damage(artifact.mlmd_artifact)
+        if damage:
+            line.said(f"its {key} can't be used: {damage}; it runs again")
+            logging.warning("%s of %s: %s", key, step.name, damage)
+            with metadata.Metadata(connection) as handle:
+                seal.forget(handle.store, artifact.mlmd_artifact)
+            raise _DamageError
 
 
-@contextlib.contextmanager
-def _locked(root: Root) -> Iterator[None]:
-    """Keeps the root to this run: metadata in SQLite take one writer."""
-    root.path.mkdir(parents=True, exist_ok=True)
-    owner = root.path / "running.txt"
-    lock = filelock.FileLock(root.path / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        who = owner.read_text().strip() if owner.exists() else "unknown"
-        raise RunError(
-            f"another run is using {root.path} ({who}): wait until it ends, or choose "
-            "another --root"
-        ) from error
-    try:
-        started = datetime.datetime.now().isoformat(timespec="seconds")
-        owner.write_text(f"process {os.getpid()}, started {started}\n")
-        yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
+def _reason(error: Exception, disks: Sequence[str]) -> str:
+    """Returns why a step failed, in a line."""
+    if not disk.is_full(error):
+        return cause(error)
+    return (
+        f"No space left on device: {disk.fullest(disks)}; free some space, and the "
+        "same command goes on"
+    )

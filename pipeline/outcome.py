@@ -10,15 +10,19 @@ from tfx.components.util import model_utils
 
 from components import (
     bounds,
+    data_gate,
+    drift,
     evaluator,
     infra_check,
     ingest,
     measure,
     pusher,
     served_model,
+    span_data,
     versions,
 )
 from pipeline.config import PipelineConfig
+from pipeline.record import PUSHED, REFUSED, UNCHANGED, RunRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +69,38 @@ def read(
         bounds=bounds.read_bounds(outputs["Bounds"]["bounds"].uri),
         baseline_version=baseline.get_int_custom_property(served_model.VERSION_PROPERTY)
         or None,
-        refusals=pusher.refusals(evaluation, outputs["InfraCheck"]["blessing"]),
+        refusals=pusher.refusals(evaluation, outputs["InfraCheck"]["blessing"], pushed),
         pushed_version=int(
             pushed.get_string_custom_property(pusher.VERSION_PROPERTY) or 0
         )
         or None,
         served=served,
     )
+
+
+def fill(record: RunRecord, outcome: Outcome) -> None:
+    """Puts what came of a run into its record."""
+    config, found = outcome.config, outcome.evaluation
+    candidate, baseline = found.candidate, found.baseline
+    record.elbo = candidate.elbo
+    record.reconstruction, record.kl = candidate.reconstruction, candidate.kl
+    record.estimate = measure.estimate(
+        measure.ELBO,
+        config.gate.samples,
+        config.gate.seed,
+        found.images,
+        config.model.binary,
+    )
+    if baseline is not None:
+        record.baseline_elbo = baseline.elbo
+        record.baseline_version = outcome.baseline_version
+        record.difference = candidate.elbo - baseline.elbo
+    record.refusals = list(outcome.refusals)
+    record.served_version = outcome.served.number if outcome.served else None
+    if outcome.newly_pushed:
+        record.verdict, record.version = PUSHED, outcome.pushed_version
+    else:
+        record.verdict = REFUSED if outcome.refusals else UNCHANGED
 
 
 def describe(step: Step) -> str:
@@ -81,7 +110,7 @@ def describe(step: Step) -> str:
         "StatisticsGen": lambda out: "statistics of each split",
         "ImportSchemaGen": lambda out: "the reviewed schema",
         "ExampleValidator": lambda out: "anomalies of each split, if any",
-        "DataGate": lambda out: "no anomalies",
+        "DataGate": _data_gate,
         "Transform": lambda out: "images as floats, and their fixed binarization",
         "Trainer": lambda out: f"a model of {_megabytes(out['model'].uri)}",
         "ServedModel": _served_model,
@@ -89,6 +118,7 @@ def describe(step: Step) -> str:
         "Bounds": _bounds,
         "InfraCheck": _infra_check,
         "Pusher": _pusher,
+        "Report": lambda out: f"a page of {_megabytes(out['page'].uri)}",
     }
     return describers[step.name](step.outputs)
 
@@ -178,7 +208,32 @@ def _ingest(outputs) -> str:
         outputs["examples"].get_string_custom_property(ingest.COUNTS_PROPERTY)
     )
     of_each = (f"{count:,} {split}" for split, count in counts.items())
-    return f"{', '.join(of_each)} images"
+    spans = span_data.listed(
+        outputs["examples"].get_string_custom_property(ingest.SPANS_PROPERTY)
+    )
+    return f"{', '.join(of_each)} images{f' of {spans}' if spans else ''}"
+
+
+def _data_gate(outputs) -> str:
+    report = data_gate.read_report(outputs["report"].uri)
+    version = report["baseline_version"]
+    titles = {
+        drift.DRIFT: f"drift from version {version}'s data",
+        drift.SKEW: f"skew of train and {measure.SPLIT}",
+    }
+    texts = ["no anomalies", *report["unchecked"]]
+    for kind, title in titles.items():
+        of_each = [
+            f"{each['feature']} {each['distance']:.4f}"
+            for each in report["features"]
+            if each["kind"] == kind
+        ]
+        if of_each:
+            accepted = kind == drift.DRIFT and report["accepted"]
+            texts.append(
+                f"{title}{', accepted' if accepted else ''}: {', '.join(of_each)}"
+            )
+    return "; ".join(texts)
 
 
 def _served_model(outputs) -> str:

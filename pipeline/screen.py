@@ -5,13 +5,14 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 _WIDTH = 16  # of a step's name
+_REPORT_EVERY = 10.0  # seconds between two notes where there is no terminal
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -41,6 +42,7 @@ class Screen:
         width = None if os.isatty(self._saved[0]) else 120
         self._file = os.fdopen(os.dup(self._saved[0]), "w", buffering=1)
         self.console = Console(file=self._file, width=width, highlight=False)
+        self._errors = os.fdopen(os.dup(self._saved[1]), "w", buffering=1)
 
     def close(self) -> None:
         """Gives standard output and error back."""
@@ -49,7 +51,9 @@ class Screen:
         for target, saved in zip((1, 2), self._saved):
             os.dup2(saved, target)
             os.close(saved)
-        self._file.close()
+        with contextlib.suppress(BrokenPipeError):  # of `... | head`
+            self._file.close()
+        self._errors.close()
         logging.getLogger().setLevel(self._level)
         logging.getLogger().removeHandler(self._handler)
         self._handler.close()
@@ -57,6 +61,27 @@ class Screen:
     def line(self, text: str) -> None:
         """Prints a line as it is."""
         self.console.print(text, markup=False, soft_wrap=True)
+
+    def aside(self, text: str) -> None:
+        """Prints a line to standard error: what is none of the command's results."""
+        print(text, file=self._errors)
+
+    @contextlib.contextmanager
+    def progress(self, doing: str) -> Iterator[Callable[[str], None]]:
+        """Gives what shows a note: in one line on a terminal, else one now and then."""
+        if self.console.is_terminal:
+            with self.console.status(doing) as status:
+                yield status.update
+            return
+        reported = -_REPORT_EVERY  # the first one at once
+
+        def show(note: str) -> None:
+            nonlocal reported
+            if time.monotonic() - reported >= _REPORT_EVERY:
+                reported = time.monotonic()
+                self.line(note)
+
+        yield show
 
     def table(self, title: str, rows: list[tuple[str, str]]) -> None:
         """Prints a table of names and values."""

@@ -15,6 +15,9 @@ KEY, SECRET = "the-key-id", "the-secret-key"
 _DENIED = b"""<?xml version="1.0" encoding="UTF-8"?>
 <Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"""
 
+_BUSY = b"""<?xml version="1.0" encoding="UTF-8"?>
+<Error><Code>SlowDown</Code><Message>Slow Down</Message></Error>"""
+
 
 class Server:
     """moto's S3, one request at a time, so that a conditional write is atomic."""
@@ -22,6 +25,7 @@ class Server:
     def __init__(self):
         self.requests = []  # (method, path) of each, in their order
         self.refused = []  # of these (method, how the path ends), answered with 403
+        self.unavailable = {}  # method -> how many requests are answered with 503
         self.before = {}  # (method, how the path ends) -> called before it is answered
         self._moto = werkzeug_app.DomainDispatcherApplication(
             werkzeug_app.create_backend_app
@@ -57,6 +61,12 @@ class Server:
                     raise
         with self._one:
             self.requests.append(request)
+            if self.unavailable.get(request[0], 0) > 0:
+                self.unavailable[request[0]] -= 1
+                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+                headers = [("Content-Type", "application/xml")]
+                start_response("503 Slow Down", headers)
+                return [_BUSY]
             for method, end in self.refused:
                 if request[0] == method and request[1].endswith(end):
                     environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -117,3 +127,4 @@ def s3(s3_environment, _s3_server, monkeypatch):
     yield Bucket(_s3_server)
     _s3_server.refused.clear()
     _s3_server.before.clear()
+    _s3_server.unavailable.clear()

@@ -9,7 +9,7 @@ import types
 import pytest
 import yaml
 
-from pipeline import cli, config
+from pipeline import cli, config, record
 
 
 def run(*args, **kwargs):
@@ -23,7 +23,11 @@ def run(*args, **kwargs):
 
 
 @pytest.mark.parametrize(
-    "args", [[], ["data"], ["run"], ["evaluate"], ["compile"], ["submit"], ["schedule"]]
+    "args",
+    [
+        *([], ["data"], ["run"], ["evaluate"], ["report"], ["history"], ["versions"]),
+        *(["compile"], ["submit"], ["schedule"], ["rollback"], ["prune"]),
+    ],
 )
 def test_help_teaches_without_importing_tensorflow(args):
     check = (
@@ -107,13 +111,20 @@ def test_data_that_cannot_be_had_exits_with_2(tmp_path):
     ],
 )
 def test_a_folder_of_versions_can_be_served(destination, folder):
+    from pipeline import local
+
     something = types.SimpleNamespace(served=object())
-    text = cli._next_commands(something, destination)
+    root = local.Root(pathlib.Path("/runs"))
+    text = cli._next_commands(something, root, destination)
+    assert "bin/tensorboard --logdir /runs/artifacts/Trainer/model_run\n" in text
     assert ("docker run" in text) == (folder is not None)
     if folder:
         assert f"-v {folder}:/models/vae tensorflow/serving" in text
     nothing = types.SimpleNamespace(served=None)
-    assert "docker run" not in cli._next_commands(nothing, destination)
+    assert "docker run" not in cli._next_commands(nothing, root, destination)
+    for command in (" generate    #", " serve    #"):
+        assert command in text
+        assert command not in cli._next_commands(nothing, root, destination)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -133,6 +144,8 @@ def test_an_interrupt_ends_with_130_and_a_word(tmp_path, signum):
     # Interrupted within exec(), CPython ends itself by SIGINT: 130 to a shell as well.
     assert process.returncode in (130, -signal.SIGINT)
     assert "interrupted; the same command goes on where it stopped" in stderr
+    ((kept,), _) = record.read_all(tmp_path)
+    assert (kept.verdict, kept.step) == ("interrupted", "Imports")
 
 
 def test_an_interrupt_that_is_swallowed_comes_again():

@@ -203,7 +203,7 @@ def test_what_was_tampered_with_is_not_measured(place, evaluate, tmp_path):
     (copy / "saved_model.pb").write_bytes(b"changed")
     code, printed = evaluate("--set", f"push.destination={tmp_path}")
     assert code == 1
-    assert "saved_model.pb is not what was pushed" in printed
+    assert "saved_model.pb has SHA-256" in printed
 
 
 def test_it_needs_no_tfx_and_an_interrupt_gives_the_means_so_far(place):

@@ -33,6 +33,16 @@ class Recorder(base_executor.BaseExecutor):
             Recorder.model.set_string_custom_property("examples", examples.uri)
 
 
+class Reporter(base_executor.BaseExecutor):
+    """Stands for Report: the page and the numbers, and no model to measure."""
+
+    def Do(self, input_dict, output_dict, exec_properties):
+        Reporter.properties = exec_properties
+        (page,), (metrics,) = output_dict["page"], output_dict["metrics"]
+        pathlib.Path(page.uri, "report.html").write_text("<p>blessed</p>")
+        metrics.set_float_custom_property("elbo", -91.5)
+
+
 class Failing(base_executor.BaseExecutor):
     def Do(self, input_dict, output_dict, exec_properties):
         try:
@@ -406,6 +416,38 @@ def test_a_bad_run_parameter_is_named(spec, folders, report, capsys, values, mes
     assert last_line(capsys.readouterr().err) == f"Trainer failed: {message}"
 
 
+def test_the_page_and_the_metrics_are_as_kfps_ui_wants_them(spec, folders, report):
+    outputs = {
+        "artifacts": {
+            "page": {
+                "artifacts": [
+                    {
+                        "uri": f"minio://{RUN}/report/page",
+                        "type": {"schemaTitle": "system.HTML"},
+                    }
+                ]
+            },
+            "metrics": {"artifacts": [{"uri": f"minio://{RUN}/report/metrics"}]},
+        },
+        "outputFile": str(report),
+    }
+    values = RUNS_OWN | {"run_id": "4-2"}
+    args = arguments(spec, "report", {"outputs": outputs}, "Reporter", **values)
+    assert entrypoint.main(args, folders) == 0
+    assert Reporter.properties["run_id"] == "4-2"
+    config = json.loads(Reporter.properties["provenance"])["config"]
+    assert config["train"]["epochs"] == 3
+    artifacts = json.loads(report.read_text())["artifacts"]
+    (page,), (metrics,) = (artifacts[key]["artifacts"] for key in ("page", "metrics"))
+    # The file itself: KFP's launcher uploads it, and its UI shows it.
+    assert page["uri"] == f"minio://{RUN}/report/page"
+    local = pathlib.Path(folders["minio"], RUN, "report/page")
+    assert local.read_text() == "<p>blessed</p>"
+    assert sorted(path.name for path in local.parent.iterdir()) == ["metrics", "page"]
+    assert metrics["uri"] == f"minio://{RUN}/report/metrics"
+    assert metrics["metadata"] == {"elbo": -91.5}
+
+
 # Real steps, from the compiled pipeline.
 
 
@@ -473,15 +515,23 @@ def test_a_step_that_fails_fails_its_container(spec, tmp_path):
     found.anomaly_info["label"].description = "11 is out of range"
     path = anomalies / "Split-train" / "SchemaDiff.pb"
     path.write_bytes(found.SerializeToString())
-    artifact = {
-        "uri": str(anomalies),
-        "type": {"schemaTitle": "system.Artifact"},
-        "metadata": {"split_names": '["train"]'},
+    inputs = {
+        name: {
+            "artifacts": [
+                {
+                    "uri": str(tmp_path / name),
+                    "type": {"schemaTitle": "system.Artifact"},
+                    "metadata": {"split_names": '["train"]'},
+                }
+            ]
+        }
+        for name in ("anomalies", "examples", "schema", "baseline")
     }
-    executor_input = {
-        "inputs": {"artifacts": {"anomalies": {"artifacts": [artifact]}}},
-        "outputs": {"outputFile": str(tmp_path / "data-gate" / "output.json")},
+    outputs = {
+        "artifacts": {"report": {"artifacts": [{"uri": str(tmp_path / "report")}]}},
+        "outputFile": str(tmp_path / "data-gate" / "output.json"),
     }
+    executor_input = {"inputs": {"artifacts": inputs}, "outputs": outputs}
     args = arguments(spec, "data-gate", executor_input)
     result = subprocess.run(
         [sys.executable, "-m", "pipeline.entrypoint", *args],
@@ -497,3 +547,14 @@ def test_a_step_that_fails_fails_its_container(spec, tmp_path):
     )
     assert "INFO DataGate: Starting executor" in result.stdout
     assert not (tmp_path / "data-gate" / "output.json").exists()
+
+
+@pytest.mark.parametrize("uri", ["s3:///etc/out", "minio://a/../../etc", "gs://.."])
+def test_an_artifact_stays_where_the_launcher_keeps_it(uri):
+    scheme = uri.partition("://")[0]
+    with pytest.raises(ValueError, match="must lead below") as error:
+        entrypoint.local_path(uri)
+    assert str(error.value) == (
+        f"an artifact's URI must lead below {entrypoint.FOLDERS[scheme]} here, got "
+        f"{uri!r}"
+    )

@@ -10,14 +10,22 @@ from pipeline.config import resolve
 ORDER = {
     "StatisticsGen": ["Ingest", "ImportSchemaGen"],
     "ExampleValidator": ["StatisticsGen", "ImportSchemaGen"],
-    "DataGate": ["ExampleValidator"],
+    "DataGate": ["ExampleValidator", "Ingest", "ImportSchemaGen", "ServedModel"],
     "Transform": ["Ingest", "ImportSchemaGen", "DataGate"],
     "Trainer": ["Transform"],
     "Evaluator": ["Transform", "Trainer", "ServedModel"],
     "Bounds": ["Transform", "Trainer"],
     "InfraCheck": ["Trainer"],
-    "Pusher": ["Trainer", "Evaluator", "InfraCheck", "ServedModel", "Ingest"],
+    "Pusher": [
+        *("Trainer", "Evaluator", "InfraCheck", "ServedModel", "Ingest", "DataGate"),
+    ],
+    "Report": [
+        *("Ingest", "ExampleValidator", "Transform", "ServedModel", "Trainer"),
+        *("DataGate", "Evaluator", "Bounds", "InfraCheck", "Pusher"),
+    ],
 }
+# It only waits for it.
+AFTER = {"Transform": ["DataGate"]}
 
 
 @pytest.fixture(scope="module")

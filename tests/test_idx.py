@@ -178,3 +178,19 @@ def test_names_what_is_wrong_with_a_file(stream, name, data, message):
     with pytest.raises(idx.DataError) as error:
         idx.parse(stream, name, data)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("name", ["/etc/out", "../../out"])
+def test_the_name_inside_gzip_does_not_matter(folder, name):
+    """Its member may be called what it likes: it is never written anywhere."""
+    expected = idx.read_folder(folder)
+    plain = folder / "train-labels-idx1-ubyte"
+    plain.unlink()
+    header = b"\x1f\x8b\x08\x08" + bytes(6) + name.encode() + b"\0"  # RFC 1952: FNAME
+    (folder / f"{plain.name}.gz").write_bytes(header + gzip.compress(LABELS)[10:])
+    found = idx.read_folder(folder)
+    assert all((found[key] == expected[key]).all() for key in expected)
+    assert {path.name for path in folder.iterdir()} == {
+        *(set(FILES) - {plain.name}),
+        f"{plain.name}.gz",
+    }

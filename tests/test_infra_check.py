@@ -50,14 +50,21 @@ def generate(n, seed):
 
 
 @of_images
-def reconstruct(images):
-    return {"mean": images, "mode": images}
-
-
-@of_images
 def encode(images):
     size = tf.shape(images)[0]
     return {"loc": tf.zeros([size, 2]), "scale_tril": tf.eye(2, batch_shape=[size])}
+
+
+@signature(z=tf.TensorSpec([None, 2], tf.float32))
+def decode(z):
+    logits = tf.reduce_sum(z, axis=1)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+    mean = tf.sigmoid(tf.tile(logits, [1, *SHAPE]))
+    return {"mean": mean, "mode": tf.round(mean)}
+
+
+@of_images
+def reconstruct(images):
+    return decode(encode(images)["loc"])
 
 
 def terms(images):
@@ -94,6 +101,7 @@ def elbo_examples(examples):
 GOOD = {
     "serving_default": reconstruct,
     "encode": encode,
+    "decode": decode,
     "generate": generate,
     "elbo": elbo,
     "iwae": iwae,
@@ -137,6 +145,11 @@ def of_another_shape(images):
 @of_images
 def of_another_name(images):
     return {"mean": images, "output_1": images}
+
+
+@signature(z=tf.TensorSpec([None, 2], tf.float32))
+def another_decoder(z):
+    return decode(z + 1)
 
 
 @of_images
@@ -184,12 +197,21 @@ FAULTS = {
     "missing": (
         {"elbo": None},
         "signature elbo is missing: has "
-        "['elbo_examples', 'encode', 'generate', 'iwae', 'serving_default']",
+        "['decode', 'elbo_examples', 'encode', 'generate', 'iwae', 'serving_default']",
     ),
     "no iwae": (
         {"iwae": None},
         "signature iwae is missing: has "
-        "['elbo', 'elbo_examples', 'encode', 'generate', 'serving_default']",
+        "['decode', 'elbo', 'elbo_examples', 'encode', 'generate', 'serving_default']",
+    ),
+    "no decode": (
+        {"decode": None},
+        "signature decode is missing: has "
+        "['elbo', 'elbo_examples', 'encode', 'generate', 'iwae', 'serving_default']",
+    ),
+    "another decoder": (
+        {"decode": another_decoder},
+        "decode: at encode's loc it must give what reconstruct does",
     ),
     "an IAF": ({"encode": without_a_scale}, None),
     "scale": (

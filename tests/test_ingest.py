@@ -12,14 +12,17 @@ from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.ingest import Chunk, Ingest, read_chunk, split_chunks
+from components import span_data
+from components.ingest import Chunk, Ingest, read_chunk, window_chunks
 from components.prepare import prepare
+from components.tfds_writer import SPLITS
+from tests.span_folders import bars, write_idx
 
 # What is read of how many images.
 
 
 def test_chunks_of_mnist():
-    splits = split_chunks({"train": 60_000, "test": 10_000}, 5_000, None)
+    splits = window_chunks([{"train": 60_000, "test": 10_000}], 5_000, None)[0]
     assert list(splits) == ["train", "eval", "test"]
     assert splits["train"] == [
         Chunk("train", start, start + 5_000) for start in range(0, 55_000, 5_000)
@@ -29,7 +32,7 @@ def test_chunks_of_mnist():
 
 
 def test_a_last_chunk_is_as_short_as_need_be():
-    assert split_chunks({"train": 12_345, "test": 1}, 6_000, None) == {
+    assert window_chunks([{"train": 12_345, "test": 1}], 6_000, None)[0] == {
         "train": [Chunk("train", 0, 5_000), Chunk("train", 5_000, 6_345)],
         "eval": [Chunk("train", 6_345, 11_345), Chunk("train", 11_345, 12_345)],
         "test": [Chunk("test", 0, 1)],
@@ -37,7 +40,7 @@ def test_a_last_chunk_is_as_short_as_need_be():
 
 
 def test_a_limit_holds_for_each_split():
-    assert split_chunks({"train": 60_000, "test": 100}, 200, 5_500) == {
+    assert window_chunks([{"train": 60_000, "test": 100}], 200, 5_500)[0] == {
         "train": [Chunk("train", 0, 5_000), Chunk("train", 5_000, 5_300)],
         "eval": [Chunk("train", 5_300, 5_500)],
         "test": [Chunk("test", 0, 100)],
@@ -45,18 +48,45 @@ def test_a_limit_holds_for_each_split():
 
 
 def test_one_image_is_enough_to_train_on():
-    splits = split_chunks({"train": 10, "test": 10}, 9, None)
+    splits = window_chunks([{"train": 10, "test": 10}], 9, None)[0]
     assert splits["train"] == [Chunk("train", 0, 1)]
 
 
 @pytest.mark.parametrize(("limit", "images"), [(None, 10), (7, 7)])
 def test_something_must_be_left_to_train_on(limit, images):
     with pytest.raises(ValueError, match="eval_images") as error:
-        split_chunks({"train": 10, "test": 10}, images, limit)
+        window_chunks([{"train": 10, "test": 10}], images, limit)[0]
     assert str(error.value) == (
         f"data.eval_images must be below the {images} images of the train split, "
         f"got {images}"
     )
+
+
+def test_each_of_several_datasets_holds_out_its_share():
+    sizes = [{"train": 100, "test": 5}, {"train": 300, "test": 7}]
+    assert window_chunks(sizes, 40, None) == [
+        {
+            "train": [Chunk("train", 0, 90)],
+            "eval": [Chunk("train", 90, 100)],
+            "test": [Chunk("test", 0, 5)],
+        },
+        {
+            "train": [Chunk("train", 0, 270)],
+            "eval": [Chunk("train", 270, 300)],
+            "test": [Chunk("test", 0, 7)],
+        },
+    ]
+
+
+@pytest.mark.parametrize("eval_images", [1, 7, 50, 64])
+def test_the_shares_are_what_is_to_be_held_out(eval_images):
+    sizes = [{"train": size, "test": 1} for size in (10, 20, 40)]
+    parts = window_chunks(sizes, eval_images, 35)
+    held_out = [chunk for part in parts for chunk in part["eval"]]
+    assert sum(chunk.stop - chunk.start for chunk in held_out) == eval_images
+    # Of 10, 20 and, by the limit, 35 images.
+    for part, size in zip(parts, (10, 20, 35)):
+        assert sum(c.stop - c.start for c in part["train"] + part["eval"]) == size
 
 
 # Datasets of TFDS, from a builder of the test's own.
@@ -162,11 +192,15 @@ def prepared(tmp_path_factory, arrays, data_dir):
     return prepare("ingest_digits", str(source), data_dir)
 
 
-def ingest(folder, data_dir, fingerprint, eval_images=200, limit=0):
+def ingest(
+    folder, data_dir, fingerprint, eval_images=200, limit=0, source="auto", **spans
+):
     """Runs the step; returns its artifact and the pairs (pixels, label) by split."""
     component = Ingest(
         dataset="ingest_digits",
-        source="auto",
+        source=source,
+        span_window=spans.get("span_window", 1),
+        spans=spans.get("spans", ""),
         data_dir=data_dir,
         fingerprint=fingerprint,
         eval_images=eval_images,
@@ -234,6 +268,34 @@ def test_the_artifact_says_what_it_holds(limited, prepared):
     assert artifact.get_string_custom_property("fingerprint") == prepared.fingerprint
     counts = json.loads(artifact.get_string_custom_property("counts"))
     assert counts == {"train": 40, "eval": 10, "test": 50}
+
+
+@pytest.mark.parametrize("resolved", [False, True])
+def test_a_window_of_spans_is_read(tmp_path, resolved):
+    """By Ingest itself, as on a cluster, or as the local runner found them."""
+    every = {number: bars(number, 30, 10) for number in (5, 6, 7)}
+    for number, arrays in every.items():
+        write_idx(tmp_path / "src" / f"span-{number}", arrays)
+    source = str(tmp_path / "src" / "span-{SPAN}")
+    data_dir = str(tmp_path / "data")
+    data = span_data.prepare_data("ingest_digits", source, 2, data_dir)
+    given = {"source": source, "span_window": 2}
+    if resolved:
+        write_idx(tmp_path / "src" / "span-8", bars(8))  # since then
+        given = {"spans": data.spans}
+    artifact, splits = ingest(
+        tmp_path / "examples", data_dir, data.fingerprint, eval_images=6, **given
+    )
+    counts = {split: len(pairs) for split, pairs in splits.items()}
+    assert counts == {"train": 54, "eval": 6, "test": 20}
+    images = [np.concatenate([every[n][f"{s}_images"] for n in (6, 7)]) for s in SPLITS]
+    labels = [np.concatenate([every[n][f"{s}_labels"] for n in (6, 7)]) for s in SPLITS]
+    assert sorted(splits["train"] + splits["eval"]) == pairs_of(images[0], labels[0])
+    assert sorted(splits["test"]) == pairs_of(images[1], labels[1])
+    assert artifact.get_string_custom_property("fingerprint") == data.fingerprint
+    described = json.loads(artifact.get_string_custom_property("spans"))
+    assert [span["span"] for span in described] == [6, 7]
+    assert json.loads(data.spans) == described
 
 
 def test_data_that_changed_are_refused(tmp_path, prepared, data_dir):

@@ -12,7 +12,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from pipeline import kubeflow
 from pipeline.config import ConfigError, resolve
-from tests.test_graph import ORDER
+from tests.test_graph import AFTER, ORDER
 
 IMAGE = "registry.example/vae-pipeline@sha256:0123"
 SETTINGS = [
@@ -81,7 +81,7 @@ def test_the_schema_is_the_one_that_open_source_kfp_takes(spec):
 
 
 def test_every_executor_is_a_container_of_ours_and_nothing_more(spec, executors):
-    assert len(executors) == len(spec.components) == 12
+    assert len(executors) == len(spec.components) == 13
     for executor in executors.values():
         assert executor.WhichOneof("spec") == "container"
         assert executor.container.image == IMAGE
@@ -104,13 +104,33 @@ def test_nothing_else_is_in_double_braces(path):
     assert found == {"{{$}}", "{{$.pipeline_job_uuid}}"}
 
 
-def test_the_pusher_knows_the_run_and_so_never_comes_from_the_cache(tasks):
-    assert parameters(tasks["pusher"])["run_id"] == "{{$.pipeline_job_uuid}}"
+@pytest.mark.parametrize("step", ["pusher", "report"])
+def test_what_knows_the_run_never_comes_from_the_cache(tasks, step):
+    assert parameters(tasks[step])["run_id"] == "{{$.pipeline_job_uuid}}"
+
+
+def test_kfps_ui_knows_the_page_and_the_metrics(spec, executors):
+    outputs = spec.components["comp-report"].output_definitions.artifacts
+    kinds = {name: artifact.artifact_type for name, artifact in outputs.items()}
+    assert {name: kind.schema_title for name, kind in kinds.items()} == {
+        "page": "system.HTML",
+        "metrics": "system.Metrics",
+    }
+    assert {kind.schema_version for kind in kinds.values()} == {"0.0.1"}
+    # TFX knows neither: the entrypoint gets its own types.
+    args = list(executors["exec-report"].container.args)
+    compiled = json.loads(args[args.index("--outputs") + 1])["artifacts"]
+    titles = {
+        name: yaml.safe_load(artifact["artifactType"]["instanceSchema"])["title"]
+        for name, artifact in compiled.items()
+    }
+    assert titles == {"page": "tfx.File", "metrics": "tfx.Metrics"}
 
 
 def before(step):
-    """Returns all steps that one depends on."""
-    return {*ORDER.get(step, []), *(e for s in ORDER.get(step, []) for e in before(s))}
+    """Returns all steps whose outputs, or what was made of them, one reads."""
+    direct = set(ORDER.get(step, [])) - set(AFTER.get(step, []))
+    return {*direct, *(e for s in direct for e in before(s))}
 
 
 def test_no_task_waits_for_more_or_less_than_in_the_graph(tasks):
@@ -219,6 +239,7 @@ def test_a_step_gets_the_parameters_that_it_or_a_step_before_depends_on(spec, ta
         "infra-check": training,
         "evaluator": training | gate,
         "pusher": training | gate,
+        "report": training | gate,
     }
     for name, task in tasks.items():
         given = {
@@ -318,7 +339,7 @@ def test_the_configs_values_are_the_defaults(tmp_path):
         ([], "push.destination must be a URI such as s3://bucket/serving"),
         (
             [SETTINGS[0], "kubeflow.steps={Trainr: {cpu: 1}}"],
-            "Bounds, Evaluator, InfraCheck, Pusher) or default, got Trainr",
+            "Bounds, Evaluator, InfraCheck, Pusher, Report) or default, got Trainr",
         ),
         (["kubeflow.steps={Trainer: {gpu: 1}}"], "kubeflow.steps.Trainer.gpu "),
         (["kubeflow.steps={Trainer: {gpus: -1}}"], "gpus must be at least 0, got -1"),

@@ -4,9 +4,10 @@ import pathlib
 
 import pytest
 
-from pipeline import local
+from pipeline import local, record
 from pipeline.config import PipelineConfig, PushConfig
 from pipeline.screen import Screen
+from tests import disks
 from tests.s3 import SECRET
 
 
@@ -39,7 +40,7 @@ def test_a_destination_that_cannot_be_read_is_known_before_the_work(s3, tmp_path
                 config,
                 local.Root(tmp_path / "runs"),
                 str(tmp_path / "data"),
-                "a-run",
+                record.begun(config, "a-run"),
                 screen,
             )
     finally:
@@ -49,3 +50,21 @@ def test_a_destination_that_cannot_be_read_is_known_before_the_work(s3, tmp_path
     assert "The specified bucket does not exist): the bucket must exist" in text
     assert SECRET not in text
     assert not (tmp_path / "data").exists()
+
+
+def test_a_full_disk_is_named_with_its_space(tmp_path):
+    with disks.small(tmp_path / "disk", megabytes=3) as disk:
+        disks.fill(disk)
+        try:
+            (disk / "more").write_bytes(b"more")
+        except OSError as error:
+            full = error
+        text = local._reason(full, [str(tmp_path), str(disk), "s3://bucket/vae"])
+    assert text == (
+        f"No space left on device: {disk} (0 MB free of 3 MB); free some space, and "
+        "the same command goes on"
+    )
+
+
+def test_another_failure_is_told_as_it_is():
+    assert local._reason(ValueError("no labels"), []) == "no labels"

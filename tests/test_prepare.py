@@ -360,6 +360,36 @@ def test_finds_what_was_changed_since(source, data_dir):
     assert find_prepared("my_digits", data_dir) == prepared
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda path: path.unlink(), " is missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-9]), " has the SHA-256 "),
+    ],
+)
+def test_auto_prepares_anew_what_was_damaged(
+    small_mnist, serving_mnist, data_dir, arrays, change, found
+):
+    before = prepare("mnist", "auto", data_dir)
+    shard = pathlib.Path(before.path, "mnist-train.tfrecord-00000-of-00001")
+    change(shard)
+    lines = []
+    after = prepare("mnist", "auto", data_dir, lines.append)
+    assert after == before
+    assert_holds("mnist", data_dir, arrays)
+    assert lines[0].startswith(f"mnist: {shard}{found}")
+    assert lines[0].endswith(": preparing it anew")
+
+
+def test_what_cannot_be_had_anew_stays(small_mnist, source, server, data_dir, no_wheel):
+    prepared = prepare("mnist", str(source), data_dir)
+    shard = pathlib.Path(prepared.path, "mnist-train.tfrecord-00000-of-00001")
+    shard.write_bytes(shard.read_bytes()[:-9])
+    before = files_of(data_dir)
+    assert error_of("mnist", "auto", data_dir).startswith("mnist cannot be had:")
+    assert files_of(data_dir) == before
+
+
 def test_names_a_folder_that_tfds_did_not_finish(data_dir):
     path = data_dir / "kmnist" / "3.0.1"
     path.mkdir(parents=True)

@@ -20,7 +20,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, channel_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components import versions
+from components import rollback, versions
 from components.evaluator import Evaluator, eval_config
 from components.pusher import Pusher
 from components.served_model import ServedModel
@@ -30,6 +30,8 @@ PROVENANCE = {
     "run_key": "0123",
     "config": {"model": {}, "gate": {"samples": 2, "seed": 0}},
 }
+SPANS = [{"span": 7, "fingerprint": "of its data"}]
+STATISTICS = b"of the train split"
 
 # Exports a VAE to argv[1], after argv[2] functions of something else were traced.
 EXPORT = """
@@ -145,6 +147,11 @@ def push(models, evaluated, destination, tmp_path):
         infra_blessing.set_string_custom_property("reason", "no answer")
         examples = standard_artifacts.Examples()
         examples.set_string_custom_property("fingerprint", "of the data")
+        examples.set_string_custom_property("spans", json.dumps(SPANS))
+        report = standard_artifacts.ExampleStatistics()
+        report.uri = str(tmp_path / "report")
+        os.makedirs(report.uri, exist_ok=True)
+        pathlib.Path(report.uri, "statistics.pb").write_bytes(STATISTICS)
         pushed = standard_artifacts.PushedModel()
         pushed.uri = str(tmp_path / "pushed_model")
         os.makedirs(pushed.uri, exist_ok=True)
@@ -155,6 +162,7 @@ def push(models, evaluated, destination, tmp_path):
             evaluation=evaluated["evaluation"],
             baseline=baseline,
             examples=examples,
+            data_report=report,
             pushed_model=pushed,
             destination=destination,
             provenance=json.dumps(PROVENANCE),
@@ -203,6 +211,7 @@ def test_a_blessed_model_is_pushed(push, models, destination):
     assert pushed.get_string_custom_property("pushed_destination") == path
     files = files_of(path)
     del files["MANIFEST.json"]
+    assert files.pop("assets.extra/statistics.pb") == STATISTICS
     assert files == files_of(path_utils.serving_model_dir(models["one"].uri))
     versions.verify(versions.served(destination))
 
@@ -226,6 +235,7 @@ def test_the_manifest_says_where_a_model_comes_from(
     }
     assert manifest["baseline"] is None
     assert manifest["data_fingerprint"] == "of the data"
+    assert manifest["spans"] == SPANS
     assert {key: manifest[key] for key in PROVENANCE} == PROVENANCE
     assert manifest["stack"] == {
         "python": platform.python_version(),
@@ -262,6 +272,7 @@ def test_the_manifest_names_the_baseline(push, models, destination):
     [first] = numbers(destination)
     push("other")
     files = files_of(path_utils.serving_model_dir(models["one"].uri))
+    files["assets.extra/statistics.pb"] = STATISTICS
     lines = [
         f"{hashlib.sha256(data).hexdigest()}  {name}\n"
         for name, data in sorted(files.items())
@@ -324,3 +335,49 @@ def test_after_a_rollback_what_is_served_counts(push, destination):
     shutil.rmtree(versions.served(destination).path)
     assert_not_pushed(push("one"))
     assert push("other").get_int_custom_property("pushed") == 1
+
+
+def test_what_was_rolled_back_from_is_never_pushed_again(push, destination):
+    """Not even when another process has exported it again, nor after it is removed."""
+    push("other")
+    push("one")
+    again = rollback.roll_back(destination, None, "blurred")
+    [record] = rollback.rejected(destination)
+    reason = f"this very model is not to be served again: {record.told()}"
+    for name in ("one", "same"):
+        pushed = push(name)
+        assert_not_pushed(pushed)
+        assert pushed.get_string_custom_property("rejection") == reason
+        assert verdict(pushed)["refusals"] == [reason]
+        assert verdict(pushed)["pushed"] is None
+    assert_not_pushed(other := push("other"))  # it is what is served
+    assert verdict(other)["refusals"] == []
+    first, second, third = numbers(destination)
+    assert third == again.number
+    for number in (first, second):
+        shutil.rmtree(os.path.join(destination, str(number)))
+    assert_not_pushed(push("one"))
+    shutil.rmtree(again.path)
+    assert_not_pushed(push("one"))
+    assert push("other").get_int_custom_property("pushed") == 1
+
+
+def test_what_was_rolled_back_from_in_an_object_store(push, s3):
+    uri = f"s3://{s3.name}/serving/vae"
+    for name in ("other", "one"):
+        push(name, destination=uri)
+    rollback.roll_back(uri, None, "blurred")
+    assert_not_pushed(pushed := push("same", destination=uri))
+    [reason] = verdict(pushed)["refusals"]
+    assert "(blurred)" in reason
+
+
+def test_a_damaged_version_is_no_baseline(push, destination):
+    push("other")
+    push("one")
+    first, second = numbers(destination)
+    pathlib.Path(destination, str(second), "saved_model.pb").write_bytes(b"damage")
+    assert push("one").get_int_custom_property("pushed") == 1
+    version = versions.served(destination)
+    assert version.number > second
+    assert version.manifest["baseline"]["version"] == first

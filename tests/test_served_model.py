@@ -8,8 +8,8 @@ import pytest
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components import versions
-from components.served_model import ServedModel, is_none
+from components import rollback, versions
+from components.served_model import ServedModel, is_none, why_none
 from tests.places import write_model
 
 FILES = {"saved_model.pb": b"graph", "variables/variables.index": b"index"}
@@ -83,19 +83,32 @@ def test_a_manifest_of_the_models_own_is_copied(model, destination, push):
 
 
 def test_after_a_rollback_the_baseline_is_what_is_served(model, destination, push):
-    old, new = push(), push(**{"saved_model.pb": b"worse"})
-    shutil.rmtree(new.path)
+    old, _ = push(), push(**{"saved_model.pb": b"worse"})
+    again = rollback.roll_back(destination, old.number, "worse")
+    fetch(model, destination)
+    assert files_of(model) == FILES
+    assert model.get_int_custom_property("version") == again.number > old.number
+
+
+def test_what_was_tampered_with_is_no_baseline(model, destination, push, caplog):
+    old, new = push(), push(**{"saved_model.pb": b"better"})
+    pathlib.Path(new.path, "saved_model.pb").write_bytes(b"changed")
     fetch(model, destination)
     assert files_of(model) == FILES
     assert model.get_int_custom_property("version") == old.number
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith(f"version {new.number} of {destination} is damaged: ")
+    assert told.endswith(f"it is no baseline: version {old.number} is")
 
 
-def test_what_was_tampered_with_is_no_baseline(model, destination, push):
-    version = push()
-    pathlib.Path(version.path, "saved_model.pb").write_bytes(b"changed")
-    with pytest.raises(ValueError, match=r"saved_model\.pb is not what was pushed"):
-        fetch(model, destination)
+def test_why_there_is_no_baseline_is_kept(model, destination, push):
+    fetch(model, destination)
+    assert why_none(model) == "nothing was served"
+    pathlib.Path(push().path, "saved_model.pb").write_bytes(b"changed")
+    fetch(model, destination)
     assert is_none(model)
+    assert "saved_model.pb has SHA-256" in why_none(model)
+    assert why_none(model).endswith("it is no baseline: there is none")
 
 
 def test_the_baseline_comes_from_an_object_store(model, s3, tmp_path):
@@ -113,7 +126,24 @@ def test_what_was_torn_on_its_way_is_no_baseline(model, s3, tmp_path):
     version = versions.push(write_model(tmp_path / "pushed", FILES), uri, {})
     path = f"{s3.name}/serving/vae/{version.number}/saved_model.pb"
     s3.files.pipe_file(path, b"grap")
-    with pytest.raises(ValueError, match=r"saved_model\.pb is not what was pushed"):
+    fetch(model, uri)
+    assert is_none(model)
+    assert os.listdir(model.uri) == []
+
+
+def test_what_is_torn_while_it_is_fetched_is_no_baseline(model, s3, tmp_path):
+    uri = f"s3://{s3.name}/serving/vae"
+    version = versions.push(write_model(tmp_path / "pushed", FILES), uri, {})
+    path = f"{s3.name}/serving/vae/{version.number}/saved_model.pb"
+    reads = []
+
+    def tear():  # once it has been verified where it is
+        reads.append(path)
+        if len(reads) == 2:
+            s3.files.pipe_file(path, b"grap")
+
+    s3.server.before["GET", "saved_model.pb"] = tear
+    with pytest.raises(ValueError, match=r"saved_model\.pb has SHA-256"):
         fetch(model, uri)
     assert is_none(model)
     assert os.listdir(model.uri) == []

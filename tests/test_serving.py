@@ -62,6 +62,7 @@ def answers(vae, tmp_path_factory):
     rng = np.random.default_rng(0)
     grey = (rng.integers(0, 256, [6, 28, 28, 1]) / 255).astype(np.float32)
     bits = fixed_noise.binarize(grey, SEED).numpy()
+    z = rng.normal(size=[4, 3]).astype(np.float32)
     f, i, s = "float32", "int32", "string"
     requests = {
         "reconstruct": ("reconstruct", {"images": (bits, f)}),
@@ -70,6 +71,10 @@ def answers(vae, tmp_path_factory):
         "generate": ("generate", {"n": (5, i), "seed": (9, "int64")}),
         "again": ("generate", {"n": (5, i), "seed": (9, "int64")}),
         "other": ("generate", {"n": (5, i), "seed": (10, "int64")}),
+        "decode": ("decode", {"z": (z, f)}),
+        "decode of none": ("decode", {"z": (z[:0], f)}),
+        "decode of another length": ("decode", {"z": (z[:, :2], f)}),
+        "decode of infinity": ("decode", {"z": (z * np.inf, f)}),
         "elbo": ("elbo", {"images": (grey, f)}),
         "iwae": ("iwae", {"images": (grey, f), "k": (5, i)}),
         "iwae of one": ("iwae", {"images": (grey, f), "k": (1, i)}),
@@ -99,7 +104,7 @@ def answers(vae, tmp_path_factory):
     )
     assert result.returncode == 0, result.stderr.decode()[-2000:]
     got = dict(zip(requests, pickle.loads(result.stdout)))
-    return {"grey": grey, "bits": bits, **got}
+    return {"grey": grey, "bits": bits, "z": z, **got}
 
 
 def close(actual, expected):
@@ -126,6 +131,12 @@ def test_generate_repeats_exactly(vae, answers):
     assert not np.array_equal(answers["generate"]["mean"], answers["other"]["mean"])
     z = tf.random.stateless_normal([5, 3], [9, 0], alg="philox")
     close(answers["generate"]["mean"], vae.decode(z).mean())
+
+
+def test_decode_is_the_model_in_memory(vae, answers):
+    expected = vae.decode(answers["z"])
+    close(answers["decode"]["mean"], expected.mean())
+    close(answers["decode"]["mode"], expected.mean().numpy() > 0.5)
 
 
 def test_elbo_is_the_model_in_memory(vae, answers):
@@ -185,6 +196,12 @@ def test_examples_give_what_their_images_give(answers):
         ("out of range", "every pixel must be a number in [0, 1]"),
         ("none", "n must be at least 1"),
         ("iwae of none", "k must be at least 1"),
+        ("decode of none", "expected a batch of at least 1, got an empty one"),
+        (
+            "decode of another length",
+            "[4,2] is not compatible with expected shape [?,3]",
+        ),
+        ("decode of infinity", "every latent must be a finite number"),
         ("empty iwae", "expected a batch of at least 1, got an empty one"),
     ],
 )
@@ -300,6 +317,9 @@ def test_any_choice_is_served_as_it_is_in_memory(choices, tmp_path, images):
         got = signatures[name](images=tf.constant(images))
         close(got["mean"], vae.decode(loc).mean())
         close(got["mode"], vae.decode(loc).mode())
+    decoded = signatures["decode"](z=tf.constant(loc))
+    close(decoded["mean"], vae.decode(loc).mean())
+    close(decoded["mode"], vae.decode(loc).mode())
     pixels = fixed_noise.binarize(images, SEED) if vae.config.binary else images
     terms = vae.elbo_terms(pixels, fixed_noise.normal(pixels, SEED, SAMPLES, 3))
     examples = [example_of(vae, image) for image in np.asarray(pixels)]

@@ -131,6 +131,23 @@ def rates(config, steps):
     return [float(schedule(step)) for step in range(steps + 1)]
 
 
+@pytest.mark.parametrize(("decay", "kept"), [(0.0, 1.0), (0.5, 1 - 0.1 * 0.5)])
+def test_the_weights_of_kernels_decay_and_no_others(decay, kept):
+    """Loshchilov & Hutter 2019, algorithm 2, line 12, where the gradient is zero."""
+    config = TrainConfig(
+        learning_rate=0.1, schedule="constant", warmup_steps=0, weight_decay=decay
+    )
+    names = ("dense/kernel:0", "dense/bias:0", "pseudo_images:0", "residual/scale:0")
+    variables = [tf.Variable([1.0, -2.0], name=name[:-2]) for name in names]
+    assert [variable.name for variable in variables] == list(names)
+    step = [(tf.zeros_like(variable), variable) for variable in variables]
+    train.optimizer(config, 100).apply_gradients(step)
+    kernel, *others = [variable.numpy() for variable in variables]
+    np.testing.assert_allclose(kernel, [kept, -2.0 * kept], rtol=1e-6)
+    for other in others:
+        np.testing.assert_array_equal(other, [1.0, -2.0])
+
+
 def test_the_rate_warms_up_and_decays_along_a_cosine():
     config = TrainConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=10)
     got = rates(config, 110)

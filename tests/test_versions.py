@@ -8,6 +8,7 @@ import time
 import pytest
 
 from components import versions
+from model import paths
 from tests.places import FILES, write_model
 
 
@@ -70,10 +71,15 @@ def test_a_model_that_is_not_there_leaves_nothing(model, place):
     assert place.read() == before
 
 
-def test_a_model_with_a_file_that_cannot_be_read_leaves_nothing(model, place):
-    pathlib.Path(model, "variables", "gone").symlink_to("nowhere")
-    with pytest.raises(FileNotFoundError, match="gone"):
+@pytest.mark.parametrize("target", ["nowhere", "variables.index", "/etc/passwd", "."])
+@pytest.mark.parametrize("place", ["folder"], indirect=True)
+def test_a_model_with_a_link_leaves_nothing(model, place, target):
+    pathlib.Path(model, "variables", "link").symlink_to(target)
+    with pytest.raises(paths.PathError) as error:
         versions.push(model, place.uri, {})
+    assert str(error.value) == (
+        f"variables/link below {model} must be no symbolic link, it leads to {target}"
+    )
     assert place.read() == {}
 
 
@@ -94,9 +100,11 @@ def test_the_highest_version_is_served(model, place):
     assert versions.served(place.uri) == old
 
 
-def test_numbers_are_compared_as_numbers(place):
-    for number in ("9", "10"):
-        place.write(f"{number}/MANIFEST.json", b'{"digest": "", "files": {}}')
+def test_numbers_are_compared_as_numbers(model, place):
+    version = versions.push(model, place.uri, {})
+    for number in (9, 10):
+        copy(place, version, number)
+    place.remove(str(version.number))
     assert versions.served(place.uri).number == 10
 
 
@@ -105,6 +113,20 @@ def test_nothing_is_served_where_nothing_is(place):
     assert place.read() == {}
     place.write("of-somebody", b"")
     assert versions.served(place.uri) is None
+
+
+def test_a_glance_changes_with_each_push_and_removal(model, place):
+    assert versions.glance(place.uri) == ([], None)
+    old, new = (versions.push(model, place.uri, {"of": name}) for name in "ab")
+    numbers, manifest = versions.glance(place.uri)
+    assert numbers == [old.number, new.number]
+    assert json.loads(manifest) == new.manifest
+    place.remove(str(new.number))
+    numbers, manifest = versions.glance(place.uri)
+    assert numbers == [old.number]
+    assert json.loads(manifest) == old.manifest
+    place.write(f"{new.number}/of-somebody", b"")
+    assert versions.glance(place.uri) == ([old.number, new.number], None)
 
 
 def test_a_version_is_found_by_its_number(model, place):
@@ -124,25 +146,150 @@ def test_no_version_is_found_where_nothing_is(place):
         versions.find(place.uri, 1)
 
 
-def test_a_damaged_manifest_is_named(model, place):
-    version = versions.push(model, place.uri, {})
-    place.write(f"{version.number}/MANIFEST.json", b'{"digest": ')
-    with pytest.raises(ValueError, match="must be the JSON that was pushed") as error:
-        versions.served(place.uri)
-    assert str(error.value).startswith(f"{version.path}/MANIFEST.json must be")
-    assert str(error.value).endswith("remove that version")
-
-
-def test_only_versions_with_a_manifest_count(model, place):
-    for name, data in FILES.items():
-        place.write(f"20000000000/{name}", data)
-    place.write("20000000001", b"a file")
+def test_only_numbers_count(model, place):
     for name in (".staging-x", "best", "1.5", "-3"):
-        place.write(f"{name}/MANIFEST.json", b'{"digest": "", "files": {}}')
-    assert versions.served(place.uri) is None
+        for file, data in FILES.items():
+            place.write(f"{name}/{file}", data)
+    assert versions.intact(place.uri) == (None, [])
+    place.write("20000000001", b"a file")
     version = versions.push(model, place.uri, {})
     assert version.number == 20000000002
     assert versions.served(place.uri) == version
+
+
+# Damaged versions.
+
+on_each_kind = pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)
+on_a_folder = pytest.mark.parametrize("place", ["folder"], indirect=True)
+
+
+def copy(place, version, number):
+    """Puts a version's files under another number too."""
+    prefix = f"{version.number}/"
+    for name, data in place.read().items():
+        if name.startswith(prefix):
+            place.write(f"{number}/{name.removeprefix(prefix)}", data)
+
+
+def assert_damaged(place, served, number, why):
+    """Asserts that the newest is no baseline, that this is told, and what is one."""
+    found, [damaged] = versions.intact(place.uri)
+    assert found == served == versions.served(place.uri)
+    assert (damaged.number, damaged.path) == (number, f"{place.uri}/{number}")
+    assert damaged.why == why
+    assert damaged.told(found) == (
+        f"version {number} of {place.uri} is damaged: {why}; it is no baseline: "
+        f"version {served.number} is"
+    )
+
+
+@pytest.fixture
+def two(model, place):
+    return [versions.push(model, place.uri, {"of": name}) for name in "ab"]
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()[:12] + "..."
+
+
+@on_each_kind
+def test_a_changed_file_makes_no_baseline(place, two):
+    old, new = two
+    place.write(f"{new.number}/saved_model.pb", b"Abc")
+    has, should = sha256(b"Abc"), sha256(FILES["saved_model.pb"])
+    why = f"saved_model.pb has SHA-256 {has}, expected {should}"
+    assert_damaged(place, old, new.number, why)
+
+
+@on_each_kind
+def test_a_missing_file_makes_no_baseline(place, two):
+    old, new = two
+    place.remove(f"{new.number}/variables/variables.index")
+    assert_damaged(place, old, new.number, "variables/variables.index is missing")
+
+
+@on_each_kind
+def test_a_missing_manifest_makes_no_baseline(place, two):
+    old, new = two
+    place.remove(f"{new.number}/MANIFEST.json")
+    assert_damaged(place, old, new.number, "it has no MANIFEST.json, or not yet")
+
+
+@on_a_folder
+def test_many_wrong_files_are_not_all_named(place, two):
+    old, new = two
+    for name in FILES:
+        place.remove(f"{new.number}/{name}")
+    first = sorted(FILES)[:3]
+    why = ", ".join(f"{name} is missing" for name in first) + ", and 2 more"
+    assert_damaged(place, old, new.number, why)
+
+
+@on_a_folder
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            b'{"digest": ',
+            "JSONDecodeError: Expecting value: line 1 column 12 (char 11)",
+        ),
+        (b"\xff", "UnicodeDecodeError: "),
+        (b"[]", "TypeError: list indices must be"),
+        (b"{}", "KeyError: 'files'"),
+        (b'{"digest": "", "files": {}}', "ValueError: it has no digests of files"),
+        (b'{"digest": "", "files": {"a": 1}}', "ValueError: it has no digests of"),
+        (b'{"files": {"a": "0"}}', "KeyError: 'digest'"),
+        (b'{"digest": "", "files": {"a": "0"}}', "ValueError: its digest is not that"),
+        (b"[" * 100_000, "RecursionError: "),
+    ],
+)
+def test_a_manifest_that_was_not_pushed_makes_no_baseline(place, two, text, why):
+    old, new = two
+    place.write(f"{new.number}/MANIFEST.json", text)
+    found, [damaged] = versions.intact(place.uri)
+    assert found == old
+    assert damaged.why.startswith(f"MANIFEST.json is not one that was pushed ({why}"), (
+        damaged.why
+    )
+    with pytest.raises(ValueError, match="is not one that was pushed"):
+        versions.find(place.uri, new.number)
+
+
+@on_each_kind
+@pytest.mark.parametrize("name", ["../out", "/etc/out", "a/../../out", "a//b", ""])
+def test_a_hostile_manifest_makes_no_baseline(place, two, tmp_path, name):
+    old, new = two
+    files = {**new.manifest["files"], name: hashlib.sha256(b"").hexdigest()}
+    lines = [f"{digest}  {path}\n" for path, digest in sorted(files.items())]
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+    text = json.dumps({"digest": digest, "files": files})
+    place.write(f"{new.number}/MANIFEST.json", text.encode())
+    assert_damaged(
+        place,
+        old,
+        new.number,
+        "MANIFEST.json is not one that was pushed (PathError: a file's name must lead "
+        f"below {place.uri}/{new.number}, got {name!r})",
+    )
+
+
+@on_each_kind
+def test_of_damaged_versions_alone_none_is_served(place, two):
+    for version in two:
+        place.write(f"{version.number}/saved_model.pb", b"Abc")
+    found, damaged = versions.intact(place.uri)
+    assert found is None
+    assert [other.number for other in damaged] == [two[1].number, two[0].number]
+    assert damaged[0].told(found).endswith("; it is no baseline: there is none")
+
+
+@on_each_kind
+def test_an_older_damaged_version_is_not_looked_at(place, two):
+    place.remove(f"{two[0].number}/saved_model.pb")
+    assert versions.intact(place.uri) == (two[1], [])
+    newest, oldest = versions.look(place.uri)
+    assert newest == two[1]
+    assert oldest.why == "saved_model.pb is missing"
 
 
 # Verifying and fetching.
@@ -163,13 +310,12 @@ def fetched(folder):
 
 def assert_wrong(version, tmp_path, wrong):
     """Asserts that it is seen where it is, and in a copy, of which nothing is left."""
-    message = f"the files of {version.path} must be those of its MANIFEST.json: {wrong}"
-    with pytest.raises(ValueError, match="must be those of") as error:
+    with pytest.raises(ValueError, match=r"missing|SHA-256") as error:
         versions.verify(version)
-    assert str(error.value) == message
-    with pytest.raises(ValueError, match="must be those of") as error:
+    assert str(error.value) == wrong
+    with pytest.raises(ValueError, match="is damaged") as error:
         versions.fetch(version, str(tmp_path / "copy"))
-    assert str(error.value) == message
+    assert str(error.value) == f"{version.path} is damaged: {wrong}"
     assert not (tmp_path / "copy").exists()
 
 
@@ -180,7 +326,9 @@ def test_what_was_pushed_is_verified(version, place):
 
 def test_a_changed_file(version, place, tmp_path):
     place.write(f"{version.number}/saved_model.pb", b"Abc")
-    assert_wrong(version, tmp_path, "saved_model.pb is not what was pushed")
+    has, should = sha256(b"Abc"), sha256(FILES["saved_model.pb"])
+    wrong = f"saved_model.pb has SHA-256 {has}, expected {should}"
+    assert_wrong(version, tmp_path, wrong)
 
 
 def test_missing_and_extra_files(version, place, tmp_path):

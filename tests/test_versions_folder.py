@@ -89,6 +89,45 @@ def test_all_is_on_the_disk_before_the_rename(model, destination, monkeypatch):
     assert after == [destination]
 
 
+def test_a_version_that_is_a_link_is_no_baseline(model, destination, tmp_path):
+    elsewhere = versions.push(model, str(tmp_path / "elsewhere"), {})
+    old = versions.push(model, destination, {})
+    pathlib.Path(destination, "20000000000").symlink_to(elsewhere.path)
+    served, [damaged] = versions.intact(destination)
+    assert served == old
+    assert damaged.why == (
+        f"20000000000 below {destination} must be no symbolic link, it leads to "
+        f"{elsewhere.path}"
+    )
+
+
+@pytest.mark.parametrize("name", ["variables/link", "saved_model.pb", "assets"])
+def test_a_version_with_a_link_in_it_is_no_baseline(model, destination, tmp_path, name):
+    old, new = (versions.push(model, destination, {}) for _ in range(2))
+    link = pathlib.Path(new.path, name)
+    if link.exists():
+        link.rename(tmp_path / "moved")
+    link.symlink_to(tmp_path / "moved")
+    served, [damaged] = versions.intact(destination)
+    assert served == old
+    assert damaged.why == (
+        f"{name} below {new.path} must be no symbolic link, it leads to "
+        f"{tmp_path / 'moved'}"
+    )
+    with pytest.raises(ValueError, match="must be no symbolic link"):
+        versions.fetch(new, str(tmp_path / "copy"))
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_destination_that_is_a_link_is_followed(model, destination, tmp_path):
+    (tmp_path / "large").mkdir()
+    pathlib.Path(destination).parent.mkdir()
+    pathlib.Path(destination).symlink_to(tmp_path / "large")
+    version = versions.push(model, destination, {})
+    assert versions.intact(destination) == (version, [])
+    assert (tmp_path / "large" / str(version.number) / "MANIFEST.json").exists()
+
+
 # Kills, readers and other pushes: all in processes of their own.
 
 # Pushes argv[1] to argv[2] argv[3] times.

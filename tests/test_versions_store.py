@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 import time
 
 import boto3
@@ -154,6 +155,56 @@ def test_pushes_at_the_same_time_take_different_numbers(model, store):
         versions.verify(versions.Version(number, f"{store.uri}/{number}", manifest))
 
 
+def test_of_two_pushes_that_claim_one_number_one_gets_it(tmp_path, store, s3):
+    """Both have looked before either has written: made sure of by the server."""
+    store.write("20000000000/of-somebody", b"")
+    models = {}
+    for name in ("one", "two"):
+        files = {**FILES, "saved_model.pb": name.encode()}
+        models[name] = write_model(tmp_path / name, files)
+    both = threading.Barrier(2, timeout=60)
+
+    def wait():  # of each push, for the other: its claim is what it writes first
+        if len(claims) < 2:
+            claims.append(1)
+            both.wait()
+
+    claims = []
+    s3.server.before["PUT", ""] = wait
+    processes = [started(folder, store.uri, 1) for folder in models.values()]
+    numbers = [int(process.communicate(timeout=120)[0]) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted(numbers) == [20000000001, 20000000002]
+    for name, number in zip(models, numbers):
+        version = versions.find(store.uri, number)
+        versions.verify(version)
+        assert store.read()[f"{number}/saved_model.pb"] == name.encode()
+    served, damaged = versions.intact(store.uri)
+    assert (served.number, damaged) == (20000000002, [])
+
+
+def test_a_push_goes_on_beside_one_that_is_half_way(model, store, s3):
+    """What is not complete yet is no baseline, and becomes one when it is."""
+    old = versions.push(model, store.uri, {})
+    half, go_on = threading.Event(), threading.Event()
+
+    def pause():
+        half.set()
+        assert go_on.wait(60)
+
+    s3.server.before["PUT", "MANIFEST.json"] = pause
+    process = started(model, store.uri, 1)
+    try:
+        assert half.wait(60)
+        served, [damaged] = versions.intact(store.uri)
+        assert served == old
+        assert damaged.why == "it has no MANIFEST.json, or not yet"
+    finally:
+        go_on.set()
+    number = int(process.communicate(timeout=60)[0])
+    assert versions.served(store.uri).number == number == damaged.number
+
+
 def test_a_file_that_is_replaced_while_it_is_fetched(model, store, s3, tmp_path):
     version = versions.push(model, store.uri, {})
 
@@ -162,7 +213,7 @@ def test_a_file_that_is_replaced_while_it_is_fetched(model, store, s3, tmp_path)
         store.write(f"{version.number}/saved_model.pb", b"another")
 
     s3.server.before["GET", "fingerprint.pb"] = replace
-    with pytest.raises(ValueError, match="saved_model.pb is not what was pushed"):
+    with pytest.raises(ValueError, match="saved_model.pb has SHA-256"):
         versions.fetch(version, str(tmp_path / "copy"))
     assert not (tmp_path / "copy").exists()
 
@@ -181,10 +232,12 @@ def test_a_name_that_leads_out_of_the_copy(model, store, s3, tmp_path):
     version = versions.push(model, store.uri, {})
     name = "../../../out"
     store.write(f"{version.number}/{name}", b"")
-    with pytest.raises(storage.StorageError, match="must be below") as error:
+    where = f"{s3.name}/serving/vae/{version.number}"
+    why = f"a file's name must lead below {where}, got {name!r}"
+    with pytest.raises(ValueError, match="is damaged") as error:
         versions.fetch(version, str(tmp_path / "copies" / "copy"))
-    assert str(error.value) == (
-        f"a model's files must be below {s3.name}/serving/vae/{version.number}, got "
-        f"{name}: remove that version"
-    )
+    assert str(error.value) == f"{version.path} is damaged: {why}"
     assert not (tmp_path / "out").exists()
+    served, [damaged] = versions.intact(store.uri)
+    assert served is None
+    assert damaged.why == why

@@ -20,8 +20,10 @@ from ml_metadata.proto import metadata_store_pb2
 
 from components import versions
 from model import serving
-from pipeline import cli
+from model.board import read_curves
+from pipeline import cli, record
 from tests.bars import write_idx
+from tests.test_report_page import Reader
 
 pytestmark = pytest.mark.e2e
 
@@ -48,8 +50,25 @@ class Place:
         self.printed = self.capfd.readouterr().out
         return code
 
+    def unfolded(self):
+        """Returns the last table without its folds, and without any space."""
+        return re.sub(r"[\s│]", "", self.printed)
+
+    def reports(self):
+        """Returns the pages of all runs, the last one at the end."""
+        return sorted((self.path / "runs" / "reports").glob("*/report.html"))
+
+    def report(self):
+        """Returns the last run's page, read."""
+        return Reader(self.reports()[-1].read_text())
+
     def served(self):
         return versions.served(str(self.destination))
+
+    def record(self):
+        """Returns the last run's record."""
+        newest, *_ = record.read_all(self.path / "runs")[0]
+        return newest
 
     def snapshot(self):
         return {
@@ -97,7 +116,10 @@ def place(path, capfd):
 
 
 def test_the_first_run_pushes_a_good_model(place):
-    code = place.run(options=["--source", str(place.path / "bars")])
+    code = place.run(
+        f"metrics.textfile={place.path}/vae.prom",
+        options=["--source", str(place.path / "bars")],
+    )
     assert code == 0, place.printed
     assert "baseline's ELBO  │ none: nothing was served" in place.printed
     assert "verdict          │ BLESSED" in place.printed
@@ -115,6 +137,58 @@ def test_the_first_run_pushes_a_good_model(place):
     assert f"candidate's ELBO │ {terms['elbo']:.2f} nats per image" in place.printed
     assert re.search(r"candidate's IWAE │ -\d+\.\d\d nats per image", place.printed)
     assert re.search(r"active latents   │ \d of 4 ", place.printed)
+    kept = place.record()
+    assert (kept.verdict, kept.version) == ("pushed", version.number)
+    assert (kept.served_version, kept.versions) == (version.number, 1)
+    assert kept.run_key == manifest["run_key"]
+    assert (kept.elbo, kept.difference) == (terms["elbo"], None)
+    assert kept.estimate in " ".join(re.sub("[│\n]", " ", place.printed).split())
+    assert [step.name for step in kept.steps[:2]] == ["Imports", "Data"]
+    assert len(kept.steps) == 15
+    assert not any(step.cached for step in kept.steps)
+    written = (place.path / "vae.prom").read_text()
+    assert 'last_run_verdict{model="vae",verdict="pushed"} 1.0' in written
+    assert f'elbo_nats{{model="vae"}} {terms["elbo"]}\n' in written
+    (page,) = place.reports()
+    assert f"report{page}secondsinall" in place.unfolded()
+    logs = place.path / "runs" / "artifacts" / "Trainer" / "model_run"
+    assert f"bin/tensorboard--logdir{logs}" in place.unfolded()
+
+
+def test_the_report_says_what_came_of_it(place):
+    """Of the first run, the only one so far."""
+    elbo = place.served().manifest["elbo"]["elbo"]
+    page = place.report()
+    assert "BLESSED" in page.text
+    assert f"candidate's ELBO {elbo:.2f} nats per image, higher is better" in page.text
+    assert "Nothing was served: there is no baseline" in page.text
+    assert "8 epochs at " in page.text
+    assert f"pushed {place.served().path} " in page.text
+    assert place.served().manifest["data_fingerprint"] in page.text
+    assert place.served().digest in page.text  # in the manifest
+    assert "split images 0 1 2 3 4 5 6 7 8 9 train " in page.text
+    assert len(page.all("img")) == 10
+    for image in page.all("img"):
+        assert image["src"].startswith("data:image/png;base64,")
+    _, artifacts = place.last("Report")
+    (metrics,) = [a for a in artifacts if a.type == "Metrics"]
+    assert metrics.custom_properties["elbo"].double_value == pytest.approx(elbo)
+    assert metrics.custom_properties["pushed"].double_value == 1
+    # Again from metadata alone, by the command: the same page.
+    (file,) = place.reports()
+    before = file.read_bytes()
+    file.unlink()
+    assert cli.main(["report", "--root", str(place.path / "runs")]) == 0
+    assert place.capfd.readouterr().out.strip() == str(file)
+    assert file.read_bytes() == before
+    assert len(before) < 3_000_000
+
+
+def test_tensorboard_has_the_run_where_the_table_says(place):
+    folder = place.path / "runs" / "artifacts" / "Trainer" / "model_run"
+    (board,) = folder.glob("*/tensorboard")
+    curves = read_curves(str(board))
+    assert [epoch for epoch, _ in curves["eval", "elbo"]] == list(range(1, 9))
 
 
 def test_what_is_served_scores_as_the_gate_said(place):
@@ -165,9 +239,14 @@ def test_the_same_again_comes_from_the_cache(place):
     assert place.run() == 0
     assert len(list(logs.iterdir())) == len(names) + 2  # a name of its own
     assert "seconds per step │ every step came from the cache" in place.printed
-    assert place.printed.count("from the cache") == 13  # 12 steps and that line
+    assert place.printed.count("from the cache") == 14  # 13 steps and that line
     assert place.state("Pusher") == "CACHED"
+    assert place.state("Report") == "CACHED"
     assert place.snapshot() == before
+    kept = place.record()
+    assert (kept.verdict, kept.version, kept.versions) == ("unchanged", None, 1)
+    assert [step.cached for step in kept.steps] == [False] * 2 + [True] * 13
+    assert len(place.reports()) == 3  # each run has one
 
 
 def test_a_model_under_the_floor_is_refused(place):
@@ -175,6 +254,14 @@ def test_a_model_under_the_floor_is_refused(place):
     assert place.run("gate.elbo_floor=-1") == 3
     assert "verdict          │ REFUSED: ELBO -" in place.printed
     assert "must be at least the floor, -1.00" in place.printed
+    kept = place.record()
+    assert (kept.verdict, kept.version) == ("refused", None)
+    assert "must be at least the floor, -1.00" in kept.refusals[0]
+    assert kept.difference == pytest.approx(0.0, abs=1e-3)
+    page = place.report().text
+    assert "REFUSED ELBO -" in page
+    assert "must be at least the floor, -1.00 nats per image" in page
+    assert "pushed nothing" in page
     assert (place.blessed(), place.pushed()) == (0, 0)
     assert place.snapshot() == before
 
@@ -185,6 +272,11 @@ def test_a_model_worse_than_the_one_served_is_refused(place):
     assert code == 3
     assert "against the baseline must be at least -0.50" in place.printed
     assert f"(version {place.served().number})" in place.printed
+    page = place.report().text
+    assert "It is worse than the baseline: -" in page
+    assert "REFUSED ELBO -" in page
+    assert f"version {place.served().number}, which was served" in page
+    assert page.count(" worse ") >= 10  # each digit is
     assert (place.blessed(), place.pushed()) == (0, 0)
     assert place.snapshot() == before
 
@@ -204,6 +296,11 @@ def test_a_model_with_a_nan_is_refused(place, monkeypatch):
         assert place.run("train.seed=1", "gate.elbo_floor=-1e6") == 3
     assert "REFUSED" in place.printed
     assert "InfraCheck: ValueError" in place.printed
+    assert (place.record().verdict, place.record().elbo) == ("refused", None)
+    page = place.report().text
+    assert "REFUSED" in page
+    assert "The candidate's mean ELBO is not a finite number." in page
+    assert "Not drawn: ValueError: the posterior's means must be finite" in page
     assert (place.blessed(), place.pushed()) == (0, 0)
     assert place.snapshot() == before
 
@@ -261,6 +358,7 @@ def test_labels_that_the_dataset_does_not_have_are_named(place):
     code = place.run(dataset="bad", options=["--source", str(place.path / "bad")])
     assert code == 2
     assert "the train labels go up to 11, expected 0 to 9 for bad" in place.printed
+    assert (place.record().verdict, place.record().step) == ("bad_data", "Data")
     assert place.snapshot() == before
 
 
@@ -299,6 +397,8 @@ def test_anomalies_in_the_data_stop_the_run_and_are_named(place):
         assert f"{split}: feature 'label'" in place.printed
     assert "Transform" not in place.printed
     assert place.state("DataGate") == "FAILED"
+    assert (place.record().verdict, place.record().step) == ("failed", "DataGate")
+    assert place.record().error in place.printed
     assert place.snapshot() == before
 
 

@@ -39,16 +39,19 @@ SETTINGS = [
     "kubeflow.secrets={AWS_ACCESS_KEY_ID: s3/key, AWS_SECRET_ACCESS_KEY: s3/secret, "
     "AWS_ENDPOINT_URL: s3/endpoint}",
 ]
-STEPS = 12
+STEPS = 13
 BEFORE_THE_TRAINER = (
-    *("import-schema-gen", "statistics-gen", "example-validator", "data-gate"),
-    "transform",
+    *("import-schema-gen", "statistics-gen", "example-validator", "transform"),
 )
-FROM_THE_TRAINER = ("trainer", "evaluator", "bounds", "infra-check", "pusher")
+FROM_THE_TRAINER = (
+    *("trainer", "evaluator", "bounds", "infra-check", "pusher"),
+    "report",
+)
 FAILED_AT_INGEST = {
     "import-schema-gen": "SUCCEEDED",
     "served-model": "SUCCEEDED",
     "ingest": "FAILED",
+    "data-gate": "SKIPPED",
     **dict.fromkeys(BEFORE_THE_TRAINER[1:], "SKIPPED"),
     **dict.fromkeys(FROM_THE_TRAINER, "SKIPPED"),
 }
@@ -221,6 +224,12 @@ def test_the_first_run_pushes(place):
     assert any(key.endswith("trainer/executor-logs") for key in place.stored())
     assert any(key.endswith("evaluator/blessing/BLESSED") for key in place.stored())
     assert not [key for key in place.stored() if key.endswith("/")]  # no markers
+    # What KFP's UI shows as it is.
+    (page,) = [key for key in place.stored() if key.endswith("/report/page")]
+    html = place.s3.get_object(Bucket=BUCKET, Key=page)["Body"].read().decode()
+    assert html.startswith("<!DOCTYPE html>")
+    assert "BLESSED" in html
+    assert any(key.endswith("/report/metrics/report.json") for key in place.stored())
 
 
 @pytest.mark.containers
@@ -235,6 +244,7 @@ def test_a_second_run_meets_the_baseline(place):
     assert states(tasks) == {
         "ingest": "SUCCEEDED",
         "served-model": "SUCCEEDED",
+        "data-gate": "SUCCEEDED",  # it compares with what is served
         **dict.fromkeys(BEFORE_THE_TRAINER, "CACHED"),
         **dict.fromkeys(FROM_THE_TRAINER, "SUCCEEDED"),
     }
@@ -254,9 +264,10 @@ def test_a_refused_model_is_not_pushed(place):
     assert states(tasks) == {
         "ingest": "SUCCEEDED",
         "served-model": "SUCCEEDED",
+        "data-gate": "SUCCEEDED",
         **dict.fromkeys(BEFORE_THE_TRAINER, "CACHED"),
         **dict.fromkeys(("trainer", "bounds", "infra-check"), "CACHED"),
-        **dict.fromkeys(("evaluator", "pusher"), "SUCCEEDED"),
+        **dict.fromkeys(("evaluator", "pusher", "report"), "SUCCEEDED"),
     }
     assert "not pushed: the Evaluator did not bless the model" in tasks["pusher"].log
     assert place.served() == served

@@ -1,0 +1,177 @@
+"""Report: what came of it, as one HTML page with pictures."""
+
+import datetime
+import json
+import logging
+import os
+import pathlib
+
+import tensorflow as tf
+from matplotlib.figure import Figure
+from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tfx.components.example_validator.executor import DEFAULT_FILE_NAME
+from tfx.dsl.component.experimental.annotations import (
+    InputArtifact,
+    OutputArtifact,
+    Parameter,
+)
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.types.experimental import simple_artifacts
+from tfx.utils import path_utils
+
+from components import (
+    data_gate,
+    evaluator,
+    ingest,
+    pusher,
+    report_data,
+    report_facts,
+    report_figures,
+    report_page,
+    served_model,
+)
+from components.bounds import read_bounds
+from components.manifest import MANIFEST
+from components.measure import SPLIT
+from components.report_chart import png
+from components.report_page import FACTS, PAGE
+from model.board import read_curves
+
+logger = logging.getLogger(__name__)
+
+
+@component
+def Report(  # noqa: N802, a component
+    model: InputArtifact[standard_artifacts.Model],
+    baseline: InputArtifact[standard_artifacts.Model],
+    model_run: InputArtifact[standard_artifacts.ModelRun],
+    ingested: InputArtifact[standard_artifacts.Examples],
+    examples: InputArtifact[standard_artifacts.Examples],
+    anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
+    drift: InputArtifact[standard_artifacts.ExampleStatistics],
+    evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
+    bounds: InputArtifact[standard_artifacts.ModelEvaluation],
+    infra_blessing: InputArtifact[standard_artifacts.InfraBlessing],
+    pushed_model: InputArtifact[standard_artifacts.PushedModel],
+    page: OutputArtifact[simple_artifacts.File],
+    metrics: OutputArtifact[simple_artifacts.Metrics],
+    feature: Parameter[str],
+    provenance: Parameter[str],
+    run_id: Parameter[str],
+) -> None:
+    """Writes the page, its pictures and its numbers; of a refused model too.
+
+    Args:
+      model: the candidate.
+      baseline: what was served, or none.
+      model_run: the Trainer's, with TensorBoard's files.
+      ingested: Ingest's examples.
+      examples: Transform's.
+      anomalies: ExampleValidator's.
+      drift: DataGate's distances.
+      evaluation: what the Evaluator measured.
+      bounds: what Bounds measured.
+      infra_blessing: InfraCheck's.
+      pushed_model: the Pusher's.
+      page: the HTML file is in its folder.
+      metrics: has the numbers as properties, and in its folder all that the page is
+        made of: JSON and PNGs.
+      feature: what the model takes, `binarized` or `image`.
+      provenance: JSON of what the run knows of itself.
+      run_id: of a run on Kubeflow; empty elsewhere, where it is not known yet.
+    """
+    details = json.loads(provenance)
+    candidate = _signatures(model)
+    served = None if served_model.is_none(baseline) else _signatures(baseline)
+    files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
+    test = report_data.read_test_split([files], feature, candidate, served)
+    logger.info("%d images of the %s split are measured", len(test.elbo), SPLIT)
+    counts = {
+        split: report_data.label_counts(
+            [os.path.join(artifact_utils.get_split_uri([ingested], split), "*")]
+        )
+        for split in artifact_utils.decode_split_names(ingested.split_names)
+    }
+    curves = read_curves(os.path.join(model_run.uri, "tensorboard"))
+    pictures, problem = _of_digits(test, candidate)
+    pictures |= {
+        "elbo_histogram": report_figures.elbo_histogram(
+            test, details["config"]["gate"]["elbo_floor"]
+        ),
+        "labels": report_figures.label_shares(counts),
+    }
+    if curves:
+        pictures["training"] = report_figures.training(curves)
+    facts = {
+        "made": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        "problem": problem,
+        "training": report_facts.of_training(curves),
+        "bounds": report_facts.of_bounds(read_bounds(bounds.uri)),
+        **report_facts.of_verdict(
+            evaluator.read_evaluation(evaluation.uri),
+            test,
+            pusher.refusals(evaluation.uri, infra_blessing, pushed_model),
+            details["config"],
+            baseline.get_int_custom_property(served_model.VERSION_PROPERTY) or None,
+        ),
+        **report_facts.of_data(
+            counts, _anomalies(anomalies), data_gate.read_report(drift.uri)
+        ),
+        **report_facts.of_lineage(
+            details,
+            ingested.get_string_custom_property(ingest.FINGERPRINT_PROPERTY),
+            pusher.stack(),
+            pushed_model.get_string_custom_property(pusher.DESTINATION_PROPERTY),
+            _manifest(pushed_model),
+        ),
+        "run": {"id": run_id, "steps": []},
+    }
+    folder = pathlib.Path(metrics.uri)
+    drawn = {name: png(figure) for name, figure in pictures.items()}
+    for name, data in drawn.items():
+        (folder / f"{name}.png").write_bytes(data)
+    text = json.dumps(facts, indent=2, allow_nan=False)
+    (folder / FACTS).write_text(text)
+    pathlib.Path(page.uri, PAGE).write_text(report_page.render(facts, drawn))
+    for name, value in report_facts.scalars(facts).items():
+        metrics.set_float_custom_property(name, value)
+
+
+def _signatures(model: standard_artifacts.Model):
+    return tf.saved_model.load(path_utils.serving_model_dir(model.uri)).signatures
+
+
+def _of_digits(
+    test: report_data.Scores, candidate: report_data.Signatures
+) -> tuple[dict[str, Figure], str]:
+    """Returns the pictures of what the model does, and why there are none."""
+    try:
+        digits = report_data.draw_digits(test, candidate)
+    except (KeyError, ValueError, tf.errors.OpError) as error:
+        # A model that can't be served was refused: its report says so.
+        logger.warning("the digits can't be drawn", exc_info=True)
+        return {}, f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return {
+        "rebuilt": report_figures.rebuilt(digits),
+        "samples": report_figures.samples(digits),
+        "traversals": report_figures.traversals(digits, test.loc.std(axis=0)),
+        "interpolations": report_figures.interpolations(digits),
+        "latent_map": report_figures.latent_map(test),
+        "worst": report_figures.worst(test, digits),
+    }, ""
+
+
+def _anomalies(artifact: standard_artifacts.ExampleAnomalies) -> list[str]:
+    lines = []
+    for split in artifact_utils.decode_split_names(artifact.split_names):
+        path = pathlib.Path(artifact.uri, f"Split-{split}", DEFAULT_FILE_NAME)
+        lines += data_gate.describe(
+            split, anomalies_pb2.Anomalies.FromString(path.read_bytes())
+        )
+    return lines
+
+
+def _manifest(pushed_model: standard_artifacts.PushedModel) -> str:
+    path = pathlib.Path(pushed_model.uri, MANIFEST)
+    return path.read_text() if path.exists() else ""

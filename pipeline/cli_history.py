@@ -1,0 +1,129 @@
+"""The command `history`: the runs of a root, and what came of each."""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+from typing import Any
+
+from pipeline.command import EXIT_CODES, OK
+
+_DESCRIPTION = """\
+Lists the runs below a root, newest first: when, the data, the ELBO with its difference
+to the baseline's, the verdict, the version that was pushed and the wall time."""
+
+_EPILOG = """\
+verdicts:
+  pushed        blessed, and the next version
+  unchanged     blessed, but nothing new: its model was pushed before
+  refused       by the gate
+  bad data      the data can't be had, or are not what they should be
+  failed        in the step that is named
+  interrupted   by SIGINT or SIGTERM
+  died          without a word: killed, or the machine went down
+  running       it goes on
+
+--json prints a list of objects with the fields of pipeline/record.py, RunRecord, as in
+ROOT/history/RUN.json; a field without a value is null. These names stay.
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Adds the command to what argparse's `add_subparsers` gave."""
+    parser = commands.add_parser(
+        "history",
+        help="list the runs, and what came of each",
+        description=_DESCRIPTION,
+        epilog=f"{_EPILOG}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--root", default="runs", help="of the runs (default: ./runs)")
+    parser.add_argument(
+        "-n",
+        type=_count,
+        metavar="N",
+        default=20,
+        help="the newest N alone (default: 20; 0: all)",
+    )
+    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.set_defaults(command=_history)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a number from 0, got {text!r}")
+    return int(text)
+
+
+def _history(args: argparse.Namespace) -> int:
+    from pipeline import config, record
+
+    root = pathlib.Path(args.root)
+    if not root.is_dir():
+        raise config.ConfigError(
+            f"--root must be the folder of earlier runs, got {args.root}"
+        )
+    found, problems = record.read_all(root)
+    for problem in problems:
+        print(f"vae-pipeline: {problem}", file=sys.stderr)
+    shown = found[: args.n or None]
+    if args.json:
+        print(json.dumps([record.to_dict(each) for each in shown], indent=2))
+    elif not shown:
+        print(f"no run yet below {args.root}")
+    else:
+        _print(shown)
+        if len(shown) < len(found):
+            print(f"{len(found) - len(shown)} older: -n 0 lists all")
+    return OK
+
+
+def _print(found: list) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    # Without a terminal there is no width to fold the table to.
+    console = Console(width=None if os.isatty(1) else 120, highlight=False)
+    estimates = list(dict.fromkeys(each.estimate for each in found if each.estimate))
+    table = Table()
+    for title in ("when", "data", "ELBO", "difference", "verdict", "version", "wall"):
+        right = title in ("ELBO", "difference", "version", "wall")
+        table.add_column(
+            title,
+            justify="right" if right else "left",
+            no_wrap=title != "verdict",
+            overflow="fold",
+        )
+    for each in found:
+        mark = ""
+        if len(estimates) > 1 and each.estimate:
+            mark = f" ({estimates.index(each.estimate) + 1})"
+        table.add_row(
+            each.started[:19].replace("T", " "),
+            each.dataset,
+            "" if each.elbo is None else f"{each.elbo:.2f}{mark}",
+            "" if each.difference is None else f"{each.difference:+.2f}",
+            verdict(each),
+            "" if each.version is None else str(each.version),
+            "" if each.seconds is None else f"{each.seconds:.1f} s",
+        )
+    console.print(table, markup=False)
+    for number, estimate in enumerate(estimates, 1):
+        mark = f" ({number})" if len(estimates) > 1 else ""
+        console.print(
+            f"ELBO{mark}: nats per image, higher is better; {estimate}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def verdict(record: Any) -> str:
+    """Returns what came of a run, where, and why."""
+    text = record.verdict.replace("_", " ")
+    if record.step:
+        text += f" in {record.step}"
+    why = "; ".join(record.refusals)
+    if record.error and record.verdict != "interrupted":
+        why = record.error.removeprefix(f"{record.step} failed: ")
+    return f"{text}: {why}" if why else text

@@ -1,0 +1,215 @@
+"""Images that a person gives: read where that is harmless, else refused in words."""
+
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+SIZE = 28  # pixels a side
+
+_FILE_BYTES = 1024**2  # of a PNG or JPEG: one of 28x28 pixels has some hundred
+_ARRAY_IMAGES = 100_000  # of one .npy
+_ORIENTATION = 0x0112  # EXIF's tag
+_EXPECTED = "a grey PNG or JPEG of 28x28 pixels, or a .npy of such"
+
+
+class ImageError(ValueError):
+    """An image that is not read; the message says why, and what was expected."""
+
+
+class Images(NamedTuple):
+    """The images of one file."""
+
+    names: list[str]
+    pixels: np.ndarray  # uint8 or float, [N, 28, 28]; of a .npy still in the file
+
+
+def read(path: str, note: Callable[[str], None]) -> Images:
+    """Returns a file's images.
+
+    Args:
+      path: of a PNG, a JPEG, or a .npy of [28, 28], [28, 28, 1], [N, 28, 28] or
+        [N, 28, 28, 1], uint8 or of floats in [0, 1].
+      note: is told what was converted.
+
+    Raises:
+      ImageError: it is no such file.
+    """
+    try:
+        if path.lower().endswith(".npy"):
+            return _read_array(path, note)
+        return Images([path], _read_picture(path, note)[np.newaxis])
+    except OSError as error:  # also of a truncated picture
+        reason = error.strerror or str(error) or "it can't be read"
+        raise ImageError(f"{path}: {reason}; expected {_EXPECTED}") from error
+
+
+def batches(
+    files: Iterable[Images], size: int
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Yields names and float32 [B, 28, 28, 1] in [0, 1] of at most `size` images.
+
+    Raises:
+      ImageError: a float is not in [0, 1].
+    """
+    names: list[str] = []
+    parts: list[np.ndarray] = []
+    for file in files:
+        start = 0
+        while start < len(file.names):
+            end = min(len(file.names), start + size - len(names))
+            parts.append(_floats(file.names[start:end], file.pixels[start:end]))
+            names += file.names[start:end]
+            start = end
+            if len(names) == size:
+                yield names, np.concatenate(parts)[..., np.newaxis]
+                names, parts = [], []
+    if names:
+        yield names, np.concatenate(parts)[..., np.newaxis]
+
+
+def _floats(names: list[str], pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype.kind == "u":
+        return pixels.astype(np.float32) / 255
+    bad = ~((pixels >= 0) & (pixels <= 1))  # NaN is neither
+    if bad.any():
+        index = np.argwhere(bad)[0]
+        raise ImageError(
+            f"{names[index[0]]}: floats must be in [0, 1], got "
+            f"{pixels[tuple(index)]:g} at row {index[1]}, column {index[2]}"
+        )
+    return pixels.astype(np.float32)
+
+
+def _read_array(path: str, note: Callable[[str], None]) -> Images:
+    try:
+        # Only the header is read, and nothing is unpickled.
+        array = np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, SyntaxError, OverflowError) as error:
+        text = str(error).partition("\n")[0]
+        raise ImageError(f"{path}: it is no .npy of numbers ({text})") from error
+    shape = array.shape
+    if shape in ((SIZE, SIZE), (SIZE, SIZE, 1)):
+        pixels = array.reshape(1, SIZE, SIZE)
+    elif shape[1:] in ((SIZE, SIZE), (SIZE, SIZE, 1)):
+        pixels = array.reshape(-1, SIZE, SIZE)
+    else:
+        raise ImageError(
+            f"{path}: its shape must be [28, 28], [28, 28, 1], [N, 28, 28] or "
+            f"[N, 28, 28, 1], got {list(shape)}"
+        )
+    if not 1 <= len(pixels) <= _ARRAY_IMAGES:
+        raise ImageError(
+            f"{path}: it must have 1 to {_ARRAY_IMAGES:,} images, got {len(pixels):,}"
+        )
+    if array.dtype == bool:
+        note(f"{path}: false and true became 0 and 255")
+        pixels = pixels.astype(np.uint8) * np.uint8(255)
+    elif array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise ImageError(
+            f"{path}: its type must be uint8, or floats in [0, 1], got {array.dtype}"
+        )
+    single = len(pixels) == 1
+    names = [path] if single else [f"{path}[{i}]" for i in range(len(pixels))]
+    return Images(names, pixels)
+
+
+def _read_picture(path: str, note: Callable[[str], None]) -> np.ndarray:
+    """Returns uint8 [28, 28]."""
+    size = os.path.getsize(path)
+    if size > _FILE_BYTES:
+        raise ImageError(
+            f"{path}: it has {size:,} bytes, more than any image of 28x28 pixels; "
+            f"expected {_EXPECTED}"
+        )
+    try:
+        # The header alone: what is too large is never decoded.
+        image = Image.open(pathlib.Path(path), formats=("PNG", "JPEG"))
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{path}: it is neither a PNG nor a JPEG nor named .npy; "
+            f"expected {_EXPECTED}"
+        ) from error
+    except (Image.DecompressionBombError, ValueError, SyntaxError) as error:
+        raise ImageError(f"{path}: {error}; expected {_EXPECTED}") from error
+    with image:
+        if image.size != (SIZE, SIZE):
+            width, height = image.size
+            raise ImageError(
+                f"{path}: it must be of 28x28 pixels, got {width}x{height}: scaling it "
+                "is a choice that is yours"
+            )
+        if getattr(image, "n_frames", 1) != 1:
+            raise ImageError(f"{path}: it must be one image, got an animation")
+        try:
+            image.load()
+            turned = image.getexif().get(_ORIENTATION, 1) != 1
+        except (ValueError, SyntaxError, EOFError) as error:
+            raise ImageError(f"{path}: {error}; expected {_EXPECTED}") from error
+        if turned:
+            raise ImageError(
+                f"{path}: its EXIF data say that it is to be turned: save it upright"
+            )
+        return _grey(path, image, note)
+
+
+def _grey(path: str, image: Image.Image, note: Callable[[str], None]) -> np.ndarray:
+    """Returns an image's grey values, uint8 [28, 28], if it has no others."""
+    mode = image.mode
+    if mode == "L" and "transparency" not in image.info:
+        return np.asarray(image)
+    if mode == "1":
+        note(f"{path}: of 1 bit; became grey values of 0 and 255")
+        return np.asarray(image.convert("L"))
+    if mode.startswith("I"):
+        return _of_16_bits(path, np.asarray(image), note)
+    if mode not in ("L", "LA", "P", "PA", "RGB", "RGBA"):
+        raise ImageError(f"{path}: it must be grey, got mode {mode}")
+    *colours, alpha = np.moveaxis(np.asarray(image.convert("RGBA")), -1, 0)
+    if (alpha != 255).any():
+        raise ImageError(
+            f"{path}: it must be opaque, got transparent pixels: lay it on black"
+        )
+    if any((colour != colours[0]).any() for colour in colours):
+        raise ImageError(f"{path}: it must be grey, got colours")
+    note(f"{path}: of mode {mode}, but grey and opaque; took its grey values")
+    return colours[0]
+
+
+def _of_16_bits(
+    path: str, values: np.ndarray, note: Callable[[str], None]
+) -> np.ndarray:
+    eight, rest = np.divmod(values.astype(np.int64), 257)  # 65535 is 255 of 255
+    if rest.any() or not ((eight >= 0) & (eight <= 255)).all():
+        raise ImageError(
+            f"{path}: it must be of 8 bits, got 16, and values that 8 can't hold"
+        )
+    note(f"{path}: of 16 bits, but with values of 8; took those")
+    return eight.astype(np.uint8)
+
+
+def grid(images: np.ndarray, columns: int, group: int = 0) -> Image.Image:
+    """Returns images side by side, row by row, on a grey ground, twice as large.
+
+    Args:
+      images: [N, 28, 28, 1] in [0, 1].
+      columns: images a row.
+      group: images of a row that belong together, apart from the next; 0: all.
+    """
+    scale, gap = 2, 2
+    side = SIZE * scale + gap  # of an image and one gap
+    between = 3 * gap if group else 0
+    groups = -(-columns // group) if group else 1
+    rows = -(-len(images) // columns)
+    width = columns * side + gap + (groups - 1) * between
+    ground = np.full([rows * side + gap, width], 128, np.uint8)
+    large = np.repeat(np.repeat(images[..., 0], scale, axis=1), scale, axis=2)
+    for index, pixels in enumerate(np.rint(large * 255).astype(np.uint8)):
+        row, column = divmod(index, columns)
+        top = gap + side * row
+        left = gap + side * column + (between * (column // group) if group else 0)
+        ground[top : top + SIZE * scale, left : left + SIZE * scale] = pixels
+    return Image.fromarray(ground)

@@ -1,0 +1,100 @@
+"""The settings of what a run tells, and whom: nothing that decides what it makes."""
+
+import dataclasses
+import ipaddress
+import re
+import urllib.parse
+from typing import Literal
+
+from model.config import check_above
+
+# What may come of a run.
+Event = Literal["pushed", "unchanged", "refused", "failed", "bad_data", "interrupted"]
+
+_SECRET = re.compile(r"(env|file):.+")
+
+
+@dataclasses.dataclass(frozen=True)
+class NotifyConfig:
+    """Who is told how a run ended; that changes nothing about the run."""
+
+    events: list[Event] = dataclasses.field(
+        default_factory=lambda: ["pushed", "refused", "failed", "bad_data"]
+    )
+    # An https:// URL, or where one is: env:NAME or file:PATH. Empty: none.
+    webhook: str = ""
+    token: str = ""  # where the webhook's bearer token is: env:NAME or file:PATH
+    command: list[str] = dataclasses.field(default_factory=list)  # and its arguments
+    timeout: float = 10.0  # seconds for the webhook with all its tries; for the command
+
+    def __post_init__(self):
+        check_above(self, "timeout", 0.0)
+        if self.webhook and not _SECRET.fullmatch(self.webhook):
+            check_url(self.webhook)
+            parts = urllib.parse.urlsplit(self.webhook)
+            if parts.query:
+                raise ValueError(
+                    f"webhook must have no query here, where it is kept with the run, "
+                    f"got one for {shown(self.webhook)}: put the URL into a variable "
+                    "or a file (env:NAME, file:PATH)"
+                )
+        if self.token and not _SECRET.fullmatch(self.token):
+            raise ValueError(
+                "token must be env:NAME or file:PATH, got something else, which might "
+                "be the token itself and is not shown"
+            )
+        if self.command and not self.command[0]:
+            raise ValueError(f"command must begin with a program, got {self.command}")
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricsConfig:
+    """Where a run's numbers go."""
+
+    textfile: str = ""  # .prom, for node-exporter's textfile collector; empty: none
+
+    def __post_init__(self):
+        if self.textfile and not self.textfile.endswith(".prom"):
+            raise ValueError(
+                "textfile must end in .prom, for node-exporter reads no other, got "
+                f"{self.textfile!r}"
+            )
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError unless a URL may be posted to; no secret is in its message."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, user = parts.hostname, parts.username is not None
+        _ = parts.port
+    except ValueError:
+        raise ValueError("webhook must be an https:// URL, got no URL") from None
+    secure = parts.scheme == "https" or (parts.scheme == "http" and _is_local(host))
+    if not host or not secure:
+        raise ValueError(
+            "webhook must be an https:// URL (http:// to this machine alone), got "
+            f"{shown(url)}"
+        )
+    if user:
+        raise ValueError(
+            f"webhook must have no user and password, got some for {shown(url)}: use "
+            "notify.token"
+        )
+
+
+def shown(url: str) -> str:
+    """Returns a URL without what may be a secret: its user, path and query."""
+    parts = urllib.parse.urlsplit(url)
+    if not parts.scheme or not parts.hostname:
+        return "no URL"
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}/..."
+
+
+def _is_local(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False

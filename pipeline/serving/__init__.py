@@ -1,0 +1,1 @@
+"""`serve`: an HTTP server over what was pushed, in TensorFlow Serving's protocol."""

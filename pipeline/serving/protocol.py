@@ -1,0 +1,288 @@
+"""TensorFlow Serving's REST protocol: paths, bodies and answers; knows no HTTP server.
+
+The errors are in TensorFlow Serving's own words where it has words for them.
+
+Source: https://www.tensorflow.org/tfx/serving/api_rest, and json_tensor.cc and
+http_rest_api_util.cc of github.com/tensorflow/serving.
+"""
+
+import json
+import re
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pipeline.serving import json_tensor
+from pipeline.serving.json_tensor import BadValueError, Spec
+
+DEFAULT_SIGNATURE = "serving_default"
+
+_PREDICTION = re.compile(
+    r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?:"
+    r"(classify|regress|predict)",
+    re.IGNORECASE,
+)
+_STATUS = re.compile(
+    r"/v1/models(?:/([^/:]+))?(?:/versions/(\d+)|/labels/([^/:]+))?(?:/(metadata))?",
+    re.IGNORECASE,
+)
+
+
+class RequestError(Exception):
+    """What is wrong with a request, and the HTTP status that says so."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
+
+
+class Target(NamedTuple):
+    """What a path asks for."""
+
+    action: str  # predict, classify, regress, status or metadata
+    model: str
+    version: int | None
+    label: str | None
+
+
+class Request(NamedTuple):
+    """The body of a `predict`."""
+
+    signature: str
+    inputs: dict[str, np.ndarray]
+    by_row: bool  # `instances`, not `inputs`
+
+
+def target(method: str, path: str) -> Target:
+    """Returns what a request is for.
+
+    Args:
+      method: of HTTP.
+      path: as it was sent, without the query.
+
+    Raises:
+      RequestError: there is no such thing.
+    """
+    if method == "POST" and (found := _PREDICTION.fullmatch(path)):
+        model, version, label, action = found.groups()
+        action = action.lower()
+    elif method == "GET" and (found := _STATUS.fullmatch(path)):
+        model, version, label, subresource = found.groups()
+        action = "metadata" if subresource else "status"
+    else:
+        raise RequestError(400, f"Malformed request: {method} {path}")
+    if model is None:
+        raise RequestError(400, "Missing model name in request.")
+    if version is not None and int(version) >= 2**63:
+        raise RequestError(400, f"Failed to convert version: {version} to numeric.")
+    return Target(
+        action,
+        urllib.parse.unquote(model),
+        None if version is None else int(version),
+        None if label is None else urllib.parse.unquote(label),
+    )
+
+
+def parse(body: bytes, signatures: Mapping[str, Mapping[str, Spec]]) -> Request:
+    """Returns what the body of a `predict` says.
+
+    Args:
+      body: JSON, in which NaN and Infinity may stand.
+      signatures: the inputs of each by name.
+
+    Raises:
+      RequestError: it is not what the protocol, or the signature, expects.
+    """
+    document = _object(body)
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise RequestError(
+            400,
+            f"JSON Value: {json_tensor.shown(document)} not formatted correctly. "
+            "'signature_name' key must be a string value.",
+        )
+    name = name or DEFAULT_SIGNATURE
+    if name not in signatures:
+        raise RequestError(
+            400, f'Serving signature name: "{name}" not found in signature def'
+        )
+    specs = signatures[name]
+    by_row = "instances" in document
+    if by_row and "inputs" in document:
+        raise RequestError(
+            400,
+            f"JSON Value: {json_tensor.shown(document)} Not formatted correctly "
+            "expecting only one of 'inputs' or 'instances' keys to exist ",
+        )
+    if not by_row and "inputs" not in document:
+        raise RequestError(400, "Missing 'inputs' or 'instances' key")
+    try:
+        if by_row:
+            inputs = _from_rows(document["instances"], specs, document)
+        else:
+            inputs = _from_columns(document["inputs"], specs)
+    except BadValueError as error:
+        raise RequestError(400, str(error)) from error
+    for key, spec in specs.items():
+        if not spec.takes(inputs[key].shape):
+            raise RequestError(
+                400,
+                f"Input {key} of signature {name} must have shape {spec.shape_text()}, "
+                f"got {json_tensor.shape_text(inputs[key].shape)}",
+            )
+    return Request(name, inputs, by_row)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    if not body:
+        raise RequestError(400, "JSON Parse error: The document is empty")
+    try:
+        document = json.loads(body)
+    except json.JSONDecodeError as error:
+        text = error.msg.replace("Expecting value", "Invalid value.")
+        raise RequestError(
+            400, f"JSON Parse error: {text} at offset: {error.pos}"
+        ) from error
+    except RecursionError as error:
+        raise RequestError(400, "JSON Parse error: nested too deeply") from error
+    except ValueError as error:  # no UTF-8, or an integer of thousands of digits
+        raise RequestError(400, f"JSON Parse error: {error}") from error
+    if not isinstance(document, dict):
+        shown = json_tensor.shown(document)
+        raise RequestError(400, f"JSON Value: {shown} Is not object")
+    return document
+
+
+def _from_rows(
+    rows: Any, specs: Mapping[str, Spec], document: Any
+) -> dict[str, np.ndarray]:
+    """Returns the inputs of `instances`: a list of values, or of objects by name."""
+    if not isinstance(rows, list):
+        shown = json_tensor.shown(document)
+        raise BadValueError(
+            f"JSON Value: {shown} Excepting 'instances' to be an list/array"
+        )
+    if not rows:
+        shown = json_tensor.shown(document)
+        raise BadValueError(f"JSON Value: {shown} No values in 'instances' array")
+    if not isinstance(rows[0], dict) and len(specs) > 1:
+        raise BadValueError(
+            "instances is a plain list, but expecting list of objects as multiple "
+            "input tensors required as per tensorinfo_map"
+        )
+    objects = _is_object(rows[0])
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in specs}
+    for number, row in enumerate(rows):
+        if objects != _is_object(row):
+            expected, got = ("object", "list") if objects else ("value/list", "object")
+            raise BadValueError(
+                f"Expecting {expected} but got {got} at item {number} of input list"
+            )
+        for name, value in (row if objects else {next(iter(specs)): row}).items():
+            where = f"element: {number}" + (f" key: {name}" if objects else "")
+            try:
+                if name not in specs:
+                    raise BadValueError(
+                        f"JSON object: does not have named input: {name}"
+                    )
+                columns[name].append(_like(columns[name], value, specs[name]))
+            except BadValueError as error:
+                raise BadValueError(
+                    f"Failed to process {where} of 'instances' list. Error: "
+                    f"INVALID_ARGUMENT: {error}"
+                ) from error
+        if objects and set(row) != set(specs):
+            raise BadValueError(
+                f"Failed to process element: {number} of 'instances' list. JSON "
+                f"object: {json_tensor.shown(row)} keys must be equal to: "
+                + ",".join(sorted(specs))
+            )
+    return {name: np.stack(values) for name, values in columns.items()}
+
+
+def _like(before: list[np.ndarray], value: Any, spec: Spec) -> np.ndarray:
+    """Returns a row's tensor, which must have the shape of the rows before."""
+    tensor = json_tensor.parse(value, spec)
+    if before and before[0].size != tensor.size:
+        raise BadValueError(
+            f"Expecting tensor size: {before[0].size} but got: {tensor.size}"
+        )
+    if before and before[0].shape != tensor.shape:
+        raise BadValueError(
+            f"Expecting shape {json_tensor.shape_text(before[0].shape)} but got: "
+            f"{json_tensor.shape_text(tensor.shape)}"
+        )
+    return tensor
+
+
+def _from_columns(value: Any, specs: Mapping[str, Spec]) -> dict[str, np.ndarray]:
+    """Returns the inputs of `inputs`: one value, or an object of them by name."""
+    if not _is_object(value):
+        if len(specs) > 1:
+            raise BadValueError(
+                "inputs is a plain value/list, but expecting an object as multiple "
+                "input tensors required as per tensorinfo_map"
+            )
+        ((name, spec),) = specs.items()
+        return {name: json_tensor.parse(value, spec)}
+    inputs = {}
+    for name, spec in specs.items():
+        if name not in value:
+            raise BadValueError(f"Missing named input: {name} in 'inputs' object.")
+        inputs[name] = json_tensor.parse(value[name], spec)
+    return inputs
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict) and not json_tensor.is_base64(value)
+
+
+def answer(outputs: Mapping[str, np.ndarray], by_row: bool) -> str:
+    """Returns the body of an answer; a single output goes without its name.
+
+    Raises:
+      RequestError: outputs that have no rows were asked for by row.
+    """
+    if not by_row:
+        texts = {name: json_tensor.text(name, outputs[name]) for name in outputs}
+        return '{"outputs": ' + _joined(texts) + "}"
+    rows = None
+    for name, tensor in outputs.items():
+        if not tensor.ndim:
+            raise RequestError(400, f"Tensor name: {name} has no shape information ")
+        if rows is not None and len(tensor) != rows:
+            raise RequestError(
+                400,
+                f"Tensor name: {name} has inconsistent batch size: {len(tensor)} "
+                f"expecting: {rows}",
+            )
+        rows = len(tensor)
+    columns = [json_tensor.rows(name, outputs[name]) for name in outputs]
+    predictions = [_joined(dict(zip(outputs, row))) for row in zip(*columns)]
+    return '{"predictions": [' + ", ".join(predictions) + "]}"
+
+
+def _joined(texts: Mapping[str, str]) -> str:
+    if len(texts) == 1:
+        return next(iter(texts.values()))
+    return "{" + ", ".join(f"{json.dumps(k)}: {v}" for k, v in texts.items()) + "}"
+
+
+def not_found(wanted: Target) -> RequestError:
+    """Returns the error for a model, or a version of it, that is not served."""
+    which = "Latest" if wanted.version is None else "Specific"
+    version = "" if wanted.version is None else f", {wanted.version}"
+    return RequestError(
+        404, f"Servable not found for request: {which}({wanted.model}{version})"
+    )
+
+
+def status(number: int, state: str, code: str = "OK", message: str = "") -> dict:
+    """Returns what the status of a model says of one version."""
+    return {
+        "version": str(number),
+        "state": state,
+        "status": {"error_code": code, "error_message": message},
+    }

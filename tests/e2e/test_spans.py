@@ -1,0 +1,99 @@
+"""Spans through the whole pipeline: the newest are taken, a bad one stops the run.
+
+The tests go through one root in order, as the nights do: each needs the ones before.
+"""
+
+import pytest
+
+from components import drift, versions
+from pipeline import cli, last_run
+from tests.span_folders import bars, write_idx, write_records
+
+pytestmark = pytest.mark.e2e
+
+
+class Place:
+    """A root, its spans, and what its last run printed."""
+
+    def __init__(self, path, capfd):
+        self.path, self.capfd = path, capfd
+        self.spans = path / "src"
+
+    def run(self):
+        code = cli.main(
+            [
+                *("run", "--preset", "smoke", "--dataset", "bars", "--if-changed"),
+                *("--source", str(self.spans / "span-{SPAN}"), "--span-window", "2"),
+                *("--set", "data.limit=null", "--set", "train.epochs=1"),
+                *("--set", "gate.elbo_floor=-1000", "--set", "gate.tolerance=500"),
+                *("--root", str(self.path / "runs")),
+                *("--data-dir", str(self.path / "data")),
+            ]
+        )
+        self.printed = self.capfd.readouterr().out
+        return code
+
+    def served(self):
+        return versions.served(str(self.path / "runs" / "serving" / "vae"))
+
+    def run_id(self):
+        return last_run.find(self.path / "runs").run_id
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return tmp_path_factory.mktemp("place")
+
+
+@pytest.fixture
+def place(path, capfd):
+    return Place(path, capfd)
+
+
+def test_the_newest_spans_are_trained_on_and_named(place):
+    write_idx(place.spans / "span-2", bars(2, 10, 10))
+    write_records(place.spans / "span-3", bars(3))
+    write_idx(place.spans / "span-05", bars(5))
+    assert place.run() == 0, place.printed
+    assert "span 4 is not there, and skipped" in place.printed
+    assert "3,000 images of spans 3, 5 of bars at " in place.printed
+    assert "1,800 train, 200 eval, 1,000 test images of spans 3, 5" in place.printed
+    assert "no anomalies; no check of drift: nothing was served; skew of" in (
+        place.printed
+    )
+    version = place.served()
+    versions.verify(version)
+    described = version.manifest["spans"]
+    assert [span["span"] for span in described] == [3, 5]
+    assert version.manifest["data_fingerprint"] == ",".join(
+        f"{span['span']}:{span['fingerprint']}" for span in described
+    )
+    data = (place.path / "runs" / "serving" / "vae" / str(version.number)).joinpath(
+        "assets.extra", "statistics.pb"
+    )
+    assert drift.images_in(drift.Statistics.FromString(data.read_bytes())) == 1800
+
+
+def test_with_nothing_new_there_is_nothing_to_do(place):
+    before = place.served()
+    assert place.run() == 0
+    assert place.printed.splitlines()[-1] == (
+        "nothing to do: spans 3, 5 and the configuration are those of run "
+        f"{place.run_id()}, which was pushed as version {before.number}"
+    )
+    assert "Ingest" not in place.printed
+    assert place.served() == before
+
+
+def test_a_span_of_inverted_images_stops_the_run(place):
+    before, arrays = place.served(), bars(6)
+    for split in ("train", "test"):
+        arrays[f"{split}_images"] = 255 - arrays[f"{split}_images"]
+    write_records(place.spans / "span-6", arrays)
+    assert place.run() == 1
+    assert (
+        "DataGate failed: the train split is not like what version "
+        f"{before.number} was trained on: feature 'pixel' by 0."
+    ) in place.printed
+    assert "Transform" not in place.printed
+    assert place.served() == before

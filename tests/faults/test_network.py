@@ -1,0 +1,78 @@
+"""Object stores that are down for a while or for good; a target that hangs."""
+
+import socket
+import time
+
+import pytest
+
+from components import versions
+
+pytestmark = pytest.mark.faults
+
+
+def test_a_store_that_answers_503_three_times(place, s3, outcome):
+    destination = f"s3://{s3.name}/serving"
+    s3.server.unavailable.update(GET=3, PUT=3)
+    printed = place.run(
+        "train.seed=1",
+        f"push.destination={destination}",
+        AWS_MAX_ATTEMPTS=None,
+    )
+    assert s3.server.unavailable == {"GET": 0, "PUT": 0}
+    assert f"to {destination}/vae" in printed
+    versions.verify(versions.served(f"{destination}/vae"))
+    outcome(
+        "an object store that answers 503 three times",
+        "nothing: asked again, with growing pauses; exit code 0",
+        "finds the version complete",
+    )
+
+
+def test_a_store_that_never_answers_but_503(place, s3, outcome):
+    before = place.served()
+    destination = f"s3://{s3.name}/serving"
+    s3.server.unavailable.update(GET=10**9, PUT=10**9)
+    started = time.monotonic()
+    printed = place.run(
+        "train.seed=1",
+        f"push.destination={destination}",
+        code=1,
+        AWS_MAX_ATTEMPTS=None,
+    )
+    assert time.monotonic() - started < 120
+    assert f"can't use {destination}/vae (" in printed
+    assert "the endpoint answer (AWS_ENDPOINT_URL is that of s3://" in printed
+    assert place.served() == before
+
+    s3.server.unavailable.clear()
+    place.run("train.seed=1", f"push.destination={destination}")
+    versions.verify(versions.served(f"{destination}/vae"))
+    outcome(
+        "an object store that answers nothing but 503",
+        "before any step, in less than two minutes: `can't use URI (...): the bucket "
+        "must exist, the endpoint answer ...`, exit code 1",
+        "pushes",
+    )
+
+
+def test_a_notification_target_that_hangs(place, outcome):
+    before = place.served()
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        url = f"http://127.0.0.1:{hanging.getsockname()[1]}/hook"
+        started = time.monotonic()
+        printed = place.push(
+            options=[
+                *("--set", f"notify.webhook={url}"),
+                *("--set", "notify.timeout=2"),
+            ]
+        )
+        assert time.monotonic() - started < 120
+    assert "notify: webhook: " in printed
+    assert place.served().number > before.number
+    place.run("train.seed=1")
+    outcome(
+        "a notification target that hangs",
+        "after `notify.timeout` seconds `notify: webhook: ...`; the exit code is the "
+        "run's own",
+        "goes on",
+    )

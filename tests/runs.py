@@ -1,0 +1,173 @@
+"""Real runs in processes of their own, with the smallest settings there are.
+
+Importing TensorFlow and TFX takes most of a small run's time. So they are imported
+once, by a process that does nothing else, and each run is a fork of that.
+"""
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import pathlib
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+from components import versions
+from tests import bars
+
+SECONDS = 600  # until a run that does not end is given up
+
+# 1,000 + 500 images, two epochs of a tiny network, and a gate that lets all pass.
+SETTINGS = (
+    *("data.limit=null", "train.epochs=2", "gate.elbo_floor=-100000"),
+    *("gate.tolerance=100000", "gate.samples=1", "gate.iwae_samples=2"),
+)
+
+# `model` comes first: it chooses Keras 2 before TensorFlow is imported.
+_IMPORTED = ["model", "pipeline.cli", "pipeline.local", "model.run_fn", __name__]
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(_IMPORTED)
+
+
+def _main(argv, output, environment):
+    """What a forked process does."""
+    from pipeline import cli
+
+    file = os.open(output, os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    # What was forked has the environment of the first test.
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.exit(cli.main(argv))
+
+
+class Run:
+    """A run that was started."""
+
+    def __init__(self, argv, environment):
+        # Removed with this object.
+        self._output = tempfile.NamedTemporaryFile(suffix="-run")  # noqa: SIM115
+        self.process = _forks.Process(
+            target=_main, args=(argv, self._output.name, environment)
+        )
+        self.process.start()
+
+    @property
+    def printed(self) -> str:
+        return pathlib.Path(self._output.name).read_text()
+
+    def last_step(self) -> str:
+        """Returns the step that was begun last."""
+        return re.findall(r"^(\w+) +\.\.\.$", self.printed, re.MULTILINE)[-1]
+
+    def wait_for(self, pattern: str) -> re.Match:
+        """Returns the first match of a regular expression in what is printed."""
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            ended = not self.process.is_alive()
+            match = re.search(pattern, self.printed, re.MULTILINE)
+            if match:
+                return match
+            if ended:
+                break
+            time.sleep(0.005)
+        self.kill()
+        raise AssertionError(f"no {pattern!r} in:\n{self.printed}")
+
+    def end(self) -> int:
+        """Returns the exit code when the run has ended."""
+        self.process.join(SECONDS)
+        if self.process.is_alive():
+            self.kill()
+            raise AssertionError(f"no end in {SECONDS} s:\n{self.printed}")
+        return self.process.exitcode
+
+    def kill(self, how: int = signal.SIGKILL) -> int:
+        """Sends a signal and returns the exit code."""
+        if self.process.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, how)
+        return self.end()
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A root, its data and where it pushes to."""
+
+    path: pathlib.Path
+
+    @property
+    def root(self) -> pathlib.Path:
+        return self.path / "runs"
+
+    @property
+    def data(self) -> pathlib.Path:
+        return self.path / "data"
+
+    @property
+    def source(self) -> pathlib.Path:
+        return self.path / "bars"
+
+    @property
+    def destination(self) -> pathlib.Path:
+        return self.root / "serving" / "vae"
+
+    def write_source(self) -> None:
+        """Writes the IDX files that the data are made of."""
+        bars.write_idx(self.source, labels=range(10))
+
+    def start(self, *settings: str, options=(), command="run", **environment) -> Run:
+        """Starts a run.
+
+        Args:
+          settings: SECTION.FIELD=VALUE, over the smallest.
+          options: more of the command line.
+          command: another than `run`.
+          environment: variables to set, or with None to remove.
+        """
+        flags = [part for one in (*SETTINGS, *settings) for part in ("--set", one)]
+        argv = [
+            *(command, "--preset", "smoke", "--dataset", "bars", *flags),
+            *("--root", str(self.root), *options),
+        ]
+        if command != "prune":  # it looks at no data
+            argv += ["--data-dir", str(self.data)]
+        wanted = {**os.environ, **environment}
+        return Run(argv, {name: v for name, v in wanted.items() if v is not None})
+
+    def run(self, *settings: str, code: int = 0, **others) -> str:
+        """Runs to the end, and returns what was printed."""
+        run = self.start(*settings, **others)
+        actual = run.end()
+        assert actual == code, f"exit code {actual}, expected {code}:\n{run.printed}"
+        return run.printed
+
+    def push(self, code: int = 0, **others) -> str:
+        """Runs the run whose model a prepared place has, but has not pushed yet."""
+        return self.run("train.seed=1", code=code, **others)
+
+    def served(self) -> versions.Version:
+        """Returns the version that is served, whose files are as they were pushed."""
+        version = versions.served(str(self.destination))
+        assert version is not None
+        versions.verify(version)
+        return version
+
+    def newest(self, step: str, key: str) -> pathlib.Path:
+        """Returns the folder of a step's newest artifact."""
+        folders = (self.root / "artifacts" / step / key).iterdir()
+        return max(folders, key=lambda folder: int(folder.name))
+
+
+def copy(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Makes the target's content that of the source: times and links too."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in target.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)

@@ -1,0 +1,130 @@
+"""A server of this process, on the loopback, and small models to serve."""
+
+import asyncio
+import json
+import pathlib
+import socket
+import threading
+import time
+
+import requests
+import tensorflow as tf
+
+from components import manifest, versions
+from pipeline.serving import app, batching, models, server
+
+
+class Affine(tf.Module):
+    """y = a * x + b of scalars, refused below zero; `sizes` may be made slow."""
+
+    def __init__(self, a, b, seconds=0.0):
+        super().__init__()
+        self.a = tf.Variable(a, dtype=tf.float32)
+        self.b = tf.Variable(b, dtype=tf.float32)
+        self.seconds = seconds
+
+    def export(self, folder):
+        """Writes its SavedModel: `serving_default`, and `sizes` which tells batches.
+
+        `sizes` gives each row the size of the batch that it was computed in.
+        """
+        rows = tf.TensorSpec([None], tf.float32, name="x")
+
+        @tf.function(input_signature=[rows])
+        def serving_default(x):
+            message = "x must not be negative"
+            tf.debugging.Assert(tf.reduce_all(x >= 0), [message])
+            return {"y": self.a * x + self.b}
+
+        @tf.function(input_signature=[rows])
+        def sizes(x):
+            ones = tf.fill([1000, 1000], tf.reduce_sum(x) * 0)
+            steps = int(30 * self.seconds)  # products, of some 30 ms each
+            busy = tf.while_loop(
+                lambda step, _: step < steps,
+                lambda step, ones: (step + 1, tf.linalg.matmul(ones, ones)),
+                [tf.constant(0), ones],
+            )
+            zero = tf.reduce_sum(busy[1])
+            size = tf.cast(tf.shape(x)[0], tf.float32)
+            return {"size": tf.fill(tf.shape(x), size + zero), "x": x + 0}
+
+        signatures = {"serving_default": serving_default, "sizes": sizes}
+        tf.saved_model.save(self, str(folder), signatures)
+        return str(folder)
+
+
+def place(model: str, destination: pathlib.Path, number: int) -> pathlib.Path:
+    """Puts a SavedModel at the destination as a version of this number."""
+    version = destination / str(number)
+    pushed = versions.push(model, str(destination / "by_time"), {})
+    pathlib.Path(pushed.path).rename(version)
+    assert (version / manifest.MANIFEST).exists()
+    return version
+
+
+class Server:
+    """Runs in a thread until the `with` block ends."""
+
+    def __init__(self, destination, name="vae", rows=128, delay=0.0, poll=0.05, **more):
+        waiting = more.pop("waiting", 8192)
+        self._limits = batching.Limits(rows, delay, waiting)
+        self._of_app = app.Limits(**more)
+        self._name, self._destination, self._poll = name, str(destination), poll
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self.host = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.url = f"{self.host}/v1/models/{name}"
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+        self._started = threading.Event()
+
+    async def _run(self):
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self.models = models.Models(self._name, self._destination, self._limits, 2)
+        application = app.App(self.models, self._of_app)
+        async with server.serving(
+            application, self.models, self._socket, self._poll, grace=20
+        ):
+            self._started.set()
+            await self._stop.wait()
+
+    def __enter__(self):
+        self._thread.start()
+        assert self._started.wait(10)
+        return self
+
+    def __exit__(self, *error):
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def when_ready(self):
+        """Waits until a model is loaded."""
+        self.wait(lambda: self.get("/readyz").status_code == 200)
+        return self
+
+    def get(self, path):
+        return requests.get(self.host + path, timeout=20)
+
+    def wait(self, true, seconds=20):
+        """Waits until `true()`."""
+        deadline = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def states(self):
+        """Returns the state of each version."""
+        status = self.get(f"/v1/models/{self._name}").json()["model_version_status"]
+        return {int(each["version"]): each["state"] for each in status}
+
+    def predict(self, body):
+        """Returns the status and the parsed answer to a body, as it is or as JSON."""
+        data = body if isinstance(body, str) else json.dumps(body)
+        return self.predict_raw(data)
+
+    def predict_raw(self, data):
+        """The same of what requests takes as data: an iterator is sent in chunks."""
+        answer = requests.post(f"{self.url}:predict", data=data, timeout=30)
+        assert answer.headers["Content-Type"].startswith("application/json")
+        return answer.status_code, answer.json()

@@ -1,0 +1,182 @@
+"""Records of runs: written whole, read with suspicion."""
+
+import dataclasses
+import datetime
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from pipeline import atomic, process, record
+from pipeline.config import resolve
+
+ROOT_MODULE = """
+import os, signal, sys, pathlib
+from pipeline import config, record
+kept = record.begun(config.resolve("smoke"), sys.argv[2])
+record.write(pathlib.Path(sys.argv[1]), kept)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def ended(run_id="run-1", **changes):
+    """Returns the record of a run that ended."""
+    found = record.begun(resolve("smoke"), run_id)
+    for name, value in changes.items():
+        setattr(found, name, value)
+    found.end()
+    return found
+
+
+def test_what_is_written_is_read(tmp_path):
+    written = ended(
+        verdict=record.PUSHED,
+        elbo=-91.5,
+        difference=0.25,
+        version=1795457098,
+        refusals=[],
+        error=None,
+    )
+    written.took("Trainer", 12.3456)
+    written.took("Ingest", 0.0, cached=True)
+    record.write(tmp_path, written)
+    assert record.read_all(tmp_path) == ([written], [])
+    text = json.loads((tmp_path / "history" / "run-1.json").read_text())
+    assert text["steps"] == [
+        {"name": "Trainer", "seconds": 12.346, "cached": False},
+        {"name": "Ingest", "seconds": 0.0, "cached": True},
+    ]
+    assert text["process"]["pid"] == os.getpid()
+    assert datetime.datetime.fromisoformat(text["started"]).tzinfo is not None
+    assert datetime.datetime.fromisoformat(text["ended"]).tzinfo is not None
+    assert list(text) == [field.name for field in dataclasses.fields(written)]
+
+
+def test_the_newest_is_first_whatever_the_zone(tmp_path):
+    # 12:30 UTC is after 14:00 two hours east of it.
+    for name, started in (
+        ("a", "2026-01-01T14:00:00+02:00"),
+        ("b", "2026-01-01T12:30:00+00:00"),
+        ("c", "2025-12-31T23:00:00-05:00"),
+    ):
+        record.write(tmp_path, ended(name, started=started))
+    assert [found.run_id for found in record.read_all(tmp_path)[0]] == ["b", "a", "c"]
+
+
+def test_a_number_that_is_none_is_null(tmp_path):
+    record.write(tmp_path, ended(elbo=math.nan, difference=-math.inf))
+    ((found,), problems) = record.read_all(tmp_path)
+    assert (found.elbo, found.difference, problems) == (None, None, [])
+
+
+def test_a_run_of_which_nothing_is_known_at_its_end_changed_nothing():
+    assert ended().verdict == "unchanged"
+    failed = record.begun(resolve("smoke"), "a")
+    failed.failed(record.FAILED, "why")
+    failed.end()
+    assert (failed.verdict, failed.error) == ("failed", "why")
+
+
+def test_the_wall_time_is_not_that_of_a_clock_that_jumps(monkeypatch):
+    found = record.begun(resolve("smoke"), "a")
+    found.started = "2199-01-01T00:00:00+00:00"
+    found.end()
+    assert 0 <= found.seconds < 60
+
+
+def test_the_digest_is_of_what_decides(tmp_path):
+    def digest(*settings):
+        return record.begun(resolve("smoke", settings=settings), "a").config_digest
+
+    assert digest() == digest("notify.timeout=3", "metrics.textfile=/a/b.prom")
+    assert digest() != digest("train.seed=7")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "Invalid JSON: EOF while parsing"),
+        (b'{"run_id": "run-1", "sta', "Invalid JSON: EOF while parsing"),
+        (b"\xff\xfe\x00", "Invalid JSON"),
+        (b"[1, 2]", "Input should be "),
+        (b'{"a": 1}', "run_id: Field required"),
+        (None, "Is a directory"),
+    ],
+)
+def test_what_is_no_record_is_told_and_skipped(tmp_path, content, why):
+    record.write(tmp_path, ended())
+    foreign = tmp_path / "history" / "run-0.json"
+    if content is None:
+        foreign.mkdir()
+    else:
+        foreign.write_bytes(content)
+    (tmp_path / "history" / ".run-2.json.1.tmp").write_text("half")
+    records, (problem,) = record.read_all(tmp_path)
+    assert [found.run_id for found in records] == ["run-1"]
+    assert problem.startswith(f"{foreign} is not a run's record, skipped: {why}")
+
+
+@pytest.mark.parametrize(
+    ("started", "why"),
+    [
+        ("yesterday", "Invalid isoformat string: 'yesterday'"),
+        ("2026-01-01T00:00:00", "started must have a time zone, got '2026-01-01T"),
+    ],
+)
+def test_a_start_that_is_no_time_is_told(tmp_path, started, why):
+    record.write(tmp_path, ended(started=started))
+    records, (problem,) = record.read_all(tmp_path)
+    assert records == []
+    assert why in problem
+
+
+def test_fields_of_a_later_version_are_passed_over(tmp_path):
+    record.write(tmp_path, ended())
+    path = tmp_path / "history" / "run-1.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "later": 1}))
+    assert len(record.read_all(tmp_path)[0]) == 1
+
+
+def test_no_folder_is_no_run(tmp_path):
+    assert record.read_all(tmp_path) == ([], [])
+    assert record.last_ended(tmp_path) is None
+
+
+def test_a_killed_run_died_and_this_one_runs(tmp_path):
+    command = [sys.executable, "-c", ROOT_MODULE, str(tmp_path), "run-1"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    record.write(tmp_path, record.begun(resolve("smoke"), "run-2"))
+    found, _ = record.read_all(tmp_path)
+    assert [each.verdict for each in found] == ["running", "died"]
+    assert record.last_ended(tmp_path) is None
+    record.write(tmp_path, ended("run-0"))
+    assert record.last_ended(tmp_path).run_id == "run-0"
+
+
+def test_a_process_is_more_than_its_number():
+    this = process.this()
+    assert not this.is_gone()
+    assert dataclasses.replace(this, born="another boot 1").is_gone()
+    assert not dataclasses.replace(this, host="elsewhere", born="").is_gone()
+    child = subprocess.Popen(["sleep", "300"])
+    born = process._born(child.pid)
+    alive = process.Process(child.pid, this.host, born)
+    assert not alive.is_gone()
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert alive.is_gone()  # a zombie
+    child.wait()
+    assert alive.is_gone()
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "file"
+    atomic.write(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        atomic.write(path, "half" * 10_000 + "\ud800")
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]

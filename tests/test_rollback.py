@@ -1,0 +1,274 @@
+"""Going back to an older version, on a folder and on an object store."""
+
+import dataclasses
+import datetime
+import getpass
+import json
+import re
+import socket
+
+import pytest
+
+from components import rollback, versions
+from model import storage
+from tests.places import FILES, write_model
+
+on_a_folder = pytest.mark.parametrize("place", ["folder"], indirect=True)
+on_each_kind = pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)
+
+
+@pytest.fixture
+def push(place, tmp_path):
+    """Returns a function that pushes a model of this name, with TensorFlow's identity
+    of it if any."""
+
+    def push(name, singleprint=None):
+        files = {**FILES, "saved_model.pb": name.encode()}
+        model = write_model(tmp_path / "models" / name, files)
+        manifest = {"run_key": f"of {name}", "config": {"a": [1]}, "baseline": None}
+        if singleprint:
+            manifest = {"singleprint": singleprint, **manifest}
+        return versions.push(model, place.uri, manifest)
+
+    return push
+
+
+def model_of(place, version):
+    return place.read()[f"{version.number}/saved_model.pb"].decode()
+
+
+@on_each_kind
+def test_the_older_model_gets_the_highest_number(place, push):
+    one, two = push("one"), push("two")
+    before = place.read()
+    again = rollback.roll_back(place.uri, one.number, "blurred digits")
+    assert again.number > two.number
+    assert versions.served(place.uri) == again
+    assert again.digest == one.digest
+    assert model_of(place, again) == "one"
+    assert before.items() <= place.read().items()  # readers of the others mind nothing
+    record = dict(again.manifest["rolled_back"])
+    at = datetime.datetime.fromisoformat(record.pop("at"))
+    age = datetime.datetime.now(datetime.timezone.utc) - at
+    assert datetime.timedelta(0) <= age < datetime.timedelta(minutes=1)
+    assert record == {
+        "to": one.number,
+        "from": two.number,
+        "by": f"{getpass.getuser()}@{socket.gethostname()}",
+        "why": "blurred digits",
+    }
+    # All else of the manifest is the older one's: the next run sees its own model.
+    rest = {key: again.manifest[key] for key in one.manifest}
+    assert rest == one.manifest
+    assert set(again.manifest) - set(one.manifest) == {"rolled_back"}
+    assert rollback.origin(again) == (
+        f"is version {one.number} again, in place of {two.number}: by {record['by']} "
+        f"at {again.manifest['rolled_back']['at']} (blurred digits)"
+    )
+    assert rollback.origin(one) == ""
+
+
+@on_each_kind
+def test_what_was_gone_back_from_is_remembered(place, push):
+    one, two = push("one"), push("two", "12/34")
+    assert rollback.rejected(place.uri) == []
+    assert rollback.rejection(place.uri, two.digest, "12/34") is None
+    again = rollback.roll_back(place.uri, one.number, "blurred")
+    [record] = rollback.rejected(place.uri)
+    assert (record.version, record.to, record.why) == (
+        two.number,
+        one.number,
+        "blurred",
+    )
+    for digest, singleprint in [
+        (two.digest, "12/34"),
+        (two.digest, None),
+        ("another export", "12/34"),
+    ]:
+        assert rollback.rejection(place.uri, digest, singleprint) == record
+    for digest, singleprint in [(one.digest, None), ("another", "12/35")]:
+        assert rollback.rejection(place.uri, digest, singleprint) is None
+    assert record.told() == (
+        f"version {two.number} was rolled back from by {record.by} at {record.at} "
+        "(blurred)"
+    )
+    # Also when none of the versions is left that could tell of it.
+    for version in (two, again):
+        place.remove(str(version.number))
+    assert rollback.rejection(place.uri, two.digest, None) == record
+
+
+@on_a_folder
+def test_without_a_number_it_is_the_one_before(place, push):
+    push("one")
+    two = push("two")
+    push("three")
+    again = rollback.roll_back(place.uri, None, "worse")
+    assert again.manifest["rolled_back"]["to"] == two.number
+
+
+@on_a_folder
+def test_twice_goes_back_by_two(place, push):
+    """Neither to what was gone back from before, nor to the same model again."""
+    for name in ("one", "two", "three"):
+        push(name)
+    assert model_of(place, rollback.roll_back(place.uri, None, "3 is bad")) == "two"
+    assert model_of(place, rollback.roll_back(place.uri, None, "2 too")) == "one"
+    assert [r.why for r in rollback.rejected(place.uri)] == ["3 is bad", "2 too"]
+    with pytest.raises(rollback.RollbackError) as error:
+        rollback.roll_back(place.uri, None, "1 too")
+    served = versions.served(place.uri)
+    assert str(error.value) == (
+        f"there is no intact version older than {served.number}, of another model and "
+        "not rolled back from: train one"
+    )
+    assert model_of(place, served) == "one"
+
+
+@on_each_kind
+def test_a_damaged_version_is_passed_over_or_refused(place, push):
+    one, two, _ = push("one"), push("two"), push("three")
+    place.remove(f"{two.number}/variables/variables.index")
+    before = place.read()
+    with pytest.raises(rollback.RollbackError) as error:
+        rollback.roll_back(place.uri, two.number, "worse")
+    assert str(error.value) == (
+        f"version {two.number} is damaged: variables/variables.index is missing; "
+        "choose another one"
+    )
+    assert place.read() == before
+    again = rollback.roll_back(place.uri, None, "worse")
+    assert again.manifest["rolled_back"]["to"] == one.number
+
+
+@on_a_folder
+def test_an_unknown_version_is_refused(place, push):
+    one, two = push("one"), push("two")
+    before = place.read()
+    with pytest.raises(rollback.RollbackError) as error:
+        rollback.roll_back(place.uri, 7, "worse")
+    assert str(error.value) == (
+        f"the version must be one of {one.number}, {two.number}, got 7"
+    )
+    assert place.read() == before
+
+
+@on_a_folder
+def test_what_is_served_is_refused(place, push):
+    one, two = push("one"), push("two")
+    with pytest.raises(rollback.RollbackError) as error:
+        rollback.roll_back(place.uri, two.number, "worse")
+    assert str(error.value) == (
+        f"version {two.number} is what is served: choose another one"
+    )
+    again = rollback.roll_back(place.uri, one.number, "worse")
+    before = place.read()
+    with pytest.raises(rollback.RollbackError) as error:
+        rollback.roll_back(place.uri, one.number, "worse")
+    assert str(error.value) == (
+        f"version {one.number} is what is served, as version {again.number}: choose "
+        "another one"
+    )
+    assert place.read() == before
+
+
+@on_a_folder
+def test_what_was_gone_back_from_is_refused_until_its_record_goes(place, push):
+    one, two = push("one"), push("two")
+    rollback.roll_back(place.uri, one.number, "by mistake")
+    [record] = rollback.rejected(place.uri)
+    with pytest.raises(rollback.RollbackError) as error:
+        rollback.roll_back(place.uri, two.number, "it was fine")
+    assert str(error.value) == (
+        f"{record.told()}, and is never served again: choose another version, or "
+        f"remove .rejected-{two.number}.json beside the versions if that was a mistake"
+    )
+    place.remove(f".rejected-{two.number}.json")
+    again = rollback.roll_back(place.uri, two.number, "it was fine")
+    assert model_of(place, again) == "two"
+
+
+@on_a_folder
+def test_nothing_is_served(place):
+    with pytest.raises(rollback.RollbackError) as error:
+        rollback.roll_back(place.uri, None, "worse")
+    assert str(error.value) == (f"nothing intact is served at {place.uri}: `run` first")
+    assert rollback.rejected(place.uri) == []
+
+
+@on_a_folder
+def test_nothing_is_older(place, push):
+    push("one")
+    with pytest.raises(rollback.RollbackError, match="no intact version older than"):
+        rollback.roll_back(place.uri, None, "worse")
+
+
+@on_a_folder
+def test_what_is_served_goes_above_a_damaged_version(place, push):
+    """Nothing is known against the model whose files were damaged."""
+    one, two = push("one"), push("two")
+    place.write(f"{two.number}/saved_model.pb", b"damage")
+    again = rollback.roll_back(place.uri, one.number, "its disk failed")
+    assert again.number > two.number
+    assert versions.intact(place.uri) == (again, [])
+    assert again.manifest["rolled_back"]["from"] == two.number
+    assert rollback.rejected(place.uri) == []
+
+
+@on_a_folder
+def test_killed_between_record_and_push_the_same_command_goes_on(
+    place, push, monkeypatch
+):
+    one, two = push("one"), push("two")
+    with monkeypatch.context() as patch:
+
+        def killed(*args):
+            raise KeyboardInterrupt
+
+        patch.setattr(versions, "push", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rollback.roll_back(place.uri, None, "first")
+    assert versions.served(place.uri) == two
+    again = rollback.roll_back(place.uri, None, "second")
+    assert again.manifest["rolled_back"]["to"] == one.number
+    [record] = rollback.rejected(place.uri)
+    assert record.why == "second"
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b'{"version": 1}'])
+@on_a_folder
+def test_a_record_that_was_not_written_by_us_is_named(place, push, text):
+    push("one"), push("two")
+    place.write(".rejected-7.json", text)
+    with pytest.raises(ValueError, match="must be the JSON that") as error:
+        rollback.rejected(place.uri)
+    assert re.fullmatch(
+        r".*/serving/vae/\.rejected-7\.json must be the JSON that `rollback` wrote "
+        r"\(.*\): restore it, or remove it if that model may be pushed again",
+        str(error.value),
+    )
+    with pytest.raises(ValueError, match="must be the JSON that"):
+        rollback.roll_back(place.uri, None, "worse")
+
+
+@on_a_folder
+def test_the_record_is_all_that_is_left_beside_the_versions(place, push):
+    one, two = push("one"), push("two")
+    again = rollback.roll_back(place.uri, one.number, "worse")
+    numbers = {str(version.number) for version in (one, two, again)}
+    names = {name.split("/")[0] for name in place.read()}
+    assert names == {*numbers, f".rejected-{two.number}.json"}
+    text = place.read()[f".rejected-{two.number}.json"]
+    [record] = rollback.rejected(place.uri)
+    assert json.loads(text) == dataclasses.asdict(record)
+
+
+def test_a_store_that_refuses_is_no_rollback(s3, tmp_path):
+    uri = f"s3://{s3.name}/serving/vae"
+    for name in ("one", "two"):
+        files = {**FILES, "saved_model.pb": name.encode()}
+        newest = versions.push(write_model(tmp_path / name, files), uri, {})
+    s3.server.refused.append(("PUT", ".json"))
+    with pytest.raises(storage.StorageError, match="Access Denied"):
+        rollback.roll_back(uri, None, "worse")
+    assert versions.served(uri) == newest
