@@ -87,7 +87,7 @@ class Screen:
         """Prints a table of names and values."""
         table = Table(title=title, title_justify="left", show_header=False)
         table.add_column(style="bold", no_wrap=True)
-        table.add_column()
+        table.add_column(overflow="fold")  # a long path keeps its end
         for name, value in rows:
             table.add_row(name, value)
         self.console.print()
