@@ -104,6 +104,8 @@ class TrainConfig:
         if self.patience is not None:
             check_at_least(self, "patience", 1)
         check_at_least(self, "seed", 0)
+        if not self.seed < 2**32:  # NumPy's
+            raise ValueError(f"seed must be below 2**32, got {self.seed}")
         check_at_least(self, "replicas", 0)
         if self.replicas and self.batch_size % self.replicas:
             raise ValueError(

@@ -230,7 +230,7 @@ def _groups(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
     if kept.since is None:
         return
     yield _group(
-        "checkpoints of trainings that were given up",
+        "checkpoints of trainings that ended or were given up",
         [
             folder
             for folder in _folders(root / "checkpoints")

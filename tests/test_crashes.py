@@ -162,3 +162,25 @@ def test_two_workers_train_and_go_on_when_one_was_lost(
     assert not (digits / "weights-workers-1.npz").exists()  # only the chief writes
     for ours, theirs in zip(weights(digits, "workers-0"), uninterrupted):
         np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=2e-3)
+
+
+def test_workers_that_see_different_checkpoints_say_so(digits, tmp_path, cluster):
+    folders = [tmp_path / "one", tmp_path / "two"]
+    alone = started(digits, "ahead", folders[0])
+    wait_for(alone, "epoch 2/6")
+    alone.kill()
+    alone.wait()
+    both = [
+        started(digits, "apart", folder, TF_CONFIG=config)
+        for folder, config in zip(folders, cluster)
+    ]
+    said = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [1, 1]
+    assert (
+        "RuntimeError: this worker begins with the step 0, but the mean over all is "
+    ) in said[1]
+    for each in said:
+        assert (
+            "workers must see the same checkpoints and the same served model, in a "
+            "shared folder or at a URI"
+        ) in each

@@ -241,7 +241,7 @@ def test_checkpoints_of_before_go(root):
     (new / "checkpoint").touch()
     [group] = root.prune(1).groups
     assert (group.kind, group.paths) == (
-        "checkpoints of trainings that were given up",
+        "checkpoints of trainings that ended or were given up",
         [old],
     )
     assert not old.exists()

@@ -43,7 +43,9 @@ def files(folder: pathlib.Path, scratch: pathlib.Path, **changes) -> train.Files
 
 def losses(folder: pathlib.Path, replicas: int, count: int) -> list[float]:
     """Returns the losses of some steps on so many replicas, from the same weights."""
-    config = TrainConfig(batch_size=24, learning_rate=1e-2, replicas=replicas, ema=0.9)
+    config = TrainConfig(
+        batch_size=24, learning_rate=1e-2, weight_decay=0.5, replicas=replicas, ema=0.9
+    )
     strategy = devices.strategy(replicas)
     images = data.ImageFile([str(folder / "*.gz")], str(folder))
     tfk.utils.set_random_seed(0)
