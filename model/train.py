@@ -68,7 +68,10 @@ def train(
       FloatingPointError: the loss, or the ELBO of the eval split, is no number.
       RuntimeError: another worker is gone.
     """
-    strategy = devices.strategy(config.replicas)
+    if devices.workers() > 1:
+        logger.info("waiting for the %d workers of TF_CONFIG", devices.workers())
+    with devices.lost_workers_named():
+        strategy = devices.strategy(config.replicas)
     replicas = strategy.num_replicas_in_sync
     if config.batch_size % replicas:
         raise ValueError(

@@ -90,6 +90,13 @@ def run(
         )
     except metadata_file.MetadataError as error:
         raise RunError(str(error)) from error
+    if devices.workers():
+        raise RunError(
+            f"TF_CONFIG names a cluster of {devices.workers()} workers, and TensorFlow "
+            "joins one only as the first thing that it does, where here Transform uses "
+            "it before: unset TF_CONFIG, or train on the cluster, where each step is a "
+            "process of its own"
+        )
     if config.train.replicas:
         # Before anything starts TensorFlow: Transform does, in this process.
         devices.configure_logical_cpus(config.train.replicas)

@@ -24,8 +24,8 @@ def digits(tmp_path_factory):
     return folder
 
 
-def started(digits, name, checkpoints, epochs=EPOCHS, **environment):
-    command = [sys.executable, "-m", "tests.training", "fit", digits, name]
+def started(digits, name, checkpoints, epochs=EPOCHS, network="dense", **environment):
+    command = [sys.executable, "-m", "tests.training", "fit", digits, name, network]
     return subprocess.Popen(
         [*map(str, command), str(epochs), str(checkpoints)],
         stdout=subprocess.PIPE,
@@ -79,6 +79,26 @@ def test_a_stopped_training_ends_with_the_same_weights(
     assert "epoch 1/6" not in said
     assert "epoch 6/6" in said
     for ours, theirs in zip(weights(digits, name), uninterrupted):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_convolutions_in_half_precision_end_with_the_same_weights(digits, tmp_path):
+    """And a flow: whatever the fastest kernels are, they repeat their sums' order."""
+
+    def fit(name, folder):
+        return started(digits, name, tmp_path / folder, 2, "conv_residual")
+
+    wait_for(fit("conv", "whole"), "trained")
+    process = fit("conv-killed", "killed")
+    wait_for(process, "epoch 1/2")
+    process.kill()
+    process.stdout.read()
+    process.wait()
+
+    said = wait_for(fit("conv-killed", "killed"), "trained")
+
+    assert "going on from step " in said
+    for ours, theirs in zip(weights(digits, "conv-killed"), weights(digits, "conv")):
         np.testing.assert_array_equal(ours, theirs)
 
 

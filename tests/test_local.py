@@ -1,5 +1,6 @@
 """Where a local run keeps its state, and pushes to."""
 
+import json
 import pathlib
 
 import pytest
@@ -51,6 +52,31 @@ def test_a_destination_that_cannot_be_read_is_known_before_the_work(s3, tmp_path
     assert "The specified bucket does not exist): the bucket must exist" in text
     assert SECRET not in text
     assert not (tmp_path / "data").exists()
+
+
+def test_a_cluster_of_workers_is_for_steps_in_processes_of_their_own(
+    tmp_path, monkeypatch
+):
+    workers = {"cluster": {"worker": ["one:1", "two:1"]}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(workers))
+    config = PipelineConfig()
+    screen = Screen(str(tmp_path / "log"))
+    try:
+        with pytest.raises(local.RunError) as error:
+            local.run(
+                config,
+                local.Root(tmp_path / "runs"),
+                str(tmp_path / "data"),
+                record.begun(config, "a-run"),
+                screen,
+            )
+    finally:
+        screen.close()
+    assert str(error.value) == (
+        "TF_CONFIG names a cluster of 2 workers, and TensorFlow joins one only as the "
+        "first thing that it does, where here Transform uses it before: unset "
+        "TF_CONFIG, or train on the cluster, where each step is a process of its own"
+    )
 
 
 def test_a_full_disk_is_named_with_its_space(tmp_path):
