@@ -334,10 +334,24 @@ def test_an_interrupt_ends_the_command_too(tmp_path):
         ),
         (
             f"notify.webhook=https://example.org/?key={TOKEN}",
-            "notify.webhook must have no query here, where it is kept with the run, "
-            "got one for https://example.org/...: put the URL into a variable or a "
+            "notify.webhook must have no path and no query here, where it is kept with "
+            "the run, got https://example.org/...: put the URL into a variable or a "
             "file (env:NAME, file:PATH)",
         ),
+        (
+            f"notify.webhook=https://example.org/services/{TOKEN}",
+            "notify.webhook must have no path and no query here",
+        ),
+        (f"notify.tokenn={TOKEN}", "unknown setting notify.tokenn: did you mean no"),
+        (f"notfy.token={TOKEN}", "unknown setting notfy.token: did you mean notify.t"),
+        (
+            f"notify.token=[{TOKEN}",
+            "notify.token must be YAML: while parsing a flow sequence, at line 1, "
+            "column ",
+        ),
+        (f"notify.token=*{TOKEN}", "notify.token must be YAML: while reading a value"),
+        (f"notify.token=\a{TOKEN}", "must be YAML: it has characters that YAML has no"),
+        (f"notify.token:{TOKEN}", "a setting must be section.field=value, such as gat"),
         (
             f"notify.token={TOKEN}",
             "notify.token must be env:NAME or file:PATH, got something else, which "
@@ -346,7 +360,10 @@ def test_an_interrupt_ends_the_command_too(tmp_path):
         ("notify.token=123456", "notify.token must be a valid string"),
         ("notify.timeout=0", "notify.timeout must be above 0.0, got 0"),
         ("notify.events=[won]", "notify.events.0 must be 'pushed', 'unchanged', "),
-        ("notify.command=['']", "notify.command must begin with a program, got ['']"),
+        (
+            f"notify.command=['', {TOKEN}]",
+            "notify.command must begin with a program, got an empty word",
+        ),
         (
             "metrics.textfile=/a/b.txt",
             "metrics.textfile must end in .prom, for node-exporter reads no other, got "
@@ -365,7 +382,8 @@ def test_settings_that_cannot_be(settings, message):
 @pytest.mark.parametrize(
     "url",
     [
-        "https://example.org/hook",
+        "https://example.org",
+        "https://example.org/",
         "http://localhost:8080/hook",
         "http://127.0.0.2/hook",
         "http://[::1]:80/hook",
