@@ -199,6 +199,17 @@ def test_a_redirect_to_another_host_is_not_followed(serve, status):
     assert other.requests == []
 
 
+def test_no_proxy_gets_what_is_for_this_machine(serve, monkeypatch):
+    server, proxy = serve(200), serve(200)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert send(webhook=server.url, token="env:HOOK_TOKEN")[0] == []
+    assert len(server.requests) == 1
+    assert proxy.requests == []
+
+
 def test_a_certificate_that_nobody_knows_is_not_taken(serve):
     """TLS spoken to a server that has none."""
     url = serve(200).url.replace("http:", "https:")
