@@ -95,7 +95,9 @@ def _once(url: str, token: str, body: str, timeout: float, number: int) -> None:
             stream=True,  # nobody reads the answer
         )
     except requests.exceptions.SSLError as error:
-        raise WebhookError("has no certificate that is trusted here") from error
+        raise WebhookError(
+            "speaks no TLS, or has no certificate that is trusted"
+        ) from error
     except requests.ConnectionError as error:
         raise _LaterError(f"can't be reached{tried}") from error
     except requests.Timeout as error:
