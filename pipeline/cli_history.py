@@ -3,8 +3,8 @@
 import argparse
 import json
 import os
-import re
 import pathlib
+import re
 import sys
 from typing import Any
 

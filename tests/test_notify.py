@@ -11,10 +11,11 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 
-from pipeline import cli, ending, notify, record, webhook
+from pipeline import cli, cli_kubeflow, ending, notify, record, webhook
 from pipeline.config import ConfigError, resolve
 from pipeline.operation import NotifyConfig
 
@@ -215,7 +216,8 @@ def test_a_certificate_that_nobody_knows_is_not_taken(serve):
     url = serve(200).url.replace("http:", "https:")
     (line,), _ = send(webhook=url, timeout=5.0)
     assert line == (
-        f"notify: webhook: {url}/... speaks no TLS, or has no certificate that is trusted"
+        f"notify: webhook: {url}/... speaks no TLS, or has no certificate that is "
+        "trusted"
     )
 
 
@@ -462,3 +464,16 @@ def test_the_words_for_people():
     found.failed("interrupted", "SIGINT or SIGTERM")
     found.step = "Trainer"
     assert ending.summary(found).endswith("run-1: interrupted in Trainer")
+
+
+def test_what_is_nothing_on_kubeflow_is_said():
+    said = []
+    screen = types.SimpleNamespace(line=said.append)
+    cli_kubeflow._warn(resolve("smoke"), screen)
+    assert said == []
+    given = ["notify.command=[tell]", "metrics.textfile=/a/b.prom"]
+    cli_kubeflow._warn(resolve("smoke", settings=given), screen)
+    assert said == [
+        "notify: nothing on Kubeflow; it is for runs here alone",
+        "metrics: nothing on Kubeflow; it is for runs here alone",
+    ]
