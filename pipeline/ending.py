@@ -1,6 +1,7 @@
 """How a run begins and ends: the lock, its record, its metrics, who is told of it."""
 
 import contextlib
+import dataclasses
 import pathlib
 import signal
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pipeline.config import PipelineConfig
 from pipeline.errors import cause
 from pipeline.record import (
     BAD_DATA,
+    DIED,
     FAILED,
     INTERRUPTED,
     NOTHING_TO_DO,
@@ -53,7 +55,18 @@ def recorded(
     ):
         record.begin()  # the wait was not the run
         _attempt("record", say, lambda: records.write(root, record))
+        _attempt("end of an earlier one", say, lambda: _tell_of_died(config, root, say))
         yield record
+
+
+def _tell_of_died(config: PipelineConfig, root: pathlib.Path, say: Say) -> None:
+    """Tells once of each run that could not tell of its own end: it was killed."""
+    for died in records.read_all(root)[0]:
+        if died.verdict == DIED and died.error is None:
+            died.error = "its process died: killed, out of memory, or the machine ended"
+            records.write(root, died)
+            failed = dataclasses.replace(died, verdict=FAILED)
+            notify.send(config.notify, failed, summary(failed), say)
 
 
 @contextlib.contextmanager
