@@ -133,6 +133,7 @@ def _run_recorded(
         from components.idx import DataError
         from pipeline import local, outcome, report
         from pipeline import record as records
+        from pipeline.errors import cause
 
         record.took("Imports", step.done("TensorFlow and TFX"))
     root = local.Root(path)
@@ -151,7 +152,10 @@ def _run_recorded(
         return OK
     destination = root.destination(resolved)
     rows = outcome.rows(result, destination)
-    rows.append(("report", str(report.make(path))))
+    try:
+        rows.append(("report", str(report.make(path))))
+    except Exception as error:  # the run has done its work
+        rows.append(("report", f"could not be written: {cause(error)}"))
     rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))
     rows.append(("next", _next_commands(result, root, destination)))
     screen.table("What came of it", rows)

@@ -127,7 +127,8 @@ def summary(record: RunRecord) -> str:
     """Returns in a line what came of a run that ended."""
     what = f"vae-pipeline: {record.model}, run {record.run_id}: "
     if record.verdict == PUSHED:
-        return f"{what}pushed version {record.version}, ELBO {_elbo(record)}"
+        then = f"; then: {record.error}" if record.error else ""
+        return f"{what}pushed version {record.version}, ELBO {_elbo(record)}{then}"
     if record.verdict == REFUSED:
         return f"{what}refused: {'; '.join(record.refusals)}"
     if record.verdict in (FAILED, BAD_DATA):

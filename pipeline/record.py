@@ -78,8 +78,10 @@ class RunRecord:
         self.step = None
 
     def failed(self, verdict: str, error: str) -> None:
-        """Notes that the run comes to nothing, and why."""
-        self.verdict, self.error = verdict, error
+        """Notes why the run ended early; a version that it had pushed stays pushed."""
+        self.error = error
+        if self.verdict != PUSHED:
+            self.verdict = verdict
 
     def end(self) -> None:
         """Notes the end; a run of which no verdict is known has changed nothing."""
