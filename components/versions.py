@@ -44,6 +44,7 @@ class Damaged:
     path: str  # or the URI
     why: str  # such as "saved_model.pb is missing"
     pushed: bool = True  # whether it has a manifest: else another may be writing it
+    compared: bool = False  # with a manifest of ours: it is no good for certain
 
     def told(self, served: Version | None) -> str:
         """Returns that it is damaged, and what is the baseline in its place."""
@@ -104,6 +105,7 @@ def look(destination: str) -> Iterator[Version | Damaged]:
         numbers = sorted(set(place.numbers(files, path)), reverse=True)
     for number in numbers:
         version = _path(destination, number)
+        found = None
         try:
             found = find(destination, number)
             verify(found)
@@ -114,7 +116,8 @@ def look(destination: str) -> Iterator[Version | Damaged]:
             why = f"it has no {MANIFEST}, or not yet"
             yield Damaged(number, version, why, pushed=False)
         except ValueError as error:
-            yield Damaged(number, version, str(error))
+            compared = found is not None and not isinstance(error, paths.PathError)
+            yield Damaged(number, version, str(error), compared=compared)
         except OSError as error:
             name = os.path.relpath(error.filename or version, version)
             why = f"{name} cannot be read ({error.strerror})"

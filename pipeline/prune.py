@@ -141,13 +141,12 @@ def _versions(
     ]
     go = [each.number for each in intact if each not in stay]
     for each in found:
-        # One that is newer may be another's, who is writing it now.
-        if (
-            isinstance(each, versions.Damaged)
-            and each.number < served.number
-            and (each.pushed or _half_pushed(destination, each.number))
-        ):
-            go.append(each.number)
+        # One that is newer may be another's, who is writing it now; one that only could
+        # not be read may be good.
+        if isinstance(each, versions.Damaged) and each.number < served.number:
+            unfinished = not each.pushed and _half_pushed(destination, each.number)
+            if each.compared or unfinished:
+                go.append(each.number)
     return sorted(go), stay
 
 

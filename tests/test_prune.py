@@ -343,6 +343,28 @@ def test_damaged_versions_before_what_is_served_go(root):
     assert root.numbers() == [new.number, served.number, 7]
 
 
+def test_what_was_not_compared_with_its_manifest_stays(root, tmp_path):
+    """It may be good, or another's: it could not be read, or is not ours."""
+    unread, foreign, linked, served = (root.push(name) for name in "abcd")
+    manifest = pathlib.Path(unread.path, "MANIFEST.json")
+    manifest.rename(tmp_path / "manifest")
+    manifest.mkdir()  # it is there, and can't be read, by root either
+    pathlib.Path(foreign.path, "MANIFEST.json").write_text('{"name": "another"}')
+    pathlib.Path(linked.path).rename(tmp_path / "elsewhere")
+    pathlib.Path(linked.path).symlink_to(tmp_path / "elsewhere")
+    damaged = list(versions.look(root.destination))[1:]
+    assert [each.compared for each in damaged] == [False] * 3
+    assert damaged[2].why == "MANIFEST.json cannot be read (Is a directory)"
+    before = root.numbers()
+    assert root.prune(1).versions == []
+    assert (
+        root.numbers()
+        == before
+        == [v.number for v in (served, linked, foreign, unread)]
+    )
+    assert (tmp_path / "elsewhere" / "saved_model.pb").exists()
+
+
 def test_where_nothing_is_intact_nothing_goes(root):
     version = root.push("one")
     (pathlib.Path(version.path) / "saved_model.pb").unlink()
