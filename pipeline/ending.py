@@ -85,6 +85,7 @@ def _told_of(config: PipelineConfig, record: RunRecord, say: Say) -> Iterator[No
 def _ended(
     config: PipelineConfig, root: pathlib.Path, record: RunRecord, say: Say
 ) -> Iterator[None]:
+    began = True
     try:
         yield
     except KeyboardInterrupt:
@@ -94,6 +95,7 @@ def _ended(
             record.failed(INTERRUPTED, "SIGINT or SIGTERM")
         raise
     except lock.LockedError as error:
+        began = False  # the metrics are those of the run that has the lock
         record.failed(FAILED, str(error))
         raise
     except BaseException as error:
@@ -103,7 +105,8 @@ def _ended(
         with interrupt.deferred():
             record.end()
             _attempt("record", say, lambda: _leave(root, record))
-            if config.metrics.textfile and record.verdict != NOTHING_TO_DO:
+            ran = began and record.verdict != NOTHING_TO_DO
+            if config.metrics.textfile and ran:
                 path = pathlib.Path(config.metrics.textfile)
                 _attempt("metrics", say, lambda: metrics.write(path, record))
 

@@ -20,7 +20,7 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
-from components import disk, pusher, span_data, versions
+from components import disk, place, pusher, span_data, versions
 from components.manifest import MANIFEST
 from model import devices, storage
 from pipeline import graph, last_run, metadata_file, outcome, seal
@@ -185,7 +185,7 @@ def _taken(
 ) -> list[outcome.Step]:
     """Takes all steps, and again while what comes from the cache is damaged."""
     for turn in itertools.count(1):
-        turn_id = record.run_id if turn == 1 else f"{record.run_id}-{turn}"
+        turn_id = records.turn(record.run_id, turn)
         try:
             return _run_steps(pipeline, root, turn_id, record, screen, uncached, disks)
         except _DamageError:
@@ -237,13 +237,16 @@ def _intact(
         return versions.intact(destination)
     except ValueError as error:  # of ours, in words
         raise RunError(str(error)) from error
+    except OSError as error:
+        raise RunError(f"can't read {destination} ({error.strerror})") from error
 
 
 def _count(destination: str) -> int | None:
     """Returns how many complete versions there are; None if that can't be told now."""
     try:
         with storage.opened(destination) as (files, path):
-            return len(files.glob(f"{path}/[0-9]*/{MANIFEST}"))
+            numbers = place.numbers(files, path)
+            return sum(files.exists(f"{path}/{n}/{MANIFEST}") for n in numbers)
     except storage.StorageError:  # the run has done its work
         return None
 

@@ -23,7 +23,7 @@ from pipeline.errors import cause
 
 _DONE = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
 _SYSTEM = ".system"  # of a step's folder: what TFX leaves for itself
-_LOG = re.compile(r"[a-z]+-(\d{8}-\d{6}-\d{6})\.(log|yaml)")  # as command.screen names
+_RUN = re.compile(r"[a-z]+-(\d{8}-\d{6}-\d{6})")  # as command.screen names logs
 
 
 class PruneError(ValueError):
@@ -204,9 +204,9 @@ def _artifacts(
     ]
     return go, _Kept(
         outputs=frozenset(_output(each.uri) for each in found if each.id in used),
-        since=first.name if first else None,
+        since=record.of_turn(first.name) if first else None,
         since_seconds=first.create_time_since_epoch / 1000 if first else 0.0,
-        runs=frozenset(run.name for run in kept),
+        runs=frozenset(record.of_turn(run.name) for run in kept),
     )
 
 
@@ -217,7 +217,7 @@ def _run_key(pusher: mlmd.Execution) -> str | None:
 
 def _groups(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
     outputs, scratch = [], []
-    for step in _folders(root / "artifacts"):
+    for step in _folders((root / "artifacts").resolve()):
         for key in _folders(step):
             if key.name == _SYSTEM:
                 scratch += [one for kind in _folders(key) for one in _folders(kind)]
@@ -237,15 +237,21 @@ def _groups(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
         ],
     )
     stamp = kept.since.partition("-")[2]
+
+    def is_old(path: pathlib.Path) -> bool:
+        match = _RUN.fullmatch(path.stem)
+        return bool(match and match[1] < stamp and path.stem not in kept.runs)
+
     logs = [
         path
         for path in sorted((root / "logs").glob("*"))
-        if (match := _LOG.fullmatch(path.name))
-        and match[1] < stamp
-        and path.stem not in kept.runs
-        and not path.is_symlink()
+        if path.suffix in (".log", ".yaml") and is_old(path) and not path.is_symlink()
     ]
     yield _group("logs of runs before those", logs)
+    pages = [folder for folder in _folders(root / "reports") if is_old(folder)]
+    yield _group("reports of runs before those", pages)
+    aside = [f for f in _folders(root) if f.name.startswith("artifacts-")]
+    yield _group("artifacts that were set aside with their metadata", aside)
 
 
 def _output(uri: str | pathlib.Path) -> str:

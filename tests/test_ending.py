@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from pipeline import cli, ending, record
+from pipeline import cli, ending, lock, record
 from pipeline.config import resolve
 
 
@@ -159,3 +159,12 @@ def test_a_run_that_died_is_told_of_once_by_the_next(tmp_path):
     )
     found = {each.run_id: each.verdict for each in record.read_all(tmp_path)[0]}
     assert found["run-1"] == "died"
+
+
+def test_one_that_another_keeps_out_leaves_that_ones_metrics(run, tmp_path):
+    textfile = tmp_path / "vae.prom"
+    with lock.held(tmp_path / "runs", False, print), pytest.raises(lock.LockedError):
+        run(succeed, f"metrics.textfile={textfile}", *told(tmp_path))
+    assert not textfile.exists()
+    assert (tmp_path / "told").read_text() == "failed\n"
+    assert kept(tmp_path).verdict == "failed"
