@@ -36,7 +36,7 @@ class ModelConfig:
     flow_units: int = 128  # iaf, realnvp: units of each flow network's hidden layers
     likelihood: Literal["bernoulli", "continuous_bernoulli"] = "bernoulli"  # p(x|z)
     beta: float = 1.0  # weight of the KL term in training; 1.0 trains the true ELBO
-    free_bits: float = 0.0  # nats of KL per image that training does not penalize
+    free_bits: float = 0.0  # nats of KL (or its sample) per image, not penalized
 
     def __post_init__(self):
         check_at_least(self, "latent_size", 1)

@@ -459,6 +459,7 @@ def test_the_words_for_people():
     )
     found.difference, found.baseline_version = 1.5, 6
     assert ending.summary(found).endswith("(4 samples), +1.50 against version 6")
+    found.verdict = "running"
     found.failed("bad_data", "no images")
     assert ending.summary(found).endswith("run-1: bad data: no images")
     found.failed("interrupted", "SIGINT or SIGTERM")
