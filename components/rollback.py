@@ -97,6 +97,7 @@ def roll_back(destination: str, to: int | None, why: str) -> Version:
 
     Raises:
       RollbackError: there is nothing to go back from or to.
+      OSError: the push failed; the message says what is noted already.
       StorageError: the object store does not answer, or did not take it.
     """
     found = list(versions.look(destination))
@@ -115,7 +116,7 @@ def roll_back(destination: str, to: int | None, why: str) -> Version:
         )
     at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     details: dict[str, Any] = {"to": target.number, "by": _who(), "why": why, "at": at}
-    replaced = current.number
+    replaced, record = current.number, None
     if _same(target, current):
         # Of use only below a damaged version, which a server may try to load.
         replaced = found[0].number
@@ -126,16 +127,12 @@ def roll_back(destination: str, to: int | None, why: str) -> Version:
                 + ": choose another one"
             )
     else:
-        # First: killed between the two, the same command goes on where it stopped. The
-        # other way round the model could be pushed again.
         record = Rejected(
             version=current.number,
             digest=current.digest,
             singleprint=current.manifest.get("singleprint"),
             **details,
         )
-        text = json.dumps(dataclasses.asdict(record), indent=2) + "\n"
-        place.note(destination, f"{_REJECTED}{record.version}.json", text)
     manifest = {
         key: value
         for key, value in target.manifest.items()
@@ -149,7 +146,21 @@ def roll_back(destination: str, to: int | None, why: str) -> Version:
             raise
         except ValueError as error:  # it was intact a moment ago
             raise RollbackError(str(error)) from error
-        return versions.push(folder, destination, manifest)
+        if record is None:
+            return versions.push(folder, destination, manifest)
+        # Before the push: killed between the two, the same command goes on where it
+        # stopped. The other way round the model could be pushed again.
+        name = f"{_REJECTED}{record.version}.json"
+        text = json.dumps(dataclasses.asdict(record), indent=2) + "\n"
+        place.note(destination, name, text)
+        try:
+            return versions.push(folder, destination, manifest)
+        except (storage.StorageError, OSError) as error:
+            raise OSError(
+                f"version {record.version} is still what is served, and is noted as "
+                f"rolled back from: mend what follows and give the same command again, "
+                f"or remove {name} beside the versions: {error}"
+            ) from error
 
 
 def origin(version: Version) -> str:

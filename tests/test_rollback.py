@@ -6,6 +6,7 @@ import getpass
 import json
 import re
 import socket
+import tempfile
 
 import pytest
 
@@ -272,3 +273,25 @@ def test_a_store_that_refuses_is_no_rollback(s3, tmp_path):
     with pytest.raises(storage.StorageError, match="Access Denied"):
         rollback.roll_back(uri, None, "worse")
     assert versions.served(uri) == newest
+    assert rollback.rejected(uri) == []
+    s3.server.refused[:] = [("PUT", "saved_model.pb")]
+    with pytest.raises(OSError, match="Access Denied") as error:
+        rollback.roll_back(uri, None, "worse")
+    assert str(error.value).startswith(
+        f"version {newest.number} is still what is served, and is noted as rolled back "
+        "from: mend what follows and give the same command again, or remove "
+        f".rejected-{newest.number}.json beside the versions: can't use {uri}"
+    )
+    assert versions.served(uri) == newest
+    s3.server.refused.clear()
+    assert rollback.roll_back(uri, None, "worse").number > newest.number
+
+
+@on_a_folder
+def test_a_target_that_cannot_be_fetched_leaves_no_note(place, push, monkeypatch):
+    push("one"), push("two")
+    before = place.read()
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # as when there is no room
+    with pytest.raises(FileNotFoundError, match="/nowhere"):
+        rollback.roll_back(place.uri, None, "worse")
+    assert place.read() == before
