@@ -24,6 +24,9 @@ from pipeline.errors import cause
 _DONE = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
 _SYSTEM = ".system"  # of a step's folder: what TFX leaves for itself
 _LOG = re.compile(r"[a-z]+-(\d{8}-\d{6}-\d{6})\.(log|yaml)")  # as command.screen names
+_RUN = re.compile(r"[a-z]+-(\d{8}-\d{6}-\d{6})(-\d+)?")
+_STAMP = len("20260101-000000-000000")
+_ASIDE = re.compile(r"artifacts-(\d{8}-\d{6})")  # as metadata_file.check names them
 
 
 class PruneError(ValueError):
@@ -217,7 +220,7 @@ def _run_key(pusher: mlmd.Execution) -> str | None:
 
 def _groups(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
     outputs, scratch = [], []
-    for step in _folders(root / "artifacts"):
+    for step in _folders((root / "artifacts").resolve()):
         for key in _folders(step):
             if key.name == _SYSTEM:
                 scratch += [one for kind in _folders(key) for one in _folders(kind)]
@@ -246,6 +249,24 @@ def _groups(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
         and not path.is_symlink()
     ]
     yield _group("logs of runs before those", logs)
+    yield _group(
+        "reports of runs before those",
+        [
+            folder
+            for folder in _folders(root / "reports")
+            if (match := _RUN.fullmatch(folder.name))
+            and match[1] < stamp[:_STAMP]
+            and folder.name not in kept.runs
+        ],
+    )
+    yield _group(
+        "artifacts set aside, of metadata that are no more",
+        [
+            folder
+            for folder in _folders(root)
+            if (match := _ASIDE.fullmatch(folder.name)) and match[1] < stamp
+        ],
+    )
 
 
 def _output(uri: str | pathlib.Path) -> str:
