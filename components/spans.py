@@ -15,6 +15,7 @@ from components.idx import DataError
 from model import storage
 
 PLACE = "{SPAN}"  # in a source: where a span's number stands
+_SCHEMES = ("file", "minio", "s3", "gs")  # that a source may have
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,13 +119,22 @@ def check(source: str) -> None:
             f"digits/span-{PLACE}, got {source!r}"
         )
     scheme, separator, rest = source.partition("://")
-    if separator and PLACE not in part:
+    if not separator:
+        return
+    if scheme not in _SCHEMES or (scheme != "file" and not rest.find("/") > 0):
+        known = ", ".join(f"{known}://" for known in _SCHEMES)
+        raise ValueError(
+            f"source must be a folder, or a URI of spans that begins with {known} and "
+            f"names a bucket or a folder, such as s3://bucket/digits/span-{PLACE}, got "
+            f"{source!r}"
+        )
+    if PLACE not in part:
         raise ValueError(
             f"source must be a folder, or a URI of spans such as {scheme}://bucket/"
             f"digits/span-{PLACE}, got {source!r}"
         )
-    if separator and ".." in rest.split("/"):
-        raise ValueError(f"source must be a URI without .., got {source!r}")
+    if {".", ".."} & set(rest.split("/")):
+        raise ValueError(f"source must be a URI without . or .., got {source!r}")
 
 
 def _split(pattern: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 _KEEP = 2  # the last, and the one before it should the last turn out to be damaged
 _INDEX = "checkpoint"  # TensorFlow's own file: names the last one
+_DONE = "done"  # an empty file: the training has come to its end
 
 
 class Checkpoints:
@@ -34,7 +35,7 @@ class Checkpoints:
         Raises:
           ValueError: the URI is of no kind that we know.
         """
-        self._state = state
+        self._state, self._place = state, place.rstrip("/")
         folder = storage.local_path(place)
         self._uri = "" if folder else f"{place.rstrip('/')}/{identity}"
         self._folder = os.path.join(folder or scratch, identity)
@@ -43,23 +44,31 @@ class Checkpoints:
 
     @property
     def latest(self) -> str | None:
-        """The path of the last checkpoint, if there is one."""
-        return self._manager.latest_checkpoint
+        """The path or URI of the last checkpoint, if there is one."""
+        path = self._manager.latest_checkpoint
+        return f"{self._uri}/{os.path.basename(path)}" if path and self._uri else path
 
     def restore(self) -> None:
         """Restores the last checkpoint that is whole, if there is one.
 
+        Those of other trainings in this place that have come to their end go.
+
         Raises:
           StorageError: the object store does not answer.
         """
+        self._remove_others()
         if self._uri:
             self._download()
+        variables = self._state.variables()
+        fresh = [variable.numpy() for variable in variables]
         for path in reversed(self._manager.checkpoints):
             try:
                 self._checkpoint.restore(path).assert_existing_objects_matched()
             except (tf.errors.OpError, AssertionError, ValueError) as error:
                 why = " ".join(str(error).split())
                 logger.warning("checkpoint %s is damaged (%s): not used", path, why)
+                for variable, value in zip(variables, fresh):
+                    variable.assign(value)  # some of it may have been restored
                 continue
             logger.info("going on from step %d: %s", self._state.steps_done, path)
             return
@@ -67,22 +76,41 @@ class Checkpoints:
     def save(self) -> None:
         """Saves the state, unless its weights are no numbers.
 
+        An object store that does not answer ends no training: the checkpoint stays on
+        this machine, and the next one is tried again.
+
         Raises:
-          tf.errors.OpError: of the disk, or StorageError: of the object store.
+          tf.errors.OpError: of the disk.
         """
         if not self._state.is_finite():
             return
         path = self._manager.save(checkpoint_number=self._state.steps_done)
         if self._uri:
-            self._upload(os.path.basename(path))
+            try:
+                self._upload(os.path.basename(path))
+            except storage.StorageError as error:
+                logger.warning(
+                    "checkpoint %s is on this machine alone: %s", path, error
+                )
 
-    def remove(self) -> None:
-        """Removes all checkpoints, of a training whose model is exported."""
-        if tf.io.gfile.exists(self._folder):
-            tf.io.gfile.rmtree(self._folder)
-        if self._uri:
-            with storage.opened(self._uri) as (files, folder):
-                if files.exists(folder):
+    def done(self) -> None:
+        """Says that the model is exported: the next training may remove these.
+
+        Raises:
+          StorageError: the object store does not answer.
+        """
+        with storage.opened(self._uri or self._folder) as (files, folder):
+            files.makedirs(folder, exist_ok=True)
+            files.touch(posixpath.join(folder, _DONE))
+
+    def _remove_others(self) -> None:
+        """Removes the other trainings that are done; a lost worker's peers may, too."""
+        ours = os.path.basename(self._uri or self._folder)
+        with storage.opened(self._place) as (files, place):
+            for folder in files.ls(place, detail=False) if files.exists(place) else ():
+                ended = files.exists(posixpath.join(folder, _DONE))
+                if ended and posixpath.basename(folder.rstrip("/")) != ours:
+                    logger.info("of a training that is done, and removed: %s", folder)
                     files.rm(folder, recursive=True)
 
     def _new_manager(self) -> tf.train.CheckpointManager:

@@ -36,7 +36,7 @@ class ModelConfig:
     flow_units: int = 128  # iaf, realnvp: units of each flow network's hidden layers
     likelihood: Literal["bernoulli", "continuous_bernoulli"] = "bernoulli"  # p(x|z)
     beta: float = 1.0  # weight of the KL term in training; 1.0 trains the true ELBO
-    free_bits: float = 0.0  # nats of KL per image that training does not penalize
+    free_bits: float = 0.0  # nats of KL (or its sample) per image, not penalized
 
     def __post_init__(self):
         check_at_least(self, "latent_size", 1)
@@ -104,6 +104,8 @@ class TrainConfig:
         if self.patience is not None:
             check_at_least(self, "patience", 1)
         check_at_least(self, "seed", 0)
+        if not self.seed < 2**32:  # NumPy's
+            raise ValueError(f"seed must be below 2**32, got {self.seed}")
         check_at_least(self, "replicas", 0)
         if self.replicas and self.batch_size % self.replicas:
             raise ValueError(

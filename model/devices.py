@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Iterator
 
@@ -80,24 +81,30 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_type == "worker" and resolver.task_id == 0
 
 
-def check_agreement(strategy: tf.distribute.Strategy, step: int) -> None:
-    """Makes sure that all workers begin at the same step.
+def check_agreement(strategy: tf.distribute.Strategy, what: str, value: float) -> None:
+    """Makes sure that all workers begin with the same.
+
+    Args:
+      strategy: of the workers.
+      what: they must agree on, in words.
+      value: this worker's.
 
     Raises:
-      RuntimeError: they found different checkpoints.
+      RuntimeError: they found different checkpoints or served models.
     """
     if workers() < 2:
         return
     total = strategy.reduce(
         tf.distribute.ReduceOp.SUM,
-        strategy.run(lambda: tf.constant(step, tf.float64)),
+        strategy.run(lambda: tf.constant(value, tf.float64)),
         axis=None,
     )
     mean = float(total) / strategy.num_replicas_in_sync
-    if mean != step:
+    if not math.isclose(mean, value, rel_tol=1e-12):
         raise RuntimeError(
-            f"this worker begins at step {step}, but the mean over all is {mean}: "
-            "workers must see the same checkpoints, in a shared folder or at a URI"
+            f"this worker begins with the {what} {value}, but the mean over all is "
+            f"{mean}: workers must see the same checkpoints and the same served model, "
+            "in a shared folder or at a URI"
         )
 
 

@@ -32,6 +32,7 @@ def run_fn(fn_args: FnArgs) -> None:
     )
     if devices.is_chief(trained.strategy):
         serving.export(trained.vae, fn_args.serving_model_dir, **evaluation)
-        trained.checkpoints.remove()
+        # Not removed yet: the model is not safe before TFX has published it.
+        trained.checkpoints.done()
     # TFX looks for the model in each worker: they wait until the chief has written it.
-    devices.check_agreement(trained.strategy, 0)
+    devices.check_agreement(trained.strategy, "end", 0)

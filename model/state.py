@@ -60,6 +60,18 @@ class State(tf.train.Checkpoint):
         """How many steps of training there were."""
         return int(self.step.numpy())
 
+    def variables(self) -> list[tf.Variable]:
+        """Returns all that a checkpoint holds."""
+        return [
+            *(*self.weights, *self.averages, *self.best, *self.optimizer.variables),
+            *(self.step, self.sums, self.best_elbo, self.best_epoch, self.history),
+        ]
+
+    def sum_of_weights(self) -> float:
+        """Returns the sum of all weights' magnitudes: the same for the same weights."""
+        sums = (np.abs(weight.numpy()).sum(dtype=np.float64) for weight in self.weights)
+        return float(sum(sums))
+
     def average(self, strategy: tf.distribute.Strategy) -> None:
         """Moves the average towards the weights; after each step, across replicas.
 

@@ -65,10 +65,13 @@ def train(
     Raises:
       ValueError: there are too few images, or the batch size is no multiple of the
         number of replicas.
-      FloatingPointError: the loss is no longer a number.
+      FloatingPointError: the loss, or the ELBO of the eval split, is no number.
       RuntimeError: another worker is gone.
     """
-    strategy = devices.strategy(config.replicas)
+    if devices.workers() > 1:
+        logger.info("waiting for the %d workers of TF_CONFIG", devices.workers())
+    with devices.lost_workers_named():
+        strategy = devices.strategy(config.replicas)
     replicas = strategy.num_replicas_in_sync
     if config.batch_size % replicas:
         raise ValueError(
@@ -92,11 +95,12 @@ def train(
     checkpoints = Checkpoints(
         state,
         place=files.checkpoints or files.scratch,
-        identity=_identity(model_config, config, evaluation_seed, images.digest),
+        identity=_identity(state, model_config, config, evaluation_seed, images.digest),
         scratch=files.scratch,
     )
     checkpoints.restore()
-    devices.check_agreement(strategy, state.steps_done)
+    devices.check_agreement(strategy, "step", state.steps_done)
+    devices.check_agreement(strategy, "sum of all weights", state.sum_of_weights())
     feature = "binarized" if model_config.binary else "image"
     batches = data.training_batches(
         images,
@@ -161,7 +165,8 @@ def optimizer(config: TrainConfig, steps: int) -> tfk.optimizers.Optimizer:
         weight_decay=config.weight_decay or None,
         global_clipnorm=config.clip_norm,
     )
-    adam.exclude_from_weight_decay(var_names=[r"^(?!.*/kernel:)"])
+    # Under a strategy each replica's variable has a name of its own.
+    adam.exclude_from_weight_decay(var_names=[r"^(?!.*/kernel(/replica_\d+)?:)"])
     return adam
 
 
@@ -193,18 +198,16 @@ def _fit(
                 # Workers meet in each turn of the loop: theirs must all be as long.
                 block = max(1, int(_BLOCK * taken / taking))
             if not math.isfinite(loss):
-                good = checkpoints.latest if checkpoints else None
-                raise FloatingPointError(
-                    f"the loss is {loss} at step {step} of {total}, at learning rate "
-                    f"{_rate(state):.3g}: lower train.learning_rate "
-                    f"({config.learning_rate}) or train.clip_norm "
-                    f"({config.clip_norm}); the last good checkpoint: {good or 'none'}"
-                )
+                what = f"the loss is {loss} at step {step} of {total}"
+                raise _no_number(what, state, config, checkpoints)
             means = dict(zip(steps.MEANS, state.sums.numpy() / of_epoch))
             ended = of_epoch == steps_per_epoch
             if ended:
                 with state.averaged():
                     found = evaluate()
+                    if not math.isfinite(found["elbo"]):
+                        what = f"the eval split's ELBO is {found['elbo']} after step "
+                        raise _no_number(f"{what}{step}", state, config, checkpoints)
                     state.keep_best(found["elbo"], epoch + 1)
                     values = {("train", name): means[name] for name in means}
                     values |= {("eval", name): found[name] for name in found}
@@ -226,6 +229,18 @@ def _fit(
                 return
 
 
+def _no_number(
+    what: str, state: State, config: TrainConfig, checkpoints: Checkpoints | None
+) -> FloatingPointError:
+    """Returns the error that says what to change."""
+    good = (checkpoints.latest if checkpoints else None) or "none"
+    return FloatingPointError(
+        f"{what}, at learning rate {_rate(state):.3g}: lower train.learning_rate "
+        f"({config.learning_rate}) or train.clip_norm ({config.clip_norm}), with which "
+        f"training begins anew; the last good checkpoint: {good}"
+    )
+
+
 def _out_of_patience(state: State, config: TrainConfig, steps_per_epoch: int) -> bool:
     if config.patience is None:
         return False
@@ -239,11 +254,23 @@ def _rate(state: State) -> float:
 
 
 def _identity(
-    model_config: ModelConfig, config: TrainConfig, evaluation_seed: int, digest: str
+    state: State,
+    model_config: ModelConfig,
+    config: TrainConfig,
+    evaluation_seed: int,
+    digest: str,
 ) -> str:
-    """Returns what tells one training from another: settings and images."""
+    """Returns what tells one training from another: settings, networks and images."""
     settings = dataclasses.asdict(config)
-    # Neither changes what comes out.
+    # How many replicas there are changes no more than the order of sums.
     del settings["replicas"], settings["checkpoint_minutes"]
-    parts = [dataclasses.asdict(model_config), settings, evaluation_seed, digest]
+    settings["precision"] = precision.policy(config)  # auto: by the processor
+    shapes = [variable.shape.as_list() for variable in state.variables()]
+    parts = [
+        dataclasses.asdict(model_config),
+        settings,
+        evaluation_seed,
+        digest,
+        shapes,
+    ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

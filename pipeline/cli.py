@@ -3,6 +3,7 @@ and `--help` must not."""
 
 import argparse
 import contextlib
+import errno
 import os
 import pathlib
 import signal
@@ -25,6 +26,9 @@ from pipeline import (
 )
 from pipeline.command import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, OK, REFUSED
 
+# Nothing wrong here: the disk is full, or may not be written to.
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
 _ASK_AGAIN = 2.0  # seconds until an interrupt that was swallowed is raised again
 
 
@@ -37,6 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except config.ConfigError as error:
         print(f"vae-pipeline: {error}", file=sys.stderr)
         return BAD_INPUT
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        print(f"vae-pipeline: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print(
             "\nvae-pipeline: interrupted; the same command goes on where it stopped: "
@@ -133,6 +142,7 @@ def _run_recorded(
         from components.idx import DataError
         from pipeline import local, outcome, report
         from pipeline import record as records
+        from pipeline.errors import cause
 
         record.took("Imports", step.done("TensorFlow and TFX"))
     root = local.Root(path)
@@ -151,7 +161,10 @@ def _run_recorded(
         return OK
     destination = root.destination(resolved)
     rows = outcome.rows(result, destination)
-    rows.append(("report", str(report.make(path))))
+    try:
+        rows.append(("report", str(report.make(path))))
+    except Exception as error:  # the run has done its work
+        rows.append(("report", f"could not be written: {cause(error)}"))
     rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))
     rows.append(("next", _next_commands(result, root, destination)))
     screen.table("What came of it", rows)

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pathlib
+import re
 import sys
 from typing import Any
 
@@ -101,7 +102,7 @@ def _print(found: list) -> None:
             mark = f" ({estimates.index(each.estimate) + 1})"
         table.add_row(
             each.started[:19].replace("T", " "),
-            each.dataset,
+            _data(each),
             "" if each.elbo is None else f"{each.elbo:.2f}{mark}",
             "" if each.difference is None else f"{each.difference:+.2f}",
             verdict(each),
@@ -116,6 +117,16 @@ def _print(found: list) -> None:
             markup=False,
             soft_wrap=True,
         )
+
+
+def _data(record: Any) -> str:
+    """Returns the dataset, and the numbers of its spans if it has any."""
+    # Of spans, the fingerprint is `number:fingerprint`, with commas between.
+    numbers = re.findall(r"(?:^|,)([0-9]+):", record.fingerprint or "")
+    if not numbers:
+        return record.dataset
+    several = "spans" if len(numbers) > 1 else "span"
+    return f"{record.dataset}, {several} {', '.join(numbers)}"
 
 
 def verdict(record: Any) -> str:

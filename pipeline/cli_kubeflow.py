@@ -45,6 +45,7 @@ def add_commands(commands: Any) -> None:
 def _compile(args: argparse.Namespace) -> int:
     resolved, reference = resolve(args), image(args)
     with screen(args, "compile") as shown:
+        _warn(resolved, shown)
         kubeflow = _import_kubeflow(shown)
         kubeflow.compile_pipeline(resolved, args.output, reference)
         parameters = kubeflow.run_parameters(resolved).items()
@@ -135,6 +136,7 @@ def on_cluster(
 
 def upload(args: argparse.Namespace, cluster: Any, shown: Any) -> tuple[Any, dict]:
     """Uploads the pipeline if need be; returns its version and the run's parameters."""
+    _warn(resolve(args), shown)
     kubeflow = _import_kubeflow(shown)
     from pipeline import submit
     from pipeline.entrypoint import RUN_PARAMETERS
@@ -150,6 +152,15 @@ def upload(args: argparse.Namespace, cluster: Any, shown: Any) -> tuple[Any, dic
     did = "is uploaded" if version.is_new else "was there already"
     shown.line(f"version {version.name} {did}")
     return version, kubeflow.run_parameters(resolve(args))
+
+
+def _warn(resolved: config.PipelineConfig, shown: Any) -> None:
+    """Says which settings are for runs here alone."""
+    told = resolved.notify.webhook or resolved.notify.command
+    given = {"notify": told, "metrics": resolved.metrics.textfile}
+    for section, value in given.items():
+        if value:
+            shown.line(f"{section}: nothing on Kubeflow; it is for runs here alone")
 
 
 def _import_kubeflow(shown: Any) -> Any:

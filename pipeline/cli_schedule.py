@@ -96,6 +96,11 @@ def add_command(commands: Any) -> None:
 
 
 def _schedule(args: argparse.Namespace) -> int:
+    if args.metrics_port is not None and not args.local:
+        raise config.ConfigError(
+            f"--metrics-port must come with --local, got {args.metrics_port} without: "
+            "nothing else stays to serve them; see metrics.textfile"
+        )
     if args.local or args.print:
         return _here(args)
     act = _set if args.action is None else _change

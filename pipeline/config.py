@@ -129,7 +129,16 @@ def _parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # noqa: S506, a SafeLoader
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where} must be YAML: {error}") from error
+        raise ConfigError(f"{where} must be YAML: {_found(error)}") from error
+
+
+def _found(error: yaml.YAMLError) -> str:
+    """Returns what is wrong without the text around it, which may be a secret."""
+    if not isinstance(error, yaml.MarkedYAMLError) or not error.problem_mark:
+        return "it has characters that YAML has not"
+    mark = error.problem_mark
+    what = error.context or "while reading a value"
+    return f"{what}, at line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _sections(text: str, where: str) -> dict[str, dict[str, Any]]:
@@ -149,9 +158,9 @@ def _setting(setting: str) -> dict[str, dict[str, Any]]:
     if not equals or not dot:
         raise ConfigError(
             f"a setting must be section.field=value, such as gate.elbo_floor=-100; "
-            f"got {setting!r}"
+            f"got {'one of notify' if key.startswith('notify') else repr(setting)}"
         )
-    return {section: {field: _parse(value, setting)}}
+    return {section: {field: _parse(value, key)}}
 
 
 def _check_keys(sections: Mapping[str, Mapping[str, Any]]) -> None:
@@ -166,7 +175,10 @@ def _check_keys(sections: Mapping[str, Mapping[str, Any]]) -> None:
             if key not in known:
                 close = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"one of {known}"
-                raise ConfigError(f"unknown setting {key} ({fields[field]!r}): {hint}")
+                # It may be a secret under a wrong name.
+                secret = key.startswith("notify.") or "notify." in (*close, "")[0]
+                value = "" if secret else f" ({fields[field]!r})"
+                raise ConfigError(f"unknown setting {key}{value}: {hint}")
 
 
 def _describe(error: Any) -> str:

@@ -1,6 +1,7 @@
 """How a run begins and ends: the lock, its record, its metrics, who is told of it."""
 
 import contextlib
+import dataclasses
 import pathlib
 import signal
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pipeline.config import PipelineConfig
 from pipeline.errors import cause
 from pipeline.record import (
     BAD_DATA,
+    DIED,
     FAILED,
     INTERRUPTED,
     NOTHING_TO_DO,
@@ -53,7 +55,18 @@ def recorded(
     ):
         record.begin()  # the wait was not the run
         _attempt("record", say, lambda: records.write(root, record))
+        _attempt("end of an earlier one", say, lambda: _tell_of_died(config, root, say))
         yield record
+
+
+def _tell_of_died(config: PipelineConfig, root: pathlib.Path, say: Say) -> None:
+    """Tells once of each run that could not tell of its own end: it was killed."""
+    for died in records.read_all(root)[0]:
+        if died.verdict == DIED and died.error is None:
+            died.error = "its process died: killed, out of memory, or the machine ended"
+            records.write(root, died)
+            failed = dataclasses.replace(died, verdict=FAILED)
+            notify.send(config.notify, failed, summary(failed), say)
 
 
 @contextlib.contextmanager
@@ -72,6 +85,7 @@ def _told_of(config: PipelineConfig, record: RunRecord, say: Say) -> Iterator[No
 def _ended(
     config: PipelineConfig, root: pathlib.Path, record: RunRecord, say: Say
 ) -> Iterator[None]:
+    began = True
     try:
         yield
     except KeyboardInterrupt:
@@ -81,6 +95,7 @@ def _ended(
             record.failed(INTERRUPTED, "SIGINT or SIGTERM")
         raise
     except lock.LockedError as error:
+        began = False  # the metrics are those of the run that has the lock
         record.failed(FAILED, str(error))
         raise
     except BaseException as error:
@@ -90,7 +105,8 @@ def _ended(
         with interrupt.deferred():
             record.end()
             _attempt("record", say, lambda: _leave(root, record))
-            if config.metrics.textfile and record.verdict != NOTHING_TO_DO:
+            ran = began and record.verdict != NOTHING_TO_DO
+            if config.metrics.textfile and ran:
                 path = pathlib.Path(config.metrics.textfile)
                 _attempt("metrics", say, lambda: metrics.write(path, record))
 
@@ -114,7 +130,8 @@ def summary(record: RunRecord) -> str:
     """Returns in a line what came of a run that ended."""
     what = f"vae-pipeline: {record.model}, run {record.run_id}: "
     if record.verdict == PUSHED:
-        return f"{what}pushed version {record.version}, ELBO {_elbo(record)}"
+        then = f"; then: {record.error}" if record.error else ""
+        return f"{what}pushed version {record.version}, ELBO {_elbo(record)}{then}"
     if record.verdict == REFUSED:
         return f"{what}refused: {'; '.join(record.refusals)}"
     if record.verdict in (FAILED, BAD_DATA):

@@ -113,7 +113,9 @@ def create_pipeline(
         example_splits=[SPLIT],
         model=trainer.outputs["model"],
         baseline_model=served.outputs["model"],
-        eval_config=eval_config(config.gate.elbo_floor, config.gate.tolerance),
+        eval_config=eval_config(
+            config.gate.elbo_floor, config.gate.tolerance, config.model.binary
+        ),
     )
     feature = BINARIZED if config.model.binary else IMAGE
     # Measure the importance-weighted bound too, which decides nothing.

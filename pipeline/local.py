@@ -1,5 +1,6 @@
 """Runs the graph here: one process, metadata in SQLite, all state under one root."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.resources
@@ -8,7 +9,7 @@ import json
 import logging
 import pathlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import tfx.v1
 from ml_metadata.proto import metadata_store_pb2
@@ -19,7 +20,7 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
-from components import disk, pusher, span_data, versions
+from components import disk, place, pusher, span_data, versions
 from components.manifest import MANIFEST
 from model import devices, storage
 from pipeline import graph, last_run, metadata_file, outcome, seal
@@ -30,6 +31,7 @@ from pipeline.record import RunRecord
 from pipeline.screen import Screen, StepLine
 
 _BEFORE = ("Imports", "Data")  # what a run does before its graph
+_AFTER_PUSH = ("Pusher", "Report")  # where a version may have been pushed already
 _CODE = ("model", "components")  # packages whose code decides what a step makes
 
 Outputs = Mapping[str, types.Artifact]
@@ -90,6 +92,13 @@ def run(
         )
     except metadata_file.MetadataError as error:
         raise RunError(str(error)) from error
+    if devices.workers():
+        raise RunError(
+            f"TF_CONFIG names a cluster of {devices.workers()} workers, and TensorFlow "
+            "joins one only as the first thing that it does, where here Transform uses "
+            "it before: unset TF_CONFIG, or train on the cluster, where each step is a "
+            "process of its own"
+        )
     if config.train.replicas:
         # Before anything starts TensorFlow: Transform does, in this process.
         devices.configure_logical_cpus(config.train.replicas)
@@ -106,7 +115,7 @@ def run(
     key = run_key(config, data.fingerprint)
     record.fingerprint, record.run_key = data.fingerprint, key
     ours = current is not None and current.manifest.get("run_key") == key
-    record.baseline = baseline = _baseline_fingerprint(current, ours)
+    record.baseline = baseline = _baseline_fingerprint(current, damaged, ours)
     if if_changed:
         last = last_run.find(root.path)
         spans = span_data.listed(data.spans)
@@ -137,19 +146,53 @@ def run(
     # TFX's cache knows nothing of our code: this makes it a part of every step's key.
     for component in pipeline.components:
         component.executor_spec.add_extra_flags([f"--code={code_digest()}"])
+    with _pushed_all_the_same(destination, config, key, current, record):
+        steps = _taken(pipeline, root, record, screen, uncached, disks)
+        result = outcome.read(config, steps, _intact(destination)[0])
+    outcome.fill(record, result)
+    record.versions = _count(destination)
+    return result
+
+
+@contextlib.contextmanager
+def _pushed_all_the_same(
+    destination: str,
+    config: PipelineConfig,
+    key: str,
+    before: versions.Version | None,
+    record: RunRecord,
+) -> Iterator[None]:
+    """Sees that a version that was pushed is recorded, whatever fails after that."""
+    try:
+        yield
+    except BaseException:
+        if record.step is None or record.step in _AFTER_PUSH:
+            with contextlib.suppress(ValueError, OSError):
+                now = versions.served(destination)
+                new = now and (before is None or now.number > before.number)
+                if now and new and now.manifest.get("run_key") == key:
+                    outcome.fill_pushed(record, config, now)
+        raise
+
+
+def _taken(
+    pipeline: tfx.v1.dsl.Pipeline,
+    root: Root,
+    record: RunRecord,
+    screen: Screen,
+    uncached: Sequence[str],
+    disks: Sequence[str],
+) -> list[outcome.Step]:
+    """Takes all steps, and again while what comes from the cache is damaged."""
     for turn in itertools.count(1):
-        turn_id = record.run_id if turn == 1 else f"{record.run_id}-{turn}"
+        turn_id = records.turn(record.run_id, turn)
         try:
-            steps = _run_steps(pipeline, root, turn_id, record, screen, uncached, disks)
-            break
+            return _run_steps(pipeline, root, turn_id, record, screen, uncached, disks)
         except _DamageError:
             # From the first step again, most of which come from the cache: what is
             # damaged does not any more, nor what depends on it.
             record.steps = [step for step in record.steps if step.name in _BEFORE]
-    result = outcome.read(config, steps, _intact(destination)[0])
-    outcome.fill(record, result)
-    record.versions = _count(destination)
-    return result
+    raise AssertionError("there is always another turn")
 
 
 def _data(config: PipelineConfig, data_dir: str, screen: Screen) -> span_data.Data:
@@ -194,18 +237,23 @@ def _intact(
         return versions.intact(destination)
     except ValueError as error:  # of ours, in words
         raise RunError(str(error)) from error
+    except OSError as error:
+        raise RunError(f"can't read {destination} ({error.strerror})") from error
 
 
 def _count(destination: str) -> int | None:
     """Returns how many complete versions there are; None if that can't be told now."""
     try:
         with storage.opened(destination) as (files, path):
-            return len(files.glob(f"{path}/[0-9]*/{MANIFEST}"))
+            numbers = place.numbers(files, path)
+            return sum(files.exists(f"{path}/{n}/{MANIFEST}") for n in numbers)
     except storage.StorageError:  # the run has done its work
         return None
 
 
-def _baseline_fingerprint(current: versions.Version | None, ours: bool) -> str:
+def _baseline_fingerprint(
+    current: versions.Version | None, damaged: Sequence[versions.Damaged], ours: bool
+) -> str:
     """Returns what tells this run's baseline from others.
 
     A model is not its own baseline: when what is served came from this very run's
@@ -213,7 +261,7 @@ def _baseline_fingerprint(current: versions.Version | None, ours: bool) -> str:
     comes from the cache.
     """
     if current is None:
-        return "none"
+        return f"none: {damaged[0].number} is damaged" if damaged else "none"
     if not ours:
         return f"{current.number} {current.digest}"
     baseline = current.manifest["baseline"]

@@ -21,7 +21,8 @@ class NotifyConfig:
     events: list[Event] = dataclasses.field(
         default_factory=lambda: ["pushed", "refused", "failed", "bad_data"]
     )
-    # An https:// URL, or where one is: env:NAME or file:PATH. Empty: none.
+    # Where an https:// URL is: env:NAME or file:PATH. Or the URL itself, if it has no
+    # path or is of this machine. Empty: none.
     webhook: str = ""
     token: str = ""  # where the webhook's bearer token is: env:NAME or file:PATH
     command: list[str] = dataclasses.field(default_factory=list)  # and its arguments
@@ -32,11 +33,13 @@ class NotifyConfig:
         if self.webhook and not _SECRET.fullmatch(self.webhook):
             check_url(self.webhook)
             parts = urllib.parse.urlsplit(self.webhook)
-            if parts.query:
+            # Chat services have the secret there.
+            path = "" if _is_local(parts.hostname) else parts.path.strip("/")
+            if path or parts.query or parts.fragment:
                 raise ValueError(
-                    f"webhook must have no query here, where it is kept with the run, "
-                    f"got one for {shown(self.webhook)}: put the URL into a variable "
-                    "or a file (env:NAME, file:PATH)"
+                    "webhook must have no path and no query here, where it is kept "
+                    f"with the run, got {shown(self.webhook)}: put the URL into a "
+                    "variable or a file (env:NAME, file:PATH)"
                 )
         if self.token and not _SECRET.fullmatch(self.token):
             raise ValueError(
@@ -44,7 +47,7 @@ class NotifyConfig:
                 "be the token itself and is not shown"
             )
         if self.command and not self.command[0]:
-            raise ValueError(f"command must begin with a program, got {self.command}")
+            raise ValueError("command must begin with a program, got an empty word")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -44,6 +44,7 @@ class Outcome:
     evaluation: evaluator.Evaluation
     bounds: measure.Measured  # of the candidate
     baseline_version: int | None
+    why_no_baseline: str
     refusals: Sequence[str]  # why the gate refused; none if it blessed
     pushed_version: int | None  # by this run, or by the one that it repeats
     served: versions.Version | None
@@ -69,6 +70,7 @@ def read(
         bounds=bounds.read_bounds(outputs["Bounds"]["bounds"].uri),
         baseline_version=baseline.get_int_custom_property(served_model.VERSION_PROPERTY)
         or None,
+        why_no_baseline=served_model.why_none(baseline),
         refusals=pusher.refusals(evaluation, outputs["InfraCheck"]["blessing"], pushed),
         pushed_version=int(
             pushed.get_string_custom_property(pusher.VERSION_PROPERTY) or 0
@@ -84,13 +86,7 @@ def fill(record: RunRecord, outcome: Outcome) -> None:
     candidate, baseline = found.candidate, found.baseline
     record.elbo = candidate.elbo
     record.reconstruction, record.kl = candidate.reconstruction, candidate.kl
-    record.estimate = measure.estimate(
-        measure.ELBO,
-        config.gate.samples,
-        config.gate.seed,
-        found.images,
-        config.model.binary,
-    )
+    record.estimate = _estimate(config, found.images)
     if baseline is not None:
         record.baseline_elbo = baseline.elbo
         record.baseline_version = outcome.baseline_version
@@ -101,6 +97,18 @@ def fill(record: RunRecord, outcome: Outcome) -> None:
         record.verdict, record.version = PUSHED, outcome.pushed_version
     else:
         record.verdict = REFUSED if outcome.refusals else UNCHANGED
+
+
+def fill_pushed(
+    record: RunRecord, config: PipelineConfig, version: versions.Version
+) -> None:
+    """Puts a version that a run pushed, and could not tell of, into its record."""
+    elbo = version.manifest["elbo"]
+    record.elbo = elbo["elbo"]
+    record.reconstruction, record.kl = elbo["reconstruction"], elbo["kl"]
+    record.estimate = _estimate(config, elbo["images"])
+    record.verdict, record.version = PUSHED, version.number
+    record.served_version = version.number
 
 
 def describe(step: Step) -> str:
@@ -130,12 +138,7 @@ def rows(outcome: Outcome, destination: str) -> list[tuple[str, str]]:
     binary = outcome.config.model.binary
     rows = [
         ("candidate's ELBO", f"{candidate.elbo:.2f} nats per image (higher is better)"),
-        (
-            "  estimated by",
-            measure.estimate(
-                measure.ELBO, config.samples, config.seed, found.images, binary
-            ),
-        ),
+        ("  estimated by", _estimate(outcome.config, found.images)),
         (
             "  its terms",
             f"reconstruction {candidate.reconstruction:.2f}, KL {candidate.kl:.2f}",
@@ -165,7 +168,7 @@ def rows(outcome: Outcome, destination: str) -> list[tuple[str, str]]:
     ]
     rows.append(("floor", f"{config.elbo_floor:.2f}"))
     if baseline is None:
-        rows.append(("baseline's ELBO", "none: nothing was served"))
+        rows.append(("baseline's ELBO", f"none: {outcome.why_no_baseline}"))
     else:
         rows.append(
             (
@@ -179,6 +182,13 @@ def rows(outcome: Outcome, destination: str) -> list[tuple[str, str]]:
     rows.append(("pushed", _pushed(outcome, destination)))
     rows.append(("seconds per step", _seconds(outcome.steps)))
     return rows
+
+
+def _estimate(config: PipelineConfig, images: int) -> str:
+    return measure.estimate(
+        *(measure.ELBO, config.gate.samples, config.gate.seed),
+        *(images, config.model.binary),
+    )
 
 
 def _verdict(outcome: Outcome) -> str:
@@ -238,7 +248,8 @@ def _data_gate(outputs) -> str:
 
 def _served_model(outputs) -> str:
     version = outputs["model"].get_int_custom_property(served_model.VERSION_PROPERTY)
-    return f"version {version}" if version else "none: nothing was served"
+    why = served_model.why_none(outputs["model"])
+    return f"version {version}" if version else f"none: {why}"
 
 
 def _evaluator(outputs) -> str:

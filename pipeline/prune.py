@@ -23,9 +23,7 @@ from pipeline.errors import cause
 
 _DONE = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
 _SYSTEM = ".system"  # of a step's folder: what TFX leaves for itself
-_LOG = re.compile(r"[a-z]+-(\d{8}-\d{6}-\d{6})\.(log|yaml)")  # as command.screen names
-_RUN = re.compile(r"[a-z]+-(\d{8}-\d{6}-\d{6})(-\d+)?")
-_STAMP = len("20260101-000000-000000")
+_RUN = re.compile(r"[a-z]+-(\d{8}-\d{6}-\d{6})")  # as command.screen names logs
 _ASIDE = re.compile(r"artifacts-(\d{8}-\d{6})")  # as metadata_file.check names them
 
 
@@ -207,9 +205,9 @@ def _artifacts(
     ]
     return go, _Kept(
         outputs=frozenset(_output(each.uri) for each in found if each.id in used),
-        since=first.name if first else None,
+        since=record.of_turn(first.name) if first else None,
         since_seconds=first.create_time_since_epoch / 1000 if first else 0.0,
-        runs=frozenset(run.name for run in kept),
+        runs=frozenset(record.of_turn(run.name) for run in kept),
     )
 
 
@@ -232,7 +230,7 @@ def _groups(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
     if kept.since is None:
         return
     yield _group(
-        "checkpoints of trainings that were given up",
+        "checkpoints of trainings that ended or were given up",
         [
             folder
             for folder in _folders(root / "checkpoints")
@@ -240,33 +238,25 @@ def _groups(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
         ],
     )
     stamp = kept.since.partition("-")[2]
+
+    def is_old(path: pathlib.Path) -> bool:
+        match = _RUN.fullmatch(path.stem)
+        return bool(match and match[1] < stamp and path.stem not in kept.runs)
+
     logs = [
         path
         for path in sorted((root / "logs").glob("*"))
-        if (match := _LOG.fullmatch(path.name))
-        and match[1] < stamp
-        and path.stem not in kept.runs
-        and not path.is_symlink()
+        if path.suffix in (".log", ".yaml") and is_old(path) and not path.is_symlink()
     ]
     yield _group("logs of runs before those", logs)
-    yield _group(
-        "reports of runs before those",
-        [
-            folder
-            for folder in _folders(root / "reports")
-            if (match := _RUN.fullmatch(folder.name))
-            and match[1] < stamp[:_STAMP]
-            and folder.name not in kept.runs
-        ],
-    )
-    yield _group(
-        "artifacts set aside, of metadata that are no more",
-        [
-            folder
-            for folder in _folders(root)
-            if (match := _ASIDE.fullmatch(folder.name)) and match[1] < stamp
-        ],
-    )
+    pages = [folder for folder in _folders(root / "reports") if is_old(folder)]
+    yield _group("reports of runs before those", pages)
+    aside = [
+        folder
+        for folder in _folders(root)
+        if (match := _ASIDE.fullmatch(folder.name)) and match[1] < stamp
+    ]
+    yield _group("artifacts that were set aside with their metadata", aside)
 
 
 def _output(uri: str | pathlib.Path) -> str:

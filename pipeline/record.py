@@ -78,8 +78,10 @@ class RunRecord:
         self.step = None
 
     def failed(self, verdict: str, error: str) -> None:
-        """Notes that the run comes to nothing, and why."""
-        self.verdict, self.error = verdict, error
+        """Notes why the run ended early; a version that it had pushed stays pushed."""
+        self.error = error
+        if self.verdict != PUSHED:
+            self.verdict = verdict
 
     def end(self) -> None:
         """Notes the end; a run of which no verdict is known has changed nothing."""
@@ -144,9 +146,19 @@ def read_all(root: pathlib.Path) -> tuple[list[RunRecord], list[str]]:
 
 
 def last_ended(root: pathlib.Path) -> RunRecord | None:
-    """Returns the record of the newest run that ended, if there is one."""
-    records = [record for record in read_all(root)[0] if record.ended is not None]
-    return records[0] if records else None
+    """Returns the record of the run that ended last, if there is one."""
+    ended = [record for record in read_all(root)[0] if record.ended is not None]
+    return max(ended, key=_end, default=None)
+
+
+def turn(run_id: str, number: int) -> str:
+    """Returns the name in metadata of a run's first turn through the graph, or next."""
+    return run_id if number == 1 else f"{run_id}.{number}"
+
+
+def of_turn(name: str) -> str:
+    """Returns the id of the run whose turn has that name in metadata."""
+    return name.partition(".")[0]
 
 
 def _read(path: pathlib.Path) -> RunRecord:
@@ -174,6 +186,10 @@ def _start(record: RunRecord) -> datetime.datetime:
     if when.tzinfo is None:
         raise ValueError(f"started must have a time zone, got {record.started!r}")
     return when
+
+
+def _end(record: RunRecord) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(record.ended or record.started)
 
 
 def _folder(root: pathlib.Path) -> pathlib.Path:

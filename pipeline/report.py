@@ -8,6 +8,7 @@ from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
 from components import report_chart, report_page
+from pipeline import record
 
 _RUN = "pipeline_run"  # TFX's type of a run's context
 _STEP = "Report"
@@ -83,13 +84,13 @@ def _find(
 ) -> tuple[str, list[Any]]:
     """Returns a run's name, and its executions in their order."""
     runs = sorted(store.get_contexts_by_type(_RUN), key=lambda context: context.id)
-    names = [context.name for context in runs]
+    names = [record.of_turn(context.name) for context in runs]
     if run_id is not None and run_id not in names:
         known = ", ".join(names[-3:]) or "none"
         raise ReportError(
             f"--run must be a run in {root}, got {run_id}; the last ones: {known}"
         )
-    for context in reversed(runs):
+    for name, context in zip(reversed(names), reversed(runs)):
         executions = store.get_executions_by_context(context.id)
         executions.sort(key=lambda execution: execution.id)
         last = executions[-1] if executions else None
@@ -97,10 +98,10 @@ def _find(
             last is not None and _name(last) == _STEP and last.last_known_state in _DONE
         )
         if run_id is None and done:
-            return context.name, executions
-        if context.name == run_id:
+            return name, executions
+        if name == run_id:
             if done:
-                return context.name, executions
+                return name, executions
             where = f"it ended in {_name(last)}" if last else "it has no steps"
             raise ReportError(f"the run {run_id} has no report: {where}")
     raise ReportError(f"no run in {root} has a report: `vae-pipeline run` makes one")

@@ -41,7 +41,10 @@ def damage(artifact: metadata_store_pb2.Artifact) -> str:
     """Returns what is wrong with an artifact's files; empty if nothing is."""
     # To look up what is not there would add it, empty: ml-metadata ends the process.
     if _PROPERTY not in artifact.custom_properties:
-        return f"{artifact.uri} was not sealed: its step was stopped before its end"
+        return (
+            f"{artifact.uri} has no seal: its step was stopped before its end, or ran "
+            "before there were seals"
+        )
     sealed = json.loads(artifact.custom_properties[_PROPERTY].string_value)
     return _difference(artifact.uri, sealed)
 

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipeline import cli, config, record
+from tests import disks
 
 
 def run(*args, **kwargs):
@@ -160,3 +161,12 @@ def test_an_interrupt_that_is_swallowed_comes_again():
         time.sleep(30)
     assert signal.getsignal(signal.SIGINT) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_disk_that_is_full_before_the_run_begins(tmp_path, capsys):
+    with disks.small(tmp_path / "disk", megabytes=1) as disk:
+        disks.fill(disk)
+        code = cli.main(["run", "--preset", "smoke", "--root", str(disk / "runs")])
+    assert code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("vae-pipeline: [Errno 28] No space left on device")

@@ -86,7 +86,10 @@ def test_settings_go_over_the_file_over_the_preset(tmp_path):
             "train=3",
             "a setting must be section.field=value, such as gate.elbo_floor=-1",
         ),
-        ("train.epochs=[", "train.epochs=[ must be YAML"),
+        (
+            "train.epochs=[",
+            "train.epochs must be YAML: while parsing a flow node, at line 1",
+        ),
     ],
 )
 def test_a_bad_setting_is_named_with_what_was_expected(setting, message):

@@ -24,8 +24,8 @@ def digits(tmp_path_factory):
     return folder
 
 
-def started(digits, name, checkpoints, epochs=EPOCHS, **environment):
-    command = [sys.executable, "-m", "tests.training", "fit", digits, name]
+def started(digits, name, checkpoints, epochs=EPOCHS, network="dense", **environment):
+    command = [sys.executable, "-m", "tests.training", "fit", digits, name, network]
     return subprocess.Popen(
         [*map(str, command), str(epochs), str(checkpoints)],
         stdout=subprocess.PIPE,
@@ -79,6 +79,26 @@ def test_a_stopped_training_ends_with_the_same_weights(
     assert "epoch 1/6" not in said
     assert "epoch 6/6" in said
     for ours, theirs in zip(weights(digits, name), uninterrupted):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_convolutions_in_half_precision_end_with_the_same_weights(digits, tmp_path):
+    """And a flow: whatever the fastest kernels are, they repeat their sums' order."""
+
+    def fit(name, folder):
+        return started(digits, name, tmp_path / folder, 2, "conv_residual")
+
+    wait_for(fit("conv", "whole"), "trained")
+    process = fit("conv-killed", "killed")
+    wait_for(process, "epoch 1/2")
+    process.kill()
+    process.stdout.read()
+    process.wait()
+
+    said = wait_for(fit("conv-killed", "killed"), "trained")
+
+    assert "going on from step " in said
+    for ours, theirs in zip(weights(digits, "conv-killed"), weights(digits, "conv")):
         np.testing.assert_array_equal(ours, theirs)
 
 
@@ -162,3 +182,25 @@ def test_two_workers_train_and_go_on_when_one_was_lost(
     assert not (digits / "weights-workers-1.npz").exists()  # only the chief writes
     for ours, theirs in zip(weights(digits, "workers-0"), uninterrupted):
         np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=2e-3)
+
+
+def test_workers_that_see_different_checkpoints_say_so(digits, tmp_path, cluster):
+    folders = [tmp_path / "one", tmp_path / "two"]
+    alone = started(digits, "ahead", folders[0])
+    wait_for(alone, "epoch 2/6")
+    alone.kill()
+    alone.wait()
+    both = [
+        started(digits, "apart", folder, TF_CONFIG=config)
+        for folder, config in zip(folders, cluster)
+    ]
+    said = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [1, 1]
+    assert (
+        "RuntimeError: this worker begins with the step 0, but the mean over all is "
+    ) in said[1]
+    for each in said:
+        assert (
+            "workers must see the same checkpoints and the same served model, in a "
+            "shared folder or at a URI"
+        ) in each

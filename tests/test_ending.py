@@ -1,14 +1,16 @@
 """Around a run: whatever happens in it or after it, its end is recorded and told."""
 
+import json
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import time
 
 import pytest
 
-from pipeline import cli, ending, record
+from pipeline import cli, ending, lock, record
 from pipeline.config import resolve
 
 
@@ -127,3 +129,42 @@ def test_a_target_that_fails_is_said_and_changes_nothing(run, tmp_path):
         "notify: command: /absent can't be started: No such file or directory",
     ]
     assert kept(tmp_path).verdict == "pushed"
+
+
+def test_a_run_that_died_is_told_of_once_by_the_next(tmp_path):
+    child = (
+        "import pathlib, sys\n"
+        "from pipeline import record\n"
+        "from pipeline.config import resolve\n"
+        "died = record.begun(resolve('smoke'), 'run-1')\n"
+        "died.step = 'Trainer'\n"
+        "record.write(pathlib.Path(sys.argv[1]), died)\n"
+    )
+    subprocess.run([sys.executable, "-c", child, str(tmp_path)], check=True)
+    tell = ["/bin/sh", "-c", f"cat >>{tmp_path}/told; echo >>{tmp_path}/told"]
+    settings = [f"notify.command={json.dumps(tell)}", "notify.events=[failed]"]
+    for number in (2, 3):
+        with ending.recorded(
+            resolve("smoke", settings=settings), tmp_path, f"run-{number}", False, print
+        ):
+            pass
+    (told,) = (tmp_path / "told").read_text().splitlines()
+    told = json.loads(told)
+    assert (told["run_id"], told["verdict"], told["step"]) == (
+        *("run-1", "failed", "Trainer"),
+    )
+    assert told["text"] == (
+        "vae-pipeline: vae, run run-1: failed: its process died: killed, out of "
+        "memory, or the machine ended"
+    )
+    found = {each.run_id: each.verdict for each in record.read_all(tmp_path)[0]}
+    assert found["run-1"] == "died"
+
+
+def test_one_that_another_keeps_out_leaves_that_ones_metrics(run, tmp_path):
+    textfile = tmp_path / "vae.prom"
+    with lock.held(tmp_path / "runs", False, print), pytest.raises(lock.LockedError):
+        run(succeed, f"metrics.textfile={textfile}", *told(tmp_path))
+    assert not textfile.exists()
+    assert (tmp_path / "told").read_text() == "failed\n"
+    assert kept(tmp_path).verdict == "failed"

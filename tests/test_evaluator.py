@@ -81,7 +81,7 @@ def model_of(folder, shift):
     return artifact
 
 
-def evaluate(folder, examples, baseline=None, floor=-100.0):
+def evaluate(folder, examples, baseline=None, floor=-100.0, binary=True):
     """Runs the step for a candidate of shift 0; returns its evaluation and blessing."""
     inputs = {
         "examples": [examples],
@@ -91,7 +91,7 @@ def evaluate(folder, examples, baseline=None, floor=-100.0):
     component = Evaluator(
         **{key: channel_utils.as_channel(value) for key, value in inputs.items()},
         example_splits=[SPLIT],
-        eval_config=eval_config(floor, tolerance=0.5),
+        eval_config=eval_config(floor, tolerance=0.5, binary=binary),
     )
     outputs = {key: channel.type() for key, channel in component.outputs.items()}
     for key, artifact in outputs.items():
@@ -181,6 +181,14 @@ def test_an_elbo_above_zero_is_refused(tmp_path, scores):
     uri, blessing = evaluate(tmp_path, examples)
     assert not model_utils.is_model_blessed(blessing)
     assert refusals(uri) == ["ELBO inf must not be above 0 nats per image"]
+
+
+def test_a_density_may_be_above_one(tmp_path, scores):
+    reconstruction, kl, labels = scores
+    examples = examples_of(tmp_path / "examples", reconstruction + 500, kl, labels)
+    uri, blessing = evaluate(tmp_path, examples, binary=False)
+    assert model_utils.is_model_blessed(blessing)
+    assert refusals(uri) == []
 
 
 def test_no_images_are_refused(tmp_path):

@@ -67,6 +67,22 @@ def test_the_newest_is_first_with_its_numbers(root, capsys):
     assert f"ELBO: nats per image, higher is better; {ESTIMATE}\n" in out
 
 
+@pytest.mark.parametrize(
+    ("fingerprint", "expected"),
+    [
+        (None, "mnist"),
+        ("0a1b2c", "mnist"),
+        ("7:0a1b2c", "mnist, span 7"),
+        ("5:0a,7:1b", "mnist, spans 5, 7"),
+    ],
+)
+def test_the_spans_are_named(tmp_path, capsys, fingerprint, expected):
+    keep(tmp_path, "run-1", 1, verdict="unchanged", fingerprint=fingerprint)
+    assert cli.main(["history", "--root", str(tmp_path)]) == 0
+    (line,) = (s for s in capsys.readouterr().out.splitlines() if "2026-" in s)
+    assert line.split("│")[2].strip() == expected
+
+
 def test_elbos_that_were_estimated_differently_are_told_apart(root, capsys):
     keep(root, "run-6", 6, verdict="unchanged", elbo=-93.0, estimate="another")
     cli.main(["history", "--root", str(root)])

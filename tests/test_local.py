@@ -1,5 +1,6 @@
 """Where a local run keeps its state, and pushes to."""
 
+import json
 import pathlib
 
 import pytest
@@ -32,25 +33,43 @@ def test_the_folder_of_versions(destination, expected, tmp_path, monkeypatch):
     assert root.destination(config) == expected.format(here=tmp_path)
 
 
-def test_a_destination_that_cannot_be_read_is_known_before_the_work(s3, tmp_path):
-    config = PipelineConfig(push=PushConfig(destination="s3://no-such-bucket/serving"))
-    screen = Screen(str(tmp_path / "log"))
+def why_it_fails(config, folder):
+    """Returns the message of a run that fails before its first step."""
+    screen = Screen(str(folder / "log"))
     try:
         with pytest.raises(local.RunError) as error:
             local.run(
                 config,
-                local.Root(tmp_path / "runs"),
-                str(tmp_path / "data"),
+                local.Root(folder / "runs"),
+                str(folder / "data"),
                 record.begun(config, "a-run"),
                 screen,
             )
     finally:
         screen.close()
-    text = str(error.value)
+    return str(error.value)
+
+
+def test_a_destination_that_cannot_be_read_is_known_before_the_work(s3, tmp_path):
+    config = PipelineConfig(push=PushConfig(destination="s3://no-such-bucket/serving"))
+    text = why_it_fails(config, tmp_path)
     assert text.startswith("can't use s3://no-such-bucket/serving/vae (")
     assert "The specified bucket does not exist): the bucket must exist" in text
     assert SECRET not in text
     assert not (tmp_path / "data").exists()
+
+
+def test_a_cluster_of_workers_is_for_steps_in_processes_of_their_own(
+    tmp_path, monkeypatch
+):
+    workers = {"cluster": {"worker": ["one:1", "two:1"]}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(workers))
+    config = PipelineConfig()
+    assert why_it_fails(config, tmp_path) == (
+        "TF_CONFIG names a cluster of 2 workers, and TensorFlow joins one only as the "
+        "first thing that it does, where here Transform uses it before: unset "
+        "TF_CONFIG, or train on the cluster, where each step is a process of its own"
+    )
 
 
 def test_a_full_disk_is_named_with_its_space(tmp_path):

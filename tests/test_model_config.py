@@ -35,6 +35,7 @@ from model.config import ModelConfig, TrainConfig
         (TrainConfig, "checkpoint_minutes", 0.0, "checkpoint_minutes must be above 0"),
         (TrainConfig, "clip_norm", 0.0, "clip_norm must be above 0.0, got 0.0"),
         (TrainConfig, "seed", -1, "seed must be at least 0, got -1"),
+        (TrainConfig, "seed", 2**32, r"seed must be below 2\*\*32, got 4294967296"),
         (TrainConfig, "replicas", -1, "replicas must be at least 0, got -1"),
         (TrainConfig, "replicas", 3, r"a multiple of replicas \(3\), got 256"),
     ],

@@ -11,10 +11,11 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 
-from pipeline import cli, ending, notify, record, webhook
+from pipeline import cli, cli_kubeflow, ending, notify, record, webhook
 from pipeline.config import ConfigError, resolve
 from pipeline.operation import NotifyConfig
 
@@ -199,12 +200,24 @@ def test_a_redirect_to_another_host_is_not_followed(serve, status):
     assert other.requests == []
 
 
+def test_no_proxy_gets_what_is_for_this_machine(serve, monkeypatch):
+    server, proxy = serve(200), serve(200)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert send(webhook=server.url, token="env:HOOK_TOKEN")[0] == []
+    assert len(server.requests) == 1
+    assert proxy.requests == []
+
+
 def test_a_certificate_that_nobody_knows_is_not_taken(serve):
     """TLS spoken to a server that has none."""
     url = serve(200).url.replace("http:", "https:")
     (line,), _ = send(webhook=url, timeout=5.0)
     assert line == (
-        f"notify: webhook: {url}/... has no certificate that is trusted here"
+        f"notify: webhook: {url}/... speaks no TLS, or has no certificate that is "
+        "trusted"
     )
 
 
@@ -334,10 +347,24 @@ def test_an_interrupt_ends_the_command_too(tmp_path):
         ),
         (
             f"notify.webhook=https://example.org/?key={TOKEN}",
-            "notify.webhook must have no query here, where it is kept with the run, "
-            "got one for https://example.org/...: put the URL into a variable or a "
+            "notify.webhook must have no path and no query here, where it is kept with "
+            "the run, got https://example.org/...: put the URL into a variable or a "
             "file (env:NAME, file:PATH)",
         ),
+        (
+            f"notify.webhook=https://example.org/services/{TOKEN}",
+            "notify.webhook must have no path and no query here",
+        ),
+        (f"notify.tokenn={TOKEN}", "unknown setting notify.tokenn: did you mean no"),
+        (f"notfy.token={TOKEN}", "unknown setting notfy.token: did you mean notify.t"),
+        (
+            f"notify.token=[{TOKEN}",
+            "notify.token must be YAML: while parsing a flow sequence, at line 1, "
+            "column ",
+        ),
+        (f"notify.token=*{TOKEN}", "notify.token must be YAML: while reading a value"),
+        (f"notify.token=\a{TOKEN}", "must be YAML: it has characters that YAML has no"),
+        (f"notify.token:{TOKEN}", "a setting must be section.field=value, such as gat"),
         (
             f"notify.token={TOKEN}",
             "notify.token must be env:NAME or file:PATH, got something else, which "
@@ -346,7 +373,10 @@ def test_an_interrupt_ends_the_command_too(tmp_path):
         ("notify.token=123456", "notify.token must be a valid string"),
         ("notify.timeout=0", "notify.timeout must be above 0.0, got 0"),
         ("notify.events=[won]", "notify.events.0 must be 'pushed', 'unchanged', "),
-        ("notify.command=['']", "notify.command must begin with a program, got ['']"),
+        (
+            f"notify.command=['', {TOKEN}]",
+            "notify.command must begin with a program, got an empty word",
+        ),
         (
             "metrics.textfile=/a/b.txt",
             "metrics.textfile must end in .prom, for node-exporter reads no other, got "
@@ -365,7 +395,8 @@ def test_settings_that_cannot_be(settings, message):
 @pytest.mark.parametrize(
     "url",
     [
-        "https://example.org/hook",
+        "https://example.org",
+        "https://example.org/",
         "http://localhost:8080/hook",
         "http://127.0.0.2/hook",
         "http://[::1]:80/hook",
@@ -428,8 +459,22 @@ def test_the_words_for_people():
     )
     found.difference, found.baseline_version = 1.5, 6
     assert ending.summary(found).endswith("(4 samples), +1.50 against version 6")
+    found.verdict = "running"
     found.failed("bad_data", "no images")
     assert ending.summary(found).endswith("run-1: bad data: no images")
     found.failed("interrupted", "SIGINT or SIGTERM")
     found.step = "Trainer"
     assert ending.summary(found).endswith("run-1: interrupted in Trainer")
+
+
+def test_what_is_nothing_on_kubeflow_is_said():
+    said = []
+    screen = types.SimpleNamespace(line=said.append)
+    cli_kubeflow._warn(resolve("smoke"), screen)
+    assert said == []
+    given = ["notify.command=[tell]", "metrics.textfile=/a/b.prom"]
+    cli_kubeflow._warn(resolve("smoke", settings=given), screen)
+    assert said == [
+        "notify: nothing on Kubeflow; it is for runs here alone",
+        "metrics: nothing on Kubeflow; it is for runs here alone",
+    ]

@@ -123,6 +123,48 @@ def root(tmp_path):
 # Artifacts.
 
 
+def test_reports_and_what_was_set_aside_go_with_their_runs(root):
+    for number in range(1, 4):
+        root.whole_run()
+        page = root.path / "reports" / NAME.format(number) / "report.html"
+        page.parent.mkdir(parents=True)
+        page.write_text("x" * 500)
+    (root.path / "artifacts-20260101-000000" / "Trainer").mkdir(parents=True)
+    (root.path / "reports" / "mine").mkdir()
+    kinds = {group.kind: group for group in root.prune(2).groups}
+    assert kinds["reports of runs before those"].bytes == 500
+    assert len(kinds["artifacts that were set aside with their metadata"].paths) == 1
+    left = {path.name for path in (root.path / "reports").iterdir()}
+    assert left == {NAME.format(2), NAME.format(3), "mine"}
+    assert not list(root.path.glob("artifacts-*"))
+
+
+def test_the_log_of_a_run_of_two_turns_stays_with_it(root):
+    root.whole_run()
+    made = root.whole_run(key="made")
+    root.run(*[("Trainer", COMPLETE), ("Pusher", COMPLETE)], log=False)
+    [again] = [c for c in root.store.get_contexts() if c.name == NAME.format(2)]
+    again.name = NAME.format(2) + ".2"  # what came from the cache was damaged
+    again.ClearField("id")
+    [again.id] = root.store.put_contexts([again])
+    steps = [e.id for e in root.store.get_executions()][2:4]
+    root.store.put_attributions_and_associations(
+        [], [mlmd.Association(execution_id=step, context_id=again.id) for step in steps]
+    )
+    root.prune(1)
+    names = {path.name for path in (root.path / "logs").iterdir()}
+    assert names == {f"{NAME.format(2)}.log", f"{NAME.format(2)}.yaml"}
+    assert [root.live(out) for out in made] == [True, True]
+
+
+def test_an_artifacts_folder_that_is_a_link_is_pruned(root, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (root.path / "artifacts").symlink_to(tmp_path / "disk")
+    old, new = root.whole_run(), root.whole_run()
+    root.prune(1)
+    assert [root.live(out) for out in old + new] == [False, False, True, True]
+
+
 def test_the_outputs_of_the_last_runs_stay(root):
     runs = [root.whole_run() for _ in range(4)]
     todo = root.prune(2)
@@ -241,7 +283,7 @@ def test_checkpoints_of_before_go(root):
     (new / "checkpoint").touch()
     [group] = root.prune(1).groups
     assert (group.kind, group.paths) == (
-        "checkpoints of trainings that were given up",
+        "checkpoints of trainings that ended or were given up",
         [old],
     )
     assert not old.exists()
@@ -269,7 +311,7 @@ def test_reports_and_what_was_set_aside_before_go(root):
         700,
     )
     assert (aside.kind, aside.paths, aside.bytes) == (
-        "artifacts set aside, of metadata that are no more",
+        "artifacts that were set aside with their metadata",
         [folders[5]],
         700,
     )

@@ -133,11 +133,18 @@ def destination(tmp_path):
 def push(models, evaluated, destination, tmp_path):
     """Returns a function that runs the step, and returns its PushedModel."""
 
-    def push(name, blessed=True, infra_blessed=True, destination=destination):
+    def push(
+        name,
+        blessed=True,
+        infra_blessed=True,
+        destination=destination,
+        meanwhile=lambda: None,
+    ):
         baseline = standard_artifacts.Model()
         baseline.uri = str(tmp_path / "baseline")
         shutil.rmtree(baseline.uri, ignore_errors=True)
         ServedModel.test_call(model=baseline, destination=destination, fingerprint="")
+        meanwhile()
         blessing = evaluated["blessing"]
         if not blessed:
             blessing = standard_artifacts.ModelBlessing()
@@ -245,6 +252,42 @@ def test_the_manifest_says_where_a_model_comes_from(
         "tensorflow-probability": tfp.__version__,
         "vae-pipeline": "0.1.0",
     }
+
+
+def pushed_by_another(models, destination, **manifest):
+    """Returns what pushes a version while a run is under way."""
+    folder = path_utils.serving_model_dir(models["other"].uri)
+    return lambda: versions.push(folder, destination, manifest)
+
+
+@pytest.mark.parametrize("served_before", [False, True])
+def test_what_came_while_a_run_was_under_way_is_not_pushed_over(
+    push, models, destination, served_before
+):
+    """A rollback, or another root's run: this one was not measured against that."""
+    meanwhile = pushed_by_another(models, destination, run_key="another")
+    if served_before:
+        meanwhile()
+    before = numbers(destination)
+    pushed = push("one", meanwhile=meanwhile)
+    assert_not_pushed(pushed)
+    assert len(numbers(destination)) == len(before) + 1
+    newest = numbers(destination)[-1]
+    against = f"version {before[-1]}" if served_before else "nothing"
+    assert verdict(pushed)["refusals"] == [
+        f"version {newest} came while this ran, which was measured against {against}: "
+        f"the next run is measured against version {newest}"
+    ]
+    push("one")  # measured anew
+    assert numbers(destination)[-1] > newest
+
+
+def test_a_version_of_the_same_inputs_is_enough(push, models, destination):
+    """Trained again to other weights, it is not known to be better than that one."""
+    meanwhile = pushed_by_another(models, destination, run_key=PROVENANCE["run_key"])
+    pushed = push("one", meanwhile=meanwhile)
+    assert_not_pushed(pushed)
+    assert verdict(pushed)["refusals"] == []
 
 
 def verdict(pushed):

@@ -180,3 +180,30 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
         atomic.write(path, "half" * 10_000 + "\ud800")
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_last_run_is_the_one_that_ended_last(tmp_path):
+    """One that left at the lock of another began later and ended earlier."""
+    for name, started, ended in [("a", 1, 5), ("b", 2, 3), ("c", 4, None)]:
+        kept = record.begun(resolve("smoke"), name)
+        kept.started = f"2026-11-23T0{started}:00:00+00:00"
+        if ended:
+            kept.end()
+            kept.ended = f"2026-11-23T0{ended}:00:00+00:00"
+        record.write(tmp_path, kept)
+    assert record.last_ended(tmp_path).run_id == "a"
+
+
+def test_a_push_stays_one_whatever_fails_after_it():
+    kept = record.begun(resolve("smoke"), "a")
+    kept.verdict, kept.version = record.PUSHED, 7
+    kept.failed(record.FAILED, "Report failed: no room")
+    kept.end()
+    assert (kept.verdict, kept.version) == (record.PUSHED, 7)
+    assert kept.error == "Report failed: no room"
+
+
+def test_the_turns_of_a_run_have_its_name():
+    run = "run-20261124-094028-129688"
+    assert [record.turn(run, n) for n in (1, 2)] == [run, run + ".2"]
+    assert {record.of_turn(record.turn(run, n)) for n in (1, 2, 3)} == {run}

@@ -237,6 +237,14 @@ def test_one_is_left_though_the_list_has_many_pages(kfp, schedule):
         ),
         (("--cron", "0 3 * * *", "--set", "a.b=1", *FLAGS), "unknown setting a.b"),
         (("--local",), "--cron must say when"),
+        *(
+            (
+                ("--cron", "0 3 * * *", "--metrics-port", "9109", *other),
+                "--metrics-port must come with --local, got 9109 without: nothing else "
+                "stays to serve them; see metrics.textfile",
+            )
+            for other in (FLAGS, ("--print", "crontab"))
+        ),
     ],
 )
 def test_bad_input_ends_with_2_and_sends_nothing(kfp, tmp_path, capfd, flags, message):

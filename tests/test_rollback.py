@@ -295,3 +295,24 @@ def test_a_target_that_cannot_be_fetched_leaves_no_note(place, push, monkeypatch
     with pytest.raises(FileNotFoundError, match="/nowhere"):
         rollback.roll_back(place.uri, None, "worse")
     assert place.read() == before
+
+
+@on_a_folder
+def test_what_came_meanwhile_is_not_gone_back_from_unseen(place, push, monkeypatch):
+    push("one"), push("two")
+    fetch = versions.fetch
+
+    def fetch_slowly(*args):
+        push("three")
+        fetch(*args)
+
+    monkeypatch.setattr(versions, "fetch", fetch_slowly)
+    with pytest.raises(rollback.RollbackError) as error:
+        rollback.roll_back(place.uri, None, "worse")
+    three = versions.served(place.uri)
+    assert model_of(place, three) == "three"
+    assert str(error.value) == (
+        f"version {three.number} came meanwhile: look at it with `versions`, and then "
+        "give the same command again, or not"
+    )
+    assert rollback.rejected(place.uri) == []

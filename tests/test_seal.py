@@ -76,7 +76,8 @@ def test_a_file_too_many_is_damage(artifact, tmp_path):
 def test_what_is_not_sealed_is_damaged(artifact, store):
     del artifact.custom_properties["seal"]
     assert seal.damage(artifact) == (
-        f"{artifact.uri} was not sealed: its step was stopped before its end"
+        f"{artifact.uri} has no seal: its step was stopped before its end, or ran "
+        "before there were seals"
     )
     seal.forget(store, artifact)
     (found,) = store.get_artifacts()

@@ -153,7 +153,24 @@ def test_a_file_that_is_a_link_out_of_its_span_is_refused(folder, tmp_path):
         ),
         (
             "s3://bucket/../other/{SPAN}",
-            "source must be a URI without .., got 's3://bucket/../other/{SPAN}'",
+            "source must be a URI without . or .., got 's3://bucket/../other/{SPAN}'",
+        ),
+        (
+            "s3://b/./span-{SPAN}",
+            "source must be a URI without . or .., got 's3://b/./span-{SPAN}'",
+        ),
+        *(
+            (
+                source,
+                "source must be a folder, or a URI of spans that begins with file://, "
+                "minio://, s3://, gs:// and names a bucket or a folder, such as "
+                f"s3://bucket/digits/span-{{SPAN}}, got '{source}'",
+            )
+            for source in (
+                "http://x/y/span-{SPAN}",
+                "s3://span-{SPAN}",
+                "s3:///span-{SPAN}",
+            )
         ),
     ],
 )
@@ -288,6 +305,56 @@ def test_records_of_one_split_alone_are_refused(folder):
     assert str(error.value) == (
         f"{folder} has no test*tfrecord* file, expected at least one beside those of "
         "the other split; put it there"
+    )
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_shard_that_is_not_there_is_named(tmp_path, suffix, lost):
+    """A span that is still being uploaded, or that lost a file."""
+    write_records(tmp_path, bars(0, 30, 30), files=3, suffix=suffix)
+    name = f"train-{lost:05}-of-00003.tfrecord{suffix}"
+    (tmp_path / name).unlink()
+    with pytest.raises(DataError) as error:
+        span_files.read(str(tmp_path))
+    assert str(error.value) == (
+        f"{tmp_path} lacks {name}, expected all 3 shards: the span is not complete; "
+        "wait until it is, or put the file there"
+    )
+
+
+def test_one_of_very_many_shards_is_not_all(tmp_path):
+    write_records(tmp_path, bars(0, 10, 10), files=1)
+    file = tmp_path / "test-00000-of-00001.tfrecord.gz"
+    file.rename(tmp_path / "test-00000-of-999999999999.tfrecord.gz")
+    with pytest.raises(DataError, match="lacks test-00001-of-999999999999.tfrecord.gz"):
+        span_files.read(str(tmp_path))
+
+
+def test_all_shards_are_read_however_they_are_numbered(tmp_path):
+    """As `write_records` names them, and as TFDS and Beam do."""
+    arrays = bars(0, 30, 30)
+    write_records(tmp_path, arrays, files=3)
+    expected = span_files.read(str(tmp_path))
+    np.testing.assert_array_equal(expected["train_images"], arrays["train_images"])
+    for file in tmp_path.glob("train*"):
+        number = file.name[len("train-") :][: len("00000-of-00003")]
+        file.rename(tmp_path / f"train.tfrecord-{number}.gz")
+    read = span_files.read(str(tmp_path))
+    np.testing.assert_array_equal(read["train_images"], arrays["train_images"])
+
+
+@pytest.mark.parametrize("end", [".part", ".tmp", ".gz.part", "~"])
+def test_what_is_still_being_written_is_no_shard(tmp_path, end):
+    write_records(tmp_path, bars(0, 10, 10), files=1, suffix="")
+    half = tmp_path / f"train-00001-of-00002.tfrecord{end}"
+    half.write_bytes(b"")
+    with pytest.raises(DataError) as error:
+        span_files.read(str(tmp_path))
+    assert str(error.value) == (
+        f"{half} is no file of TFRecords by its name: expected one that ends in "
+        "tfrecord or tfrecord-NNNNN-of-NNNNN, with or without .gz; wait until the span "
+        "is complete, or take the file away"
     )
 
 

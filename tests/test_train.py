@@ -119,9 +119,19 @@ def test_an_elbo_that_is_no_number_stops_training(digits, tmp_path):
     )
     message = (
         r"the loss is (nan|inf) at step [23] of 30, at learning rate 1e\+30: lower "
-        r"train.learning_rate \(1e\+30\) or train.clip_norm \(None\); "
-        r"the last good checkpoint: none"
+        r"train.learning_rate \(1e\+30\) or train.clip_norm \(None\), with which "
+        r"training begins anew; the last good checkpoint: none"
     )
+    with pytest.raises(FloatingPointError, match=message):
+        train.train(MODEL, config, training.files(digits, tmp_path), 0)
+
+
+def test_an_eval_elbo_that_is_no_number_stops_training(digits, tmp_path):
+    """The first loss is still one; what the first step makes of the weights is not."""
+    config = TrainConfig(
+        epochs=3, batch_size=200, learning_rate=1e30, clip_norm=None, replicas=1
+    )
+    message = r"the eval split's ELBO is (nan|-inf) after step 1, at learning rate "
     with pytest.raises(FloatingPointError, match=message):
         train.train(MODEL, config, training.files(digits, tmp_path), 0)
 

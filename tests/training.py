@@ -1,8 +1,9 @@
 """A small training, for tests in this process and in others.
 
 `python -m tests.training losses FOLDER REPLICAS STEPS` prints the losses of some steps
-on the images of FOLDER; `... fit FOLDER NAME EPOCHS CHECKPOINTS` trains on them, prints
-each report of its progress, and saves its last weights in FOLDER/weights-NAME.npz.
+on the images of FOLDER; `... fit FOLDER NAME NETWORK EPOCHS CHECKPOINTS` trains a
+network on them, prints each report of its progress, and saves its last weights in
+FOLDER/weights-NAME.npz.
 """
 
 import model  # noqa: F401, isort: skip, chooses Keras 2 before TensorFlow is imported
@@ -23,6 +24,19 @@ from model.vae import VAE
 from tests.transformed import write
 
 MODEL = ModelConfig(latent_size=3, hidden_units=16)
+MODELS = {
+    "dense": MODEL,
+    "conv_residual": ModelConfig(
+        network="conv_residual",
+        latent_size=4,
+        base_depth=4,
+        hidden_units=16,
+        posterior="diagonal",
+        prior="realnvp",
+        prior_layers=2,
+        flow_units=8,
+    ),
+}
 
 
 def write_digits(folder: pathlib.Path) -> None:
@@ -43,7 +57,9 @@ def files(folder: pathlib.Path, scratch: pathlib.Path, **changes) -> train.Files
 
 def losses(folder: pathlib.Path, replicas: int, count: int) -> list[float]:
     """Returns the losses of some steps on so many replicas, from the same weights."""
-    config = TrainConfig(batch_size=24, learning_rate=1e-2, replicas=replicas, ema=0.9)
+    config = TrainConfig(
+        batch_size=24, learning_rate=1e-2, weight_decay=0.5, replicas=replicas, ema=0.9
+    )
     strategy = devices.strategy(replicas)
     images = data.ImageFile([str(folder / "*.gz")], str(folder))
     tfk.utils.set_random_seed(0)
@@ -56,7 +72,9 @@ def losses(folder: pathlib.Path, replicas: int, count: int) -> list[float]:
     return [float(take(iterator, tf.constant(1))[1]) for _ in range(count)]
 
 
-def fit(folder: pathlib.Path, name: str, epochs: int, checkpoints: str) -> None:
+def fit(
+    folder: pathlib.Path, name: str, network: str, epochs: int, checkpoints: str
+) -> None:
     """Trains, and saves the weights."""
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
     config = TrainConfig(
@@ -69,7 +87,7 @@ def fit(folder: pathlib.Path, name: str, epochs: int, checkpoints: str) -> None:
         checkpoint_minutes=0.001,
     )
     of_training = files(folder, folder / f"scratch-{name}", checkpoints=checkpoints)
-    trained = train.train(MODEL, config, of_training, 0)
+    trained = train.train(MODELS[network], config, of_training, 0)
     if devices.is_chief(trained.strategy):
         np.savez(folder / f"weights-{name}.npz", *trained.vae.get_weights())
     print("trained", flush=True)
@@ -81,8 +99,8 @@ def main(action: str, folder: str, *arguments: str) -> None:
         replicas, count = map(int, arguments)
         print(json.dumps(losses(pathlib.Path(folder), replicas, count)))
     else:
-        name, epochs, checkpoints = arguments
-        fit(pathlib.Path(folder), name, int(epochs), checkpoints)
+        name, network, epochs, checkpoints = arguments
+        fit(pathlib.Path(folder), name, network, int(epochs), checkpoints)
 
 
 if __name__ == "__main__":

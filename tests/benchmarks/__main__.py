@@ -1,7 +1,14 @@
 """`make bench`: every part, one after the other; the last takes over an hour."""
 
-from tests.benchmarks import input, precision, replicas, steps, time_to_115
+from tests.benchmarks import (
+    determinism,
+    input,
+    precision,
+    replicas,
+    steps,
+    time_to_115,
+)
 
 if __name__ == "__main__":
-    for part in (steps, input, precision, replicas, time_to_115):
+    for part in (steps, input, precision, replicas, determinism, time_to_115):
         part.main()

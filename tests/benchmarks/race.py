@@ -24,6 +24,7 @@ class Contender:
     model: dict[str, Any] | None = None  # ModelConfig's fields; None: the post's recipe
     train: dict[str, Any] = dataclasses.field(default_factory=dict)  # TrainConfig's
     what: Literal["steps", "steps without tf.distribute", "input"] = "steps"
+    variables: dict[str, str] = dataclasses.field(default_factory=dict)  # environment's
 
 
 def environment(ours: bool) -> dict[str, str]:
@@ -86,7 +87,7 @@ def _start(contender: Contender) -> subprocess.Popen:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=environment(ours=contender.model is not None),
+        env=environment(ours=contender.model is not None) | contender.variables,
     )
 
 

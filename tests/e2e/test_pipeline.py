@@ -21,7 +21,7 @@ from ml_metadata.proto import metadata_store_pb2
 from components import versions
 from model import serving
 from model.board import read_curves
-from pipeline import cli, record
+from pipeline import cli, ending, record
 from tests.bars import write_idx
 from tests.test_report_page import Reader
 
@@ -126,6 +126,7 @@ def test_the_first_run_pushes_a_good_model(place):
     assert (place.blessed(), place.pushed()) == (1, 1)
     version = place.served()
     versions.verify(version)
+    assert f"pushed           │ version {version.number} to" in place.printed
     manifest = version.manifest
     assert manifest["baseline"] is None
     assert manifest["config"]["data"]["dataset"] == "bars"
@@ -306,8 +307,27 @@ def test_a_model_with_a_nan_is_refused(place, monkeypatch):
 
 
 def test_a_better_model_becomes_the_next_version(place):
+    """And is recorded as pushed, though the step after that fails."""
     first = place.served()
+    pages = place.path / "runs" / "artifacts" / "Report"
+    aside = pages.rename(pages.with_name("aside"))
+    pages.write_text("no folder")
+    assert place.run("train.epochs=16") == 1
+    assert "Report failed: " in place.printed
+    kept = place.record()
+    assert (kept.verdict, kept.version) == ("pushed", place.served().number)
+    assert kept.served_version == kept.version
+    assert kept.elbo == place.served().manifest["elbo"]["elbo"]
+    assert kept.error.startswith("Report failed: ")
+    assert ending.summary(kept).startswith(
+        f"vae-pipeline: vae, run {kept.run_id}: pushed version {kept.version}, ELBO "
+        f"{kept.elbo:.2f} nats per image (the evidence lower bound, 2 samples of z"
+    )
+    assert "); then: Report failed: " in ending.summary(kept)
+    pages.unlink()
+    aside.rename(pages)
     assert place.run("train.epochs=16") == 0
+    assert f"nothing; version {kept.version} is served" in place.printed
     second = place.served()
     assert second.number > first.number
     assert second.manifest["baseline"] == {
@@ -315,7 +335,6 @@ def test_a_better_model_becomes_the_next_version(place):
         "digest": first.digest,
     }
     assert second.manifest["elbo"]["elbo"] > first.manifest["elbo"]["elbo"]
-    assert f"pushed           │ version {second.number} to" in place.printed
 
 
 def test_a_warm_start_on_two_replicas(place):

@@ -64,5 +64,5 @@ def test_sigterm(place, outcome):
     outcome(
         "SIGTERM",
         "`interrupted; the same command goes on where it stopped`, exit code 130",
-        "goes on; training from its checkpoint",
+        "takes the steps that ended from the cache",
     )

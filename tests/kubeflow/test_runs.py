@@ -305,8 +305,9 @@ def test_an_evicted_trainer_goes_on_in_another_pod(place, engine):
     assert code == 0
     (step,) = re.findall(r"going on from step (\d+)", tasks["trainer"].log)
     assert int(step) > 0
-    # They belong to a training that has ended.
-    assert not [key for key in place.stored() if key.startswith("checkpoints/")]
+    # The next training may remove them.
+    kept = [key for key in place.stored() if key.startswith("checkpoints/")]
+    assert [key for key in kept if key.endswith("/done")]
 
 
 def evict(place, engine):

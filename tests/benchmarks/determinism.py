@@ -1,0 +1,27 @@
+"""What TensorFlow's deterministic ops cost."""
+
+import dataclasses
+
+from pipeline.config import DEFAULT, resolve
+from tests.benchmarks import presets, race
+
+
+def main() -> None:
+    """Measures, and prints images/s of a training step without and with them."""
+    print("Deterministic ops: a training step without and with TF_DETERMINISTIC_OPS=1")
+    for name in (DEFAULT, "ten_minutes"):
+        usual = presets.contender(name, resolve(name))
+        race.run(
+            [
+                usual,
+                dataclasses.replace(
+                    usual,
+                    name=f"{name}, deterministic",
+                    variables={"TF_DETERMINISTIC_OPS": "1"},
+                ),
+            ]
+        )
+
+
+if __name__ == "__main__":
+    main()
