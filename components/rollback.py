@@ -97,6 +97,7 @@ def roll_back(destination: str, to: int | None, why: str) -> Version:
 
     Raises:
       RollbackError: there is nothing to go back from or to.
+      OSError: the push failed; the message says what is noted already.
       StorageError: the object store does not answer, or did not take it.
     """
     found = list(versions.look(destination))
@@ -161,7 +162,7 @@ def roll_back(destination: str, to: int | None, why: str) -> Version:
         try:
             return versions.push(folder, destination, manifest)
         except (storage.StorageError, OSError) as error:
-            raise RollbackError(
+            raise OSError(
                 f"version {record.version} is still what is served, and is noted as "
                 f"rolled back from: mend what follows and give the same command again, "
                 f"or remove {name} beside the versions: {error}"

@@ -24,6 +24,7 @@ from pipeline.errors import cause
 _DONE = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
 _SYSTEM = ".system"  # of a step's folder: what TFX leaves for itself
 _RUN = re.compile(r"[a-z]+-(\d{8}-\d{6}-\d{6})")  # as command.screen names logs
+_ASIDE = re.compile(r"artifacts-(\d{8}-\d{6})")  # as metadata_file.check names them
 
 
 class PruneError(ValueError):
@@ -250,7 +251,11 @@ def _groups(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
     yield _group("logs of runs before those", logs)
     pages = [folder for folder in _folders(root / "reports") if is_old(folder)]
     yield _group("reports of runs before those", pages)
-    aside = [f for f in _folders(root) if f.name.startswith("artifacts-")]
+    aside = [
+        folder
+        for folder in _folders(root)
+        if (match := _ASIDE.fullmatch(folder.name)) and match[1] < stamp
+    ]
     yield _group("artifacts that were set aside with their metadata", aside)
 
 

@@ -290,6 +290,49 @@ def test_checkpoints_of_before_go(root):
     assert new.exists()
 
 
+def test_reports_and_what_was_set_aside_before_go(root):
+    made = root.whole_run(key="of one")
+    root.push("one", run_key="of one")
+    for _ in range(3):
+        root.whole_run()
+    folders = [root.path / "reports" / NAME.format(run) for run in (1, 2, 3, 4)]
+    folders += [root.path / "reports" / "mine"]
+    folders += [root.path / f"artifacts-{day}-120000" for day in (20251231, 20260102)]
+    folders += [root.path / "artifacts-mine"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "index.html").write_bytes(bytes(700))
+    (root.path / "history").mkdir()
+    (root.path / "history" / f"{NAME.format(2)}.json").write_text("{}")
+    reports, aside = root.prune(2).groups[-2:]
+    assert (reports.kind, reports.paths, reports.bytes) == (
+        "reports of runs before those",
+        [folders[1]],
+        700,
+    )
+    assert (aside.kind, aside.paths, aside.bytes) == (
+        "artifacts that were set aside with their metadata",
+        [folders[5]],
+        700,
+    )
+    assert [f.exists() for f in folders] == [
+        *(True, False, True, True, True),
+        *(False, True, True),
+    ]
+    assert all(root.live(out) for out in made)
+    assert (root.path / "history" / f"{NAME.format(2)}.json").exists()
+
+
+def test_artifacts_on_another_disk(root, tmp_path):
+    """The folder is a symbolic link: what is marked as deleted is removed too."""
+    runs = [root.whole_run() for _ in range(2)]
+    (root.path / "artifacts").rename(tmp_path / "disk")
+    (root.path / "artifacts").symlink_to(tmp_path / "disk")
+    root.prune(1)
+    assert [root.live(run[0]) for run in runs] == [False, True]
+    assert root.prune(1).bytes == 0
+
+
 def test_nothing_beyond_the_root_is_touched(root, tmp_path):
     outside = tmp_path / "outside" / "Trainer" / "out" / "1"
     outside.mkdir(parents=True)

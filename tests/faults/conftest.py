@@ -19,7 +19,7 @@ class Prepared:
     place: runs.Place
     template: pathlib.Path  # its files
     killed: list[tuple[str, int]]  # each step in which a run was killed, its exit code
-    printed: str  # by the run that was not killed
+    printed: list[str]  # by each of these, and by the run that was not killed
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +33,7 @@ def prepared(tmp_path_factory) -> Prepared:
     place.path.mkdir()
     place.write_source()
     killed: list[tuple[str, int]] = []
+    printed = []
     while True:
         # Until the data are prepared.
         options = () if len(killed) > 1 else ("--source", str(place.source))
@@ -43,6 +44,7 @@ def prepared(tmp_path_factory) -> Prepared:
             break
         code = run.kill()
         killed.append((run.last_step(), code))
+        printed.append(run.printed)
         if killed[-1][1] == 0:
             raise AssertionError(f"too late to be killed:\n{run.printed}")
     assert run.end() == 0, run.printed
@@ -53,7 +55,7 @@ def prepared(tmp_path_factory) -> Prepared:
     runs.shutil.rmtree(second.path)  # as if it had been killed before
     template = path / "template"
     runs.copy(place.path, template)
-    return Prepared(place, template, killed, run.printed)
+    return Prepared(place, template, killed, [*printed, run.printed])
 
 
 @pytest.fixture

@@ -28,6 +28,27 @@ def test_a_store_that_answers_503_three_times(place, s3, outcome):
     )
 
 
+def test_a_store_that_refuses_the_push(place, s3, outcome):
+    destination = f"s3://{s3.name}/serving"
+    wanted = ("train.seed=1", f"push.destination={destination}")
+    s3.server.refused.append(("PUT", "saved_model.pb"))
+    printed = place.run(*wanted, code=1)
+    assert f"Pusher failed: can't use {destination}/vae (" in printed
+    [half] = versions.look(f"{destination}/vae")
+    assert half.why == "it has no MANIFEST.json, or not yet"
+    s3.server.refused.clear()
+    assert "InfraCheck       from the cache" in place.run(*wanted)
+    pushed = versions.served(f"{destination}/vae")
+    versions.verify(pushed)
+    assert pushed.number > half.number
+    outcome(
+        "an object store that refuses the push half-way",
+        "`Pusher failed: can't use URI (...)`, exit code 1; the half version counts "
+        "for nothing",
+        "pushes above it",
+    )
+
+
 def test_a_store_that_never_answers_but_503(place, s3, outcome):
     before = place.served()
     destination = f"s3://{s3.name}/serving"
@@ -41,6 +62,7 @@ def test_a_store_that_never_answers_but_503(place, s3, outcome):
     )
     assert time.monotonic() - started < 120
     assert f"can't use {destination}/vae (" in printed
+    assert "Ingest" not in printed
     assert "the endpoint answer (AWS_ENDPOINT_URL is that of s3://" in printed
     assert place.served() == before
 

@@ -1,8 +1,11 @@
+import itertools
+import json
+import re
 import signal
 
 import pytest
 
-from pipeline import record
+from pipeline import cli
 
 pytestmark = pytest.mark.faults
 
@@ -13,14 +16,27 @@ STEPS = {
 }
 
 
-def test_sigkill_in_each_step(prepared, place, outcome):
+def ended(printed):
+    """Returns the steps of the graph that a run ended itself."""
+    return {*re.findall(r"^(\w+) +\d+\.\d s ", printed, re.M)} - {"Imports", "Data"}
+
+
+def cached(printed):
+    """Returns the steps that a run took from the cache."""
+    return {*re.findall(r"^(\w+) +from the cache", printed, re.M)}
+
+
+def test_sigkill_in_each_step(prepared, place, outcome, capsys):
     assert {step for step, _ in prepared.killed} >= STEPS
     assert {code for _, code in prepared.killed} == {-signal.SIGKILL}
-    # All but the last step, the one in which the last run was killed.
-    assert prepared.printed.count(" from the cache") >= len(STEPS) - 3
-    kept, _ = record.read_all(prepared.template / "runs")
-    assert [each.verdict for each in kept].count("died") == len(prepared.killed)
-    assert "verdict          │ BLESSED" in prepared.printed
+    for before, after in itertools.pairwise(prepared.printed):
+        assert ended(before) | cached(before) <= cached(after), after
+    assert ended(prepared.printed[-1]) == {"Report"}
+    assert "verdict          │ BLESSED" in prepared.printed[-1]
+    assert cli.main(["history", "--json", "-n", "0", "--root", str(place.root)]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    died = [run for run in listed if run["verdict"] == "died"]
+    assert len(died) == len(prepared.killed)
     place.served()
     outcome(
         "SIGKILL in a step, each of them",
@@ -31,8 +47,9 @@ def test_sigkill_in_each_step(prepared, place, outcome):
 
 def test_sigterm(place, outcome):
     before = place.served()
-    run = place.start("train.seed=2")
-    run.wait_for(r"^Trainer +\.\.\.")
+    settings = ("train.seed=2", "train.epochs=10")
+    run = place.start(*settings)
+    run.wait_for(r"^Trainer +epoch 2/10 ")  # the first one has its checkpoint
     assert run.kill(signal.SIGTERM) == 130
     assert (
         "vae-pipeline: interrupted; the same command goes on where it stopped: the "
@@ -40,7 +57,9 @@ def test_sigterm(place, outcome):
     ) in run.printed
     assert place.served() == before
 
-    assert "Transform        from the cache" in place.run("train.seed=2")
+    printed = place.run(*settings)
+    assert "Transform        from the cache" in printed
+    assert "Trainer          going on from step " in printed
     assert place.served().number > before.number
     outcome(
         "SIGTERM",

@@ -1,4 +1,4 @@
-"""What others did to the push destination, and to the clock."""
+"""What others did to the push destination, and a clock that was ahead."""
 
 import os
 import pathlib
@@ -46,7 +46,7 @@ def test_a_half_written_version_of_a_foreign_writer(place, outcome):
     )
 
 
-def test_a_clock_that_jumps_backwards(place, outcome):
+def test_a_version_of_the_future(place, outcome):
     before = place.served()
     # Pushed when the clock was ahead.
     os.rename(before.path, place.destination / str(FUTURE))
@@ -54,7 +54,7 @@ def test_a_clock_that_jumps_backwards(place, outcome):
     assert place.served().number == FUTURE + 1
     assert place.served().manifest["baseline"]["version"] == FUTURE
     outcome(
-        "a clock that jumps backwards between two pushes",
+        "a served version whose number is of the future: the clock was ahead",
         "nothing, exit code 0",
         "gives the next version the number above the highest",
     )
