@@ -13,7 +13,6 @@ from pipeline.config import PipelineConfig
 from pipeline.errors import cause
 from pipeline.record import (
     BAD_DATA,
-    DIED,
     FAILED,
     INTERRUPTED,
     NOTHING_TO_DO,
@@ -62,11 +61,13 @@ def recorded(
 def _tell_of_died(config: PipelineConfig, root: pathlib.Path, say: Say) -> None:
     """Tells once of each run that could not tell of its own end: it was killed."""
     for died in records.read_all(root)[0]:
-        if died.verdict == DIED and died.error is None:
+        gone = died.ended is None and died.process.is_gone()
+        if gone and died.error is None:
             died.error = "its process died: killed, out of memory, or the machine ended"
             records.write(root, died)
-            failed = dataclasses.replace(died, verdict=FAILED)
-            notify.send(config.notify, failed, summary(failed), say)
+            verdict = PUSHED if died.verdict == PUSHED else FAILED
+            told = dataclasses.replace(died, verdict=verdict)
+            notify.send(config.notify, told, summary(told), say)
 
 
 @contextlib.contextmanager
@@ -74,6 +75,7 @@ def _told_of(config: PipelineConfig, record: RunRecord, say: Say) -> Iterator[No
     try:
         yield
     finally:
+        _come_once()
         _attempt(
             "end",
             say,
@@ -89,8 +91,6 @@ def _ended(
     try:
         yield
     except KeyboardInterrupt:
-        # It got through: let the alarm that raises it again not break into the rest.
-        signal.setitimer(signal.ITIMER_REAL, 0)
         if record.verdict == RUNNING:  # else it had done its work
             record.failed(INTERRUPTED, "SIGINT or SIGTERM")
         raise
@@ -102,6 +102,7 @@ def _ended(
         record.failed(FAILED, cause(error))
         raise
     finally:
+        _come_once()
         with interrupt.deferred():
             record.end()
             _attempt("record", say, lambda: _leave(root, record))
@@ -109,6 +110,14 @@ def _ended(
             if config.metrics.textfile and ran:
                 path = pathlib.Path(config.metrics.textfile)
                 _attempt("metrics", say, lambda: metrics.write(path, record))
+
+
+def _come_once() -> None:
+    """Keeps an interrupt that came, and may have been swallowed, from coming again.
+
+    The alarm that raises it again is the command line's.
+    """
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _leave(root: pathlib.Path, record: RunRecord) -> None:

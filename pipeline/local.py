@@ -31,7 +31,6 @@ from pipeline.record import RunRecord
 from pipeline.screen import Screen, StepLine
 
 _BEFORE = ("Imports", "Data")  # what a run does before its graph
-_AFTER_PUSH = ("Pusher", "Report")  # where a version may have been pushed already
 _CODE = ("model", "components")  # packages whose code decides what a step makes
 
 Outputs = Mapping[str, types.Artifact]
@@ -146,7 +145,7 @@ def run(
     # TFX's cache knows nothing of our code: this makes it a part of every step's key.
     for component in pipeline.components:
         component.executor_spec.add_extra_flags([f"--code={code_digest()}"])
-    with _pushed_all_the_same(destination, config, key, current, record):
+    with _pushed_all_the_same(destination, key, current, record):
         steps = _taken(pipeline, root, record, screen, uncached, disks)
         result = outcome.read(config, steps, _intact(destination)[0])
     outcome.fill(record, result)
@@ -157,21 +156,20 @@ def run(
 @contextlib.contextmanager
 def _pushed_all_the_same(
     destination: str,
-    config: PipelineConfig,
     key: str,
     before: versions.Version | None,
     record: RunRecord,
 ) -> Iterator[None]:
-    """Sees that a version that was pushed is recorded, whatever fails after that."""
+    """Sees that a version is recorded whose Pusher could not tell of it any more."""
     try:
         yield
     except BaseException:
-        if record.step is None or record.step in _AFTER_PUSH:
+        if record.step == "Pusher" and record.version is None:
             with contextlib.suppress(ValueError, OSError):
                 now = versions.served(destination)
                 new = now and (before is None or now.number > before.number)
                 if now and new and now.manifest.get("run_key") == key:
-                    outcome.fill_pushed(record, config, now)
+                    outcome.fill_pushed(record, now.number, now.manifest)
         raise
 
 
@@ -306,6 +304,8 @@ def _run_steps(
                 ).launch()
                 state, outputs = _published(connection, info.execution_id)
                 if state == metadata_store_pb2.Execution.COMPLETE:
+                    if name == "Pusher":
+                        _note_push(outputs, root, record)
                     _seal(connection, outputs)
             except Exception as error:
                 logging.exception("%s failed", name)
@@ -352,6 +352,17 @@ def _published(connection, execution_id: int) -> tuple[int, Outputs]:
         for artifact in artifacts
     }
     return execution.last_known_state, outputs
+
+
+def _note_push(outputs: Outputs, root: Root, record: RunRecord) -> None:
+    """Records a push at once: whatever comes then, even SIGKILL, it is known."""
+    pushed = outputs["pushed_model"]
+    number = pushed.get_string_custom_property(pusher.VERSION_PROPERTY)
+    if number:
+        manifest = json.loads(pathlib.Path(pushed.uri, MANIFEST).read_text())
+        outcome.fill_pushed(record, int(number), manifest)
+        with contextlib.suppress(OSError):  # it is written again at the end
+            records.write(root.path, record)
 
 
 def _seal(connection, outputs: Outputs) -> None:

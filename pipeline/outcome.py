@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tfx import types
 from tfx.components.util import model_utils
@@ -21,7 +22,7 @@ from components import (
     span_data,
     versions,
 )
-from pipeline.config import PipelineConfig
+from pipeline.config import PipelineConfig, from_dict
 from pipeline.record import PUSHED, REFUSED, UNCHANGED, RunRecord
 
 
@@ -99,16 +100,14 @@ def fill(record: RunRecord, outcome: Outcome) -> None:
         record.verdict = REFUSED if outcome.refusals else UNCHANGED
 
 
-def fill_pushed(
-    record: RunRecord, config: PipelineConfig, version: versions.Version
-) -> None:
-    """Puts a version that a run pushed, and could not tell of, into its record."""
-    elbo = version.manifest["elbo"]
+def fill_pushed(record: RunRecord, number: int, manifest: Mapping[str, Any]) -> None:
+    """Puts a version that a run pushed into its record, before all else is known."""
+    elbo = manifest["elbo"]
     record.elbo = elbo["elbo"]
     record.reconstruction, record.kl = elbo["reconstruction"], elbo["kl"]
-    record.estimate = _estimate(config, elbo["images"])
-    record.verdict, record.version = PUSHED, version.number
-    record.served_version = version.number
+    record.estimate = _estimate(from_dict(manifest["config"]), elbo["images"])
+    record.verdict, record.version = PUSHED, number
+    record.served_version = number
 
 
 def describe(step: Step) -> str:

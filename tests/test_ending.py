@@ -131,6 +131,53 @@ def test_a_target_that_fails_is_said_and_changes_nothing(run, tmp_path):
     assert kept(tmp_path).verdict == "pushed"
 
 
+def test_an_interrupt_that_was_swallowed_does_not_break_into_the_end(run, tmp_path):
+    """As Beam's bare `except:` does: another error comes of it."""
+
+    def block(found):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(30)
+        except KeyboardInterrupt:
+            raise ValueError("what came of it") from None
+
+    command = f"notify.command=['/bin/sh', '-c', 'sleep 2.5; touch {tmp_path}/told']"
+    with pytest.raises(ValueError, match="what came of it"), cli.interruptible():
+        run(block, command)
+    assert kept(tmp_path).error == "what came of it"
+    assert (tmp_path / "told").exists()
+
+
+def test_a_run_that_died_after_its_push_is_told_of_as_pushed(tmp_path):
+    child = (
+        "import pathlib, sys\n"
+        "from pipeline import record\n"
+        "from pipeline.config import resolve\n"
+        "died = record.begun(resolve('smoke'), 'run-1')\n"
+        "died.verdict, died.version, died.elbo = record.PUSHED, 7, -90.0\n"
+        "record.write(pathlib.Path(sys.argv[1]), died)\n"
+    )
+    subprocess.run([sys.executable, "-c", child, str(tmp_path)], check=True)
+    tell = ["/bin/sh", "-c", f"cat >>{tmp_path}/told; echo >>{tmp_path}/told"]
+    settings = [f"notify.command={json.dumps(tell)}", "notify.events=[pushed]"]
+    for number in (2, 3):
+        with ending.recorded(
+            resolve("smoke", settings=settings), tmp_path, f"run-{number}", False, print
+        ):
+            pass
+    (told,) = (tmp_path / "told").read_text().splitlines()
+    told = json.loads(told)
+    assert (told["run_id"], told["verdict"], told["version"]) == ("run-1", "pushed", 7)
+    assert told["text"].startswith(
+        "vae-pipeline: vae, run run-1: pushed version 7, ELBO -90.00 nats per image"
+    )
+    assert told["text"].endswith(
+        "; then: its process died: killed, out of memory, or the machine ended"
+    )
+    found = {each.run_id: each.verdict for each in record.read_all(tmp_path)[0]}
+    assert found["run-1"] == "pushed"
+
+
 def test_a_run_that_died_is_told_of_once_by_the_next(tmp_path):
     child = (
         "import pathlib, sys\n"

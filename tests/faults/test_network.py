@@ -6,6 +6,7 @@ import time
 import pytest
 
 from components import versions
+from pipeline import record
 
 pytestmark = pytest.mark.faults
 
@@ -74,6 +75,30 @@ def test_a_store_that_never_answers_but_503(place, s3, outcome):
         "before any step, in less than two minutes: `can't use URI (...): the bucket "
         "must exist, the endpoint answer ...`, exit code 1",
         "pushes",
+    )
+
+
+def test_a_store_that_answers_no_more_after_the_push(place, s3, outcome):
+    destination = f"s3://{s3.name}/serving"
+    s3.server.before["PUT", "/MANIFEST.json"] = lambda: s3.server.unavailable.update(
+        GET=10**9
+    )
+    printed = place.run("train.seed=1", f"push.destination={destination}", code=1)
+    assert f"can't use {destination}/vae" in printed
+    s3.server.before.clear()
+    s3.server.unavailable.clear()
+    version = versions.served(f"{destination}/vae")
+    (last, *_), _ = record.read_all(place.root)
+    assert (last.verdict, last.version) == ("pushed", version.number)
+    assert last.elbo == version.manifest["elbo"]["elbo"]
+    assert last.error.startswith("can't use ")
+
+    printed = place.run("train.seed=1", f"push.destination={destination}")
+    assert f"nothing; version {version.number} is served" in printed
+    outcome(
+        "an object store that answers no more after the push",
+        "`can't use URI (...): ...`, exit code 1; `history` lists the run as `pushed`",
+        "finds the version complete",
     )
 
 

@@ -35,12 +35,15 @@ def test_sigkill_in_each_step(prepared, place, outcome, capsys):
     assert "verdict          │ BLESSED" in prepared.printed[-1]
     assert cli.main(["history", "--json", "-n", "0", "--root", str(place.root)]) == 0
     listed = json.loads(capsys.readouterr().out)
+    # The one that was killed in the last step had pushed its version.
     died = [run for run in listed if run["verdict"] == "died"]
-    assert len(died) == len(prepared.killed)
+    assert len(died) == len(prepared.killed) - 1
+    (pushed,) = (r for r in listed if r["verdict"] == "pushed" and not r["ended"])
+    assert (pushed["step"], pushed["served_version"]) == ("Report", pushed["version"])
     place.served()
     outcome(
         "SIGKILL in a step, each of them",
-        "nothing; `history` lists the run as `died`",
+        "nothing; `history` lists the run as `died`, or as `pushed` if it had",
         "takes the steps that ended from the cache, and goes on with that one",
     )
 
