@@ -64,7 +64,7 @@ def Pusher(  # noqa: N802, a component
 ) -> None:
     """Pushes the model if it is blessed twice, and neither served nor rolled back from.
 
-    Nor is it pushed over a version that came while this run was under way: it was not
+    Nor is it pushed when another version is served than when this run began: it was not
     measured against that one.
 
     Leaves the verdict, in JSON, in PushedModel's folder: for those who see no metadata.
@@ -175,17 +175,16 @@ def _push(
         logger.warning("not pushed: %s", reason)
         return None, reason
     measured = manifest["baseline"] and manifest["baseline"]["version"]
-    if current is not None and current.number > (measured or 0):
-        if (
-            manifest["run_key"]
-            and current.manifest.get("run_key") == manifest["run_key"]
-        ):
+    if current is not None and current.number != measured:
+        run_key = manifest["run_key"]  # empty on Kubeflow
+        if run_key and current.manifest.get("run_key") == run_key:
             logger.info("not pushed: version %d is of the same inputs", current.number)
             return None, ""
         against = f"version {measured}" if measured else "nothing"
         reason = (
-            f"version {current.number} came while this ran, which was measured against "
-            f"{against}: the next run is measured against version {current.number}"
+            f"version {current.number} is served since this began, which was measured "
+            f"against {against}: the next run is measured against version "
+            f"{current.number}"
         )
         logger.warning("not pushed: %s", reason)
         return None, reason

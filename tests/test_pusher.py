@@ -1,5 +1,6 @@
 """What is pushed and what is not, with real exports and a real evaluation."""
 
+import functools
 import hashlib
 import json
 import os
@@ -254,9 +255,9 @@ def test_the_manifest_says_where_a_model_comes_from(
     }
 
 
-def pushed_by_another(models, destination, **manifest):
+def pushed_by_another(models, name, destination, **manifest):
     """Returns what pushes a version while a run is under way."""
-    folder = path_utils.serving_model_dir(models["other"].uri)
+    folder = path_utils.serving_model_dir(models[name].uri)
     return lambda: versions.push(folder, destination, manifest)
 
 
@@ -265,7 +266,7 @@ def test_what_came_while_a_run_was_under_way_is_not_pushed_over(
     push, models, destination, served_before
 ):
     """A rollback, or another root's run: this one was not measured against that."""
-    meanwhile = pushed_by_another(models, destination, run_key="another")
+    meanwhile = pushed_by_another(models, "other", destination, run_key="another")
     if served_before:
         meanwhile()
     before = numbers(destination)
@@ -275,16 +276,55 @@ def test_what_came_while_a_run_was_under_way_is_not_pushed_over(
     newest = numbers(destination)[-1]
     against = f"version {before[-1]}" if served_before else "nothing"
     assert verdict(pushed)["refusals"] == [
-        f"version {newest} came while this ran, which was measured against {against}: "
-        f"the next run is measured against version {newest}"
+        f"version {newest} is served since this began, which was measured against "
+        f"{against}: the next run is measured against version {newest}"
     ]
     push("one")  # measured anew
     assert numbers(destination)[-1] > newest
 
 
+def test_what_was_taken_away_meanwhile_is_not_measured_against(
+    push, models, destination
+):
+    """By hand, which is a rollback too."""
+    for name in ("other", "same"):
+        pushed_by_another(models, name, destination, run_key=name)()
+    first, second = numbers(destination)
+    folder = os.path.join(destination, str(second))
+    pushed = push("one", meanwhile=functools.partial(shutil.rmtree, folder))
+    assert_not_pushed(pushed)
+    assert numbers(destination) == [first]
+    assert verdict(pushed)["refusals"] == [
+        f"version {first} is served since this began, which was measured against "
+        f"version {second}: the next run is measured against version {first}"
+    ]
+
+
+def test_a_rollback_meanwhile_in_an_object_store_stays(push, models, s3):
+    uri = f"s3://{s3.name}/serving/vae"
+    for name in ("other", "same"):
+        pushed_by_another(models, name, uri, run_key=name)()
+    served = versions.served(uri)
+    pushed = push(
+        "one",
+        destination=uri,
+        meanwhile=lambda: rollback.roll_back(uri, None, "blurred"),
+    )
+    assert_not_pushed(pushed)
+    again = versions.served(uri)
+    assert again.manifest["run_key"] == "other"
+    assert verdict(pushed)["refusals"] == [
+        f"version {again.number} is served since this began, which was measured "
+        f"against version {served.number}: the next run is measured against version "
+        f"{again.number}"
+    ]
+
+
 def test_a_version_of_the_same_inputs_is_enough(push, models, destination):
     """Trained again to other weights, it is not known to be better than that one."""
-    meanwhile = pushed_by_another(models, destination, run_key=PROVENANCE["run_key"])
+    meanwhile = pushed_by_another(
+        models, "other", destination, run_key=PROVENANCE["run_key"]
+    )
     pushed = push("one", meanwhile=meanwhile)
     assert_not_pushed(pushed)
     assert verdict(pushed)["refusals"] == []
