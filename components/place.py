@@ -104,7 +104,8 @@ def numbers(files: fsspec.AbstractFileSystem, path: str) -> list[int]:
         files.find(path)  # raises it again if the bucket, too, is missing
         return []
     names = (os.path.basename(name.rstrip("/")) for name in found)
-    return [int(name) for name in names if name.isdecimal()]
+    # 007 would be looked for as 7.
+    return [int(name) for name in names if name.isdecimal() and name == str(int(name))]
 
 
 def _put_in_folder(model: str, folder: str, manifest: str) -> int:

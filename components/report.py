@@ -114,6 +114,7 @@ def Report(  # noqa: N802, a component
             pusher.refusals(evaluation.uri, infra_blessing, pushed_model),
             details["config"],
             baseline.get_int_custom_property(served_model.VERSION_PROPERTY) or None,
+            served_model.why_none(baseline),
         ),
         **report_facts.of_data(
             counts, _anomalies(anomalies), data_gate.read_report(drift.uri)

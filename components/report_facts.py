@@ -21,6 +21,7 @@ def of_verdict(
     refusals: Sequence[str],
     config: Mapping[str, Any],
     baseline_version: int | None,
+    why_no_baseline: str,
 ) -> dict[str, Any]:
     """Returns the verdict: the gate's numbers, and the paired differences.
 
@@ -30,6 +31,7 @@ def of_verdict(
       refusals: why the candidate was refused, a sentence each; none if it was not.
       config: the sections `model` and `gate`.
       baseline_version: the one that was served; None if none was.
+      why_no_baseline: in words, if there is none.
     """
     gate, candidate, baseline = config["gate"], found.candidate, found.baseline
     difference = None
@@ -39,9 +41,10 @@ def of_verdict(
     return {
         "verdict": "REFUSED" if refusals else "BLESSED",
         "refusals": list(refusals),
-        "sentences": _sentences(found, difference, gate),
+        "sentences": _sentences(found, difference, gate, why_no_baseline),
         "elbo": _terms(candidate),
         "baseline": baseline and {**_terms(baseline), "version": baseline_version},
+        "why_no_baseline": why_no_baseline,
         "difference": difference and _of_interval(difference),
         "floor": gate["elbo_floor"],
         "tolerance": gate["tolerance"],
@@ -154,7 +157,10 @@ def scalars(facts: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _sentences(
-    found: Evaluation, difference: Interval | None, gate: Mapping[str, Any]
+    found: Evaluation,
+    difference: Interval | None,
+    gate: Mapping[str, Any],
+    why_no_baseline: str,
 ) -> list[str]:
     elbo, floor = found.candidate.elbo, gate["elbo_floor"]
     side = "above" if elbo >= floor else "below"
@@ -165,7 +171,7 @@ def _sentences(
         f"nats, {abs(elbo - floor):.2f} {side} the floor."
     ]
     if found.baseline is None or difference is None:
-        sentences.append("Nothing was served: there is no baseline to compare with.")
+        sentences.append(f"There is no baseline to compare with: {why_no_baseline}.")
     else:
         if difference.low > 0:
             words = "better than the baseline"

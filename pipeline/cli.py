@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
+from components import disk
 from pipeline import (
     cli_evaluate,
     cli_history,
@@ -26,8 +27,11 @@ from pipeline import (
 )
 from pipeline.command import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, OK, REFUSED
 
-# Nothing wrong here: the disk is full, or may not be written to.
-_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+# Nothing wrong here: the disk is full or broken, or may not be used.
+_OF_THE_MACHINE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EIO, errno.ESTALE),
+)
 
 _ASK_AGAIN = 2.0  # seconds until an interrupt that was swallowed is raised again
 
@@ -44,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _OF_THE_MACHINE:
             raise
-        print(f"vae-pipeline: {error}", file=sys.stderr)
+        full = disk.is_full(error)
+        then = "; free some space, and the same command goes on" if full else ""
+        print(f"vae-pipeline: {error}{then}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print(
@@ -155,7 +161,8 @@ def _run_recorded(
         record.failed(records.BAD_DATA, str(error))
         return command.fail(screen, str(error), BAD_INPUT)
     except local.RunError as error:
-        record.failed(records.FAILED, str(error))
+        bad_data = isinstance(error, local.BadDataError)
+        record.failed(records.BAD_DATA if bad_data else records.FAILED, str(error))
         return command.fail(screen, str(error), FAILED)
     if result is None:
         return OK

@@ -20,7 +20,7 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
-from components import disk, place, pusher, span_data, versions
+from components import data_gate, disk, place, pusher, span_data, versions
 from components.manifest import MANIFEST
 from model import devices, storage
 from pipeline import graph, last_run, metadata_file, outcome, seal
@@ -30,6 +30,7 @@ from pipeline.errors import cause
 from pipeline.record import RunRecord
 from pipeline.screen import Screen, StepLine
 
+_OF_THE_DATA = (data_gate.DataAnomalyError, data_gate.DriftError)
 _BEFORE = ("Imports", "Data")  # what a run does before its graph
 _CODE = ("model", "components")  # packages whose code decides what a step makes
 
@@ -38,6 +39,10 @@ Outputs = Mapping[str, types.Artifact]
 
 class RunError(RuntimeError):
     """A run could not go on; the message says where, why and what to do."""
+
+
+class BadDataError(RunError):
+    """DataGate stopped the run: the data are not what they should be."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +88,7 @@ def run(
 
     Raises:
       DataError: the data can't be had.
+      BadDataError: DataGate stopped the run.
       RunError: a step failed, or the push destination can't be read.
     """
     try:
@@ -245,7 +251,7 @@ def _count(destination: str) -> int | None:
         with storage.opened(destination) as (files, path):
             numbers = place.numbers(files, path)
             return sum(files.exists(f"{path}/{n}/{MANIFEST}") for n in numbers)
-    except storage.StorageError:  # the run has done its work
+    except (storage.StorageError, OSError):  # the run has done its work
         return None
 
 
@@ -310,7 +316,8 @@ def _run_steps(
             except Exception as error:
                 logging.exception("%s failed", name)
                 line.done("failed")
-                raise RunError(f"{name} failed: {_reason(error, disks)}") from error
+                kind = BadDataError if isinstance(error, _OF_THE_DATA) else RunError
+                raise kind(f"{name} failed: {_reason(error, disks)}") from error
             if state not in _DONE:
                 line.done("failed")
                 raise RunError(f"{name} failed: its inputs could not be found")

@@ -170,3 +170,4 @@ def test_a_disk_that_is_full_before_the_run_begins(tmp_path, capsys):
     assert code == 1
     error = capsys.readouterr().err
     assert error.startswith("vae-pipeline: [Errno 28] No space left on device")
+    assert error.endswith("; free some space, and the same command goes on\n")

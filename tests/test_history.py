@@ -39,7 +39,7 @@ def root(tmp_path):
     )
     keep(tmp_path, "run-3", 3, verdict="bad_data", error="no images")
     error = "DataGate failed: the data are not what they should be"
-    keep(tmp_path, "run-4", 4, verdict="failed", step="DataGate", error=error)
+    keep(tmp_path, "run-4", 4, verdict="bad_data", step="DataGate", error=error)
     keep(tmp_path, "run-5", 5, verdict="interrupted", step="Trainer", error="SIGINT")
     return tmp_path
 
@@ -62,7 +62,7 @@ def test_the_newest_is_first_with_its_numbers(root, capsys):
     assert cells[3][2:4] == ["-290.00", "-18.75"]
     assert cells[3][4].startswith("refused: ELBO -290.00 must be at")
     assert cells[2][4] == "bad data: no images"
-    assert cells[1][4].startswith("failed in DataGate: the data are not")
+    assert cells[1][4].startswith("bad data in DataGate: the data are")
     assert cells[0][4] == "interrupted in Trainer"
     assert f"ELBO: nats per image, higher is better; {ESTIMATE}\n" in out
 

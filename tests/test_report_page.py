@@ -76,13 +76,13 @@ def facts(refusals=(), baseline=True, elbo=-100.0, **changes):
         ("train", "images_per_second"): [(1, 2000.0), (2, 3000.0)],
         ("eval", "elbo"): [(1, -120.0), (2, -110.5)],
     }
-    version = 17 if baseline else None
+    version, why = (17, "") if baseline else (None, "version 17 is damaged")
     return {
         "made": "2019-03-08 12:00 UTC",
         "problem": "",
         "training": report_facts.of_training(curves),
         "bounds": report_facts.of_bounds(bounds),
-        **report_facts.of_verdict(found, test, refusals, CONFIG, version),
+        **report_facts.of_verdict(found, test, refusals, CONFIG, version, why),
         **report_facts.of_data({"train": {3: 9, 5: 1}, "test": {3: 5}}, [], None),
         **report_facts.of_lineage(
             {"run_key": "5eed", "config": CONFIG},
@@ -144,8 +144,8 @@ def test_a_digit_that_got_worse_is_marked():
 
 def test_without_a_baseline_there_is_no_difference():
     text = Reader(page(facts(baseline=False))).text
-    assert "Nothing was served: there is no baseline to compare with." in text
-    assert "baseline's ELBO none nothing was served" in text
+    assert "There is no baseline to compare with: version 17 is damaged." in text
+    assert "baseline's ELBO none version 17 is damaged" in text
     assert "difference" not in text
 
 

@@ -416,7 +416,7 @@ def test_anomalies_in_the_data_stop_the_run_and_are_named(place):
         assert f"{split}: feature 'label'" in place.printed
     assert "Transform" not in place.printed
     assert place.state("DataGate") == "FAILED"
-    assert (place.record().verdict, place.record().step) == ("failed", "DataGate")
+    assert (place.record().verdict, place.record().step) == ("bad_data", "DataGate")
     assert place.record().error in place.printed
     assert place.snapshot() == before
 

@@ -6,7 +6,7 @@ The tests go through one root in order, as the nights do: each needs the ones be
 import pytest
 
 from components import drift, versions
-from pipeline import cli, last_run
+from pipeline import cli, last_run, record
 from tests.span_folders import bars, write_idx, write_records
 
 pytestmark = pytest.mark.e2e
@@ -96,4 +96,7 @@ def test_a_span_of_inverted_images_stops_the_run(place):
         f"{before.number} was trained on: feature 'pixel' by 0."
     ) in place.printed
     assert "Transform" not in place.printed
+    (last, *_), _ = record.read_all(place.path / "runs")
+    assert (last.verdict, last.step) == ("bad_data", "DataGate")
+    assert last.error in place.printed
     assert place.served() == before

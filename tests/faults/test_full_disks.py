@@ -40,6 +40,10 @@ def test_in_ingest_and_at_a_checkpoint(prepared, place, outcome):
         message = f"Ingest failed: No space left on device: {disk} (0 MB free of 10"
         assert message in run.printed
         assert "free some space, and the same command goes on" in run.printed
+        again = place.run(*settings, code=1)  # before any space is free
+        assert "No space left on device" in again
+        assert "free some space, and the same command goes on" in again
+        assert "Traceback" not in again
         assert place.served() == before
         filling.unlink()
 
