@@ -46,11 +46,16 @@ def checked_fingerprint(path: pathlib.Path) -> str:
 def digests_of(path: pathlib.Path) -> dict[str, str]:
     """Returns the SHA-256 of each file in a folder but the record, by name."""
     files = sorted(file for file in path.iterdir() if file.name != RECORD_NAME)
-    return {file.name: _sha256(file) for file in files if file.is_file()}
+    return {file.name: sha256(file) for file in files if file.is_file()}
 
 
-def _sha256(path: pathlib.Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def sha256(path: pathlib.Path) -> str:
+    """Returns the SHA-256 of a file, of any size."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def fingerprint_of(digests: dict[str, str]) -> str:

@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import os
 import pathlib
 import re
 import sys
 from typing import Any
 
+from pipeline import elbo_table
 from pipeline.command import EXIT_CODES, OK
 
 _DESCRIPTION = """\
@@ -81,42 +81,23 @@ def _history(args: argparse.Namespace) -> int:
 
 
 def _print(found: list) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    # Without a terminal there is no width to fold the table to.
-    console = Console(width=None if os.isatty(1) else 120, highlight=False)
-    estimates = list(dict.fromkeys(each.estimate for each in found if each.estimate))
-    table = Table()
-    for title in ("when", "data", "ELBO", "difference", "verdict", "version", "wall"):
-        right = title in ("ELBO", "difference", "version", "wall")
-        table.add_column(
-            title,
-            justify="right" if right else "left",
-            no_wrap=title != "verdict",
-            overflow="fold",
-        )
-    for each in found:
-        mark = ""
-        if len(estimates) > 1 and each.estimate:
-            mark = f" ({estimates.index(each.estimate) + 1})"
-        table.add_row(
+    columns = {
+        **{"when": "left", "data": "left", "ELBO": "right", "difference": "right"},
+        **{"verdict": "fold", "version": "right", "wall": "right"},
+    }
+    rows = [
+        (
             each.started[:19].replace("T", " "),
             _data(each),
-            "" if each.elbo is None else f"{each.elbo:.2f}{mark}",
+            elbo_table.Elbo(each.elbo, each.estimate),
             "" if each.difference is None else f"{each.difference:+.2f}",
             verdict(each),
             "" if each.version is None else str(each.version),
             "" if each.seconds is None else f"{each.seconds:.1f} s",
         )
-    console.print(table, markup=False)
-    for number, estimate in enumerate(estimates, 1):
-        mark = f" ({number})" if len(estimates) > 1 else ""
-        console.print(
-            f"ELBO{mark}: nats per image, higher is better; {estimate}",
-            markup=False,
-            soft_wrap=True,
-        )
+        for each in found
+    ]
+    elbo_table.show(columns, rows)
 
 
 def _data(record: Any) -> str:

@@ -4,12 +4,11 @@ import argparse
 import dataclasses
 import datetime
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline import command, config
+from pipeline import command, config, elbo_table
 from pipeline.command import EXIT_CODES, FAILED, OK
 
 _VERSIONS = """\
@@ -171,41 +170,22 @@ def _rollback(args: argparse.Namespace) -> int:
 
 
 def _print(destination: str, found: Sequence[Row]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    # Without a terminal there is no width to fold the table to.
-    console = Console(width=None if os.isatty(1) else 120, highlight=False)
-    estimates = list(dict.fromkeys(row.estimate for row in found if row.estimate))
-    table = Table(title=destination, title_justify="left")
-    for title in ("version", "pushed (UTC)", "ELBO", "data", "MB", "state"):
-        right = title in ("ELBO", "MB")
-        table.add_column(
-            title,
-            justify="right" if right else "left",
-            no_wrap=title != "state",
-            overflow="fold",
-        )
-    for row in found:
-        mark = ""
-        if len(estimates) > 1 and row.estimate:
-            mark = f" ({estimates.index(row.estimate) + 1})"
-        table.add_row(
+    columns = {
+        **{"version": "left", "pushed (UTC)": "left", "ELBO": "right"},
+        **{"data": "left", "MB": "right", "state": "fold"},
+    }
+    rows = [
+        (
             str(row.version),
             (row.pushed_at or "")[:19].replace("T", " "),
-            "" if row.elbo is None else f"{row.elbo:.2f}{mark}",
+            elbo_table.Elbo(row.elbo, row.estimate),
             (row.data_fingerprint or "")[:8],
             f"{row.bytes / 1e6:.1f}",
             _state(row),
         )
-    console.print(table, markup=False)
-    for number, estimate in enumerate(estimates, 1):
-        mark = f" ({number})" if len(estimates) > 1 else ""
-        console.print(
-            f"ELBO{mark}: nats per image, higher is better; {estimate}",
-            markup=False,
-            soft_wrap=True,
-        )
+        for row in found
+    ]
+    elbo_table.show(columns, rows, title=destination)
 
 
 def _state(row: Row) -> str:

@@ -318,7 +318,7 @@ def _run_steps(
                 line.done("failed")
                 kind = BadDataError if isinstance(error, _OF_THE_DATA) else RunError
                 raise kind(f"{name} failed: {_reason(error, disks)}") from error
-            if state not in _DONE:
+            if state not in metadata_file.DONE:
                 line.done("failed")
                 raise RunError(f"{name} failed: its inputs could not be found")
             step = outcome.Step(name, outputs, cached=state == _CACHED)
@@ -332,7 +332,6 @@ def _run_steps(
 
 
 _CACHED = metadata_store_pb2.Execution.CACHED
-_DONE = (_CACHED, metadata_store_pb2.Execution.COMPLETE)
 
 
 def _published(connection, execution_id: int) -> tuple[int, Outputs]:

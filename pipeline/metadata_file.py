@@ -1,4 +1,4 @@
-"""Whether a root's metadata file can be used, before a run relies on it."""
+"""A root's metadata file: it is opened, and looked at before a run relies on it."""
 
 import contextlib
 import datetime
@@ -9,6 +9,11 @@ from collections.abc import Callable
 import ml_metadata
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
+
+DONE = (  # the states of a step that ended well
+    metadata_store_pb2.Execution.COMPLETE,
+    metadata_store_pb2.Execution.CACHED,
+)
 
 _WAIT = 10.0  # seconds for another process to let go of the file
 
@@ -47,6 +52,17 @@ def check(
             f"{file} knows nothing of the artifacts in {artifacts}: they are in "
             f"{aside} now, and every step runs again"
         )
+
+
+def opened(file: pathlib.Path, read_only: bool = False) -> metadata_store.MetadataStore:
+    """Returns the store in a file; read only, a run may go on meanwhile."""
+    config = metadata_store_pb2.ConnectionConfig()
+    config.sqlite.filename_uri = str(file)
+    if read_only:
+        config.sqlite.connection_mode = (
+            metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
+        )
+    return metadata_store.MetadataStore(config)
 
 
 def _executions(file: pathlib.Path, wait: float) -> int:
@@ -115,10 +131,8 @@ def _what_to_do(found: str, wait: float) -> str:
 
 
 def _open(file: pathlib.Path, version: int) -> None:
-    config = metadata_store_pb2.ConnectionConfig()
-    config.sqlite.filename_uri = str(file)
     try:
-        metadata_store.MetadataStore(config)
+        opened(file)
     except RuntimeError as error:
         raise MetadataError(
             f"{file} has the schema version {version}, which ml-metadata "

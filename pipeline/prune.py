@@ -18,10 +18,9 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from components import place, versions
 from model import storage
-from pipeline import record
+from pipeline import metadata_file, record
 from pipeline.errors import cause
 
-_DONE = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
 _SYSTEM = ".system"  # of a step's folder: what TFX leaves for itself
 _RUN = re.compile(r"[a-z]+-(\d{8}-\d{6}-\d{6})")  # as command.screen names logs
 _ASIDE = re.compile(r"artifacts-(\d{8}-\d{6})")  # as metadata_file.check names them
@@ -83,7 +82,9 @@ def plan(root: pathlib.Path, destination: str, keep: int) -> Plan:
     groups: list[Group] = []
     if (root / "metadata.sqlite").exists():
         try:
-            artifacts, used = _artifacts(_store(root), root, keep, keys)
+            artifacts, used = _artifacts(
+                metadata_file.opened(root / "metadata.sqlite"), root, keep, keys
+            )
         except (errors.StatusError, RuntimeError) as error:
             raise PruneError(
                 f"{root}/metadata.sqlite can't be read ({cause(error)}): nothing was "
@@ -113,7 +114,7 @@ def carry_out(root: pathlib.Path, todo: Plan) -> None:
     if todo.artifacts:
         for artifact in todo.artifacts:
             artifact.state = mlmd.Artifact.DELETED
-        _store(root).put_artifacts(todo.artifacts)
+        metadata_file.opened(root / "metadata.sqlite").put_artifacts(todo.artifacts)
     place.remove(todo.destination, todo.versions)
     for group in todo.groups:
         for path in group.paths:
@@ -157,12 +158,6 @@ def _half_pushed(destination: str, number: int) -> bool:
     return is_store and place.is_claimed(destination, number)
 
 
-def _store(root: pathlib.Path) -> metadata_store.MetadataStore:
-    config = mlmd.ConnectionConfig()
-    config.sqlite.filename_uri = str(root / "metadata.sqlite")
-    return metadata_store.MetadataStore(config)
-
-
 def _artifacts(
     store: metadata_store.MetadataStore,
     root: pathlib.Path,
@@ -179,7 +174,8 @@ def _artifacts(
         run.id: pusher
         for run in runs
         for pusher in executions[run.id]
-        if pusher.type.endswith("Pusher") and pusher.last_known_state in _DONE
+        if pusher.type.endswith("Pusher")
+        and pusher.last_known_state in metadata_file.DONE
     }
     ended = [run for run in runs if run.id in pushers]
     first = ended[keep - 1] if len(ended) >= keep else None
@@ -190,7 +186,9 @@ def _artifacts(
     used = set()
     for run in kept:
         steps = [step.id for step in executions[run.id]]
-        done = {s.id for s in executions[run.id] if s.last_known_state in _DONE}
+        done = {
+            s.id for s in executions[run.id] if s.last_known_state in metadata_file.DONE
+        }
         for event in store.get_events_by_execution_ids(steps) if steps else []:
             if event.execution_id in done or event.type == mlmd.Event.INPUT:
                 used.add(event.artifact_id)

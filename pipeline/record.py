@@ -84,9 +84,9 @@ class RunRecord:
             self.verdict = verdict
 
     def end(self) -> None:
-        """Notes the end; a run of which no verdict is known has changed nothing."""
+        """Notes the end."""
         if self.verdict == RUNNING:
-            self.verdict = UNCHANGED
+            self.failed(FAILED, "it ended without a verdict")
         self.ended = _now()
         self.seconds = round(time.monotonic() - self._began, 3)
 

@@ -8,14 +8,10 @@ from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
 from components import report_chart, report_page
-from pipeline import record
+from pipeline import metadata_file, record
 
 _RUN = "pipeline_run"  # TFX's type of a run's context
 _STEP = "Report"
-_DONE = (
-    metadata_store_pb2.Execution.COMPLETE,
-    metadata_store_pb2.Execution.CACHED,
-)
 
 
 class ReportError(ValueError):
@@ -70,13 +66,7 @@ def _store(path: pathlib.Path) -> metadata_store.MetadataStore:
             f"--root must be a folder with runs, there is no {path}: `vae-pipeline "
             "run` makes it"
         )
-    config = metadata_store_pb2.ConnectionConfig()
-    config.sqlite.filename_uri = str(path)
-    # A run may be going on.
-    config.sqlite.connection_mode = (
-        metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
-    )
-    return metadata_store.MetadataStore(config)
+    return metadata_file.opened(path, read_only=True)  # a run may be going on
 
 
 def _find(
@@ -95,7 +85,9 @@ def _find(
         executions.sort(key=lambda execution: execution.id)
         last = executions[-1] if executions else None
         done = (
-            last is not None and _name(last) == _STEP and last.last_known_state in _DONE
+            last is not None
+            and _name(last) == _STEP
+            and last.last_known_state in metadata_file.DONE
         )
         if run_id is None and done:
             return name, executions

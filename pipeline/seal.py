@@ -4,13 +4,14 @@ An artifact that comes from the cache must be what its step made: a disk may hav
 a part of it since. The seal is kept with the artifact in metadata.
 """
 
-import hashlib
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
+
+from components import record
 
 _PROPERTY = "seal"  # JSON: the bytes and the SHA-256 of each file, by its path
 
@@ -22,7 +23,7 @@ def put(
     """Seals artifacts that their step has just made."""
     for artifact in artifacts:
         files = {
-            name: [path.stat().st_size, _sha256(path)]
+            name: [path.stat().st_size, record.sha256(path)]
             for name, path in _files(artifact.uri).items()
         }
         artifact.custom_properties[_PROPERTY].string_value = json.dumps(files)
@@ -58,7 +59,7 @@ def _difference(uri: str, sealed: Mapping[str, Sequence]) -> str:
         actual = path.stat().st_size
         if actual != size:
             return f"{path} has {actual:,} bytes, not {size:,}"
-        if _sha256(path) != sha256:
+        if record.sha256(path) != sha256:
             return f"{path} has other content than when its step ended"
     for name in found:
         if name not in sealed:
@@ -70,11 +71,3 @@ def _files(uri: str) -> dict[str, pathlib.Path]:
     folder = pathlib.Path(uri)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path for path in paths}
-
-
-def _sha256(path: pathlib.Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

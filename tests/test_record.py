@@ -73,8 +73,9 @@ def test_a_number_that_is_none_is_null(tmp_path):
     assert (found.elbo, found.difference, problems) == (None, None, [])
 
 
-def test_a_run_of_which_nothing_is_known_at_its_end_changed_nothing():
-    assert ended().verdict == "unchanged"
+def test_a_run_that_ends_without_a_verdict_failed():
+    found = ended()
+    assert (found.verdict, found.error) == ("failed", "it ended without a verdict")
     failed = record.begun(resolve("smoke"), "a")
     failed.failed(record.FAILED, "why")
     failed.end()

@@ -15,10 +15,8 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from ml_metadata import metadata_store
-from ml_metadata.proto import metadata_store_pb2
-
 from components import versions
+from pipeline import metadata_file
 from tests import runs
 
 KEEP = 3  # versions and runs that `prune` leaves
@@ -140,9 +138,7 @@ def _check_metadata(file: pathlib.Path) -> None:
         return
     with contextlib.closing(sqlite3.connect(file)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    config = metadata_store_pb2.ConnectionConfig()
-    config.sqlite.filename_uri = str(file)
-    metadata_store.MetadataStore(config).get_execution_types()
+    metadata_file.opened(file).get_execution_types()
 
 
 def _megabytes(path: pathlib.Path) -> float:
