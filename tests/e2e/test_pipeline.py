@@ -162,7 +162,7 @@ def test_the_report_says_what_came_of_it(place):
     page = place.report()
     assert "BLESSED" in page.text
     assert f"candidate's ELBO {elbo:.2f} nats per image, higher is better" in page.text
-    assert "Nothing was served: there is no baseline" in page.text
+    assert "There is no baseline to compare with: nothing was served." in page.text
     assert "8 epochs at " in page.text
     assert f"pushed {place.served().path} " in page.text
     assert place.served().manifest["data_fingerprint"] in page.text
