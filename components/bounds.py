@@ -9,6 +9,7 @@ import os
 import pathlib
 import time
 
+import numpy as np
 from tfx.dsl.component.experimental.annotations import (
     InputArtifact,
     OutputArtifact,
@@ -18,12 +19,12 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components.measure import BATCH, SPLIT, Measured, load, measure
+from components.measure import BATCH, SPLIT, Measured, OfImages, load, measure
 from model.data import read_images
 
 logger = logging.getLogger(__name__)
 
-_FILE = "bounds.json"
+_FILE, _OF_IMAGES = "bounds.json", "images.npz"
 _REPORT_EVERY = 10.0  # seconds between two reports of progress
 
 
@@ -35,14 +36,15 @@ def Bounds(  # noqa: N802, a component
     feature: Parameter[str],
     samples: Parameter[int],
 ) -> None:
-    """Writes what `measure` says of the whole test split, in JSON.
+    """Writes what `measure` says of the whole test split, and of each of its images.
 
     A bound that is not finite is reported like any other.
 
     Args:
       model: the candidate.
       examples: Transform's.
-      bounds: the file is in its folder; `read_bounds` reads it.
+      bounds: the files are in its folder, which `read_bounds` and `read_of_images`
+        read.
       feature: what the model takes: `binarized` if it is of binary pixels, or `image`.
       samples: k of the importance-weighted bound.
 
@@ -52,9 +54,10 @@ def Bounds(  # noqa: N802, a component
     files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
     batches = read_images([files], feature).batch(BATCH)
     signatures = load(path_utils.serving_model_dir(model.uri))
-    measured = None
+    measured, parts = None, []
     started = reported = time.monotonic()
-    for measured in measure(signatures, batches, samples):
+    for measured, of_batch in measure(signatures, batches, samples):
+        parts.append(of_batch)
         now = time.monotonic()
         if now - reported >= _REPORT_EVERY:
             reported = now
@@ -70,8 +73,16 @@ def Bounds(  # noqa: N802, a component
         raise ValueError(f"the {SPLIT} split must have images, {files} has none")
     text = json.dumps(measured._asdict(), indent=2)
     pathlib.Path(bounds.uri, _FILE).write_text(text)
+    of_images = OfImages(*map(np.concatenate, zip(*parts)))
+    np.savez(pathlib.Path(bounds.uri, _OF_IMAGES), **of_images._asdict())
 
 
 def read_bounds(uri: str) -> Measured:
     """Reads the output folder of Bounds."""
     return Measured(**json.loads(pathlib.Path(uri, _FILE).read_text()))
+
+
+def read_of_images(uri: str) -> OfImages:
+    """Reads what Bounds measured of each image of the test split, in its order."""
+    with np.load(pathlib.Path(uri, _OF_IMAGES)) as arrays:
+        return OfImages(**arrays)

@@ -40,6 +40,13 @@ class Measured(NamedTuple):
         return f"{self.active_dimensions} of {self.latent_size}"
 
 
+class OfImages(NamedTuple):
+    """What was measured of each image."""
+
+    elbo: np.ndarray  # float64 [N], nats
+    loc: np.ndarray  # float32 [N, Z]: `encode`'s
+
+
 def load(model_dir: str, *names: str) -> Signatures:
     """Returns the signatures of what `model.serving` exported.
 
@@ -64,8 +71,8 @@ def load(model_dir: str, *names: str) -> Signatures:
 
 def measure(
     signatures: Signatures, batches: tf.data.Dataset, k: int
-) -> Iterator[Measured]:
-    """Yields what is measured of the images so far, after each batch of them.
+) -> Iterator[tuple[Measured, OfImages]]:
+    """Yields, after each batch, what is measured of all images so far and of its own.
 
     A latent dimension is active if the variance over images of the posterior's mean is
     above 0.01. For that mean stands `loc` of the signature `encode`, which for an IAF
@@ -89,15 +96,16 @@ def measure(
         }
         for name in sums:
             sums[name] += np.sum(bounds[name], dtype=np.float64)
-        loc = signatures["encode"](images=pixels)["loc"].numpy().astype(np.float64)
+        loc = signatures["encode"](images=pixels)["loc"].numpy()
         count += len(loc)
-        loc_sum = loc_sum + loc.sum(axis=0)
-        loc_squares = loc_squares + (loc**2).sum(axis=0)
+        loc_sum = loc_sum + loc.sum(axis=0, dtype=np.float64)
+        loc_squares = loc_squares + np.sum(np.square(loc, dtype=np.float64), axis=0)
         variance = loc_squares / count - (loc_sum / count) ** 2
-        yield Measured(
+        so_far = Measured(
             images=count,
             **{name: float(total / count) for name, total in sums.items()},
             k=k,
             active_dimensions=int(np.sum(variance > _ACTIVE)),
             latent_size=loc.shape[1],
         )
+        yield so_far, OfImages(bounds["elbo"].numpy().astype(np.float64), loc)

@@ -31,7 +31,7 @@ from components import (
     report_page,
     served_model,
 )
-from components.bounds import read_bounds
+from components.bounds import read_bounds, read_of_images
 from components.manifest import MANIFEST
 from components.measure import SPLIT
 from components.report_chart import png
@@ -85,8 +85,9 @@ def Report(  # noqa: N802, a component
     candidate = _signatures(model)
     served = None if served_model.is_none(baseline) else _signatures(baseline)
     files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
-    test = report_data.read_test_split([files], feature, candidate, served)
-    logger.info("%d images of the %s split are measured", len(test.elbo), SPLIT)
+    of_images = read_of_images(bounds.uri)
+    test = report_data.read_test_split([files], feature, of_images, served)
+    logger.info("%d images of the %s split are read", len(test.elbo), SPLIT)
     counts = {
         split: report_data.label_counts(
             [os.path.join(artifact_utils.get_split_uri([ingested], split), "*")]

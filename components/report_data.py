@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from components.measure import BATCH, Signatures
+from components.measure import BATCH, SPLIT, OfImages, Signatures
 from model.data import FEATURES
 
 _SAMPLES = 96  # draws from the prior
@@ -43,19 +43,19 @@ class Digits(NamedTuple):
 def read_test_split(
     files: Sequence[str],
     feature: str,
-    candidate: Signatures,
+    candidate: OfImages,
     baseline: Signatures | None,
 ) -> Scores:
-    """Measures the test split by `elbo_examples`, as the Evaluator does.
+    """Reads the test split, and measures the baseline by `elbo_examples`.
 
     Args:
       files: patterns of the transformed test split's files.
       feature: what the candidate takes, `binarized` or `image`.
-      candidate: the model's signatures.
-      baseline: those of what is served, if anything is.
+      candidate: what Bounds measured of the same images.
+      baseline: the signatures of what is served, if anything is.
 
     Raises:
-      ValueError: there are no images.
+      ValueError: there are no images, or not as many as Bounds measured.
     """
     names = tf.data.Dataset.list_files(list(files), shuffle=False)
     records = tf.data.TFRecordDataset(names, compression_type="GZIP")
@@ -63,19 +63,22 @@ def read_test_split(
     parts: list[tuple[np.ndarray, ...]] = []
     for examples in records.batch(BATCH).prefetch(tf.data.AUTOTUNE):
         parsed = tf.io.parse_example(examples, spec)
-        pixels = tf.cast(parsed[feature], tf.float32)
-        of_both = [
-            model["elbo_examples"](examples=examples)["elbo"].numpy().astype(np.float64)
-            for model in (candidate, baseline)
-            if model is not None
-        ]
-        loc = candidate["encode"](images=pixels)["loc"]
-        parts.append((pixels.numpy(), parsed["label"].numpy(), loc.numpy(), *of_both))
+        part = [tf.cast(parsed[feature], tf.float32).numpy(), parsed["label"].numpy()]
+        if baseline is not None:
+            elbo = baseline["elbo_examples"](examples=examples)["elbo"]
+            part.append(elbo.numpy().astype(np.float64))
+        parts.append(tuple(part))
     if not parts:
         raise ValueError(
             f"the test split must have images, {', '.join(files)} has none"
         )
-    pixels, labels, loc, elbo, *other = map(np.concatenate, zip(*parts))
+    pixels, labels, *other = map(np.concatenate, zip(*parts))
+    if len(labels) != len(candidate.elbo):
+        raise ValueError(
+            f"the {SPLIT} split must have the {len(candidate.elbo):,} images that "
+            f"Bounds measured, got {len(labels):,}"
+        )
+    elbo, loc = candidate
     return Scores(pixels, labels, elbo, other[0] if other else None, loc)
 
 

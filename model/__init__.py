@@ -10,7 +10,7 @@ import os
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 # oneDNN's kernels, which TensorFlow leaves alone on CPUs without AVX-512. A training
-# step's images/s with them, as a ratio to without, on 2 cores with AVX2: of the networks
+# step's images/s with them, as a ratio to without, on 2 cores with AVX2: networks
 # blog 1.7 to 1.9, conv_residual 1.2 to 1.4, dense 1.2. For blog Grappler says "remapper
 # failed": it drops what that one pass did to the graph, and goes on.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

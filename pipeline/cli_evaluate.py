@@ -118,7 +118,7 @@ def _measure(
     try:
         # Held back until a batch ends: what it would break into is TensorFlow.
         with screen.progress("measuring") as show, interrupt.deferred() as stop:
-            for measured in measure.measure(signatures, batches, k):
+            for measured, _ in measure.measure(signatures, batches, k):
                 show(_note(measured, count, time.monotonic() - started))
                 if stop.signal:
                     break

@@ -11,7 +11,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from components import bounds
-from components.bounds import Bounds, read_bounds
+from components.bounds import Bounds, read_bounds, read_of_images
 from components.measure import BATCH
 
 COUNT = 2 * BATCH + 3
@@ -115,9 +115,18 @@ def test_the_whole_test_split_is_measured(tmp_path, examples, pixels):
     assert found.iwae == pytest.approx(-100 * images[:, 20, 20].mean() / 8, rel=1e-5)
     assert (found.active_dimensions, found.latent_size) == (2, 4)
     assert found.active() == "2 of 4"
-    (path,) = pathlib.Path(uri).iterdir()
+    path = pathlib.Path(uri, "bounds.json")
     assert json.loads(path.read_text()) == found._asdict()
     assert found.k == 8
+
+
+def test_each_image_has_its_elbo_and_its_posterior_mean(tmp_path, examples, pixels):
+    images = pixels["image"]
+    found = read_of_images(run(tmp_path, known(tmp_path, [1, 2, 3, 4]), examples))
+    elbo = -images[:, 0, 0, 0] - images[:, 0, 1, 0]
+    np.testing.assert_allclose(found.elbo, elbo, rtol=1e-6)
+    np.testing.assert_allclose(found.loc, 5 + images[:, 1, :4, 0] * [1, 2, 3, 4])
+    assert (found.elbo.dtype, found.loc.dtype) == (np.float64, np.float32)
 
 
 def test_the_feature_is_what_the_model_takes(tmp_path, examples, pixels):

@@ -6,7 +6,7 @@ import sklearn.decomposition
 import tensorflow as tf
 import tf_keras as tfk
 
-from components import report_data
+from components import measure, report_data
 from model import fixed_noise, serving
 from model.config import ModelConfig
 from model.vae import VAE
@@ -40,8 +40,15 @@ def files(tmp_path, binary):
 
 
 @pytest.fixture
-def scores(files, signatures):
-    return report_data.read_test_split(files, "binarized", signatures, None)
+def of_images(signatures, binary):
+    pixels = tf.cast(binary * 255, tf.uint8)
+    _, found = next(measure.measure(signatures, [pixels], 1))
+    return found
+
+
+@pytest.fixture
+def scores(files, of_images):
+    return report_data.read_test_split(files, "binarized", of_images, None)
 
 
 def test_each_image_has_its_elbo_and_its_posterior_mean(vae, scores, binary):
@@ -54,17 +61,24 @@ def test_each_image_has_its_elbo_and_its_posterior_mean(vae, scores, binary):
     assert scores.baseline is None
 
 
-def test_the_baseline_sees_the_same_images(files, signatures, scores):
-    both = report_data.read_test_split(files, "binarized", signatures, signatures)
+def test_the_baseline_sees_the_same_images(files, of_images, signatures, scores):
+    both = report_data.read_test_split(files, "binarized", of_images, signatures)
     np.testing.assert_array_equal(both.baseline, scores.elbo)
 
 
-def test_no_images_are_named(tmp_path, signatures):
+def test_no_images_are_named(tmp_path, of_images):
     path = str(tmp_path / "none.gz")
     tf.io.TFRecordWriter(path, "GZIP").close()
     with pytest.raises(ValueError, match=r"must have images, .*none\.gz has none"):
-        report_data.read_test_split([path], "binarized", signatures, None)
+        report_data.read_test_split([path], "binarized", of_images, None)
     assert report_data.label_counts([path]) == {}
+
+
+def test_images_that_were_not_measured_are_counted(files, of_images):
+    fewer = measure.OfImages(of_images.elbo[:9], of_images.loc[:9])
+    with pytest.raises(ValueError, match="test split must have the 9 images") as error:
+        report_data.read_test_split(files, "binarized", fewer, None)
+    assert str(error.value).endswith("that Bounds measured, got 12")
 
 
 def test_labels_are_counted(files):
