@@ -320,6 +320,15 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(tmp_path):
         pytest.fail("what it started goes on")
 
 
+@pytest.fixture
+def interruptible():
+    # What a shell starts in the background ignores SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_the_command_too(tmp_path):
     timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
     timer.start()
