@@ -113,7 +113,7 @@ def run(
     for version in damaged:
         screen.line(version.told(current))
     record.served_version = current.number if current else None
-    record.step = "Data"
+    _enter("Data", root, record)
     with screen.step("Data") as line:
         data = _data(config, data_dir, screen)
         record.took("Data", line.done(str(data)))
@@ -298,7 +298,7 @@ def _run_steps(
         name = node.node_info.id
         if name in uncached:
             node.execution_options.caching_options.enable_cache = False
-        record.step = name
+        _enter(name, root, record)
         with screen.step(name) as line:
             try:
                 info = launcher.Launcher(
@@ -360,6 +360,17 @@ def _published(connection, execution_id: int) -> tuple[int, Outputs]:
     return execution.last_known_state, outputs
 
 
+def _enter(step: str, root: Root, record: RunRecord) -> None:
+    """Records the step that begins: of a run that is killed it is known where."""
+    record.step = step
+    _write(root, record)
+
+
+def _write(root: Root, record: RunRecord) -> None:
+    with contextlib.suppress(OSError):  # it is written again at the end
+        records.write(root.path, record)
+
+
 def _note_push(outputs: Outputs, root: Root, record: RunRecord) -> None:
     """Records a push at once: whatever comes then, even SIGKILL, it is known."""
     pushed = outputs["pushed_model"]
@@ -367,8 +378,7 @@ def _note_push(outputs: Outputs, root: Root, record: RunRecord) -> None:
     if number:
         manifest = json.loads(pathlib.Path(pushed.uri, MANIFEST).read_text())
         outcome.fill_pushed(record, int(number), manifest)
-        with contextlib.suppress(OSError):  # it is written again at the end
-            records.write(root.path, record)
+        _write(root, record)
 
 
 def _seal(connection, outputs: Outputs) -> None:

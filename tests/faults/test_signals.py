@@ -37,7 +37,8 @@ def test_sigkill_in_each_step(prepared, place, outcome, capsys):
     listed = json.loads(capsys.readouterr().out)
     # The one that was killed in the last step had pushed its version.
     died = [run for run in listed if run["verdict"] == "died"]
-    assert len(died) == len(prepared.killed) - 1
+    steps = [step for step, _ in prepared.killed]
+    assert [run["step"] for run in reversed(died)] == steps[:-1]
     (pushed,) = (r for r in listed if r["verdict"] == "pushed" and not r["ended"])
     assert (pushed["step"], pushed["served_version"]) == ("Report", pushed["version"])
     place.served()
