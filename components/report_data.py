@@ -70,7 +70,7 @@ def read_test_split(
         parts.append(tuple(part))
     if not parts:
         raise ValueError(
-            f"the test split must have images, {', '.join(files)} has none"
+            f"the {SPLIT} split must have images, {', '.join(files)} has none"
         )
     pixels, labels, *other = map(np.concatenate, zip(*parts))
     if len(labels) != len(candidate.elbo):
