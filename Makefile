@@ -1,7 +1,7 @@
 # Every target sets up what it needs; `make run` on a clone that is set up starts at once.
 
-.PHONY: help setup run test test-containers faults soak lint bench bench-time image \
-        sbom audit lock clean
+.PHONY: help setup run test test-containers faults soak lint bench bench-time \
+        bench-serve image sbom audit lock clean
 
 ARGS ?=
 IMAGE ?= vae-pipeline:dev
@@ -17,7 +17,7 @@ help:
 	@echo "make faults  kill real runs, fill their disks, damage their files, ..."
 	@echo "make soak    200 runs that are killed at random; ARGS='--runs 20 --seed 7'"
 	@echo "make lint    format, lint and types alone"
-	@echo "make bench   speed, as ratios to a baseline; over an hour, most of it"
+	@echo "make bench   speed, as ratios to a baseline; 45 minutes or more"
 	@echo "make bench-time"
 	@echo "             the time until a test -ELBO of 115 nats, alone"
 	@echo "make bench-serve"
@@ -55,13 +55,16 @@ lint: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
+# TensorFlow's own lines would stand between the tables.
+bench bench-time bench-serve: export TF_CPP_MIN_LOG_LEVEL = 3
+bench bench-time bench-serve: export PYTHONWARNINGS = ignore
+
 bench: .venv/ready
 	.venv/bin/python -m tests.benchmarks
 
 bench-time: .venv/ready
 	.venv/bin/python -m tests.benchmarks.time_to_115 $(ARGS)
 
-.PHONY: bench-serve
 bench-serve: .venv/ready
 	.venv/bin/python -m tests.benchmarks.serve
 

@@ -44,7 +44,7 @@ def _conv(
     filters: int, size: int, dtype: str, strides: int, padding: str = "same"
 ) -> tfkl.Layer:
     return tfkl.Conv2D(
-        filters, size, strides, padding, activation=tf.nn.leaky_relu, dtype=dtype
+        filters, size, strides, padding, activation=_leaky_relu, dtype=dtype
     )
 
 
@@ -52,5 +52,11 @@ def _transposed(
     filters: int, size: int, dtype: str, strides: int = 1, padding: str = "same"
 ) -> tfkl.Layer:
     return tfkl.Conv2DTranspose(
-        filters, size, strides, padding, activation=tf.nn.leaky_relu, dtype=dtype
+        filters, size, strides, padding, activation=_leaky_relu, dtype=dtype
     )
+
+
+def _leaky_relu(x: tf.Tensor) -> tf.Tensor:
+    # In float32: TensorFlow's gradient of it in bfloat16 is not vectorized on CPUs, and
+    # takes four times as long. With this the step takes 0.92 of the time.
+    return tf.cast(tf.nn.leaky_relu(tf.cast(x, tf.float32)), x.dtype)

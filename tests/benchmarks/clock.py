@@ -123,6 +123,7 @@ def ours(training: Training, log: Log) -> None:
 
     logger = logging.getLogger("model")
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # its lines say what `log` says
     logger.addHandler(Clock())
     files = Files(
         train=[f"{training.folder}/{TRAIN}"],

@@ -1,7 +1,7 @@
 """Wall time until the test -ELBO is at or under 115 nats: the post's recipe and ours.
 
 All train on the dataset's whole train split, one after the other, each in a process of
-its own. This takes over an hour, most of it the post's.
+its own. This takes half an hour or more, most of it the post's.
 """
 
 import argparse
