@@ -1,4 +1,4 @@
-"""`make bench`: every part, one after the other; the last takes half an hour or more."""
+"""`make bench`: all parts, one after the other; the last takes half an hour or more."""
 
 from tests.benchmarks import (
     determinism,
