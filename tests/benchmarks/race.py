@@ -29,8 +29,7 @@ class Contender:
 
 def environment(ours: bool) -> dict[str, str]:
     """Returns the environment of a contender: the post's has TensorFlow's defaults."""
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
-    variables = quiet | os.environ
+    variables = dict(os.environ)
     if not ours:
         # `model` may have set it in this process.
         variables.pop("TF_ENABLE_ONEDNN_OPTS", None)
