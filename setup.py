@@ -35,6 +35,15 @@ setuptools.setup(
         f"kfp>=2.14,<2.17; {CURRENT}",
         # tfx-bsl 1.16 imports dill, which Beam no longer brings since 2.69.
         f"dill; {COMPATIBLE}",
+        # TFX, TensorFlow and kfp choose the versions of these.
+        "apache-beam",
+        "kfp-server-api",
+        "ml-metadata",
+        "numpy",
+        "protobuf",
+        "tensorflow-data-validation",
+        "tensorflow-metadata",
+        "tensorflow-model-analysis",
         # tensorflow-hub imports pkg_resources, which setuptools 81 removed.
         "setuptools<81",
         # `serve`'s HTTP server.
@@ -57,25 +66,35 @@ setuptools.setup(
         "pyyaml>=6",
         "requests>=2.31",
         "rich>=13",
-        # TensorFlow 2.21 no longer brings it.
-        "tensorboard>=2.16",
+        # `notify`'s attempts.
+        "tenacity>=8",
+        # TensorFlow 2.21 no longer requires it; releases before 2.20 need NumPy 1.
+        f"tensorboard>=2.16,<2.17; {COMPATIBLE}",
+        f"tensorboard>=2.20; {CURRENT}",
+        "urllib3",
     ],
     extras_require={
         "dev": [
-            # An S3 server for the tests: the parts of moto[server] that S3 takes.
+            "boto3",
             "cyclonedx-bom>=4",
+            "docker",
+            # An S3 server for the tests: the parts of moto[server] that S3 takes.
             "flask",
             "flask-cors",
             "kubernetes-validate",
             "moto[s3]>=5",
             "mypy",
+            "packaging",
             "pip-audit",
             "pytest",
             "pytest-xdist",
             "ruff",
+            "scikit-learn",
+            "scipy",
             "types-PyYAML",
             "types-requests",
             "uv",
+            "werkzeug",
         ],
     },
 )

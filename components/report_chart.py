@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -43,13 +42,12 @@ def plain(axes: Axes) -> None:
 def seconds_per_step(steps: Sequence[tuple[str, float, bool]]) -> Figure:
     """Returns how long each step took: its name, seconds, and if it was cached."""
     figure, axes = chart(0.9 + 0.28 * len(steps))
-    places = np.arange(len(steps))
     longest = max([seconds for _, seconds, _ in steps], default=1.0) or 1.0
-    for place, (_, seconds, cached) in zip(places, steps):
+    for place, (_, seconds, cached) in enumerate(steps):
         axes.barh(place, seconds, color=GREY if cached else BLUE)
         text = "from the cache" if cached else f"{seconds:.1f} s"
         axes.text(seconds + longest / 100, place, text, va="center", fontsize=8.5)
-    axes.set_yticks(places, [name for name, _, _ in steps])
+    axes.set_yticks(range(len(steps)), [name for name, _, _ in steps])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.15 * longest)
     axes.set_xlabel("seconds")

@@ -166,7 +166,7 @@ def elbo_histogram(test: Scores, floor: float) -> Figure:
         axes.text(0.5, 0.5, "no ELBO is a finite number", ha="center")
         return figure
     ends = np.quantile(np.concatenate([values for _, values, _ in models]), _LEVELS)
-    bins = np.linspace(ends[0], ends[1] + 1e-6, 81)
+    bins = np.linspace(ends[0], ends[1] + 1e-6, 81).tolist()
     for name, values, colour in models:
         mean = values.mean()
         label = f"{name}, mean {mean:.2f}"

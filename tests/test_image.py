@@ -7,7 +7,6 @@ import re
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-OURS = "vae-pipeline (setup.py)"
 
 pytestmark = pytest.mark.skipif(
     not (ROOT / "Dockerfile").exists(), reason="the image holds no Dockerfile"
@@ -25,34 +24,31 @@ def _needed_by() -> dict[str, set[str]]:
     return needed
 
 
-def _developers_tools() -> set[str]:
-    """Returns the names in setup.py's extra `dev`."""
+def _declared() -> set[str]:
+    """Returns the names in setup.py's install_requires."""
     tree = ast.parse((ROOT / "setup.py").read_text())
-    (extras,) = (
+    (required,) = (
         node.value
         for node in ast.walk(tree)
-        if isinstance(node, ast.keyword) and node.arg == "extras_require"
+        if isinstance(node, ast.keyword) and node.arg == "install_requires"
     )
-    names = ast.literal_eval(extras)["dev"]
-    return {re.match(r"[A-Za-z-]+", name)[0].lower() for name in names}
+    texts = [str(n.value) for n in ast.walk(required) if isinstance(n, ast.Constant)]
+    names = [re.match(r"[A-Za-z0-9._-]+", text) for text in texts]
+    return {name[0].lower() for name in names if name}
 
 
 def test_the_image_leaves_out_what_only_developers_need():
     needed_by = _needed_by()
-    tools = _developers_tools()
-    only = set(tools)
-    while True:
-        more = {
-            package
-            for package, users in needed_by.items()
-            if users - {OURS} and users <= only and package not in only
-        }
-        if not more:
-            break
-        only |= more
-    text = (ROOT / "Dockerfile").read_text()
-    (listed,) = re.findall(r"printf '%s\\n' ([^>]*?)>dev.txt", text)
-    assert set(listed.replace("\\\n", " ").split()) == only
+    needed = _declared() & set(needed_by)
+    while more := {
+        package
+        for package, users in needed_by.items()
+        if users & needed and package not in needed
+    }:
+        needed |= more
+    listed = (ROOT / "requirements-dev.txt").read_text().split()
+    assert set(listed) == set(needed_by) - needed
+    assert "--excludes requirements-dev.txt" in (ROOT / "Dockerfile").read_text()
 
 
 def test_what_is_left_out_is_in_the_lock():
