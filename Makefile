@@ -1,7 +1,7 @@
 # Every target sets up what it needs; `make run` on a clone that is set up starts at once.
 
-.PHONY: help setup run test test-containers faults soak lint bench bench-time \
-        bench-serve image sbom audit lock clean
+.PHONY: help setup always run test test-containers faults soak nightly lint bench \
+        bench-time bench-serve image sbom audit lock clean
 
 ARGS ?=
 IMAGE ?= vae-pipeline:dev
@@ -9,13 +9,15 @@ GPU ?= 0
 ENGINE ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo podman)
 
 help:
-	@echo "make setup   make .venv (the other targets do so when they have to)"
+	@echo "make setup   make .venv (the other targets do so when they have to);"
+	@echo "             STACK=compatible for TFX 1.16 also where 1.21 can be had"
 	@echo "make run     run the whole pipeline here; ARGS='--preset smoke' for options"
 	@echo "make test    lint, types and every test"
 	@echo "make test-containers"
 	@echo "             build the image, and run the pipeline in it as Kubeflow does"
 	@echo "make faults  kill real runs, fill their disks, damage their files, ..."
 	@echo "make soak    200 runs that are killed at random; ARGS='--runs 20 --seed 7'"
+	@echo "make nightly what is too long for each landing: see docs/nightly.md"
 	@echo "make lint    format, lint and types alone"
 	@echo "make bench   speed, as ratios to a baseline; 45 minutes or more"
 	@echo "make bench-time"
@@ -30,6 +32,14 @@ help:
 	@echo "make clean   remove .venv and .tools, but no data and no runs"
 
 setup: .venv/ready
+
+# STACK=compatible or STACK=current chooses the stack: another one's .venv is made anew.
+ifneq ($(STACK),)
+ifneq ($(STACK),$(shell cat .venv/stack 2>/dev/null))
+.venv/ready: always
+endif
+endif
+always:
 
 .venv/ready: requirements.lock setup.py .ci/setup
 	@.ci/setup
@@ -49,6 +59,8 @@ faults: .venv/ready
 
 soak: .venv/ready
 	.venv/bin/python -m tests.faults.soak $(ARGS)
+
+nightly: soak image
 
 lint: .venv/ready
 	.venv/bin/ruff format --check .
