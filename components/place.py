@@ -88,7 +88,7 @@ def note(destination: str, name: str, text: str) -> None:
         return
     with filelock.FileLock(os.path.join(folder, _LOCK)):
         staging = pathlib.Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
-        (staging / name).write_text(text)
+        (staging / name).write_text(text, encoding="utf-8")
         (staging / name).chmod(0o644)
         _sync(str(staging))
         os.rename(staging / name, os.path.join(folder, name))
@@ -121,7 +121,7 @@ def _put_in_folder(model: str, folder: str, manifest: str) -> int:
         staging = tempfile.mkdtemp(prefix=_STAGING, dir=folder)
         try:
             shutil.copytree(model, staging, dirs_exist_ok=True)
-            pathlib.Path(staging, MANIFEST).write_text(manifest)
+            pathlib.Path(staging, MANIFEST).write_text(manifest, encoding="utf-8")
             # mkdtemp's 0700 would keep a model server's user out.
             os.chmod(staging, 0o755)  # noqa: S103
             _sync(staging)

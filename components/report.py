@@ -134,8 +134,10 @@ def Report(  # noqa: N802, a component
     for name, data in drawn.items():
         (folder / f"{name}.png").write_bytes(data)
     text = json.dumps(facts, indent=2, allow_nan=False)
-    (folder / FACTS).write_text(text)
-    pathlib.Path(page.uri, PAGE).write_text(report_page.render(facts, drawn))
+    (folder / FACTS).write_text(text, encoding="utf-8")
+    pathlib.Path(page.uri, PAGE).write_text(
+        report_page.render(facts, drawn), encoding="utf-8"
+    )
     for name, value in report_facts.scalars(facts).items():
         metrics.set_float_custom_property(name, value)
 
@@ -176,4 +178,4 @@ def _anomalies(artifact: standard_artifacts.ExampleAnomalies) -> list[str]:
 
 def _manifest(pushed_model: standard_artifacts.PushedModel) -> str:
     path = pathlib.Path(pushed_model.uri, MANIFEST)
-    return path.read_text() if path.exists() else ""
+    return path.read_text(encoding="utf-8") if path.exists() else ""

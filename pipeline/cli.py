@@ -4,6 +4,7 @@ and `--help` must not."""
 import argparse
 import contextlib
 import errno
+import io
 import os
 import pathlib
 import signal
@@ -24,6 +25,7 @@ from pipeline import (
     cli_versions,
     command,
     config,
+    temporary,
 )
 from pipeline.command import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, OK, REFUSED
 
@@ -41,9 +43,12 @@ _ASK_AGAIN = 2.0  # seconds until an interrupt that was swallowed is raised agai
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The locale's encoding may lack letters of a path or of a config file.
+        sys.stdout.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     try:
-        with interruptible():
+        with interruptible(), temporary.own_folder():
             return args.command(args)
     except config.ConfigError as error:
         print(f"vae-pipeline: {error}", file=sys.stderr)
@@ -125,7 +130,7 @@ def _run(args: argparse.Namespace) -> int:
             screen.line(line)
         screen.line(f"log: {screen.log_path}")
         pathlib.Path(screen.log_path).with_suffix(".yaml").write_text(
-            config.to_yaml(resolved)
+            config.to_yaml(resolved), encoding="utf-8"
         )
         root = pathlib.Path(args.root).absolute()
         run_id = pathlib.Path(screen.log_path).stem

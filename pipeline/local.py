@@ -376,7 +376,9 @@ def _note_push(outputs: Outputs, root: Root, record: RunRecord) -> None:
     pushed = outputs["pushed_model"]
     number = pushed.get_string_custom_property(pusher.VERSION_PROPERTY)
     if number:
-        manifest = json.loads(pathlib.Path(pushed.uri, MANIFEST).read_text())
+        manifest = json.loads(
+            pathlib.Path(pushed.uri, MANIFEST).read_text(encoding="utf-8")
+        )
         outcome.fill_pushed(record, int(number), manifest)
         _write(root, record)
 

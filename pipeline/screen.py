@@ -33,16 +33,23 @@ class Screen:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        self._handler = logging.FileHandler(log_path)
+        self._handler = logging.FileHandler(
+            log_path, encoding="utf-8", errors="backslashreplace"
+        )
         self._handler.setFormatter(logging.Formatter(_LOG_FORMAT))
         logging.getLogger().addHandler(self._handler)
         self._level = logging.getLogger().level
         logging.getLogger().setLevel(logging.INFO)
         # Without a terminal there is no width to fold the table to.
         width = None if os.isatty(self._saved[0]) else 120
-        self._file = os.fdopen(os.dup(self._saved[0]), "w", buffering=1)
+        # A terminal reads the locale's encoding, which may lack a path's letters.
+        self._file = os.fdopen(
+            os.dup(self._saved[0]), "w", buffering=1, errors="backslashreplace"
+        )
         self.console = Console(file=self._file, width=width, highlight=False)
-        self._errors = os.fdopen(os.dup(self._saved[1]), "w", buffering=1)
+        self._errors = os.fdopen(
+            os.dup(self._saved[1]), "w", buffering=1, errors="backslashreplace"
+        )
 
     def close(self) -> None:
         """Gives standard output and error back."""

@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -46,7 +47,10 @@ class Place:
         ]
 
     def run(self, *settings, **others):
-        code = cli.main(self.arguments(*settings, **others))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TMPDIR", str(self.path / "temporary"))
+            patch.setattr(tempfile, "tempdir", None)  # it is looked up anew
+            code = cli.main(self.arguments(*settings, **others))
         self.printed = self.capfd.readouterr().out
         return code
 
@@ -105,6 +109,7 @@ class Place:
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("place")
+    (path / "temporary").mkdir()
     write_idx(path / "bars", labels=range(10))
     write_idx(path / "bad", labels=[3, 11])
     return path
@@ -192,6 +197,10 @@ def test_tensorboard_has_the_run_where_the_table_says(place):
     assert [epoch for epoch, _ in curves["eval", "elbo"]] == list(range(1, 9))
 
 
+def test_a_run_leaves_no_temporary_files(place):
+    assert list((place.path / "temporary").iterdir()) == []
+
+
 def test_what_is_served_scores_as_the_gate_said(place):
     """The mean ELBO of the test images, by TensorFlow alone."""
     data = gzip.decompress((place.path / "bars/t10k-images-idx3-ubyte.gz").read_bytes())
@@ -205,7 +214,9 @@ def test_what_is_served_scores_as_the_gate_said(place):
 def test_the_command_measures_what_the_run_measured(place):
     version = place.served()
     _, (artifact,) = place.last("Bounds")
-    bounds = json.loads(pathlib.Path(artifact.uri, "bounds.json").read_text())
+    bounds = json.loads(
+        pathlib.Path(artifact.uri, "bounds.json").read_text(encoding="utf-8")
+    )
     assert (bounds["images"], bounds["k"]) == (500, 8)
     assert bounds["elbo"] == pytest.approx(version.manifest["elbo"]["elbo"], abs=1e-3)
     code = cli.main(
