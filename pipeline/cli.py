@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The locale's encoding may lack letters of a path or of a config file.
         sys.stdout.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
+    os.umask(os.umask(0o077) | 0o002)  # nothing that every user may write to
     try:
         with interruptible(), temporary.own_folder():
             return args.command(args)

@@ -114,12 +114,15 @@ def screen(args: argparse.Namespace, command: str) -> Iterator:
     """Gives a `Screen` whose log is in the root's folder of logs."""
     import datetime
 
+    from model import storage
     from pipeline.screen import Screen
 
     # To the microsecond: it names the run, and a cached one takes less than a second.
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     log = pathlib.Path(args.root, "logs", f"{command}-{now}.log")
     try:
+        # Versions may be below it; what else is there has the umask's modes.
+        storage.make_public_folder(os.path.abspath(args.root))
         opened = Screen(str(log.absolute()))
     except OSError as error:
         raise config.ConfigError(

@@ -5,6 +5,7 @@ The tests go through one root in order, as a user would: each needs the ones bef
 
 import gzip
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -121,10 +122,14 @@ def place(path, capfd):
 
 
 def test_the_first_run_pushes_a_good_model(place):
-    code = place.run(
-        f"metrics.textfile={place.path}/vae.prom",
-        options=["--source", str(place.path / "bars")],
-    )
+    umask = os.umask(0)
+    try:
+        code = place.run(
+            f"metrics.textfile={place.path}/vae.prom",
+            options=["--source", str(place.path / "bars")],
+        )
+    finally:
+        os.umask(umask)
     assert code == 0, place.printed
     assert "baseline's ELBO  │ none: nothing was served" in place.printed
     assert "verdict          │ BLESSED" in place.printed
@@ -195,6 +200,16 @@ def test_tensorboard_has_the_run_where_the_table_says(place):
     (board,) = folder.glob("*/tensorboard")
     curves = read_curves(str(board))
     assert [epoch for epoch, _ in curves["eval", "elbo"]] == list(range(1, 9))
+
+
+def test_the_modes_do_not_depend_on_the_umask(place):
+    """Of the first run, whose umask was 0: all may read what is served, none write."""
+    for path in (place.path / "runs").rglob("*"):
+        assert not path.stat().st_mode & 0o002, path
+    for path in (place.destination, *place.destination.rglob("*")):
+        expected = 0o755 if path.is_dir() else 0o644
+        assert path.stat().st_mode & 0o777 == expected, path
+    assert (place.path / "vae.prom").stat().st_mode & 0o777 == 0o644
 
 
 def test_a_run_leaves_no_temporary_files(place):
