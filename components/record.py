@@ -5,6 +5,7 @@ import json
 import pathlib
 
 from components.idx import DataError
+from model.progress import log_if_slow
 
 RECORD_NAME = "PREPARED.json"
 INFO_NAME = "dataset_info.json"
@@ -27,7 +28,8 @@ def write(path: pathlib.Path, contents: dict[str, str]) -> None:
 
 def checked_fingerprint(path: pathlib.Path) -> str:
     """Returns a dataset's recorded fingerprint, or for want of a record its shards'."""
-    digests = digests_of(path)
+    with log_if_slow(f"verifying the data set in {path}"):
+        digests = digests_of(path)
     record_path = path / RECORD_NAME
     if not record_path.is_file():
         return fingerprint_of(digests)

@@ -155,6 +155,7 @@ def _run_recorded(
     record.step = "Imports"
     with screen.step("Imports") as step:
         from components.idx import DataError
+        from model.progress import log_if_slow
         from pipeline import local, outcome, report
         from pipeline import record as records
         from pipeline.errors import cause
@@ -178,7 +179,8 @@ def _run_recorded(
     destination = root.destination(resolved)
     rows = outcome.rows(result, destination)
     try:
-        rows.append(("report", str(report.make(path))))
+        with log_if_slow("writing the report"):
+            rows.append(("report", str(report.make(path))))
     except Exception as error:  # the run has done its work
         rows.append(("report", f"could not be written: {cause(error)}"))
     rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))

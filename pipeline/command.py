@@ -135,6 +135,24 @@ def screen(args: argparse.Namespace, command: str) -> Iterator:
         opened.close()
 
 
+@contextlib.contextmanager
+def slow_named() -> Iterator[None]:
+    """Prints what is slow to standard error, for a command without a `Screen`."""
+    import logging
+
+    from model import progress
+
+    handler = logging.StreamHandler(sys.stderr)
+    level = progress.logger.level
+    progress.logger.addHandler(handler)
+    progress.logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        progress.logger.removeHandler(handler)
+        progress.logger.setLevel(level)
+
+
 def fail(screen, message: str, code: int) -> int:
     """Shows what went wrong, and returns the exit code for it."""
     screen.line(f"\nvae-pipeline: {message}")
