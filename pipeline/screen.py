@@ -54,6 +54,8 @@ class Screen:
             os.dup(self._saved[0]), "w", buffering=1, errors="backslashreplace"
         )
         self.console = Console(file=self._file, width=width, highlight=False)
+        utf = self.console.encoding.startswith("utf")
+        self._spinner = "dots" if utf else "line"
         self._errors = os.fdopen(
             os.dup(self._saved[1]), "w", buffering=1, errors="backslashreplace"
         )
@@ -86,7 +88,7 @@ class Screen:
     def progress(self, doing: str) -> Iterator[Callable[[str], None]]:
         """Gives what shows a note: in one line on a terminal, else one now and then."""
         if self.console.is_terminal:
-            with self.console.status(doing) as status:
+            with self.console.status(doing, spinner=self._spinner) as status:
                 yield status.update
             return
         reported = -_REPORT_EVERY  # the first one at once
@@ -115,7 +117,7 @@ class Screen:
         if self.console.is_terminal:
             has_room = self.console.width >= _WIDE
             bar = Progress(
-                SpinnerColumn(finished_text=" "),
+                SpinnerColumn(self._spinner, finished_text=" "),
                 TextColumn(f"{{task.description:{_WIDTH}}}"),
                 *([BarColumn(bar_width=24)] if has_room else []),
                 # On more than one line where there is no room: cut, a number would lie.
