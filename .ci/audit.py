@@ -57,7 +57,7 @@ def audit(requirements: str) -> list[dict]:
     Raises:
       RuntimeError: it could not audit, and why.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as file:
         file.write(requirements)
         file.flush()
         done = subprocess.run(
@@ -67,7 +67,7 @@ def audit(requirements: str) -> list[dict]:
                 *("--format=json", "--desc=off"),
             ],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
         )
     try:
         return json.loads(done.stdout)["dependencies"]
@@ -103,7 +103,9 @@ def main() -> int:
     good = True
     for title, (lock, python) in LOCKS.items():
         try:
-            packages = audit(for_python((ROOT / lock).read_text(), python))
+            packages = audit(
+                for_python((ROOT / lock).read_text(encoding="utf-8"), python)
+            )
         except RuntimeError as error:
             print(f"{title}: NOT AUDITED: {error}")
             good = False

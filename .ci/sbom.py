@@ -20,7 +20,7 @@ def debian_packages(dpkg: str) -> list[dict[str, str]]:
             "--showformat=${Package}\t${Version}\t${Architecture}\n",
         ],
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         check=True,
     ).stdout
     components = []
@@ -49,7 +49,7 @@ def main(python: str, dpkg: str, file: str) -> None:
     )
     bill = json.loads(made.stdout)
     bill["components"] += debian_packages(dpkg)
-    pathlib.Path(file).write_text(json.dumps(bill, indent=1) + "\n")
+    pathlib.Path(file).write_text(json.dumps(bill, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

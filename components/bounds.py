@@ -4,7 +4,6 @@ It is reported beside the ELBO, and decides nothing: the gate is the Evaluator's
 """
 
 import json
-import logging
 import os
 import pathlib
 import time
@@ -20,9 +19,8 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from components.measure import BATCH, SPLIT, Measured, OfImages, load, measure
-from model.data import read_images
-
-logger = logging.getLogger(__name__)
+from model import progress
+from model.data import count_images, read_images
 
 _FILE, _OF_IMAGES = "bounds.json", "images.npz"
 _REPORT_EVERY = 10.0  # seconds between two reports of progress
@@ -55,31 +53,28 @@ def Bounds(  # noqa: N802, a component
     batches = read_images([files], feature).batch(BATCH)
     signatures = load(path_utils.serving_model_dir(model.uri))
     measured, parts = None, []
-    started = reported = time.monotonic()
+    rate = progress.ImageRate(count_images([files]))
+    reported = time.monotonic()
     for measured, of_batch in measure(signatures, batches, samples):
         parts.append(of_batch)
-        now = time.monotonic()
-        if now - reported >= _REPORT_EVERY:
-            reported = now
-            logger.info(
-                "%d images, importance-weighted bound (k = %d) %.2f nats per image, "
-                "%.0f images/s",
-                measured.images,
-                samples,
-                measured.iwae,
-                measured.images / (now - started),
+        done, *pace = rate.describe(measured.images)
+        if time.monotonic() - reported >= _REPORT_EVERY:
+            reported = time.monotonic()
+            bound = (
+                f"importance-weighted bound (k = {samples}) {measured.iwae:.2f} nats"
             )
+            progress.logger.info("%s", "  ".join([done, bound, *pace]))
     if measured is None:
         raise ValueError(f"the {SPLIT} split must have images, {files} has none")
     text = json.dumps(measured._asdict(), indent=2)
-    pathlib.Path(bounds.uri, _FILE).write_text(text)
+    pathlib.Path(bounds.uri, _FILE).write_text(text, encoding="utf-8")
     of_images = OfImages(*map(np.concatenate, zip(*parts)))
     np.savez(pathlib.Path(bounds.uri, _OF_IMAGES), **of_images._asdict())
 
 
 def read_bounds(uri: str) -> Measured:
     """Reads the output folder of Bounds."""
-    return Measured(**json.loads(pathlib.Path(uri, _FILE).read_text()))
+    return Measured(**json.loads(pathlib.Path(uri, _FILE).read_text(encoding="utf-8")))
 
 
 def read_of_images(uri: str) -> OfImages:

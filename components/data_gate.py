@@ -114,7 +114,9 @@ def DataGate(  # noqa: N802, a component
         "unchecked": unchecked,
         "accepted": bool(accept_drift),
     }
-    pathlib.Path(report.uri, DISTANCES).write_text(json.dumps(details, indent=2))
+    pathlib.Path(report.uri, DISTANCES).write_text(
+        json.dumps(details, indent=2), encoding="utf-8"
+    )
     _stop_if_too_far(measured, version, bool(accept_drift))
 
 
@@ -149,7 +151,7 @@ def _stop_if_too_far(
 
 def read_report(uri: str) -> dict[str, Any]:
     """Reads the output folder of DataGate: the JSON of its distances."""
-    return json.loads(pathlib.Path(uri, DISTANCES).read_text())
+    return json.loads(pathlib.Path(uri, DISTANCES).read_text(encoding="utf-8"))
 
 
 def _before(

@@ -10,6 +10,7 @@ import requests
 
 from components import idx
 from components.idx import DataError
+from model.progress import log_if_slow
 
 
 def idx_arrays(builder_cls: Any, seconds: float) -> idx.Arrays:
@@ -20,7 +21,10 @@ def idx_arrays(builder_cls: Any, seconds: float) -> idx.Arrays:
     streams = {}
     for stream in idx.STREAMS:
         url = urllib.parse.urljoin(builder_cls.URL, f"{idx.file_name(stream)}.gz")
-        with open_url(url, seconds) as response:
+        with (
+            log_if_slow(f"downloading {url}"),
+            open_url(url, seconds) as response,
+        ):
             try:
                 response.raise_for_status()
                 data = response.content

@@ -11,6 +11,7 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import standard_component_specs as specs
 
 from components import served_model
+from model.progress import log_if_slow
 
 # From the proto module: newer TFMA has not all of these at its top.
 from tensorflow_model_analysis.proto import config_pb2  # isort: skip
@@ -26,12 +27,15 @@ class Executor(tfx_executor.Executor):
     def Do(self, input_dict, output_dict, exec_properties):  # noqa: N802
         baseline = input_dict.get(specs.BASELINE_MODEL_KEY)
         if baseline and served_model.is_none(baseline[0]):
+            baseline = None
             input_dict = {
                 key: artifacts
                 for key, artifacts in input_dict.items()
                 if key != specs.BASELINE_MODEL_KEY
             }
-        super().Do(input_dict, output_dict, exec_properties)
+        models = "candidate and baseline" if baseline else "the candidate"
+        with log_if_slow(f"measuring {models} on the test split, for the gate"):
+            super().Do(input_dict, output_dict, exec_properties)
 
 
 class Evaluator(TfxEvaluator):

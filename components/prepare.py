@@ -19,6 +19,7 @@ from components import disk, download, idx, mnist_wheel, record, tfds_writer
 from components.idx import DataError
 from components.record import ADVICE, INFO_NAME
 from components.tfds_writer import SPLITS
+from model.progress import log_if_slow
 
 # SHA-256 of MNIST's uncompressed IDX files.
 MNIST_SHA256 = {
@@ -227,11 +228,13 @@ def _prepare_in(
     origin = _ORIGINS.get(source, source)
     say(f"{dataset}: reading it from {origin}")
     if source == "tfds" and not _downloads_idx(builder_cls):
-        path = tfds_writer.write_with_tfds(builder_cls, dataset, work, seconds)
+        with log_if_slow(f"{dataset}: still reading and writing it"):
+            path = tfds_writer.write_with_tfds(builder_cls, dataset, work, seconds)
         record.write(path, record.digests_of(path))
         return
 
-    arrays = _read_arrays(dataset, source, builder_cls, work, seconds)
+    with log_if_slow(f"{dataset}: still reading it"):
+        arrays = _read_arrays(dataset, source, builder_cls, work, seconds)
     streams = {
         stream: hashlib.sha256(idx.to_bytes(array)).hexdigest()
         for stream, array in arrays.items()
@@ -242,9 +245,10 @@ def _prepare_in(
     verified = "verified" if dataset == "mnist" else "read"
     say(f"{dataset} from {origin}: {count:,} images {verified}")
     say(f"{dataset}: writing the TFDS dataset")
-    path = tfds_writer.write_arrays(
-        builder_cls or tfds_writer.IdxDataset, dataset, arrays, work
-    )
+    with log_if_slow(f"{dataset}: still writing"):
+        path = tfds_writer.write_arrays(
+            builder_cls or tfds_writer.IdxDataset, dataset, arrays, work
+        )
     features = record.digests_of(path)[_FEATURES_NAME]
     record.write(path, {**streams, _FEATURES_NAME: features})
 

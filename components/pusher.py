@@ -117,7 +117,7 @@ def Pusher(  # noqa: N802, a component
         pushed_model.set_string_custom_property(VERSION_PROPERTY, str(version.number))
         # A copy, for those who don't see the destination.
         text = json.dumps(version.manifest, indent=2)
-        pathlib.Path(pushed_model.uri, MANIFEST).write_text(text)
+        pathlib.Path(pushed_model.uri, MANIFEST).write_text(text, encoding="utf-8")
     if rejection:
         pushed_model.set_string_custom_property(REJECTION_PROPERTY, rejection)
     config = details["config"]
@@ -134,7 +134,9 @@ def Pusher(  # noqa: N802, a component
         ),
         "pushed": version and version.path,
     }
-    pathlib.Path(pushed_model.uri, VERDICT).write_text(json.dumps(verdict, indent=2))
+    pathlib.Path(pushed_model.uri, VERDICT).write_text(
+        json.dumps(verdict, indent=2), encoding="utf-8"
+    )
 
 
 def refusals(

@@ -5,6 +5,7 @@ import json
 import pathlib
 
 from components.idx import DataError
+from model.progress import log_if_slow
 
 RECORD_NAME = "PREPARED.json"
 INFO_NAME = "dataset_info.json"
@@ -20,17 +21,20 @@ ADVICE = "delete that folder, or prepare it anew by naming a source other than a
 def write(path: pathlib.Path, contents: dict[str, str]) -> None:
     """Records every file's digest, and the fingerprint of the contents' digests."""
     record = {"fingerprint": fingerprint_of(contents), "files": digests_of(path)}
-    (path / RECORD_NAME).write_text(json.dumps(record, indent=2) + "\n")
+    (path / RECORD_NAME).write_text(
+        json.dumps(record, indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def checked_fingerprint(path: pathlib.Path) -> str:
     """Returns a dataset's recorded fingerprint, or for want of a record its shards'."""
-    digests = digests_of(path)
+    with log_if_slow(f"verifying the data set in {path}"):
+        digests = digests_of(path)
     record_path = path / RECORD_NAME
     if not record_path.is_file():
         return fingerprint_of(digests)
     try:
-        record = json.loads(record_path.read_text())
+        record = json.loads(record_path.read_text(encoding="utf-8"))
         fingerprint, files = record["fingerprint"], record["files"]
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"{record_path} is damaged ({error}); {ADVICE}") from error

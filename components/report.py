@@ -37,6 +37,7 @@ from components.measure import SPLIT
 from components.report_chart import png
 from components.report_page import FACTS, PAGE
 from model.board import read_curves
+from model.progress import log_if_slow
 
 logger = logging.getLogger(__name__)
 
@@ -82,20 +83,24 @@ def Report(  # noqa: N802, a component
       run_id: of a run on Kubeflow; empty elsewhere, where it is not known yet.
     """
     details = json.loads(provenance)
-    candidate = _signatures(model)
-    served = None if served_model.is_none(baseline) else _signatures(baseline)
+    with log_if_slow("loading the models"):
+        candidate = _signatures(model)
+        served = None if served_model.is_none(baseline) else _signatures(baseline)
     files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
     of_images = read_of_images(bounds.uri)
-    test = report_data.read_test_split([files], feature, of_images, served)
+    with log_if_slow(f"reading the {SPLIT} split"):
+        test = report_data.read_test_split([files], feature, of_images, served)
     logger.info("%d images of the %s split are read", len(test.elbo), SPLIT)
-    counts = {
-        split: report_data.label_counts(
-            [os.path.join(artifact_utils.get_split_uri([ingested], split), "*")]
-        )
-        for split in artifact_utils.decode_split_names(ingested.split_names)
-    }
+    with log_if_slow("counting the labels"):
+        counts = {
+            split: report_data.label_counts(
+                [os.path.join(artifact_utils.get_split_uri([ingested], split), "*")]
+            )
+            for split in artifact_utils.decode_split_names(ingested.split_names)
+        }
     curves = read_curves(os.path.join(model_run.uri, "tensorboard"))
-    pictures, problem = _of_digits(test, candidate)
+    with log_if_slow("drawing what the model makes of digits"):
+        pictures, problem = _of_digits(test, candidate)
     pictures |= {
         "elbo_histogram": report_figures.elbo_histogram(
             test, details["config"]["gate"]["elbo_floor"]
@@ -130,12 +135,15 @@ def Report(  # noqa: N802, a component
         "run": {"id": run_id, "steps": []},
     }
     folder = pathlib.Path(metrics.uri)
-    drawn = {name: png(figure) for name, figure in pictures.items()}
+    with log_if_slow("compressing the figures"):
+        drawn = {name: png(figure) for name, figure in pictures.items()}
     for name, data in drawn.items():
         (folder / f"{name}.png").write_bytes(data)
     text = json.dumps(facts, indent=2, allow_nan=False)
-    (folder / FACTS).write_text(text)
-    pathlib.Path(page.uri, PAGE).write_text(report_page.render(facts, drawn))
+    (folder / FACTS).write_text(text, encoding="utf-8")
+    pathlib.Path(page.uri, PAGE).write_text(
+        report_page.render(facts, drawn), encoding="utf-8"
+    )
     for name, value in report_facts.scalars(facts).items():
         metrics.set_float_custom_property(name, value)
 
@@ -176,4 +184,4 @@ def _anomalies(artifact: standard_artifacts.ExampleAnomalies) -> list[str]:
 
 def _manifest(pushed_model: standard_artifacts.PushedModel) -> str:
     path = pathlib.Path(pushed_model.uri, MANIFEST)
-    return path.read_text() if path.exists() else ""
+    return path.read_text(encoding="utf-8") if path.exists() else ""

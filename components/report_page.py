@@ -29,7 +29,11 @@ def render(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     environment.filters["nats"] = nats
     environment.filters["signed"] = lambda value: nats(value, "+")
     environment.filters["count"] = lambda value: f"{value:,}"
-    source = importlib.resources.files("components").joinpath(_TEMPLATE).read_text()
+    source = (
+        importlib.resources.files("components")
+        .joinpath(_TEMPLATE)
+        .read_text(encoding="utf-8")
+    )
     inlined = {
         name: f"data:image/png;base64,{base64.b64encode(data).decode()}"
         for name, data in pictures.items()

@@ -16,6 +16,7 @@ from components import idx, prepare, record, span_files, spans, tfds_writer
 from components.idx import DataError
 from components.prepare import Prepared, print_nothing
 from components.tfds_writer import SPLITS
+from model.progress import log_if_slow
 
 _FOLDER = "spans"  # below the TFDS data folder
 
@@ -153,7 +154,8 @@ def _prepare(
     with tempfile.TemporaryDirectory(prefix=prepare.WORK_PREFIX, dir=folder) as work:
         download = os.path.join(work, "download")
         os.mkdir(download)
-        arrays = span_files.read(spans.fetch(span, download))
+        with log_if_slow(f"span {span.number}: copying and reading {span.uri}"):
+            arrays = span_files.read(spans.fetch(span, download))
         shutil.rmtree(download)
         streams = {
             stream: hashlib.sha256(idx.to_bytes(array)).hexdigest()

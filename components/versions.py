@@ -18,6 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from components import place
 from components.manifest import MANIFEST, digest_of, file_digests, file_names
 from model import paths, storage
+from model.progress import log_if_slow
 
 _SHOWN = 3  # files that are wrong, in a message
 
@@ -152,7 +153,9 @@ def find(destination: str, number: int) -> Version:
 
 def verify(version: Version, copy: str | None = None) -> None:
     """Raises ValueError unless the version's files, or a copy's, are as pushed."""
-    found, expected = file_digests(copy or version.path), version.manifest["files"]
+    with log_if_slow(f"verifying version {version.number}"):
+        found = file_digests(copy or version.path)
+    expected = version.manifest["files"]
     wrong = []
     for path, digest in expected.items():
         if path not in found:
@@ -177,7 +180,10 @@ def fetch(version: Version, folder: str) -> None:
       StorageError: the object store does not answer.
     """
     try:
-        with storage.opened(version.path) as (files, path):
+        with (
+            log_if_slow(f"copying version {version.number}"),
+            storage.opened(version.path) as (files, path),
+        ):
             for name in file_names(files, path):
                 target = paths.below(folder, name)
                 os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -212,7 +218,8 @@ def push(model: str, destination: str, manifest: Mapping[str, Any]) -> Version:
         raise FileNotFoundError(f"a model's folder must have files, {model} has none")
     full = {"digest": digest_of(digests), **manifest, "files": digests}
     text = json.dumps(full, indent=2) + "\n"
-    number = place.put(model, list(digests), destination, text)
+    with log_if_slow(f"copying the model to {destination}"):
+        number = place.put(model, list(digests), destination, text)
     return Version(number, _path(destination, number), full)
 
 

@@ -43,6 +43,17 @@ def read_images(files: Sequence[str], feature: str) -> tf.data.Dataset:
     return records.map(parse, tf.data.AUTOTUNE)
 
 
+def count_images(files: Sequence[str]) -> int:
+    """Returns how many images the files have.
+
+    Args:
+      files: patterns of gzipped TFRecord files.
+    """
+    names = tf.data.Dataset.list_files(list(files), shuffle=False)
+    records = tf.data.TFRecordDataset(names, compression_type="GZIP")
+    return int(records.reduce(np.int64(0), lambda count, _: count + 1))
+
+
 class ImageFile:
     """The images of files in one flat file of 8-bit pixels, read by their numbers.
 

@@ -33,7 +33,9 @@ def policy(config: TrainConfig) -> str:
         able = all(gpu_multiplies_bfloat16(gpu) for gpu in details)
     else:
         cpuinfo = pathlib.Path(_CPUINFO)
-        able = cpuinfo.exists() and cpu_multiplies_bfloat16(cpuinfo.read_text())
+        able = cpuinfo.exists() and cpu_multiplies_bfloat16(
+            cpuinfo.read_text(encoding="utf-8")
+        )
     return _POLICIES["bfloat16" if able else "float32"]
 
 

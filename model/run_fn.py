@@ -6,6 +6,7 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from model import devices, serving, train
 from model.config import ModelConfig, TrainConfig
+from model.progress import log_if_slow
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -31,7 +32,8 @@ def run_fn(fn_args: FnArgs) -> None:
         evaluation["seed"],
     )
     if devices.is_chief(trained.strategy):
-        serving.export(trained.vae, fn_args.serving_model_dir, **evaluation)
+        with log_if_slow("exporting the model"):
+            serving.export(trained.vae, fn_args.serving_model_dir, **evaluation)
         # Not removed yet: the model is not safe before TFX has published it.
         trained.checkpoints.done()
     # TFX looks for the model in each worker: they wait until the chief has written it.

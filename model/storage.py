@@ -17,6 +17,8 @@ from model.paths import PathError
 KFP_MINIO = "http://minio-service.kubeflow:9000"
 
 _PROTOCOLS = {"minio": "s3", "s3": "s3", "gs": "gs"}  # those of fsspec
+FOLDER, FILE = 0o755, 0o644  # modes of what other users read
+
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # botocore reads them itself
 
 
@@ -42,6 +44,28 @@ def local_path(uri: str) -> str | None:
             f"an object store's URI must have no . or .. in it, got {uri!r}"
         )
     return None
+
+
+def make_public_folder(path: str) -> None:
+    """Makes a folder, and those above it that are missing, for other users to read.
+
+    The umask has no part in their modes.
+
+    Raises:
+      OSError: a folder cannot be made.
+    """
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder)
+        except FileExistsError:
+            if not os.path.isdir(folder):  # else another process has just made it
+                raise
+        else:
+            os.chmod(folder, FOLDER)
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:

@@ -17,7 +17,7 @@ import tf_keras as tfk
 from model import board, data, devices, interrupt, precision, steps, warm_start
 from model.checkpoints import Checkpoints
 from model.config import ModelConfig, TrainConfig
-from model.progress import Reporter
+from model.progress import Reporter, log_if_slow
 from model.state import State
 from model.vae import VAE
 
@@ -79,7 +79,8 @@ def train(
             f"got {config.batch_size}"
         )
     os.makedirs(files.scratch, exist_ok=True)
-    images = data.ImageFile(files.train, files.scratch)
+    with log_if_slow("reading the train split"):
+        images = data.ImageFile(files.train, files.scratch)
     steps_per_epoch = images.count // config.batch_size
     if steps_per_epoch == 0:
         raise ValueError(
@@ -98,7 +99,8 @@ def train(
         identity=_identity(state, model_config, config, evaluation_seed, images.digest),
         scratch=files.scratch,
     )
-    checkpoints.restore()
+    with log_if_slow("looking for checkpoints of this training"):
+        checkpoints.restore()
     devices.check_agreement(strategy, "step", state.steps_done)
     devices.check_agreement(strategy, "sum of all weights", state.sum_of_weights())
     feature = "binarized" if model_config.binary else "image"
@@ -120,9 +122,10 @@ def train(
     writes = devices.is_chief(strategy)
     shown = None
     if writes and files.log_dir:
-        digits = next(iter(held_out.batch(_DIGITS)))
-        pixels = tf.cast(digits, tf.float32) / 255.0
-        shown = board.Board(files.log_dir, vae, state, pixels)
+        with log_if_slow("preparing TensorBoard's files"):
+            digits = next(iter(held_out.batch(_DIGITS)))
+            pixels = tf.cast(digits, tf.float32) / 255.0
+            shown = board.Board(files.log_dir, vae, state, pixels)
     with devices.lost_workers_named():
         _fit(
             functools.partial(
@@ -181,10 +184,12 @@ def _fit(
 ) -> None:
     """Takes the steps that are left, epoch by epoch."""
     total, step = config.epochs * steps_per_epoch, state.steps_done
-    reporter = Reporter(config.epochs, steps_per_epoch, config.batch_size, step)
+    reporter = Reporter(config.epochs, steps_per_epoch, config.batch_size, first=step)
     saved = time.monotonic()
-    block, images, seconds = 1, 0, 0.0  # of the running epoch
-    take(tf.constant(0))  # traces, while signals still act at once
+    block, is_first = 1, True
+    images, seconds = 0, 0.0  # of the running epoch
+    with log_if_slow("building the training graph"):
+        take(tf.constant(0))  # while signals still act at once
     with interrupt.deferred() as stop:
         while step < total and not _out_of_patience(state, config, steps_per_epoch):
             epoch, of_epoch = divmod(step, steps_per_epoch)
@@ -193,7 +198,12 @@ def _fit(
             taken, loss = (value.numpy() for value in take(tf.constant(count)))
             step, of_epoch = step + int(taken), of_epoch + int(taken)
             taking = time.monotonic() - began
-            images, seconds = images + int(taken) * config.batch_size, seconds + taking
+            reporter.add(int(taken), taking)
+            ended = of_epoch == steps_per_epoch
+            if not is_first or ended:  # the first one compiles
+                images += int(taken) * config.batch_size
+                seconds += taking
+            is_first = False
             if not devices.workers():
                 # Workers meet in each turn of the loop: theirs must all be as long.
                 block = max(1, int(_BLOCK * taken / taking))
@@ -201,10 +211,10 @@ def _fit(
                 what = f"the loss is {loss} at step {step} of {total}"
                 raise _no_number(what, state, config, checkpoints)
             means = dict(zip(steps.MEANS, state.sums.numpy() / of_epoch))
-            ended = of_epoch == steps_per_epoch
             if ended:
                 with state.averaged():
-                    found = evaluate()
+                    with log_if_slow("measuring the eval split"):
+                        found = evaluate()
                     if not math.isfinite(found["elbo"]):
                         what = f"the eval split's ELBO is {found['elbo']} after step "
                         raise _no_number(f"{what}{step}", state, config, checkpoints)
@@ -215,15 +225,17 @@ def _fit(
                     values["train", "images_per_second"] = images / seconds
                     state.remember(epoch + 1, values)
                     if shown:
-                        shown.epoch_ended(epoch + 1)
+                        with log_if_slow("drawing for TensorBoard"):
+                            shown.epoch_ended(epoch + 1)
                 images, seconds = 0, 0.0
-                reporter.epoch_ended(step, means["elbo"], found["elbo"])
+                reporter.epoch_ended(means["elbo"], found["elbo"])
                 state.sums.assign(tf.zeros_like(state.sums))
             else:
-                reporter.within_epoch(step, means["elbo"])
+                reporter.within_epoch(means["elbo"])
             due = time.monotonic() - saved >= 60.0 * config.checkpoint_minutes
             if checkpoints and (ended or due or stop.signal):
-                checkpoints.save()
+                with log_if_slow("saving a checkpoint"):
+                    checkpoints.save()
                 saved = time.monotonic()
             if stop.signal:
                 return

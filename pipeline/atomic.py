@@ -4,8 +4,13 @@ import os
 import pathlib
 
 
-def write(path: pathlib.Path, text: str) -> None:
+def write(path: pathlib.Path, text: str, *, mode: int | None = None) -> None:
     """Writes beside, syncs, then renames: a reader sees the old text or the new one.
+
+    Args:
+      path: the file.
+      text: its content.
+      mode: its permissions; None for those that the umask leaves.
 
     Raises:
       OSError: it could not be written; what was there is there still.
@@ -16,6 +21,8 @@ def write(path: pathlib.Path, text: str) -> None:
         with open(beside, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
         os.replace(beside, path)
     finally:

@@ -4,6 +4,7 @@ and `--help` must not."""
 import argparse
 import contextlib
 import errno
+import io
 import os
 import pathlib
 import signal
@@ -24,6 +25,7 @@ from pipeline import (
     cli_versions,
     command,
     config,
+    temporary,
 )
 from pipeline.command import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, OK, REFUSED
 
@@ -41,9 +43,13 @@ _ASK_AGAIN = 2.0  # seconds until an interrupt that was swallowed is raised agai
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The locale's encoding may lack letters of a path or of a config file.
+        sys.stdout.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
+    os.umask(os.umask(0o077) | 0o002)  # nothing that every user may write to
     try:
-        with interruptible():
+        with interruptible(), temporary.own_folder():
             return args.command(args)
     except config.ConfigError as error:
         print(f"vae-pipeline: {error}", file=sys.stderr)
@@ -125,7 +131,7 @@ def _run(args: argparse.Namespace) -> int:
             screen.line(line)
         screen.line(f"log: {screen.log_path}")
         pathlib.Path(screen.log_path).with_suffix(".yaml").write_text(
-            config.to_yaml(resolved)
+            config.to_yaml(resolved), encoding="utf-8"
         )
         root = pathlib.Path(args.root).absolute()
         run_id = pathlib.Path(screen.log_path).stem
@@ -149,6 +155,7 @@ def _run_recorded(
     record.step = "Imports"
     with screen.step("Imports") as step:
         from components.idx import DataError
+        from model.progress import log_if_slow
         from pipeline import local, outcome, report
         from pipeline import record as records
         from pipeline.errors import cause
@@ -172,7 +179,8 @@ def _run_recorded(
     destination = root.destination(resolved)
     rows = outcome.rows(result, destination)
     try:
-        rows.append(("report", str(report.make(path))))
+        with log_if_slow("writing the report"):
+            rows.append(("report", str(report.make(path))))
     except Exception as error:  # the run has done its work
         rows.append(("report", f"could not be written: {cause(error)}"))
     rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))

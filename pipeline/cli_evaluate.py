@@ -90,6 +90,7 @@ def _measure(
         from components import measure, span_data
         from model import interrupt
         from model.config import ModelConfig
+        from model.progress import ImageRate
 
         step.done("TensorFlow")
     data = span_data.prepare_data(
@@ -114,12 +115,12 @@ def _measure(
     k = args.iwae or resolved.gate.iwae_samples
     signatures = measure.load(folder)
     measured, interrupted = None, False
-    started = time.monotonic()
+    rate, started = ImageRate(count), time.monotonic()
     try:
         # Held back until a batch ends: what it would break into is TensorFlow.
         with screen.progress("measuring") as show, interrupt.deferred() as stop:
             for measured, _ in measure.measure(signatures, batches, k):
-                show(_note(measured, count, time.monotonic() - started))
+                show(_note(measured, rate))
                 if stop.signal:
                     break
     except KeyboardInterrupt:
@@ -185,10 +186,7 @@ def _batches(counts: dict[str, int], seed: int | None) -> Any:
     return batches if seed is None else batches.map(binarize)
 
 
-def _note(measured: Any, count: int, seconds: float) -> str:
-    rate = measured.images / seconds
-    return (
-        f"{measured.images:,} of {count:,} images  ELBO {measured.elbo:.2f}  IWAE "
-        f"{measured.iwae:.2f} nats  {rate:,.0f} images/s  "
-        f"{(count - measured.images) / rate:.0f} s left"
-    )
+def _note(measured: Any, rate: Any) -> str:
+    done, *pace = rate.describe(measured.images)
+    bounds = f"ELBO {measured.elbo:.2f}  IWAE {measured.iwae:.2f} nats"
+    return "  ".join([done, bounds, *pace])

@@ -97,7 +97,8 @@ def _print(found: list) -> None:
         )
         for each in found
     ]
-    elbo_table.show(columns, rows)
+    priorities = ("verdict", "ELBO", "when", "version", "difference", "data", "wall")
+    elbo_table.show(columns, rows, priorities=priorities)
 
 
 def _data(record: Any) -> str:

@@ -137,7 +137,8 @@ def _damaged(found: Any, size: int) -> Row:
 def _versions(args: argparse.Namespace) -> int:
     destination = command.destination(args, command.resolve(args))
     try:
-        found = rows(destination)
+        with command.slow_named():
+            found = rows(destination)
     except ValueError as error:  # of ours, in words
         print(f"vae-pipeline: {error}", file=sys.stderr)
         return FAILED
@@ -158,7 +159,8 @@ def _rollback(args: argparse.Namespace) -> int:
     from components import rollback
 
     try:
-        version = rollback.roll_back(destination, args.version, reason)
+        with command.slow_named():
+            version = rollback.roll_back(destination, args.version, reason)
     except rollback.RollbackError as error:
         raise config.ConfigError(str(error)) from error
     except (ValueError, OSError) as error:
@@ -185,7 +187,8 @@ def _print(destination: str, found: Sequence[Row]) -> None:
         )
         for row in found
     ]
-    elbo_table.show(columns, rows, title=destination)
+    priorities = ("version", "state", "ELBO", "pushed (UTC)", "data", "MB")
+    elbo_table.show(columns, rows, title=destination, priorities=priorities)
 
 
 def _state(row: Row) -> str:

@@ -186,7 +186,7 @@ def _token() -> set_volume_credentials.ServiceAccountTokenVolumeCredentials | No
     if not path:
         return None
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8") as file:
             file.read()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"

@@ -114,12 +114,15 @@ def screen(args: argparse.Namespace, command: str) -> Iterator:
     """Gives a `Screen` whose log is in the root's folder of logs."""
     import datetime
 
+    from model import storage
     from pipeline.screen import Screen
 
     # To the microsecond: it names the run, and a cached one takes less than a second.
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     log = pathlib.Path(args.root, "logs", f"{command}-{now}.log")
     try:
+        # Versions may be below it; what else is there has the umask's modes.
+        storage.make_public_folder(os.path.abspath(args.root))
         opened = Screen(str(log.absolute()))
     except OSError as error:
         raise config.ConfigError(
@@ -130,6 +133,24 @@ def screen(args: argparse.Namespace, command: str) -> Iterator:
         yield opened
     finally:
         opened.close()
+
+
+@contextlib.contextmanager
+def slow_named() -> Iterator[None]:
+    """Prints what is slow to standard error, for a command without a `Screen`."""
+    import logging
+
+    from model import progress
+
+    handler = logging.StreamHandler(sys.stderr)
+    level = progress.logger.level
+    progress.logger.addHandler(handler)
+    progress.logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        progress.logger.removeHandler(handler)
+        progress.logger.setLevel(level)
 
 
 def fail(screen, message: str, code: int) -> int:

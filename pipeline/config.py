@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import importlib.resources
 import json
+import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -58,10 +59,12 @@ def resolve(
     if preset not in PRESETS:
         raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     text = importlib.resources.files("pipeline").joinpath(f"presets/{preset}.yaml")
-    layers = [_sections(text.read_text(), f"preset {preset}")]
+    layers = [_sections(text.read_text(encoding="utf-8"), f"preset {preset}")]
     if file is not None:
         try:
-            layers.append(_sections(pathlib.Path(file).read_text(), file))
+            layers.append(
+                _sections(pathlib.Path(file).read_text(encoding="utf-8"), file)
+            )
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"can't read the config file {file}: {error}") from error
     layers += [_setting(setting) for setting in settings]
@@ -69,7 +72,9 @@ def resolve(
     for layer in layers:
         for section, fields in layer.items():
             merged.setdefault(section, {}).update(fields)
-    return from_dict(merged)
+    config = from_dict(merged)
+    _check_encodable(dataclasses.asdict(config))
+    return config
 
 
 def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> PipelineConfig:
@@ -112,6 +117,24 @@ def lines(config: PipelineConfig) -> list[str]:
         ).rstrip()
         for section, fields in decisive(config).items()
     ]
+
+
+def _check_encodable(value: Any, name: str = "") -> None:
+    """Raises ConfigError for a text that no path or argument can have here."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            _check_encodable(each, f"{name}.{key}" if name else key)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            _check_encodable(each, name)
+    elif isinstance(value, str):
+        try:
+            os.fsencode(value)
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"{name} must have only letters of this locale's encoding, "
+                f"{error.encoding}, got {value!r}: set LC_ALL=C.UTF-8 or PYTHONUTF8=1"
+            ) from error
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,8 +1,8 @@
 """A table of ELBOs for the terminal; how each was estimated stands below it."""
 
 import dataclasses
-import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,48 +13,93 @@ class Elbo:
     estimate: str | None
 
 
+_FOLDED = 14  # the least width of a column that folds: no number in it is longer
+_FRAME = 3  # what a column takes beside its text: a line and two spaces
+
+
 def show(
     columns: Mapping[str, str],
     rows: Sequence[Sequence[str | Elbo]],
     title: str | None = None,
+    *,
+    priorities: Sequence[str],
 ) -> None:
     """Prints the table; where estimates differ, each ELBO has the number of its own.
+
+    On a terminal that is too narrow for all columns, whole ones are left out and named:
+    none is cut.
 
     Args:
       columns: `left`, `right` or `fold` (left, and over several lines) by its title.
       rows: a cell for each column.
       title: stands above.
+      priorities: the columns' titles, the one to leave out first at the end.
     """
     from rich.console import Console
     from rich.table import Table
 
-    # Without a terminal there is no width to fold the table to.
-    console = Console(width=None if os.isatty(1) else 120, highlight=False)
     cells = [cell for row in rows for cell in row if isinstance(cell, Elbo)]
     estimates = list(dict.fromkeys(cell.estimate for cell in cells if cell.estimate))
     marks = {
         estimate: f" ({number})" if len(estimates) > 1 else ""
         for number, estimate in enumerate(estimates, 1)
     }
+    texts = [
+        [_text(cell, marks) if isinstance(cell, Elbo) else cell for cell in row]
+        for row in rows
+    ]
+    least = {
+        name: _FOLDED if kind == "fold" else max(map(len, (name, *of_column)))
+        for (name, kind), of_column in zip(columns.items(), zip(*texts))
+    }
+    # Without a terminal there is no width to fold the table to.
+    on_terminal = sys.stdout.isatty()
+    width = Console().width if on_terminal else max(120, _width(least.values()))
+    kept = _fitting(least, priorities, width)
+    console = Console(
+        width=max(width, _width(least[name] for name in kept)), highlight=False
+    )
     table = Table(title=title, title_justify="left")
-    for name, kind in columns.items():
+    for name in kept:
         table.add_column(
             name,
-            justify="right" if kind == "right" else "left",
-            no_wrap=kind != "fold",
+            justify="right" if columns[name] == "right" else "left",
+            no_wrap=columns[name] != "fold",
             overflow="fold",
         )
-    for row in rows:
-        table.add_row(
-            *(_text(cell, marks) if isinstance(cell, Elbo) else cell for cell in row)
-        )
+    for text in texts:
+        by_name = dict(zip(columns, text))
+        table.add_row(*(by_name[name] for name in kept))
     console.print(table, markup=False)
-    for estimate, mark in marks.items():
-        console.print(
-            f"ELBO{mark}: nats per image, higher is better; {estimate}",
-            markup=False,
-            soft_wrap=True,
+    lines = [
+        f"ELBO{mark}: nats per image, higher is better; {estimate}"
+        for estimate, mark in marks.items()
+        if "ELBO" in kept
+    ]
+    if missing := [name for name in columns if name not in kept]:
+        lines.append(
+            f"not shown for lack of width: {', '.join(missing)}; --json has all"
         )
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=not on_terminal)
+
+
+def _fitting(
+    least: Mapping[str, int], priorities: Sequence[str], width: int
+) -> list[str]:
+    """Returns the titles of the columns that fit, the most important ones first to be
+    taken; that one is always there."""
+    first, *others = priorities
+    kept = {first}
+    for name in others:
+        if _width(least[each] for each in {*kept, name}) <= width:
+            kept.add(name)
+    return [name for name in least if name in kept]
+
+
+def _width(texts: Iterable[int]) -> int:
+    """Returns the width of a table whose columns' texts have these widths."""
+    return 1 + sum(text + _FRAME for text in texts)
 
 
 def _text(cell: Elbo, marks: Mapping[str, str]) -> str:

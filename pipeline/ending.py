@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 
 from model import interrupt
+from model.progress import log_if_slow
 from pipeline import lock, metrics, notify
 from pipeline import record as records
 from pipeline.config import PipelineConfig
@@ -76,11 +77,12 @@ def _told_of(config: PipelineConfig, record: RunRecord, say: Say) -> Iterator[No
         yield
     finally:
         _come_once()
-        _attempt(
-            "end",
-            say,
-            lambda: notify.send(config.notify, record, summary(record), say),
-        )
+        with log_if_slow("sending notifications"):
+            _attempt(
+                "end",
+                say,
+                lambda: notify.send(config.notify, record, summary(record), say),
+            )
 
 
 @contextlib.contextmanager

@@ -121,13 +121,13 @@ def run(
         json_serialized_inputs_spec_args=args.json_serialized_inputs_spec_args,
     )
     kubeflow_v2_run_executor.main((tfx_args, list(flags)))
-    repaired_report = _repaired_report(report.read_text(), folders)
+    repaired_report = _repaired_report(report.read_text(encoding="utf-8"), folders)
     _show(repaired_report, SHOWN.get(args.step, {}), folders)
-    report.write_text(json_format.MessageToJson(repaired_report))
+    report.write_text(json_format.MessageToJson(repaired_report), encoding="utf-8")
     if args.step in FINGERPRINTS:
         file = pathlib.Path(given.outputs.parameters[FINGERPRINT].output_file)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(_fingerprint(args.step, repaired_report))
+        file.write_text(_fingerprint(args.step, repaired_report), encoding="utf-8")
 
 
 def repaired(

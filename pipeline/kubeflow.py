@@ -64,7 +64,9 @@ def compile_pipeline(config: PipelineConfig, output: str, image: str) -> None:
     _rename(spec)
     documents = [spec, *_platform(config, steps)]
     try:
-        pathlib.Path(output).write_text(yaml.safe_dump_all(documents, sort_keys=True))
+        pathlib.Path(output).write_text(
+            yaml.safe_dump_all(documents, sort_keys=True), encoding="utf-8"
+        )
     except OSError as error:
         raise ConfigError(f"can't write {output}: {error.strerror}") from error
 

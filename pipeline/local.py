@@ -23,6 +23,7 @@ from tfx.types import artifact_utils
 from components import data_gate, disk, place, pusher, span_data, versions
 from components.manifest import MANIFEST
 from model import devices, storage
+from model.progress import log_if_slow
 from pipeline import graph, last_run, metadata_file, outcome, seal
 from pipeline import record as records
 from pipeline.config import PipelineConfig, decisive
@@ -92,9 +93,10 @@ def run(
       RunError: a step failed, or the push destination can't be read.
     """
     try:
-        metadata_file.check(
-            pathlib.Path(root.metadata), pathlib.Path(root.artifacts), screen.line
-        )
+        with log_if_slow("checking the metadata"):
+            metadata_file.check(
+                pathlib.Path(root.metadata), pathlib.Path(root.artifacts), screen.line
+            )
     except metadata_file.MetadataError as error:
         raise RunError(str(error)) from error
     if devices.workers():
@@ -312,7 +314,8 @@ def _run_steps(
                 if state == metadata_store_pb2.Execution.COMPLETE:
                     if name == "Pusher":
                         _note_push(outputs, root, record)
-                    _seal(connection, outputs)
+                    with log_if_slow("hashing what it made"):
+                        _seal(connection, outputs)
             except Exception as error:
                 logging.exception("%s failed", name)
                 line.done("failed")
@@ -323,7 +326,8 @@ def _run_steps(
                 raise RunError(f"{name} failed: its inputs could not be found")
             step = outcome.Step(name, outputs, cached=state == _CACHED)
             if step.cached:
-                _check_seals(connection, step, line)
+                with log_if_slow("verifying what it made before"):
+                    _check_seals(connection, step, line)
             text = outcome.describe(step) or line.last_note
             seconds = line.done(text, step.cached)
         record.took(name, seconds, step.cached)
@@ -376,7 +380,9 @@ def _note_push(outputs: Outputs, root: Root, record: RunRecord) -> None:
     pushed = outputs["pushed_model"]
     number = pushed.get_string_custom_property(pusher.VERSION_PROPERTY)
     if number:
-        manifest = json.loads(pathlib.Path(pushed.uri, MANIFEST).read_text())
+        manifest = json.loads(
+            pathlib.Path(pushed.uri, MANIFEST).read_text(encoding="utf-8")
+        )
         outcome.fill_pushed(record, int(number), manifest)
         _write(root, record)
 

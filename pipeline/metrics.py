@@ -10,6 +10,8 @@ import prometheus_client
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from model import storage
+from pipeline import atomic
 from pipeline import record as records
 from pipeline.config import ConfigError
 from pipeline.operation import Event
@@ -33,12 +35,14 @@ _GAUGES = {
 
 
 def write(path: pathlib.Path, record: RunRecord) -> None:
-    """Writes the metrics of a run that ended, all at once.
+    """Writes the metrics of a run that ended, all at once, for every user to read.
 
     Raises:
-      OSError: the file could not be written.
+      OSError: the file could not be written, or its folder is missing.
     """
-    prometheus_client.write_to_textfile(str(path), _registry(lambda: record))
+    path.parent.stat()  # a folder made here is none that node-exporter looks into
+    text = prometheus_client.generate_latest(_registry(lambda: record)).decode()
+    atomic.write(path, text, mode=storage.FILE)
 
 
 @contextlib.contextmanager

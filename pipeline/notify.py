@@ -109,7 +109,7 @@ def _secret(setting: str, field: str) -> str:
         return value
     if kind == "file":
         try:
-            value = pathlib.Path(where).expanduser().read_text().strip()
+            value = pathlib.Path(where).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", "not UTF-8")
             raise NotifyError(

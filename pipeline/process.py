@@ -30,8 +30,12 @@ def _born(pid: int) -> str:
     Source: proc(5), /proc/PID/stat: the state is field 3, the start time field 22.
     """
     try:
-        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
-        boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        stat = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+        boot = (
+            pathlib.Path("/proc/sys/kernel/random/boot_id")
+            .read_text(encoding="utf-8")
+            .strip()
+        )
     except OSError:
         return ""
     fields = stat.rsplit(")", 1)[1].split()  # the name before may hold anything

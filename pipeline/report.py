@@ -38,7 +38,7 @@ def make(root: pathlib.Path, run_id: str | None = None) -> pathlib.Path:
     run, executions = _find(store, root, run_id)
     folder = _folder(store, executions)
     try:
-        facts = json.loads((folder / report_page.FACTS).read_text())
+        facts = json.loads((folder / report_page.FACTS).read_text(encoding="utf-8"))
     except OSError as error:
         raise ReportError(
             f"the report of {run} is in the metadata, but not in {folder}: run again "
@@ -56,7 +56,7 @@ def make(root: pathlib.Path, run_id: str | None = None) -> pathlib.Path:
     for name, data in pictures.items():
         (result / f"{name}.png").write_bytes(data)
     page = result / report_page.PAGE
-    page.write_text(report_page.render(facts, pictures))
+    page.write_text(report_page.render(facts, pictures), encoding="utf-8")
     return page
 
 

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 _WIDTH = 16  # of a step's name
+_WIDE = 120  # columns of a terminal that has room for a progress bar
 _REPORT_EVERY = 10.0  # seconds between two notes where there is no terminal
+_of_model = logging.getLogger("model")  # of all that is logged for people
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -33,19 +35,35 @@ class Screen:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        self._handler = logging.FileHandler(log_path)
+        self._handler = logging.FileHandler(
+            log_path, encoding="utf-8", errors="backslashreplace"
+        )
         self._handler.setFormatter(logging.Formatter(_LOG_FORMAT))
         logging.getLogger().addHandler(self._handler)
         self._level = logging.getLogger().level
         logging.getLogger().setLevel(logging.INFO)
+        self._step: StepLine | None = None
+        self._progress = _ProgressHandler(self)
+        self._model_level = _of_model.level
+        _of_model.addHandler(self._progress)
+        _of_model.setLevel(logging.DEBUG)
         # Without a terminal there is no width to fold the table to.
         width = None if os.isatty(self._saved[0]) else 120
-        self._file = os.fdopen(os.dup(self._saved[0]), "w", buffering=1)
+        # A terminal reads the locale's encoding, which may lack a path's letters.
+        self._file = os.fdopen(
+            os.dup(self._saved[0]), "w", buffering=1, errors="backslashreplace"
+        )
         self.console = Console(file=self._file, width=width, highlight=False)
-        self._errors = os.fdopen(os.dup(self._saved[1]), "w", buffering=1)
+        utf = self.console.encoding.startswith("utf")
+        self._spinner = "dots" if utf else "line"
+        self._errors = os.fdopen(
+            os.dup(self._saved[1]), "w", buffering=1, errors="backslashreplace"
+        )
 
     def close(self) -> None:
         """Gives standard output and error back."""
+        _of_model.removeHandler(self._progress)
+        _of_model.setLevel(self._model_level)
         sys.stdout.flush()
         sys.stderr.flush()
         for target, saved in zip((1, 2), self._saved):
@@ -70,7 +88,7 @@ class Screen:
     def progress(self, doing: str) -> Iterator[Callable[[str], None]]:
         """Gives what shows a note: in one line on a terminal, else one now and then."""
         if self.console.is_terminal:
-            with self.console.status(doing) as status:
+            with self.console.status(doing, spinner=self._spinner) as status:
                 yield status.update
             return
         reported = -_REPORT_EVERY  # the first one at once
@@ -97,20 +115,44 @@ class Screen:
     def step(self, name: str) -> Iterator["StepLine"]:
         """Shows that a step is running; `done` of what it gives ends its line."""
         if self.console.is_terminal:
+            has_room = self.console.width >= _WIDE
             bar = Progress(
-                SpinnerColumn(finished_text=" "),
+                SpinnerColumn(self._spinner, finished_text=" "),
                 TextColumn(f"{{task.description:{_WIDTH}}}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[note]}", markup=False),
+                *([BarColumn(bar_width=24)] if has_room else []),
+                # On more than one line where there is no room: cut, a number would lie.
+                TextColumn(
+                    "{task.fields[note]}",
+                    markup=False,
+                    table_column=Column(overflow="fold"),
+                ),
                 console=self.console,
                 transient=True,
             )
-            with bar, _training_shown_by(live := _LiveStep(self, name, bar)):
-                yield live
+            with bar, self._shows_progress(_LiveStep(self, name, bar)) as line:
+                yield line
         else:
             self.line(f"{name:{_WIDTH}} ...")
-            with _training_shown_by(line := StepLine(self, name)):
+            with self._shows_progress(StepLine(self, name)) as line:
                 yield line
+
+    def progressed(self, record: logging.LogRecord) -> None:
+        """Shows what the model's code logs: its progress, and what is slow."""
+        if self._step is None:
+            if record.levelno >= logging.INFO:
+                self.aside(record.getMessage())
+        elif progress := getattr(record, "progress", None):
+            self._step.training(progress, record.levelno)
+        elif record.levelno >= logging.INFO:
+            self._step.said(record.getMessage())
+
+    @contextlib.contextmanager
+    def _shows_progress(self, line: "StepLine") -> Iterator["StepLine"]:
+        self._step = line
+        try:
+            yield line
+        finally:
+            self._step = None
 
 
 class StepLine:
@@ -165,27 +207,15 @@ def _training_note(progress) -> str:
     note = f"epoch {progress.epoch}/{progress.epochs}  ELBO {progress.elbo:.2f} (train)"
     if progress.eval_elbo is not None:
         note += f" {progress.eval_elbo:.2f} (eval)"
-    return (
-        f"{note} nats  {progress.images_per_second:,.0f} images/s  "
-        f"{progress.seconds_left:.0f} s left"
-    )
+    return "  ".join([f"{note} nats", *progress.pace()])
 
 
-@contextlib.contextmanager
-def _training_shown_by(line: StepLine) -> Iterator[None]:
-    """Shows what training logs while the step runs: its progress, and what it says."""
+class _ProgressHandler(logging.Handler):
+    """Gives a screen what the model's code logs."""
 
-    class Handler(logging.Handler):
-        def emit(self, record):
-            if hasattr(record, "progress"):
-                line.training(record.progress, record.levelno)
-            elif record.levelno >= logging.INFO:
-                line.said(record.getMessage())
+    def __init__(self, screen: Screen):
+        super().__init__()
+        self._screen = screen
 
-    logger, handler = logging.getLogger("model"), Handler()
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
+    def emit(self, record: logging.LogRecord) -> None:
+        self._screen.progressed(record)

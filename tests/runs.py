@@ -60,7 +60,7 @@ class Run:
 
     @property
     def printed(self) -> str:
-        return pathlib.Path(self._output.name).read_text()
+        return pathlib.Path(self._output.name).read_text(encoding="utf-8")
 
     def last_step(self) -> str:
         """Returns the step that was begun last."""

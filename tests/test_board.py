@@ -28,7 +28,8 @@ class Killer(logging.Handler):
         self.epoch = epoch
 
     def emit(self, record):
-        if record.progress.epoch == self.epoch:
+        progress = getattr(record, "progress", None)
+        if progress and progress.epoch == self.epoch:
             raise Killed
 
 

@@ -150,13 +150,15 @@ def test_a_preset_that_reaches_more_is_next(preset, better):
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_with_130_and_a_word(tmp_path, signum):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "run", "--root", str(tmp_path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=pathlib.Path(__file__).parent.parent,
-        env=dict(os.environ),
+        env={**os.environ, "TMPDIR": str(temporary)},
     )
     while not process.stdout.readline().startswith("Imports"):
         time.sleep(0.01)
@@ -167,6 +169,7 @@ def test_an_interrupt_ends_with_130_and_a_word(tmp_path, signum):
     assert "interrupted; the same command goes on where it stopped" in stderr
     ((kept,), _) = record.read_all(tmp_path)
     assert (kept.verdict, kept.step) == ("interrupted", "Imports")
+    assert list(temporary.iterdir()) == []
 
 
 def test_an_interrupt_that_is_swallowed_comes_again():

@@ -129,7 +129,9 @@ def test_the_figures_are_those_of_the_model(place, evaluate):
         ("active latents", f"{active} of 2"),
     ]
     assert table[-1][0] == "images/s"
-    assert re.search(r"128 of 500 images  ELBO -\d+\.\d\d  IWAE -\d.* s left", printed)
+    assert re.search(
+        r"128 of 500 images  ELBO -\d+\.\d\d  IWAE -\d+\.\d\d nats", printed
+    )
 
 
 def test_by_default_it_is_what_is_served_and_what_the_settings_say(place, evaluate):

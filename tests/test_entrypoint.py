@@ -26,7 +26,7 @@ class Recorder(base_executor.BaseExecutor):
     def Do(self, input_dict, output_dict, exec_properties):
         Recorder.inputs, Recorder.properties = input_dict, exec_properties
         (Recorder.model,) = output_dict["model"]
-        pathlib.Path(Recorder.model.uri, "weights").write_text("0.5")
+        pathlib.Path(Recorder.model.uri, "weights").write_text("0.5", encoding="utf-8")
         Recorder.model.set_int_custom_property("images", 2000)
         Recorder.model.set_json_value_custom_property("nothing", None)
         for examples in input_dict.get("examples", []):
@@ -39,7 +39,9 @@ class Reporter(base_executor.BaseExecutor):
     def Do(self, input_dict, output_dict, exec_properties):
         Reporter.properties = exec_properties
         (page,), (metrics,) = output_dict["page"], output_dict["metrics"]
-        pathlib.Path(page.uri, "report.html").write_text("<p>blessed</p>")
+        pathlib.Path(page.uri, "report.html").write_text(
+            "<p>blessed</p>", encoding="utf-8"
+        )
         metrics.set_float_custom_property("elbo", -91.5)
 
 
@@ -204,11 +206,11 @@ def test_kfps_own_outputs_are_not_the_steps(start, folders, report, title):
     # The launcher opens the log before it starts the step.
     log = pathlib.Path(folders["minio"], RUN, "recorder", "executor-logs")
     log.parent.mkdir(parents=True)
-    log.write_text("so far\n")
+    log.write_text("so far\n", encoding="utf-8")
     uri = f"minio://{RUN}/recorder/executor-logs"
     logs = {"artifacts": [{"uri": uri, "type": {"schemaTitle": title}}]}
     assert start(outputs={"executor-logs": logs}) == 0
-    assert log.read_text() == "so far\n"
+    assert log.read_text(encoding="utf-8") == "so far\n"
     assert set(json.loads(report.read_text())["artifacts"]) == {"model"}
 
 
@@ -442,7 +444,7 @@ def test_the_page_and_the_metrics_are_as_kfps_ui_wants_them(spec, folders, repor
     # The file itself: KFP's launcher uploads it, and its UI shows it.
     assert page["uri"] == f"minio://{RUN}/report/page"
     local = pathlib.Path(folders["minio"], RUN, "report/page")
-    assert local.read_text() == "<p>blessed</p>"
+    assert local.read_text(encoding="utf-8") == "<p>blessed</p>"
     assert sorted(path.name for path in local.parent.iterdir()) == ["metrics", "page"]
     assert metrics["uri"] == f"minio://{RUN}/report/metrics"
     assert metrics["metadata"] == {"elbo": -91.5}
@@ -457,7 +459,7 @@ def test_the_schema_is_the_installed_packages(spec, folders, report):
     args = arguments(spec, "import-schema-gen", {"outputs": outputs})
     assert entrypoint.main(args, folders) == 0
     path = pathlib.Path(folders["gs"], RUN, "import-schema-gen/schema/schema.pbtxt")
-    assert "int_domain" in path.read_text()
+    assert "int_domain" in path.read_text(encoding="utf-8")
 
 
 @pytest.fixture

@@ -19,7 +19,9 @@ def model(tmp_path):
 
 
 def test_digests_of_files(model):
-    pathlib.Path(model, "MANIFEST.json").write_text("not of the model")
+    pathlib.Path(model, "MANIFEST.json").write_text(
+        "not of the model", encoding="utf-8"
+    )
     pathlib.Path(model, "variables", "MANIFEST.json").write_bytes(b"abc")
     digests = file_digests(model)
     expected = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}

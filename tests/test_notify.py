@@ -313,7 +313,7 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(tmp_path):
     pid = int((tmp_path / "pid").read_text())
     for _ in range(50):
         stat = pathlib.Path(f"/proc/{pid}/stat")
-        if not stat.exists() or stat.read_text().split()[2] == "Z":
+        if not stat.exists() or stat.read_text(encoding="utf-8").split()[2] == "Z":
             break
         time.sleep(0.05)
     else:

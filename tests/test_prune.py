@@ -434,7 +434,9 @@ def test_what_was_not_compared_with_its_manifest_stays(root, tmp_path):
     manifest = pathlib.Path(unread.path, "MANIFEST.json")
     manifest.rename(tmp_path / "manifest")
     manifest.mkdir()  # it is there, and can't be read, by root either
-    pathlib.Path(foreign.path, "MANIFEST.json").write_text('{"name": "another"}')
+    pathlib.Path(foreign.path, "MANIFEST.json").write_text(
+        '{"name": "another"}', encoding="utf-8"
+    )
     pathlib.Path(linked.path).rename(tmp_path / "elsewhere")
     pathlib.Path(linked.path).symlink_to(tmp_path / "elsewhere")
     damaged = list(versions.look(root.destination))[1:]

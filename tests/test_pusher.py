@@ -331,7 +331,9 @@ def test_a_version_of_the_same_inputs_is_enough(push, models, destination):
 
 
 def verdict(pushed):
-    return json.loads(pathlib.Path(pushed.uri, "VERDICT.json").read_text())
+    return json.loads(
+        pathlib.Path(pushed.uri, "VERDICT.json").read_text(encoding="utf-8")
+    )
 
 
 def test_the_verdict_is_left_for_those_who_see_no_metadata(push, destination):

@@ -84,7 +84,7 @@ def wait_for(file, pattern=r".*\n", seconds=30):
 
 def alive(pid):
     try:
-        status = pathlib.Path(f"/proc/{int(pid)}/stat").read_text()
+        status = pathlib.Path(f"/proc/{int(pid)}/stat").read_text(encoding="utf-8")
     except OSError:
         return False
     return status.rsplit(")", 1)[1].split()[0] != "Z"

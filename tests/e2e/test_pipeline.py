@@ -5,11 +5,13 @@ The tests go through one root in order, as a user would: each needs the ones bef
 
 import gzip
 import json
+import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -46,7 +48,10 @@ class Place:
         ]
 
     def run(self, *settings, **others):
-        code = cli.main(self.arguments(*settings, **others))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TMPDIR", str(self.path / "temporary"))
+            patch.setattr(tempfile, "tempdir", None)  # it is looked up anew
+            code = cli.main(self.arguments(*settings, **others))
         self.printed = self.capfd.readouterr().out
         return code
 
@@ -105,6 +110,7 @@ class Place:
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("place")
+    (path / "temporary").mkdir()
     write_idx(path / "bars", labels=range(10))
     write_idx(path / "bad", labels=[3, 11])
     return path
@@ -116,10 +122,14 @@ def place(path, capfd):
 
 
 def test_the_first_run_pushes_a_good_model(place):
-    code = place.run(
-        f"metrics.textfile={place.path}/vae.prom",
-        options=["--source", str(place.path / "bars")],
-    )
+    umask = os.umask(0)
+    try:
+        code = place.run(
+            f"metrics.textfile={place.path}/vae.prom",
+            options=["--source", str(place.path / "bars")],
+        )
+    finally:
+        os.umask(umask)
     assert code == 0, place.printed
     assert "baseline's ELBO  │ none: nothing was served" in place.printed
     assert "verdict          │ BLESSED" in place.printed
@@ -179,8 +189,10 @@ def test_the_report_says_what_came_of_it(place):
     (file,) = place.reports()
     before = file.read_bytes()
     file.unlink()
-    assert cli.main(["report", "--root", str(place.path / "runs")]) == 0
-    assert place.capfd.readouterr().out.strip() == str(file)
+    program = pathlib.Path(sys.executable).parent / "vae-pipeline"
+    command = [program, "report", "--root", place.path / "runs"]
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    assert result.stdout.decode().strip() == str(file)
     assert file.read_bytes() == before
     assert len(before) < 3_000_000
 
@@ -190,6 +202,20 @@ def test_tensorboard_has_the_run_where_the_table_says(place):
     (board,) = folder.glob("*/tensorboard")
     curves = read_curves(str(board))
     assert [epoch for epoch, _ in curves["eval", "elbo"]] == list(range(1, 9))
+
+
+def test_the_modes_do_not_depend_on_the_umask(place):
+    """Of the first run, whose umask was 0: all may read what is served, none write."""
+    for path in (place.path / "runs").rglob("*"):
+        assert not path.stat().st_mode & 0o002, path
+    for path in (place.destination, *place.destination.rglob("*")):
+        expected = 0o755 if path.is_dir() else 0o644
+        assert path.stat().st_mode & 0o777 == expected, path
+    assert (place.path / "vae.prom").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_run_leaves_no_temporary_files(place):
+    assert list((place.path / "temporary").iterdir()) == []
 
 
 def test_what_is_served_scores_as_the_gate_said(place):
@@ -205,7 +231,9 @@ def test_what_is_served_scores_as_the_gate_said(place):
 def test_the_command_measures_what_the_run_measured(place):
     version = place.served()
     _, (artifact,) = place.last("Bounds")
-    bounds = json.loads(pathlib.Path(artifact.uri, "bounds.json").read_text())
+    bounds = json.loads(
+        pathlib.Path(artifact.uri, "bounds.json").read_text(encoding="utf-8")
+    )
     assert (bounds["images"], bounds["k"]) == (500, 8)
     assert bounds["elbo"] == pytest.approx(version.manifest["elbo"]["elbo"], abs=1e-3)
     code = cli.main(

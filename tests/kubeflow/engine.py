@@ -90,7 +90,7 @@ class Engine:
         ]
         # Values by name: what is in the environment is in no process list.
         variables = [f"--env={name}" for name in container.environment]
-        with log.open("w") as file:
+        with log.open("w", encoding="utf-8") as file:
             return subprocess.run(
                 [
                     *(self.name, "run", "--rm", f"--name={container.name}"),
@@ -116,7 +116,7 @@ def start_process(container: Container, log: pathlib.Path) -> int:
         "sys.exit(entrypoint.main(sys.argv[2:], json.loads(sys.argv[1])))"
     )
     folders = json.dumps({"minio": str(minio), "s3": f"{minio}-s3"})
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         return subprocess.run(
             [sys.executable, "-c", code, folders, *container.command[3:]],
             env={**os.environ, **container.environment, "TMPDIR": str(log.parent)},

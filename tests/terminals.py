@@ -1,0 +1,46 @@
+"""A terminal of a given width, on which a real process prints."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+
+
+def printed_on(columns: int, *command: str) -> tuple[int, str]:
+    """Returns a command's exit code and what it printed on a terminal so wide.
+
+    Args:
+      columns: of the terminal.
+      command: of Python: what follows the interpreter.
+    """
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("COLUMNS", "LINES", "NO_COLOR")
+    }
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**environment, "TERM": "xterm", "LC_ALL": "C.UTF-8"},
+    )
+    os.close(slave)
+    parts = []
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:  # Linux's way to say that the other side is closed
+            break
+        if not part:
+            break
+        parts.append(part)
+    os.close(master)
+    text = b"".join(parts).decode().replace("\r\n", "\n")
+    return process.wait(), re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)

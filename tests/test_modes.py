@@ -1,0 +1,66 @@
+"""The permissions of what other users read, and of what they do not, by the umask."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.places import write_model
+
+# Starts a command, pushes two versions of argv[2], rolls back and writes metrics, all
+# below argv[1], under the umask argv[3].
+CODE = """
+import os, pathlib, sys
+os.umask(int(sys.argv[3], 8))
+from components import versions
+from pipeline import cli, ending, record
+from pipeline.config import resolve
+from pipeline.lock import held
+place, model = sys.argv[1:3]
+root = f"{place}/new/runs"
+assert cli.main(["generate", "--root", root]) == 1  # nothing is served yet
+os.umask(int(sys.argv[3], 8))
+destination = f"{root}/serving/deeper/vae"
+for name in ("saved_model.pb", "variables/variables.index"):
+    with open(f"{model}/{name}", "a") as file:
+        file.write(name)
+    versions.push(model, destination, {"config": {}})
+flags = ["--root", root, "--set", f"push.destination={root}/serving/deeper"]
+assert cli.main(["rollback", "--reason", "worse", *flags]) == 0
+config = resolve("smoke", None, [f"metrics.textfile={place}/vae.prom"])
+with ending.recorded(config, pathlib.Path(root), "run-1", False, print):
+    pass
+"""
+
+
+@pytest.mark.parametrize("umask", ["000", "002", "022", "027", "077"])
+def test_others_read_versions_and_metrics_and_write_nothing(tmp_path, umask):
+    model = write_model(tmp_path / "model")
+    for path in pathlib.Path(model).rglob("*"):
+        path.chmod(0o777 if path.is_dir() else 0o666)  # it decides nothing, either
+    place = tmp_path / "place"
+    place.mkdir()
+    command = [sys.executable, "-c", CODE, str(place), model, umask]
+    root = pathlib.Path(__file__).parent.parent
+    result = subprocess.run(
+        command, cwd=root, capture_output=True, encoding="utf-8", check=False
+    )
+    assert result.returncode == 0, result.stderr
+    runs = place / "new" / "runs"
+    public = {place / "vae.prom", place / "new", runs, runs / "serving"}
+    public |= set((runs / "serving").rglob("*"))
+    names = {path.name for path in public}
+    assert {"MANIFEST.json", "saved_model.pb", "assets", "variables.index"} <= names
+    assert len([name for name in names if name.isdecimal()]) == 3
+    assert len([name for name in names if name.startswith(".rejected-")]) == 1
+    for path in place.rglob("*"):
+        mode = path.stat().st_mode & 0o777
+        if path in public:
+            assert mode == (0o755 if path.is_dir() else 0o644), path
+        else:
+            private = (0o777 if path.is_dir() else 0o666) & ~int(umask, 8)
+            assert mode & ~private == 0, path
+            assert mode & 0o002 == 0, path
+    private = {path.relative_to(runs).parts[0] for path in runs.iterdir()} - {"serving"}
+    assert private >= {"logs", "history"}

@@ -1,0 +1,212 @@
+"""How far training is and how long it will take, by clocks that are turned by hand."""
+
+import logging
+import threading
+
+import pytest
+
+from model import progress
+from model.progress import ImageRate, Rate, Reporter, log_if_slow
+from pipeline.screen import Screen
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+class Training:
+    """A training whose clock is turned by what it does."""
+
+    def __init__(self, caplog, epochs=3, steps=100, first=0):
+        self.clock, self._caplog = Clock(), caplog
+        caplog.set_level(logging.DEBUG, "model.progress")
+        self.reporter = Reporter(epochs, steps, 64, first=first, clock=self.clock)
+
+    def take(self, steps, seconds):
+        self.clock.now += seconds
+        self.reporter.add(steps, seconds)
+
+    def last(self):
+        return self._caplog.records[-1].progress
+
+    def within(self):
+        self.clock.now += 0.6  # else it is too early for another report
+        self.reporter.within_epoch(-100.0)
+        return self.last()
+
+    def ended(self):
+        self.reporter.epoch_ended(-100.0, -101.0)
+        return self.last()
+
+
+def test_the_rate_is_that_of_the_last_ten_seconds():
+    rate = Rate()
+    rate.add(1, 60.0)  # the first never counts
+    assert rate.seconds_per_step() is None
+    rate.add(100, 10.0)
+    assert rate.seconds_per_step() == pytest.approx(0.1)
+    for _ in range(20):
+        rate.add(1, 0.5)
+    assert rate.seconds_per_step() == pytest.approx(0.5)
+
+
+def test_a_clock_that_stands_gives_no_rate():
+    rate = Rate()
+    rate.add(1, 1.0)
+    rate.add(1, 0.0)
+    assert rate.seconds_per_step() is None
+
+
+def test_before_a_rate_is_known_none_is_shown(caplog):
+    training = Training(caplog)
+    training.take(1, 70.0)
+    found = training.within()
+    assert (found.images_per_second, found.seconds_left) == (None, None)
+    assert found.pace() == []
+    assert caplog.messages[-1].endswith(", - nats (eval)")
+
+
+def test_start_up_is_in_neither_the_rate_nor_the_time_left(caplog):
+    training = Training(caplog)
+    training.take(1, 70.0)
+    training.take(49, 4.9)
+    found = training.within()
+    assert found.images_per_second == pytest.approx(640)
+    assert found.seconds_left == pytest.approx(25.0)
+    assert found.pace() == ["640 images/s", "at least 25 s of training left"]
+    assert caplog.messages[-1].endswith(
+        ", 640 images/s, at least 25 s of training left"
+    )
+
+
+def test_what_follows_each_epoch_is_in_the_time_left_once_it_is_known(caplog):
+    training = Training(caplog, epochs=4)
+    training.take(1, 50.0)
+    training.take(99, 9.9)
+    training.clock.now += 30.0  # evaluation and checkpoint; the first one traces
+    training.ended()
+    training.take(50, 5.0)
+    found = training.within()
+    assert not found.has_epoch_ends
+    assert found.seconds_left == pytest.approx(250 * 0.1)
+    training.clock.now -= 0.6  # which `within` took
+    training.take(50, 5.0)
+    training.clock.now += 2.0
+    training.ended()
+    training.clock.now += 1.0  # the checkpoint
+    training.take(50, 5.0)
+    found = training.within()
+    assert found.has_epoch_ends
+    assert found.seconds_left == pytest.approx(150 * 0.1 + 2 * 3.0)
+    assert found.pace()[1] == "21 s of training left"
+    training.clock.now -= 0.6
+    training.take(50, 5.0)
+    training.clock.now += 1.0
+    found = training.ended()
+    assert found.seconds_left == pytest.approx(100 * 0.1 + 1 * 3.0)
+
+
+def test_a_training_that_goes_on_knows_how_many_steps_are_left(caplog):
+    training = Training(caplog, first=150)
+    training.take(1, 30.0)
+    training.take(10, 2.0)
+    found = training.within()
+    assert (found.epoch, found.step, found.steps) == (2, 161, 300)
+    assert found.seconds_left == pytest.approx(139 * 0.2)
+
+
+def test_at_the_end_no_training_is_left(caplog):
+    training = Training(caplog, epochs=1)
+    training.take(1, 9.0)
+    training.take(99, 9.9)
+    assert training.ended().pace() == ["640 images/s", "0 s of training left"]
+
+
+def test_images_that_are_measured_have_a_rate_and_a_time_left():
+    clock = Clock()
+    rate = ImageRate(500, clock=clock)
+    clock.now += 40
+    assert rate.describe(128) == ["128 of 500 images"]
+    clock.now += 2
+    assert rate.describe(256) == ["256 of 500 images", "64 images/s", "4 s left"]
+
+
+class Event(threading.Event):
+    """An event whose waits end as the test says; the block ends when all are over."""
+
+    def __init__(self, waits):
+        super().__init__()
+        self.waits, self.seconds = waits, []
+        self.over = threading.Event()
+
+    def wait(self, timeout=None):
+        self.seconds.append(timeout)
+        if len(self.seconds) <= self.waits:
+            return False
+        self.over.set()
+        return super().wait(30)
+
+
+@pytest.mark.parametrize(
+    ("waits", "expected"),
+    [
+        (0, []),
+        (1, ["exporting the model"]),
+        (
+            3,
+            [
+                "exporting the model",
+                "exporting the model: 32 s so far",
+                "exporting the model: 62 s so far",
+            ],
+        ),
+    ],
+)
+def test_what_is_slow_is_named_and_then_again(caplog, waits, expected):
+    event = Event(waits)
+    with (
+        caplog.at_level(logging.INFO, "model.progress"),
+        log_if_slow("exporting the model", done=event),
+    ):
+        assert event.over.wait(30)
+    assert caplog.messages == expected
+    assert event.seconds == [2.0, 30.0, 30.0, 30.0][: waits + 1]
+
+
+def test_what_fails_at_once_is_not_named(caplog):
+    before = threading.active_count()
+    with (
+        caplog.at_level(logging.INFO, "model.progress"),
+        pytest.raises(ZeroDivisionError),
+        log_if_slow("dividing"),
+    ):
+        raise ZeroDivisionError
+    assert caplog.messages == []
+    assert threading.active_count() == before
+
+
+def test_a_step_shows_what_is_slow_in_it_and_else_it_goes_beside(tmp_path, capfd):
+    level = logging.getLogger("model").level
+    screen = Screen(str(tmp_path / "log"))
+    try:
+        progress.logger.info("verifying version 7")
+        with screen.step("Trainer") as step:
+            progress.logger.info("exporting the model")
+            progress.logger.debug("not shown")
+            step.done("a model")
+        progress.logger.info("writing the report")
+    finally:
+        screen.close()
+    out, err = capfd.readouterr()
+    assert err == "verifying version 7\nwriting the report\n"
+    first, second, _ = out.splitlines()
+    assert (first, second) == (
+        "Trainer          ...",
+        "Trainer          exporting the model",
+    )
+    assert logging.getLogger("model").level == level
+    assert "exporting the model" in (tmp_path / "log").read_text(encoding="utf-8")
