@@ -205,7 +205,8 @@ def line(*words: str, program_name: str = _PROGRAM) -> str:
         first = program_name
     else:
         relative = os.path.relpath(first)
-        first = first if relative.startswith(os.pardir) else relative
+        if not relative.startswith(os.pardir):
+            first = relative if os.sep in relative else os.path.join(".", relative)
     return shlex.join([first, *rest, *words])
 
 

@@ -79,8 +79,8 @@ def _acquire(
             who = _who(root)
             if not wait:
                 raise LockedError(
-                    f"another run is using {root} ({who}): wait until it ends (the "
-                    "option --wait of `run` does that), or choose another --root"
+                    f"another run is using {root} ({who}): wait until it ends (run "
+                    "--wait does that), or choose another --root"
                 ) from None
             if who != told:
                 say(f"waiting for another run that is using {root} ({who})")
