@@ -22,7 +22,7 @@ def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     record.write(root, pushed())
     (file,) = (root / "history").iterdir()
-    for number in range(1, 80):
+    for number in range(101, 180):
         file.with_stem(f"run-{number}").write_text(file.read_text())
     return root
 
