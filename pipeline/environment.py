@@ -19,6 +19,8 @@ BAD_INPUT = 2  # the exit code
 
 _OURS = ("components", "model")  # `pipeline` is imported already
 
+_BOOLEANS = ("TF_DETERMINISTIC_OPS", "TF_CUDNN_DETERMINISTIC")
+
 # Some distributions install a package of this name by mistake; nothing imports it.
 _UNUSED = frozenset(["tests"])
 
@@ -35,7 +37,12 @@ def prepare() -> None:
     os.environ["MPLBACKEND"] = "Agg"
     # protobuf ends an import for a value that its release does not know.
     os.environ.pop("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", None)
-    problem = _find_optimization() or _find_shadowed_package() or _find_bad_tmpdir()
+    problem = (
+        _find_optimization()
+        or _find_shadowed_package()
+        or _find_bad_tmpdir()
+        or _find_bad_boolean()
+    )
     if problem is not None:
         print(f"vae-pipeline: {problem}", file=sys.stderr)
         sys.exit(BAD_INPUT)
@@ -102,6 +109,15 @@ def _find_bad_tmpdir() -> str | None:
         paths.check_no_pattern("TMPDIR", tempfile.gettempdir())
     except (paths.PathError, OSError) as error:
         return str(error)
+    return None
+
+
+def _find_bad_boolean() -> str | None:
+    """Returns what to do about a value at which TensorFlow aborts the process."""
+    for name in _BOOLEANS:
+        value = os.environ.get(name, "0")
+        if value.lower() not in ("0", "1", "false", "true"):
+            return f"{name} must be 0 or 1, got {value!r}"
     return None
 
 

@@ -150,6 +150,11 @@ def test_a_folder_for_temporary_files_is_no_pattern(tmp_path, character):
     )
 
 
+def test_a_boolean_at_which_tensorflow_aborts_is_named(tmp_path):
+    message = refusal(run("history", cwd=tmp_path, TF_DETERMINISTIC_OPS="yes"))
+    assert message == "vae-pipeline: TF_DETERMINISTIC_OPS must be 0 or 1, got 'yes'"
+
+
 @pytest.mark.parametrize(
     "value",
     [
