@@ -3,6 +3,10 @@
 .PHONY: help setup always run test test-containers faults soak nightly lint bench \
         bench-time bench-serve image sbom audit lock clean
 
+# What others leave in the environment for another Python or another uv.
+unexport PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS \
+         UV_REQUIRE_HASHES
+
 ARGS ?=
 IMAGE ?= vae-pipeline:dev
 GPU ?= 0
@@ -11,7 +15,9 @@ ENGINE ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo podman)
 help:
 	@echo "make setup   make .venv (the other targets do so when they have to);"
 	@echo "             STACK=compatible for TFX 1.16 also where 1.21 can be had"
-	@echo "make run     run the whole pipeline here; ARGS='--preset smoke' for options"
+	@echo "make run     run the whole pipeline here; ARGS='--preset smoke' for options;"
+	@echo "             make exits with 2 whatever is wrong: for the exit codes, call"
+	@echo "             .venv/bin/vae-pipeline run"
 	@echo "make test    lint, types and every test"
 	@echo "make test-containers"
 	@echo "             build the image, and run the pipeline in it as Kubeflow does"

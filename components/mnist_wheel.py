@@ -146,11 +146,14 @@ def _install(folder: pathlib.Path) -> None:
 
 
 def _installer() -> list[str]:
-    """Returns the command up to `install`; an environment made by uv has no pip."""
+    """Returns the command up to `install`; an environment made by uv has no pip.
+
+    -I: without it, `python -m` imports from the current folder.
+    """
     if importlib.util.find_spec("pip"):
-        return [sys.executable, "-m", "pip"]
+        return [sys.executable, "-I", "-m", "pip"]
     if importlib.util.find_spec("uv"):
-        return [sys.executable, "-m", "uv", "pip"]
+        return [sys.executable, "-I", "-m", "uv", "pip"]
     if uv := shutil.which("uv"):
         return [uv, "pip"]
     raise idx.DataError(

@@ -16,6 +16,7 @@ from components import idx, prepare, record, span_files, spans, tfds_writer
 from components.idx import DataError
 from components.prepare import Prepared, print_nothing
 from components.tfds_writer import SPLITS
+from model import paths
 from model.progress import log_if_slow
 
 _FOLDER = "spans"  # below the TFDS data folder
@@ -63,6 +64,7 @@ def prepare_data(
       DataError: the data cannot be had or are not what they should be.
       StorageError: the object store does not answer.
     """
+    source = paths.expand_home(source)
     if spans.is_pattern(source):
         return data_of(prepare_newest(dataset, source, window, data_dir, say))
     prepared = prepare.prepare(dataset, source, data_dir, say)

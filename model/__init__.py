@@ -1,13 +1,15 @@
 """The VAE: networks, ELBO, training and export; knows no orchestration.
 
-TensorFlow and TFP read two settings when they are first imported: they have to be made
+TensorFlow and TFP read settings when they are first imported: they have to be made
 before, here, at the root of every import of this package.
 """
 
 import os
 
-# TFP's layers are layers of tf_keras, so Keras 2 has to be chosen.
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+# TFP's layers are layers of tf_keras, so Keras 2 has to be chosen. TensorFlow imports
+# Keras 3 as well, and that its backend. What the environment has is for other programs.
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 # oneDNN's kernels, which TensorFlow leaves alone on CPUs without AVX-512. A training
 # step's images/s with them, as a ratio to without, on 2 cores with AVX2: networks

@@ -1,12 +1,12 @@
 """Where training runs: every GPU, logical CPU devices, or the workers of a cluster."""
 
 import contextlib
-import json
 import math
-import os
 from collections.abc import Iterator
 
 import tensorflow as tf
+
+from model import tf_config
 
 
 def configure_logical_cpus(count: int) -> None:
@@ -38,7 +38,7 @@ def strategy(replicas: int) -> tf.distribute.Strategy:
     0, over every GPU.
 
     Raises:
-      ValueError: TF_CONFIG is not what TensorFlow documents.
+      TFConfigError: TF_CONFIG is not what TensorFlow documents.
     """
     if workers():
         return tf.distribute.MultiWorkerMirroredStrategy()
@@ -52,22 +52,12 @@ def strategy(replicas: int) -> tf.distribute.Strategy:
 
 
 def workers() -> int:
-    """Returns how many workers TF_CONFIG names, the chief with them; 0 without it.
+    """Returns how many workers TF_CONFIG names, including the chief; 0 without it.
 
     Raises:
-      ValueError: TF_CONFIG is not what TensorFlow documents.
+      TFConfigError: TF_CONFIG is not what TensorFlow documents.
     """
-    text = os.environ.get("TF_CONFIG", "")
-    if not text:
-        return 0
-    try:
-        cluster = json.loads(text).get("cluster", {})
-        return sum(len(cluster.get(kind, [])) for kind in ("chief", "worker"))
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(
-            'TF_CONFIG must be JSON such as {"cluster": {"worker": ["host:port"]}, '
-            f'"task": {{"type": "worker", "index": 0}}}}, got {text!r}'
-        ) from error
+    return tf_config.count_workers()
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

@@ -1,10 +1,50 @@
-"""Names that come from elsewhere, as paths that stay below their folder."""
+"""Paths as people write them, and names from elsewhere that stay below a folder."""
 
 import os
 
+_OF_PATTERNS = frozenset("*?[\\")  # { and ] alone are characters like any other
+
 
 class PathError(ValueError):
-    """A name leads out of the folder that it must be below."""
+    """A path that can't be used; the message says why."""
+
+
+def expand_home(path: str) -> str:
+    """Returns a path with the home folder in place of `~` or `~USER` at its beginning.
+
+    Anywhere else a `~` is a character like any other; so it is in `./~`.
+
+    Raises:
+      PathError: there is no such user, or no home folder.
+    """
+    expanded = os.path.expanduser(path)
+    if path.startswith("~") and expanded == path:
+        home = path.partition("/")[0]
+        raise PathError(
+            f"{home} must be a home folder, got {path!r}: there is no such user, or "
+            f"HOME is not set; write the whole path, or ./{home} for a folder of "
+            "that name"
+        )
+    return expanded
+
+
+def check_no_pattern(what: str, path: str) -> None:
+    """Checks a path that Beam, fsspec or TensorFlow's loader of variables gets.
+
+    They take it as a pattern of names, and TensorFlow's has no way to escape one.
+
+    Args:
+      what: the path is, for the message.
+      path: or URI.
+
+    Raises:
+      PathError: it has a character of patterns.
+    """
+    if _OF_PATTERNS & set(path):
+        raise PathError(
+            f"{what} must be a path without *, ?, [ and \\, which Beam and TensorFlow "
+            f"take as patterns of names, got {path!r}: choose another folder"
+        )
 
 
 def check_name(folder: str, name: str) -> None:

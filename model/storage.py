@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import fsspec
 
-from model.paths import PathError
+from model.paths import PathError, expand_home
 
 # Where KFP's own launcher looks for MinIO (DefaultMinioEndpointInMultiUserMode).
 KFP_MINIO = "http://minio-service.kubeflow:9000"
@@ -31,11 +31,11 @@ def local_path(uri: str) -> str | None:
 
     Raises:
       ValueError: the URI is of neither.
-      PathError: it is an object store's, and has `..` in it.
+      PathError: it is an object store's, and has `..` in it; or there is no such home.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme == "file":
-        return os.path.abspath(rest if separator else uri)
+        return os.path.abspath(expand_home(rest if separator else uri))
     if scheme not in _PROTOCOLS or not rest.strip("/"):
         known = ", ".join(f"{scheme}://bucket/folder" for scheme in _PROTOCOLS)
         raise ValueError(f"a destination must be a folder or {known}, got {uri!r}")

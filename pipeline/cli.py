@@ -3,16 +3,20 @@ and `--help` must not."""
 
 import argparse
 import contextlib
+import csv
 import errno
 import io
 import os
 import pathlib
+import re
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 
 from components import disk
+from model import tf_config
 from pipeline import (
     cli_evaluate,
     cli_history,
@@ -25,9 +29,18 @@ from pipeline import (
     cli_versions,
     command,
     config,
+    output,
     temporary,
 )
-from pipeline.command import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, OK, REFUSED
+from pipeline.command import (
+    BAD_INPUT,
+    EXIT_CODES,
+    FAILED,
+    INTERRUPTED,
+    OK,
+    REFUSED,
+    UNREAD,
+)
 
 # Nothing wrong here: the disk is full or broken, or may not be used.
 _OF_THE_MACHINE = (
@@ -43,14 +56,13 @@ _ASK_AGAIN = 2.0  # seconds until an interrupt that was swallowed is raised agai
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # The locale's encoding may lack letters of a path or of a config file.
-        sys.stdout.reconfigure(errors="backslashreplace")
-    args = _parser().parse_args(argv)
     os.umask(os.umask(0o077) | 0o002)  # nothing that every user may write to
     try:
+        args = _parser().parse_args(argv)
         with interruptible(), temporary.own_folder():
-            return args.command(args)
+            code = args.command(args)
+        sys.stdout.flush()
+        return code if _is_delivered(args) else code or UNREAD
     except config.ConfigError as error:
         print(f"vae-pipeline: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -68,6 +80,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return INTERRUPTED
+
+
+def _is_delivered(args: argparse.Namespace) -> bool:
+    """Whether a command whose result is what it prints had a reader to the end.
+
+    Other commands do their work whoever reads what they print of it.
+    """
+    is_lost = output.is_lost(sys.stdout) or getattr(args, "is_output_lost", False)
+    return not (is_lost and getattr(args, "is_result_printed", False))
 
 
 @contextlib.contextmanager
@@ -122,8 +143,10 @@ def _data(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     resolved = command.resolve(args)
     if args.print_config:
+        args.is_result_printed = True
         print(config.to_yaml(resolved), end="")
         return OK
+    _check_can_run(args, resolved)
     with command.screen(args, "run") as screen:
         from pipeline import ending, lock
 
@@ -142,6 +165,15 @@ def _run(args: argparse.Namespace) -> int:
                 return _run_recorded(args, resolved, root, record, screen)
         except lock.LockedError as error:
             return command.fail(screen, str(error), FAILED)
+
+
+def _check_can_run(args: argparse.Namespace, resolved: config.PipelineConfig) -> None:
+    """Raises ConfigError for what is known to stop a run before it begins."""
+    try:
+        command.check_paths(args, resolved)
+        tf_config.count_workers()
+    except tf_config.TFConfigError as error:
+        raise config.ConfigError(str(error)) from error
 
 
 def _run_recorded(
@@ -184,36 +216,84 @@ def _run_recorded(
     except Exception as error:  # the run has done its work
         rows.append(("report", f"could not be written: {cause(error)}"))
     rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))
-    rows.append(("next", _next_commands(result, root, destination, args.preset)))
     screen.table("What came of it", rows)
+    screen.line("next")
+    for purpose, line in next_commands(args, resolved, destination, result.served):
+        screen.line(f"  {purpose}:\n    {line}")
     return REFUSED if result.refusals else OK
 
 
-def _next_commands(result, root, destination: str, preset: str) -> str:
+def next_commands(
+    args: argparse.Namespace,
+    resolved: config.PipelineConfig,
+    destination: str,
+    served: object | None,
+) -> list[tuple[str, str]]:
+    """Returns what can be done after a run, each with its command line for a shell.
+
+    Args:
+      args: of the run.
+      resolved: its configuration.
+      destination: absolute path, or URI, of the folder of versions.
+      served: the version that is served; None if there is none.
+    """
     from model import storage
 
-    program = command.program()
-    tensorboard = os.path.relpath(os.path.join(sys.prefix, "bin", "tensorboard"))
-    commands = [
-        f"{tensorboard} --logdir {root.artifacts}/Trainer/model_run",
-        f"{program} evaluate --iwae 1000    # nearer to log p(x)",
-    ]
-    if better := _BETTER.get(preset, config.DEFAULT):
-        commands.insert(1, f"{program} run --preset {better}    # a better model")
+    result = []
+    push = command.push_options(args, resolved)
+    if served is not None:
+        result += [
+            ("new digits, in digits.png", command.line("generate", *push)),
+            ("over HTTP, as TensorFlow Serving does", command.line("serve", *push)),
+        ]
     # TensorFlow Serving reads no S3 since 2.7 (tensorflow/serving#1963).
     folder = storage.local_path(destination)
-    if result.served is not None and folder is not None:
-        commands.insert(
-            0,
-            "docker run -p 8501:8501 -e MODEL_NAME=vae "
-            f"-v {folder}:/models/vae tensorflow/serving",
+    if served is not None and folder is not None:
+        name = resolved.push.model_name
+        result.append(("TensorFlow Serving itself", _docker_line(folder, name)))
+    curves = os.path.join(args.root, "artifacts", "Trainer", "model_run")
+    result.append(
+        (
+            "the curves of the training",
+            command.line("--logdir", curves, program_name="tensorboard"),
         )
-    if result.served is not None:
-        commands[:0] = [
-            f"{program} generate    # new digits, in digits.png",
-            f"{program} serve    # over HTTP, as TensorFlow Serving does",
-        ]
-    return "\n".join(commands)
+    )
+    settings = command.options(args, "root", "data-dir", *command.SETTINGS)
+    if better := _BETTER.get(args.preset, config.DEFAULT):
+        others = command.options(args, "replicas", "warm-start", "beam-arg")
+        preset = [] if better == config.DEFAULT else ["--preset", better]
+        result.append(
+            ("a better model", command.line("run", *preset, *settings, *others))
+        )
+    preset = command.options(args, "preset")
+    evaluate = command.line("evaluate", "--iwae", "1000", *preset, *settings)
+    result.append(("nearer to log p(x)", evaluate))
+    return result
+
+
+def _docker_line(folder: str, name: str) -> str:
+    """Returns the command that serves a folder of versions by TensorFlow Serving."""
+    fields = ["type=bind", f"source={folder}", f"target=/models/{name}", "readonly"]
+    mount = io.StringIO()
+    csv.writer(mount, lineterminator="").writerow(fields)  # as --mount is read
+    words = ["docker", "run", "-p", "8501:8501", "--mount", mount.getvalue()]
+    if re.fullmatch(r"[\w.-]+", name):
+        words += ["-e", f"MODEL_NAME={name}", "tensorflow/serving"]
+    else:  # the image's own start script splits other names into words
+        words += ["--entrypoint", "tensorflow_model_server", "tensorflow/serving"]
+        words += ["--rest_api_port=8501", f"--model_name={name}"]
+        words += [f"--model_base_path=/models/{name}"]
+    return shlex.join(words)
+
+
+class _ShowVersion(argparse.Action):
+    """Prints the release, the stack and the commit."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        from pipeline import version
+
+        print(version.describe())
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -221,6 +301,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="vae-pipeline",
         description="Trains, gates and ships a variational autoencoder.",
         epilog=EXIT_CODES,
+    )
+    parser.add_argument(
+        "--version",
+        action=_ShowVersion,
+        nargs=0,
+        help="print the release, the stack and the commit, and exit",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

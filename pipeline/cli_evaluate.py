@@ -51,7 +51,7 @@ def add_command(commands: Any) -> None:
     )
     command.add_data_dir_option(parser)
     command.add_settings_options(parser)
-    parser.set_defaults(command=_evaluate)
+    parser.set_defaults(command=_evaluate, is_result_printed=True)
 
 
 def _evaluate(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from pipeline import elbo_table
-from pipeline.command import EXIT_CODES, OK
+from pipeline.command import EXIT_CODES, OK, add_root_option
 
 _DESCRIPTION = """\
 Lists the runs below a root, newest first: when, the data, the ELBO with its difference
@@ -39,7 +39,7 @@ def add_command(commands: Any) -> None:
         epilog=f"{_EPILOG}\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--root", default="runs", help="of the runs (default: ./runs)")
+    add_root_option(parser, "of the runs")
     parser.add_argument(
         "-n",
         type=_count,
@@ -48,7 +48,7 @@ def add_command(commands: Any) -> None:
         help="the newest N alone (default: 20; 0: all)",
     )
     parser.add_argument("--json", action="store_true", help="for machines")
-    parser.set_defaults(command=_history)
+    parser.set_defaults(command=_history, is_result_printed=True)
 
 
 def _count(text: str) -> int:

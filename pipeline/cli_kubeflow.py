@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import shlex
 import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +16,9 @@ from pipeline.command import (
     REFUSED,
     add_settings_options,
     fail,
-    program,
+    line,
+    options,
+    path,
     resolve,
     screen,
     settings,
@@ -92,8 +95,13 @@ def _wait(args: argparse.Namespace, cluster: Any, run_id: str, shown: Any) -> in
         return fail(
             shown,
             f"{watch.failure(run, spec)}\nthe run's page: {link}\nits pods' logs: "
-            f"kubectl logs -n {namespace} -l pipeline/runid={run_id} -c main --prefix "
-            "--tail=50",
+            + shlex.join(
+                [
+                    *("kubectl", "logs", "-n", namespace, "-l"),
+                    *(f"pipeline/runid={run_id}", "-c", "main", "--prefix"),
+                    "--tail=50",
+                ]
+            ),
             FAILED,
         )
     try:
@@ -179,11 +187,8 @@ def connect(args: argparse.Namespace) -> Any:
 
 
 def _again(args: argparse.Namespace, run_id: str) -> str:
-    words = [program(), "submit"]
-    for name in ("host", "namespace"):
-        if getattr(args, name):
-            words += [f"--{name}", getattr(args, name)]
-    return f"To wait for it again: {' '.join(words)} --run {run_id}"
+    given = options(args, "host", "namespace", "root")
+    return f"To wait for it again: {line('submit', *given, '--run', run_id)}"
 
 
 def image(args: argparse.Namespace) -> str:
@@ -208,6 +213,7 @@ def _add_compile(commands: Any) -> None:
     add_settings_options(parser)
     parser.add_argument(
         "--output",
+        type=path,
         default="pipeline.yaml",
         metavar="FILE",
         help="the file to write (default: ./pipeline.yaml)",

@@ -6,7 +6,7 @@ import sys
 import webbrowser
 from typing import Any
 
-from pipeline.command import BAD_INPUT, EXIT_CODES, OK
+from pipeline.command import BAD_INPUT, EXIT_CODES, OK, add_root_option
 
 _DESCRIPTION = """\
 Makes the report of a local run again, from metadata and what its Report step left: one
@@ -25,11 +25,7 @@ def add_command(commands: Any) -> None:
         f"  vae-pipeline report --run run-20261123-180015-785816\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--root",
-        default="runs",
-        help="where all state of local runs is (default: ./runs)",
-    )
+    add_root_option(parser, "where all state of local runs is")
     parser.add_argument(
         "--run",
         metavar="ID",

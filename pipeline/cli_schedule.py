@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import pathlib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,8 +19,12 @@ from pipeline.command import (
     EXIT_CODES,
     FAILED,
     OK,
+    SETTINGS,
     add_data_dir_option,
+    check_paths,
     fail,
+    options,
+    program,
     resolve,
 )
 
@@ -136,6 +139,7 @@ def _change(args: argparse.Namespace, shown: Any) -> int:
     cluster = connect(args)
     pipeline_id = submit.find_pipeline(cluster)
     if args.action == "list":
+        args.is_result_printed = True
         for run in recurring.all_of(cluster, pipeline_id):
             state = "enabled" if recurring.is_enabled(run) else "paused"
             link = cluster.link(f"recurringrun/details/{run.recurring_run_id}")
@@ -145,8 +149,8 @@ def _change(args: argparse.Namespace, shown: Any) -> int:
     if not found:
         return fail(
             shown,
-            f"there is no schedule named {args.name}: see `schedule --list`, or make "
-            "it with --cron",
+            f"there is no schedule named {args.name}: see those that --list shows, or "
+            "make it with --cron",
             FAILED,
         )
     action = {
@@ -161,20 +165,24 @@ def _change(args: argparse.Namespace, shown: Any) -> int:
 
 def _here(args: argparse.Namespace) -> int:
     cron = _cron(args)
-    resolve(args)  # what can't be must not wait for the night
+    check_paths(args, resolve(args))  # what can't be must not wait for the night
     from pipeline import scheduler
 
-    command = [sys.executable, "-m", "pipeline", "run", "--if-changed"]
-    command += _run_flags(args)
+    names = ("root", "data-dir", "preset", *SETTINGS)
+    command = [*program(), "run", "--if-changed", *options(args, *names)]
+    log_folder = pathlib.Path(args.root, "logs").absolute()
     if args.local:
-        log_folder = pathlib.Path(args.root, "logs").absolute()
         with _metrics(args):
             return scheduler.run(cron, args.timezone, command, log_folder)
-    text = {
-        "systemd": scheduler.systemd_units,
-        "crontab": scheduler.crontab_line,
-    }[args.print]
-    print(text(cron, args.timezone, command, pathlib.Path.cwd()), end="")
+    args.is_result_printed = True
+    here = pathlib.Path.cwd()
+    if args.print == "systemd":
+        text = scheduler.systemd_units(cron, args.timezone, command, here)
+    else:
+        text = scheduler.crontab_line(
+            cron, args.timezone, command, here, logs=log_folder
+        )
+    print(text, end="")
     return OK
 
 
@@ -189,16 +197,6 @@ def _metrics(args: argparse.Namespace) -> Iterator[None]:
     with metrics.served(root, args.metrics_host, args.metrics_port) as port:
         print(f"metrics: http://{args.metrics_host}:{port}/metrics", flush=True)
         yield
-
-
-def _run_flags(args: argparse.Namespace) -> list[str]:
-    """Returns the flags of `run` that mean the same settings."""
-    flags = ["--root", args.root, "--data-dir", args.data_dir, "--preset", args.preset]
-    for name in ("config", "dataset", "source", "span-window"):
-        value = getattr(args, name.replace("-", "_"))
-        if value is not None:
-            flags += [f"--{name}", str(value)]
-    return [*flags, *(f"--set={setting}" for setting in args.set)]
 
 
 def _cron(args: argparse.Namespace) -> str:

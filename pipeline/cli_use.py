@@ -67,6 +67,7 @@ def add_commands(commands: Any) -> None:
     )
     _add_images(score)
     score.add_argument("--json", action="store_true", help="print JSON, not a list")
+    score.set_defaults(is_result_printed=True)
 
 
 def _parser(
@@ -93,13 +94,16 @@ def _parser(
 
 
 def _add_images(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="see above")
+    parser.add_argument(
+        "images", type=command.path, nargs="+", metavar="IMAGE", help="see above"
+    )
 
 
 def _add_output(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "-o",
         "--output",
+        type=command.path,
         default=default,
         metavar="FILE",
         help=f"the PNG to write (default: {default})",

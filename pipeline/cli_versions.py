@@ -38,7 +38,7 @@ def add_commands(commands: Any) -> None:
     )
     listing.add_argument("--json", action="store_true", help="for machines")
     command.add_settings_options(listing)
-    listing.set_defaults(command=_versions)
+    listing.set_defaults(command=_versions, is_result_printed=True)
 
     rollback = commands.add_parser(
         "rollback",

@@ -1,30 +1,39 @@
-"""What commands share: the settings' flags, the screen, the exit codes."""
+"""What commands share: options, the screen, exit codes, command lines to print."""
 
 import argparse
 import contextlib
+import dataclasses
+import json
 import os
 import pathlib
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
 
+from model import paths
 from pipeline import config
+from pipeline.environment import BAD_INPUT as BAD_INPUT
+from pipeline.sections import PushConfig
 
-OK, FAILED, BAD_INPUT, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 3, 130
+UNREAD = 141  # as a shell has it for a program that SIGPIPE ended
 
 EXIT_CODES = (
     "exit codes: 0 all went well; 2 bad input; 3 the gate refused the model; "
-    "130 interrupted; 1 anything else"
+    "130 interrupted; 141 the reader of what is printed left early; 1 anything else"
 )
+
+_PROGRAM = "vae-pipeline"
+
+# Options of the data and settings of a run, as `options` takes them.
+SETTINGS = ("config", "dataset", "source", "span-window", "set")
+_DEFAULTS = {"root": "runs", "data-dir": "data", "preset": config.DEFAULT}
 
 
 def add_settings_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that `settings` and `screen` read."""
-    parser.add_argument(
-        "--root",
-        default="runs",
-        help="where all state of local runs goes (default: ./runs)",
-    )
+    add_root_option(parser, "where all state of local runs goes")
     parser.add_argument(
         "--dataset",
         help="a TFDS dataset of 28x28x1 images with a label (default: mnist), or a "
@@ -49,7 +58,10 @@ def add_settings_options(parser: argparse.ArgumentParser) -> None:
         help=f"the settings to start from (default: {config.DEFAULT})",
     )
     parser.add_argument(
-        "--config", metavar="FILE", help="a YAML file of settings, over the preset"
+        "--config",
+        type=path,
+        metavar="FILE",
+        help="a YAML file of settings, over the preset",
     )
     parser.add_argument(
         "--set",
@@ -60,11 +72,28 @@ def add_settings_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def path(text: str) -> str:
+    """Returns a path of the command line with a home folder in place of `~`."""
+    try:
+        return paths.expand_home(text)
+    except paths.PathError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def add_root_option(parser: argparse.ArgumentParser, text: str) -> None:
+    """Adds the option for the folder of the runs' state; the text is for its help."""
+    root = _DEFAULTS["root"]
+    parser.add_argument(
+        "--root", type=path, default=root, help=f"{text} (default: ./{root})"
+    )
+
+
 def add_data_dir_option(parser: argparse.ArgumentParser) -> None:
     """Adds the option that says where data sets are."""
     parser.add_argument(
         "--data-dir",
-        default="data",
+        type=path,
+        default=_DEFAULTS["data-dir"],
         help="where TFDS datasets are prepared (default: ./data)",
     )
 
@@ -86,7 +115,7 @@ def settings(args: argparse.Namespace) -> list[str]:
     for flag in ("dataset", "source"):
         value = getattr(args, flag)
         if value is not None:
-            result.append(f"data.{flag}={value}")
+            result.append(_setting(f"data.{flag}", value))
     if args.span_window is not None:
         result.append(f"data.span_window={args.span_window}")
     if getattr(args, "replicas", None) is not None:
@@ -107,6 +136,15 @@ def destination(args: argparse.Namespace, resolved: config.PipelineConfig) -> st
 
     serving = resolved.push.versions_in(f"{args.root}/serving")
     return storage.local_path(serving) or serving
+
+
+def check_paths(args: argparse.Namespace, resolved: config.PipelineConfig) -> None:
+    """Raises ConfigError for the root or the destination of a run if it is unusable."""
+    try:
+        paths.check_no_pattern("--root", os.path.abspath(args.root))
+        paths.check_no_pattern("push.destination", destination(args, resolved))
+    except paths.PathError as error:
+        raise config.ConfigError(str(error)) from error
 
 
 @contextlib.contextmanager
@@ -133,6 +171,7 @@ def screen(args: argparse.Namespace, command: str) -> Iterator:
         yield opened
     finally:
         opened.close()
+        args.is_output_lost = opened.is_output_lost
 
 
 @contextlib.contextmanager
@@ -160,10 +199,69 @@ def fail(screen, message: str, code: int) -> int:
     return code
 
 
-def program() -> str:
-    """Returns how this program was called, so that a line of ours can be typed."""
-    if shutil.which("vae-pipeline"):
-        return "vae-pipeline"
-    if sys.argv[0].endswith("__main__.py"):
-        return f"{os.path.relpath(sys.executable)} -m pipeline"
-    return os.path.relpath(sys.argv[0])
+def program(name: str = _PROGRAM) -> list[str]:
+    """Returns the words by which other programs start one of this environment's.
+
+    Never `python -m` where it can be helped: that imports from the current folder.
+    """
+    script = os.path.join(os.path.dirname(sys.executable), name)
+    if os.access(script, os.X_OK):
+        return [os.path.abspath(script)]
+    if os.path.basename(sys.argv[0]) == name and os.access(sys.argv[0], os.X_OK):
+        return [os.path.abspath(sys.argv[0])]
+    modules = {_PROGRAM: "pipeline", "tensorboard": "tensorboard.main"}
+    return [sys.executable, "-m", modules[name]]
+
+
+def line(*words: str, program_name: str = _PROGRAM) -> str:
+    """Returns a command as a line to paste into a shell in the current folder.
+
+    Args:
+      words: the arguments.
+      program_name: of the program, which is of this environment.
+    """
+    first, *rest = program(program_name)
+    found = shutil.which(program_name)
+    if found and os.path.realpath(found) == os.path.realpath(first):
+        first = program_name
+    else:
+        relative = os.path.relpath(first)
+        if not relative.startswith(os.pardir):
+            first = relative if os.sep in relative else os.path.join(".", relative)
+    return shlex.join([first, *rest, *words])
+
+
+def options(args: argparse.Namespace, *names: str) -> list[str]:
+    """Returns those of the named options that are in force and are no defaults."""
+    result = []
+    for name in names:
+        value = getattr(args, name.replace("-", "_"), None)
+        if not value or value == _DEFAULTS.get(name):
+            continue
+        for each in value if isinstance(value, list) else [value]:
+            if each is True:
+                result.append(f"--{name}")
+            elif str(each).startswith("-"):  # else it would be an option itself
+                result.append(f"--{name}={each}")
+            else:
+                result += [f"--{name}", str(each)]
+    return result
+
+
+def push_options(
+    args: argparse.Namespace, resolved: config.PipelineConfig
+) -> list[str]:
+    """Returns the options by which a command finds what a run pushed."""
+    result = options(args, "root")
+    for field in dataclasses.fields(PushConfig):
+        value = getattr(resolved.push, field.name)
+        if value != field.default:
+            result += ["--set", _setting(f"push.{field.name}", value)]
+    return result
+
+
+def _setting(key: str, value: str) -> str:
+    """Returns `key=value` as --set takes it: in YAML, quoted where that is needed."""
+    if config.parse_value(value) == value:
+        return f"{key}={value}"
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"

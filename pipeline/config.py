@@ -148,6 +148,14 @@ _Loader.add_implicit_resolver(
 )
 
 
+def parse_value(text: str) -> Any:
+    """Returns what a value of --set means; None also if it is no YAML."""
+    try:
+        return _parse(text, "it")
+    except ConfigError:
+        return None
+
+
 def _parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # noqa: S506, a SafeLoader

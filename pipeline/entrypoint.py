@@ -19,6 +19,11 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipeline import environment  # isort: skip
+
+if __name__ == "__main__":  # before any library is imported
+    environment.prepare()
+
 # First, for it brings `model`, which chooses Keras 2 before TensorFlow is imported.
 from pipeline import config, errors  # isort: skip
 

@@ -125,6 +125,16 @@ def _destination(config: PipelineConfig) -> str:
             "push.destination must be a URI such as s3://bucket/serving, or a folder "
             "in one of kubeflow.volumes, got ''"
         )
+    for setting, value in (
+        ("push.destination", config.push.destination),
+        ("data.source", config.data.source),
+    ):
+        if value.startswith("~"):
+            raise ConfigError(
+                f"{setting} must not begin with ~ on Kubeflow, where a container has "
+                f"no home of yours, got {value!r}: write a URI, or the whole path of a "
+                "folder in one of kubeflow.volumes"
+            )
     return f"{config.push.destination.rstrip('/')}/{config.push.model_name}"
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 
+from model import paths
 from pipeline import record as records
 from pipeline import webhook
 from pipeline.operation import NotifyConfig, check_url
@@ -71,16 +72,17 @@ def _post(config: NotifyConfig, body: str) -> None:
 
 
 def _run(config: NotifyConfig, body: str, event: str) -> None:
-    name = config.command[0]
+    name, *arguments = config.command
     try:
         process = subprocess.Popen(
-            config.command,
+            [paths.expand_home(name), *arguments],
             stdin=subprocess.PIPE,
             env={**os.environ, "VAE_PIPELINE_EVENT": event},
             start_new_session=True,  # of its own, to be killed as a whole
         )
-    except OSError as error:
-        raise NotifyError(f"{name} can't be started: {error.strerror}") from error
+    except (OSError, paths.PathError) as error:
+        why = getattr(error, "strerror", error)
+        raise NotifyError(f"{name} can't be started: {why}") from error
     try:
         process.communicate(body.encode(), timeout=config.timeout)
     except subprocess.TimeoutExpired as error:
@@ -109,9 +111,11 @@ def _secret(setting: str, field: str) -> str:
         return value
     if kind == "file":
         try:
-            value = pathlib.Path(where).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", "not UTF-8")
+            path = pathlib.Path(paths.expand_home(where))
+            value = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError, paths.PathError) as error:
+            is_home = isinstance(error, paths.PathError)
+            why = str(error) if is_home else getattr(error, "strerror", "not UTF-8")
             raise NotifyError(
                 f"the file {where}, which notify.{field} names, can't be read: {why}"
             ) from error

@@ -6,6 +6,7 @@ import re
 import urllib.parse
 from typing import Literal
 
+from model import paths
 from model.config import check_above
 
 # What may come of a run.
@@ -62,6 +63,10 @@ class MetricsConfig:
                 "textfile must end in .prom, for node-exporter reads no other, got "
                 f"{self.textfile!r}"
             )
+        try:
+            paths.expand_home(self.textfile)
+        except paths.PathError as error:
+            raise ValueError(f"textfile: {error}") from error
 
 
 def check_url(url: str) -> None:

@@ -63,8 +63,8 @@ def make(root: pathlib.Path, run_id: str | None = None) -> pathlib.Path:
 def _store(path: pathlib.Path) -> metadata_store.MetadataStore:
     if not path.exists():
         raise ReportError(
-            f"--root must be a folder with runs, there is no {path}: `vae-pipeline "
-            "run` makes it"
+            f"--root must be a folder with runs, there is no {path}: the command `run` "
+            "makes it"
         )
     return metadata_file.opened(path, read_only=True)  # a run may be going on
 
@@ -96,7 +96,7 @@ def _find(
                 return name, executions
             where = f"it ended in {_name(last)}" if last else "it has no steps"
             raise ReportError(f"the run {run_id} has no report: {where}")
-    raise ReportError(f"no run in {root} has a report: `vae-pipeline run` makes one")
+    raise ReportError(f"no run in {root} has a report: the command `run` makes one")
 
 
 def _folder(store: metadata_store.MetadataStore, executions: list) -> pathlib.Path:

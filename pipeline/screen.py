@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column, Table
 
+from pipeline import output
+
 _WIDTH = 16  # of a step's name
 _WIDE = 120  # columns of a terminal that has room for a progress bar
 _REPORT_EVERY = 10.0  # seconds between two notes where there is no terminal
@@ -49,16 +51,16 @@ class Screen:
         _of_model.setLevel(logging.DEBUG)
         # Without a terminal there is no width to fold the table to.
         width = None if os.isatty(self._saved[0]) else 120
-        # A terminal reads the locale's encoding, which may lack a path's letters.
-        self._file = os.fdopen(
-            os.dup(self._saved[0]), "w", buffering=1, errors="backslashreplace"
-        )
+        self._file = output.open_output(self._saved[0])
         self.console = Console(file=self._file, width=width, highlight=False)
         utf = self.console.encoding.startswith("utf")
         self._spinner = "dots" if utf else "line"
-        self._errors = os.fdopen(
-            os.dup(self._saved[1]), "w", buffering=1, errors="backslashreplace"
-        )
+        self._errors = output.open_output(self._saved[1])
+
+    @property
+    def is_output_lost(self) -> bool:
+        """Whether the reader of standard output left before it had all lines."""
+        return output.is_lost(self._file)
 
     def close(self) -> None:
         """Gives standard output and error back."""
@@ -66,12 +68,11 @@ class Screen:
         _of_model.setLevel(self._model_level)
         sys.stdout.flush()
         sys.stderr.flush()
+        self._file.close()
+        self._errors.close()
         for target, saved in zip((1, 2), self._saved):
             os.dup2(saved, target)
             os.close(saved)
-        with contextlib.suppress(BrokenPipeError):  # of `... | head`
-            self._file.close()
-        self._errors.close()
         logging.getLogger().setLevel(self._level)
         logging.getLogger().removeHandler(self._handler)
         self._handler.close()

@@ -7,6 +7,7 @@ import re
 import pydantic
 
 from components import spans
+from model import paths
 from model.config import check_above, check_at_least
 
 SCHEMES = ("minio", "s3", "gs")  # of object stores
@@ -26,6 +27,7 @@ class DataConfig:
 
     def __post_init__(self):
         spans.check(self.source)
+        _check_home("source", self.source)
         check_at_least(self, "span_window", 1)
         if self.span_window > 1 and not spans.is_pattern(self.source):
             raise ValueError(
@@ -59,6 +61,14 @@ class GateConfig:
         check_at_least(self, "iwae_samples", 1)
 
 
+def _check_home(field: str, value: str) -> None:
+    """Checks that a path's `~`, which is expanded where it is used, is a home."""
+    try:
+        paths.expand_home(value)
+    except paths.PathError as error:
+        raise ValueError(f"{field}: {error}") from error
+
+
 def _check_stays(field: str, value: str) -> None:
     """Checks that a URI, or a folder of a container, leads not out of what it names."""
     if {".", ".."} & set(value.split("/")):
@@ -76,6 +86,9 @@ class PushConfig:
         name = self.model_name
         if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", name):
             raise ValueError(f"model_name must be a plain folder name, got {name!r}")
+        paths.check_no_pattern("model_name", name)
+        paths.check_no_pattern("destination", self.destination)
+        _check_home("destination", self.destination)
         scheme, separator, _ = self.destination.partition("://")
         if separator and scheme not in ("file", *SCHEMES):
             known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
@@ -138,6 +151,12 @@ class KubeflowConfig:
             )
         for field in ("pipeline_root", "checkpoints", "data_dir"):
             _check_stays(field, getattr(self, field))
+            paths.check_no_pattern(field, getattr(self, field))
+        if not self.data_dir.startswith("/"):
+            raise ValueError(
+                "data_dir must be a folder of the container, from /, got "
+                f"{self.data_dir!r}"
+            )
         in_volumes = tuple(f"{folder.rstrip('/')}/" for folder in self.volumes)
         if self.checkpoints and not f"{self.checkpoints}/".startswith(
             (*schemes, *in_volumes)

@@ -66,18 +66,31 @@ WantedBy=timers.target
 
 
 def crontab_line(
-    cron: str, timezone: str | None, command: Sequence[str], folder: pathlib.Path
+    cron: str,
+    timezone: str | None,
+    command: Sequence[str],
+    folder: pathlib.Path,
+    *,
+    logs: pathlib.Path,
 ) -> str:
     """Returns the lines for `crontab -e` that run the command in the folder.
+
+    Args:
+      cron: five fields.
+      timezone: a name of the IANA database; None: local time.
+      command: what to run.
+      folder: where to run it.
+      logs: the folder of cron.log, which gets what the command prints.
 
     Raises:
       ConfigError: the expression or the time zone is bad, or a word has a line break.
     """
     check_cron(cron, timezone)
-    _check_one_line([str(folder), *command])
+    _check_one_line([str(folder), str(logs), *command])
     shell = (
-        f"cd {shlex.quote(str(folder.absolute()))} && mkdir -p runs/logs && "
-        f"exec {shlex.join(command)} >>runs/logs/cron.log 2>&1"
+        f"cd {shlex.quote(str(folder.absolute()))} && "
+        f"mkdir -p {shlex.quote(str(logs))} && "
+        f"exec {shlex.join(command)} >>{shlex.quote(str(logs / 'cron.log'))} 2>&1"
     )
     # cron ends the command at a %, and takes \% for one. Not so in \\%: a backslash of
     # ours is kept off by an end and a new beginning of the quotes that it is in.

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 
 import pytest
 import yaml
@@ -101,51 +100,6 @@ def test_data_that_cannot_be_had_exits_with_2(tmp_path):
     assert "train-images-idx3-ubyte" in result.stdout
     assert "the whole log: " in result.stdout
     assert result.stderr == ""
-
-
-@pytest.mark.parametrize(
-    ("destination", "folder"),
-    [
-        ("/serving/vae", "/serving/vae"),
-        ("file:///serving/vae", "/serving/vae"),
-        ("s3://bucket/vae", None),
-    ],
-)
-def test_a_folder_of_versions_can_be_served(destination, folder):
-    from pipeline import local
-
-    something = types.SimpleNamespace(served=object())
-    root = local.Root(pathlib.Path("/runs"))
-    text = cli._next_commands(something, root, destination, "smoke")
-    assert "bin/tensorboard --logdir /runs/artifacts/Trainer/model_run\n" in text
-    assert ("docker run" in text) == (folder is not None)
-    if folder:
-        assert f"-v {folder}:/models/vae tensorflow/serving" in text
-    nothing = types.SimpleNamespace(served=None)
-    assert "docker run" not in cli._next_commands(nothing, root, destination, "smoke")
-    for command in (" generate    #", " serve    #"):
-        assert command in text
-        assert command not in cli._next_commands(nothing, root, destination, "smoke")
-
-
-@pytest.mark.parametrize(
-    ("preset", "better"),
-    [
-        ("smoke", "five_minutes"),
-        ("blog", "five_minutes"),
-        ("five_minutes", "ten_minutes"),
-        ("ten_minutes", "one_hour"),
-        ("one_hour", None),
-    ],
-)
-def test_a_preset_that_reaches_more_is_next(preset, better):
-    from pipeline import local
-
-    nothing = types.SimpleNamespace(served=None)
-    root = local.Root(pathlib.Path("/runs"))
-    lines = cli._next_commands(nothing, root, "/serving/vae", preset).splitlines()
-    found = [line.split("--preset ")[1] for line in lines if " run --preset " in line]
-    assert found == ([f"{better}    # a better model"] if better else [])
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

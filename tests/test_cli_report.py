@@ -129,7 +129,7 @@ def test_a_run_that_stopped_has_no_report(runs, report):
     assert "the run run-2 has no report: it has no steps" in report("--run", "run-2")[2]
     code, _, err = report()
     assert code == 2
-    assert f"no run in {runs.path} has a report: `vae-pipeline run` makes one" in err
+    assert f"no run in {runs.path} has a report: the command `run` makes one" in err
 
 
 def test_an_unknown_run_is_named(runs, report):

@@ -346,6 +346,20 @@ def test_the_configs_values_are_the_defaults(tmp_path):
         (["kubeflow.steps={default: {cpu: 0}}"], "cpu must be above 0.0, got 0"),
         (["kubeflow.pipeline_root=/tmp"], "pipeline_root must begin with minio://"),
         (["kubeflow.volumes={data: claim}"], "volumes must be folders from /"),
+        (
+            ["kubeflow.data_dir=~/data"],
+            "kubeflow.data_dir must be a folder of the container, from /, got '~/data'",
+        ),
+        (["kubeflow.checkpoints=~/c"], "checkpoints must begin with minio://"),
+        *(
+            (
+                [f"{key}=~/x", *others],
+                f"{key} must not begin with ~ on Kubeflow, where a container has no "
+                "home of yours, got '~/x': write a URI, or the whole path of a folder "
+                "in one of kubeflow.volumes",
+            )
+            for key, others in (("push.destination", []), ("data.source", SETTINGS[:1]))
+        ),
         (["kubeflow.secrets={KEY: s3}"], "secrets.KEY must be secret/key, got 's3'"),
     ],
 )

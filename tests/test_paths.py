@@ -1,12 +1,18 @@
 """Names of others, and symbolic links: none leads out of its folder."""
 
+import os
 import pathlib
+import pwd
 
 import pytest
 
+from components import ingest, span_data
 from model import paths, storage
+from pipeline import cli, command, ending, local, notify, record
 from pipeline.config import ConfigError, resolve
+from pipeline.operation import NotifyConfig
 from pipeline.sections import KubeflowConfig, PushConfig
+from tests import bars
 
 
 @pytest.mark.parametrize("name", ["a", "a/b", "a/.b", "..a/b..", "a b/ü", "a\\..\\b"])
@@ -93,3 +99,148 @@ def test_a_folder_of_ones_own_may_be_anywhere(tmp_path, monkeypatch):
     assert storage.local_path("../models") == str(
         pathlib.Path(tmp_path.parent, "models")
     )
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    folder = tmp_path / "my home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    return folder
+
+
+def test_a_home_is_expanded_at_the_beginning_alone(home):
+    assert paths.expand_home("~") == str(home)
+    assert paths.expand_home("~/a/~b") == f"{home}/a/~b"
+    root = pwd.getpwuid(0)
+    assert paths.expand_home(f"~{root.pw_name}/a") == os.path.join(root.pw_dir, "a")
+    for path in ("a/~/b", "./~", "/~", "a~", "", "s3://bucket/~/a"):
+        assert paths.expand_home(path) == path
+
+
+def test_a_home_that_is_none_is_named(monkeypatch):
+    with pytest.raises(paths.PathError) as error:
+        paths.expand_home("~nosuchuser/a")
+    assert str(error.value) == (
+        "~nosuchuser must be a home folder, got '~nosuchuser/a': there is no such "
+        "user, or HOME is not set; write the whole path, or ./~nosuchuser for a folder "
+        "of that name"
+    )
+
+
+def test_every_path_of_the_command_line_and_the_settings_knows_the_home(
+    home, tmp_path, monkeypatch, capsys
+):
+    """And means the same as when it is written out, wherever it is used."""
+    bars.write_idx(home / "bars", labels=range(10))
+    (home / "config.yaml").write_text("metrics: {textfile: ~/vae.prom}\n")
+    (home / "hook").write_text(f"#!/bin/sh\ncat >{tmp_path}/notified\n")
+    (home / "hook").chmod(0o755)
+    (home / "token").write_text("secret\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    words = ["--dataset", "bars", "--source=~/bars", "--config=~/config.yaml"]
+    words += ["--root", "~/runs", "--set", "push.destination=~/serving"]
+    args = cli._parser().parse_args(["run", *words, "--data-dir", "~/data"])
+    assert (args.root, args.data_dir) == (f"{home}/runs", f"{home}/data")
+    resolved = command.resolve(args)
+    assert command.destination(args, resolved) == f"{home}/serving/vae"
+    assert local.Root(pathlib.Path(args.root)).destination(resolved) == (
+        f"{home}/serving/vae"
+    )
+    assert cli.main(["data", *words, "--data-dir", "~/data"]) == 0
+    assert (home / "data/bars/1.0.0").is_dir()
+    (home / "bars").rename(home / "span-7")
+    spans = span_data.prepare_data("bars", "~/span-{SPAN}", 1, str(home / "data"))
+    assert '"span": 7' in spans.spans
+    with ending.recorded(resolved, pathlib.Path(args.root), "run", False, print):
+        pass
+    assert (home / "vae.prom").read_text().startswith("# HELP vae_pipeline")
+    config = NotifyConfig(command=["~/hook", "~"], token="file:~/token")
+    assert notify.problems(config) == []
+    kept = record.begun(resolved, "run")
+    kept.verdict = "failed"
+    notify.send(config, kept, "text", print)
+    assert '"verdict": "failed"' in (tmp_path / "notified").read_text()
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *("data.source=~nosuch/x", "push.destination=~nosuch/x"),
+        "metrics.textfile=~nosuch/x.prom",
+    ],
+)
+def test_a_setting_with_no_such_home_is_named(setting):
+    key = setting.partition("=")[0]
+    with pytest.raises(ConfigError, match=f"^{key}: ~nosuch must be a home folder"):
+        resolve("smoke", None, [setting])
+
+
+def test_a_notification_with_no_such_home_says_so(capsys):
+    (problem,) = notify.problems(NotifyConfig(token="file:~nosuch/x"))
+    assert "~nosuch must be a home folder" in problem
+    config = NotifyConfig(command=["~nosuch/x"])
+    kept = record.begun(resolve("smoke"), "run")
+    kept.verdict = "failed"
+    notify.send(config, kept, "text", print)
+    assert "can't be started: ~nosuch must be a home folder" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("character", "*?[\\")
+def test_what_becomes_a_pattern_is_refused_at_once(
+    tmp_path, monkeypatch, capsys, character
+):
+    name = f"a{character}b"
+    message = (
+        "must be a path without *, ?, [ and \\, which Beam and TensorFlow take as "
+        "patterns of names, got "
+    )
+    for arguments in (
+        ["run", "--root", str(tmp_path / name)],
+        ["schedule", "--local", "--cron", "0 3 * * *", "--root", str(tmp_path / name)],
+    ):
+        assert cli.main(arguments) == 2
+        assert f"--root {message}" in capsys.readouterr().err
+    settings = ["push.destination", "kubeflow.pipeline_root", "kubeflow.data_dir"]
+    for key, value in (
+        *zip(settings, (f"x/{name}", f"s3://b/{name}", f"/{name}")),
+        ("kubeflow.checkpoints", f"s3://b/{name}"),
+    ):
+        with pytest.raises(ConfigError, match=f"^{key} ") as error:
+            resolve("smoke", None, [command._setting(key, value)])
+        assert f"{message}{value!r}" in str(error.value)
+    # A relative path is one of the current folder's.
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    assert cli.main(["run"]) == 2
+    assert f"--root {message}" in capsys.readouterr().err
+    absolute = ["run", "--root", str(tmp_path), "--set", "push.destination=s"]
+    assert cli.main(absolute) == 2
+    assert f"push.destination {message}" in capsys.readouterr().err
+    assert list((tmp_path / name).iterdir()) == []
+
+
+def test_what_becomes_no_pattern_may_have_its_characters(tmp_path):
+    folder = tmp_path / "a[b]*?{c}\\"
+    bars.write_idx(folder / "span-1", labels=range(10))
+    (folder / "my.yaml").write_text("data: {eval_images: 7}\n")
+    for source in ("span-1", "span-{SPAN}"):
+        arguments = [
+            *("data", "--dataset", "bars", "--source", f"{folder}/{source}"),
+            *("--data-dir", f"{folder}/data", "--root", f"{folder}/runs"),
+            *("--config", f"{folder}/my.yaml"),
+        ]
+        assert cli.main(arguments) == 0
+        args = cli._parser().parse_args(arguments)
+        data = span_data.prepare_data("bars", args.source, 1, args.data_dir)
+        chunk = ingest.Chunk("train", 0, 3)
+        assert len(list(ingest.read_chunk(chunk, data.parts[0].path))) == 3
+    assert cli.main(["history", "--root", f"{folder}/runs"]) == 0
+
+
+def test_a_name_with_characters_of_patterns_is_no_models():
+    with pytest.raises(ConfigError, match="push.model_name must be a path without"):
+        resolve("smoke", None, ["push.model_name='a[b]'"])

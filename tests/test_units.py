@@ -55,17 +55,21 @@ def test_the_line_in_a_crontab_runs_the_command_as_it_is(tmp_path):
     folder = tmp_path / r"it's 100\% of $HOME"
     folder.mkdir()
     command = [sys.executable, "-c", TELL, str(tmp_path / "told"), *WORDS]
-    line = units.crontab_line("0 3  * * mon-fri", None, command, folder)
+    line = units.crontab_line(
+        "0 3  * * mon-fri", None, command, folder, logs=folder / "my logs"
+    )
     assert line.startswith("0 3 * * mon-fri cd ")
     assert line.count("\n") == 1
     assert as_cron_runs(line) == 0
     assert json.loads((tmp_path / "told").read_text()) == [str(folder), *WORDS]
-    assert (folder / "runs/logs/cron.log").read_text() == ""
+    assert (folder / "my logs/cron.log").read_text() == ""
 
 
 def test_the_line_in_a_crontab_keeps_the_output_and_the_exit_code(tmp_path):
     command = [sys.executable, "-c", "print('out'); raise SystemExit('err')"]
-    line = units.crontab_line("0 3 * * *", None, command, tmp_path)
+    line = units.crontab_line(
+        "0 3 * * *", None, command, tmp_path, logs=tmp_path / "runs/logs"
+    )
     assert [as_cron_runs(line), as_cron_runs(line)] == [1, 1]
     log = (tmp_path / "runs/logs/cron.log").read_text()
     assert sorted(log.split()) == ["err", "err", "out", "out"]
@@ -73,14 +77,14 @@ def test_the_line_in_a_crontab_keeps_the_output_and_the_exit_code(tmp_path):
 
 def test_a_crontab_says_which_cron_heeds_the_time_zone(tmp_path):
     *comments, timezone, line = units.crontab_line(
-        "0 3 * * *", "Europe/Berlin", ["true"], tmp_path
+        *("0 3 * * *", "Europe/Berlin", ["true"], tmp_path),
+        logs=pathlib.Path("/logs"),
     ).splitlines()
     assert all(comment.startswith("# ") for comment in comments)
     assert "cronie" in comments[0]
     assert timezone == "CRON_TZ=Europe/Berlin"
     assert line == (
-        f"0 3 * * * cd {tmp_path} && mkdir -p runs/logs && exec true "
-        ">>runs/logs/cron.log 2>&1"
+        f"0 3 * * * cd {tmp_path} && mkdir -p /logs && exec true >>/logs/cron.log 2>&1"
     )
 
 
@@ -125,7 +129,11 @@ def test_systemd_takes_the_units(tmp_path):
     assert (result.returncode, ours) == (0, [])
 
 
-@pytest.mark.parametrize("text_of", [units.systemd_units, units.crontab_line])
+def crontab_line(*arguments):
+    return units.crontab_line(*arguments, logs=pathlib.Path("/logs"))
+
+
+@pytest.mark.parametrize("text_of", [units.systemd_units, crontab_line])
 def test_what_cannot_be_on_a_line_is_named(text_of, tmp_path):
     with pytest.raises(ConfigError) as caught:
         text_of("0 3 * * *", None, ["run", "a\nb"], tmp_path)
