@@ -21,7 +21,7 @@ setuptools.setup(
         "components": ["report.html.jinja"],
         "pipeline": ["schema.pbtxt", "presets/*.yaml"],
     },
-    entry_points={"console_scripts": ["vae-pipeline = pipeline.cli:main"]},
+    entry_points={"console_scripts": ["vae-pipeline = pipeline.__main__:main"]},
     install_requires=[
         f"tfx==1.16.0; {COMPATIBLE}",
         f"tfx>=1.21,<1.22; {CURRENT}",

@@ -1,8 +1,14 @@
-"""`python -m pipeline` is `vae-pipeline`."""
+"""The program `vae-pipeline`, which is also `python -m pipeline`."""
 
-import sys
+from typing import NoReturn
 
-from pipeline.cli import main
+from pipeline import cli, process
+
+
+def main() -> NoReturn:
+    """Runs one command and ends the process."""
+    process.leave(cli.main)
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
