@@ -2,12 +2,11 @@
 
 A gate decision depends on data, model and thresholds alone. What the machine did (a
 time-out, a full disk, no memory, a lost connection) fails the step: the next run tries
-it again. This file imports no other of ours, for InfraCheck's probe loads it.
+it again. Only the standard library is imported: InfraCheck's probe loads this file,
+and the command line must start at once.
 """
 
 import errno
-
-import tensorflow as tf
 
 # They say what is at a path, not what is wrong with the disk.
 _OF_PATHS = frozenset(
@@ -17,19 +16,15 @@ _OF_PATHS = frozenset(
     ]
 )
 
-# TensorFlow gives these for no memory, a full disk, no permission to read, a lost
-# connection and a broken accelerator. A model's own fault is InvalidArgumentError,
-# NotFoundError, DataLossError and the like.
-_OF_TENSORFLOW = (
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.InternalError,
-    tf.errors.PermissionDeniedError,
-    tf.errors.ResourceExhaustedError,
-    tf.errors.UnauthenticatedError,
-    tf.errors.UnavailableError,
-    tf.errors.UnknownError,
+# The codes of TensorFlow's errors, which are gRPC's: it gives these for no memory, a
+# full disk, no permission to read, a lost connection and a broken accelerator. A
+# model's own faults are INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS and the like.
+_OF_TENSORFLOW = frozenset(
+    [
+        *(1, 2, 4),  # CANCELLED, UNKNOWN, DEADLINE_EXCEEDED
+        *(7, 8, 10),  # PERMISSION_DENIED, RESOURCE_EXHAUSTED, ABORTED
+        *(13, 14, 16),  # INTERNAL, UNAVAILABLE, UNAUTHENTICATED
+    ]
 )
 
 _OF_CODE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
@@ -41,8 +36,9 @@ def is_fault(error: BaseException) -> bool:
     An OSError without a number is a library's own, such as TensorFlow's for a folder
     that holds no SavedModel.
     """
-    if isinstance(error, tf.errors.OpError):
-        return isinstance(error, _OF_TENSORFLOW)
+    code = getattr(error, "error_code", None)  # TensorFlow is not imported for this
+    if code is not None:
+        return code in _OF_TENSORFLOW
     if isinstance(error, OSError):
         return error.errno is not None and error.errno not in _OF_PATHS
     return not isinstance(error, _OF_CODE)
