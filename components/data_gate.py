@@ -186,6 +186,8 @@ def _batches(folder: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         "label": tf.io.FixedLenFeature([], tf.int64),
     }
     files = sorted(tf.io.gfile.glob(os.path.join(folder, "*")))
+    if not files:  # of no images there would be no check
+        raise FileNotFoundError(f"{folder} must have files of examples, it has none")
     records = tf.data.TFRecordDataset(files, "GZIP").batch(_BATCH)
     parsed = records.map(lambda texts: tf.io.parse_example(texts, spec))
     for batch in parsed.as_numpy_iterator():

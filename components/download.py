@@ -9,7 +9,7 @@ from typing import Any
 import requests
 
 from components import idx
-from components.idx import DataError
+from components.idx import DataAccessError, DataError
 from model.progress import log_if_slow
 
 
@@ -29,7 +29,10 @@ def idx_arrays(builder_cls: Any, seconds: float) -> idx.Arrays:
                 response.raise_for_status()
                 data = response.content
             except requests.RequestException as error:
-                raise DataError(
+                # A server that answers, and has no such file, will not have it later.
+                refused = 400 <= response.status_code < 500
+                kind = DataError if refused else DataAccessError
+                raise kind(
                     f"{url} cannot be downloaded: {error}; try again later, or use "
                     "another source"
                 ) from error
@@ -48,7 +51,7 @@ def open_url(url: str, seconds: float) -> requests.Response:
     """Returns the response to a GET, its body still to be read.
 
     Raises:
-      DataError: after `seconds` at the latest, whatever the network does.
+      DataAccessError: after `seconds` at the latest, whatever the network does.
     """
     answers: queue.Queue[requests.Response | Exception] = queue.Queue()
 
@@ -74,6 +77,6 @@ def open_url(url: str, seconds: float) -> requests.Response:
     problem = f"cannot be reached ({type(answer).__name__})"
     if isinstance(answer, requests.Timeout):
         problem = f"did not answer within {seconds:g} s"
-    raise DataError(
+    raise DataAccessError(
         f"{url} {problem}; check the network, or use another source"
     ) from answer

@@ -9,6 +9,8 @@ import zlib
 
 import numpy as np
 
+from components import machine
+
 Arrays = dict[str, np.ndarray]  # {stream: uint8 [N, 28, 28] or uint8 [N]}
 
 # Stream -> how its file's name begins, and the dimensions that its header states.
@@ -26,6 +28,10 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 class DataError(ValueError):
     """Data that cannot be used: says what was found, what was expected, what to do."""
+
+
+class DataAccessError(DataError):
+    """Data that cannot be had now: a full disk, a time-out or a lost connection."""
 
 
 def file_name(stream: str) -> str:
@@ -69,7 +75,8 @@ def read_folder(folder: str | os.PathLike) -> Arrays:
         try:
             streams[stream] = (str(path), path.read_bytes())
         except OSError as error:
-            raise DataError(
+            kind = DataAccessError if machine.is_fault(error) else DataError
+            raise kind(
                 f"{path} cannot be read: {error.strerror}; check the file and its "
                 "permissions"
             ) from error

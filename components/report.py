@@ -24,6 +24,7 @@ from components import (
     data_gate,
     evaluator,
     ingest,
+    machine,
     pusher,
     report_data,
     report_facts,
@@ -159,6 +160,8 @@ def _of_digits(
     try:
         digits = report_data.draw_digits(test, candidate)
     except (KeyError, ValueError, tf.errors.OpError) as error:
+        if machine.is_fault(error):
+            raise
         # A model that can't be served was refused: its report says so.
         logger.warning("the digits can't be drawn", exc_info=True)
         return {}, f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -101,7 +101,7 @@ def roll_back(destination: str, to: int | None, why: str) -> Version:
       StorageError: the object store does not answer, or did not take it.
     """
     found = list(versions.look(destination))
-    current = next((v for v in found if isinstance(v, Version)), None)
+    current = versions.served(destination)
     if current is None:
         raise RollbackError(f"nothing intact is served at {destination}: `run` first")
     records = rejected(destination)

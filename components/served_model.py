@@ -47,8 +47,19 @@ def ServedModel(  # noqa: N802, a component
 
 
 def is_none(model: standard_artifacts.Model) -> bool:
-    """Whether ServedModel's output says that there is no baseline."""
-    return not os.path.exists(path_utils.serving_model_dir(model.uri))
+    """Whether ServedModel's output says that there is no baseline.
+
+    Raises:
+      OSError: the output can't be read: without its baseline a gate would bless more.
+    """
+    version = model.get_int_custom_property(VERSION_PROPERTY)
+    try:
+        os.stat(path_utils.serving_model_dir(model.uri))
+    except FileNotFoundError:
+        if version:
+            raise
+        return True
+    return False
 
 
 def why_none(model: standard_artifacts.Model) -> str:

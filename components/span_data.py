@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow_datasets as tfds
 
-from components import idx, prepare, record, span_files, spans, tfds_writer
+from components import idx, machine, prepare, record, span_files, spans, tfds_writer
 from components.idx import DataError
 from components.prepare import Prepared, print_nothing
 from components.tfds_writer import SPLITS
@@ -195,7 +195,9 @@ def _find(folder: pathlib.Path, dataset: str) -> Prepared | None:
         fingerprint = record.checked_fingerprint(path)
         builder = tfds.builder_from_directory(path)
         splits = {split: builder.info.splits[split].num_examples for split in SPLITS}
-    except (DataError, OSError, KeyError, ValueError):
+    except (DataError, OSError, KeyError, ValueError) as error:
+        if machine.is_fault(error):
+            raise
         shutil.rmtree(path)
         return None
     return Prepared(dataset, str(path), fingerprint, splits)

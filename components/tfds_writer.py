@@ -12,7 +12,7 @@ import PIL.Image
 import tensorflow_datasets as tfds
 
 from components import disk, download, idx
-from components.idx import DataError
+from components.idx import DataAccessError, DataError
 
 SPLITS = ("train", "test")
 
@@ -73,7 +73,7 @@ def write_arrays(
         for png in pngs[split]
     )
     if shutil.disk_usage(work).free < needed:
-        raise DataError(disk.full_message(work.parent, needed))
+        raise DataAccessError(disk.full_message(work.parent, needed))
 
     def generate_examples(self, split):
         labels = arrays[f"{split}_labels"].tolist()
@@ -117,7 +117,9 @@ def write_with_tfds(
     except DataError:
         raise
     except Exception as error:  # TFDS and its builders raise anything
-        raise DataError(f"TFDS cannot prepare {dataset}: {error}") from error
+        # Those of `requests` are OSErrors.
+        kind = DataAccessError if isinstance(error, OSError) else DataError
+        raise kind(f"TFDS cannot prepare {dataset}: {error}") from error
     return pathlib.Path(builder.data_dir)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from components import place
+from components import machine, place
 from components.manifest import MANIFEST, digest_of, file_digests, file_names
 from model import paths, storage
 from model.progress import log_if_slow
@@ -46,6 +46,7 @@ class Damaged:
     why: str  # such as "saved_model.pb is missing"
     pushed: bool = True  # whether it has a manifest: else another may be writing it
     compared: bool = False  # with a manifest of ours: it is no good for certain
+    unread: OSError | None = None  # the machine's fault: it may be good
 
     def told(self, served: Version | None) -> str:
         """Returns that it is damaged, and what is the baseline in its place."""
@@ -61,6 +62,7 @@ def served(destination: str) -> Version | None:
     """Returns the version that is served: the newest that is intact.
 
     Raises:
+      OSError: the machine could not read it.
       StorageError: the object store does not answer, or has no such bucket.
     """
     return intact(destination)[0]
@@ -72,12 +74,15 @@ def intact(destination: str) -> tuple[Version | None, list[Damaged]]:
     A server may still try to load one of these: it knows no manifest.
 
     Raises:
+      OSError: the machine could not read one, which may be the version that is served.
       StorageError: the object store does not answer, or has no such bucket.
     """
     damaged: list[Damaged] = []
     for found in look(destination):
         if isinstance(found, Version):
             return found, damaged
+        if found.unread:
+            raise found.unread
         damaged.append(found)
     return None, damaged
 
@@ -122,7 +127,8 @@ def look(destination: str) -> Iterator[Version | Damaged]:
         except OSError as error:
             name = os.path.relpath(error.filename or version, version)
             why = f"{name} cannot be read ({error.strerror})"
-            yield Damaged(number, version, why)
+            unread = error if machine.is_fault(error) else None
+            yield Damaged(number, version, why, unread=unread)
 
 
 def find(destination: str, number: int) -> Version:

@@ -82,12 +82,21 @@ def refuse_links(folder: str) -> None:
 
     A copy would hold what it leads to, which may be any file of this machine. The
     folder's own path may have links: it is of those who configure.
+
+    Raises:
+      OSError: a folder can't be read.
     """
-    for where, folders, names in os.walk(folder):
+    for where, folders, names in os.walk(folder, onerror=_raise_unless_absent):
         for name in sorted((*folders, *names)):
             path = os.path.join(where, name)
             if os.path.islink(path):
                 raise _link(folder, path)
+
+
+def _raise_unless_absent(error: OSError) -> None:
+    # os.walk would leave out what a folder holds that can't be read.
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _link(folder: str, path: str) -> PathError:

@@ -97,7 +97,7 @@ def _functions(vae: VAE, samples: int, seed: int):
     )
     def generate(n, seed):
         """Returns `mean` and `mode` of p(x|z) at n draws z ~ p(z), [n, 28, 28, 1]."""
-        tf.debugging.assert_positive(n, message="n must be at least 1")
+        n = _at_least_one(n, "n")
         z = vae.prior.sample(n, seed=tf.bitcast(seed, tf.int32))  # two halves
         likelihood = vae.decode(z)
         return {
@@ -138,8 +138,9 @@ def _functions(vae: VAE, samples: int, seed: int):
 
         Source: Burda et al. 2016, Importance Weighted Autoencoders, eq. 8.
         """
-        tf.debugging.assert_positive(k, message="k must be at least 1")
-        pixels = checked_pixels(images)
+        k = _at_least_one(k, "k")
+        with tf.control_dependencies([k]):  # of two faults, always the same message
+            pixels = checked_pixels(images)
 
         def add_block(first, log_sum):
             noise = fixed_noise.normal(pixels, seed, _BLOCK, latent_size, first)
@@ -163,7 +164,8 @@ def _functions(vae: VAE, samples: int, seed: int):
     @graph(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def elbo_examples(examples):
         """Returns what `elbo` returns, for serialized examples from Transform."""
-        _assert_not_empty(examples)
+        with tf.control_dependencies([_assert_not_empty(examples)]):
+            examples = tf.identity(examples)
         feature = "binarized" if vae.config.binary else "image"
         parsed = tf.io.parse_example(examples, {feature: FEATURES[feature]})
         terms = fixed_elbo_terms(tf.cast(parsed[feature], tf.float32))
@@ -193,6 +195,17 @@ def _checked(images: tf.Tensor) -> tf.Tensor:
     # Before anything else: a network that meets an empty batch may fail first.
     with tf.control_dependencies(checks):
         return tf.identity(images)
+
+
+def _at_least_one(number: tf.Tensor, name: str) -> tf.Tensor:
+    """Returns the number, which nothing uses before the check has passed.
+
+    A check that no other operation depends on runs beside the work, which may fail
+    first, with a message of its own.
+    """
+    check = tf.debugging.assert_positive(number, message=f"{name} must be at least 1")
+    with tf.control_dependencies([check]):
+        return tf.identity(number)
 
 
 def _assert_not_empty(batch: tf.Tensor) -> tf.Operation:

@@ -13,12 +13,19 @@ def load(vae: VAE, folder: str) -> str:
     Returns:
       In words, what was done, or why not: a model that does not fit is no error, and
       training then starts cold.
+
+    Raises:
+      OSError: the folder can't be read.
     """
-    if not os.path.exists(folder):
+    try:
+        os.stat(folder)
+    except FileNotFoundError:
         return "cold start: nothing is served"
     try:
         served = tf.saved_model.load(folder).variables_
     except (OSError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's fault, not the model's: another run is a warm start
         why = " ".join(str(error).split())
         return f"cold start: {folder} is no model of this pipeline ({why})"
     ours, theirs = ([v.shape.as_list() for v in of] for of in (vae.variables, served))

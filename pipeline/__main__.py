@@ -1,17 +1,21 @@
-"""`vae-pipeline`, and `python -m pipeline`: the environment first, then the command."""
+"""The program `vae-pipeline`, which is also `python -m pipeline`."""
 
-import sys
+from typing import NoReturn
 
-from pipeline import environment
+from pipeline import environment, process
 
 
-def main() -> int:
-    """Runs the command of this process's arguments and returns the exit code."""
-    environment.prepare()
+def main() -> NoReturn:
+    """Prepares the environment, runs one command and ends the process."""
+    process.leave(_run_command)
+
+
+def _run_command() -> int:
+    environment.prepare()  # before any library is imported
     from pipeline import cli
 
     return cli.main()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

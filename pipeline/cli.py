@@ -117,7 +117,7 @@ def _data(args: argparse.Namespace) -> int:
     resolved = command.resolve(args)
     with command.screen(args, "data") as screen:
         from components import span_data
-        from components.idx import DataError
+        from components.idx import DataAccessError, DataError
         from model.storage import StorageError
 
         try:
@@ -128,10 +128,10 @@ def _data(args: argparse.Namespace) -> int:
                 args.data_dir,
                 screen.line,
             )
+        except (DataAccessError, StorageError) as error:
+            return command.fail(screen, str(error), FAILED)
         except DataError as error:
             return command.fail(screen, str(error), BAD_INPUT)
-        except StorageError as error:
-            return command.fail(screen, str(error), FAILED)
         for part in data.parts:
             for split, count in part.splits.items():
                 screen.line(f"{split:8} {count:,} images")
@@ -186,7 +186,7 @@ def _run_recorded(
     started = time.monotonic()
     record.step = "Imports"
     with screen.step("Imports") as step:
-        from components.idx import DataError
+        from components.idx import DataAccessError, DataError
         from model.progress import log_if_slow
         from pipeline import local, outcome, report
         from pipeline import record as records
@@ -199,6 +199,9 @@ def _run_recorded(
             *(resolved, root, args.data_dir, record, screen),
             *(args.beam_arg, args.if_changed),
         )
+    except DataAccessError as error:
+        record.failed(records.FAILED, str(error))
+        return command.fail(screen, str(error), FAILED)
     except DataError as error:
         record.failed(records.BAD_DATA, str(error))
         return command.fail(screen, str(error), BAD_INPUT)

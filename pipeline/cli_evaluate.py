@@ -61,7 +61,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise config.ConfigError(f"--{flag} must be at least 1, got {value}")
     with command.screen(args, "evaluate") as screen:
-        from components.idx import DataError
+        from components.idx import DataAccessError, DataError
         from pipeline import served
 
         destination = command.destination(args, resolved)
@@ -70,6 +70,7 @@ def _evaluate(args: argparse.Namespace) -> int:
                 return _measure(args, resolved, *fetched, screen)
         except ValueError as error:  # of ours, in words
             bad_input = isinstance(error, (config.ConfigError, DataError))
+            bad_input = bad_input and not isinstance(error, DataAccessError)
             code = BAD_INPUT if bad_input else FAILED
             return command.fail(screen, str(error), code)
 

@@ -98,6 +98,7 @@ def decisive(config: PipelineConfig) -> dict[str, dict[str, Any]]:
     sections = dataclasses.asdict(config)
     for section in _INDECISIVE:
         del sections[section]
+    del sections["gate"]["infra_timeout"]  # too little fails the step, and refuses none
     return sections
 
 

@@ -25,7 +25,7 @@ if __name__ == "__main__":  # before any library is imported
     environment.prepare()
 
 # First, for it brings `model`, which chooses Keras 2 before TensorFlow is imported.
-from pipeline import config, errors  # isort: skip
+from pipeline import config, errors, process  # isort: skip
 
 from google.protobuf import json_format, struct_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
@@ -356,4 +356,4 @@ if __name__ == "__main__":
     # Of the first process in a container Linux takes no default action: without a
     # handler, an eviction would wait for its SIGKILL.
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
-    sys.exit(main())
+    process.leave(main)

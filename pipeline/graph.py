@@ -126,7 +126,9 @@ def create_pipeline(
         samples=config.gate.iwae_samples,
     )
     # See whether a model server could serve it.
-    infra_check = InfraCheck(model=trainer.outputs["model"])
+    infra_check = InfraCheck(
+        model=trainer.outputs["model"], timeout=config.gate.infra_timeout
+    )
     provenance = json.dumps({"run_key": paths.run_key, "config": decisive(config)})
     # Ship it if both blessed it.
     pusher = Pusher(

@@ -88,7 +88,7 @@ def run(
         last one came to.
 
     Raises:
-      DataError: the data can't be had.
+      DataError: the data can't be used, or (DataAccessError) be had.
       BadDataError: DataGate stopped the run.
       RunError: a step failed, or the push destination can't be read.
     """
@@ -244,7 +244,8 @@ def _intact(
     except ValueError as error:  # of ours, in words
         raise RunError(str(error)) from error
     except OSError as error:
-        raise RunError(f"can't read {destination} ({error.strerror})") from error
+        where = error.filename or destination
+        raise RunError(f"can't read {where} ({error.strerror})") from error
 
 
 def _count(destination: str) -> int | None:

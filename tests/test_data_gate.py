@@ -178,6 +178,18 @@ def test_an_anomaly_of_the_data_set_is_named(statistics):
     ]
 
 
+def test_examples_that_are_lost_are_not_few(gate, tmp_path):
+    examples = write_examples(
+        tmp_path / "lost", dict.fromkeys(("train", "test"), SPLITS["train"])
+    )
+    folder = pathlib.Path(examples.uri, "Split-test")
+    for file in folder.iterdir():
+        file.unlink()
+    with pytest.raises(FileNotFoundError) as error:
+        gate(examples=examples)
+    assert str(error.value) == f"{folder} must have files of examples, it has none"
+
+
 def test_no_anomalies_no_lines():
     assert describe("train", anomalies_pb2.Anomalies()) == []
 

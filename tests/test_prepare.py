@@ -22,7 +22,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from components import prepare as module
-from components.idx import DataError
+from components.idx import DataAccessError, DataError
 from components.prepare import Prepared, find_prepared, prepare
 
 COUNTS = {"train": 60, "test": 20}
@@ -105,9 +105,11 @@ def files_of(folder):
     }
 
 
-def error_of(dataset, source, data_dir, **options):
-    with pytest.raises(DataError) as error:
+def error_of(dataset, source, data_dir, kind=None, **options):
+    with pytest.raises(kind or DataError) as error:
         prepare(dataset, str(source), data_dir, **options)
+    # What the data are is not the machine's fault.
+    assert isinstance(error.value, DataAccessError) == (kind is DataAccessError)
     return str(error.value)
 
 
@@ -490,7 +492,7 @@ def test_a_download_that_stalls(serving_mnist, data_dir, monkeypatch):
     monkeypatch.setattr(module, "_TFDS_SECONDS", 0.5)
     name = "/t10k-images-idx3-ubyte.gz"
     serving_mnist.answers[name] = answer_with(b"\x1f\x8b", length=1000)
-    message = error_of("mnist", "tfds", data_dir)
+    message = error_of("mnist", "tfds", data_dir, kind=DataAccessError)
     assert "t10k-images-idx3-ubyte.gz cannot be downloaded: " in message
     assert "Read timed out" in message
 
@@ -503,7 +505,9 @@ def test_auto_moves_on_from_a_server_that_hangs(data_dir, monkeypatch, no_wheel)
         monkeypatch.setattr(tfds.image_classification.MNIST, "URL", url)
         lines = []
         start = time.monotonic()
-        message = error_of("mnist", "auto", data_dir, say=lines.append)
+        message = error_of(
+            "mnist", "auto", data_dir, kind=DataAccessError, say=lines.append
+        )
     assert time.monotonic() - start < 10
     reasons = message.splitlines()
     assert reasons[0] == "mnist cannot be had:"
@@ -521,7 +525,7 @@ def test_a_server_that_refuses(data_dir, monkeypatch):
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(tfds.image_classification.MNIST, "URL", url)
-    message = error_of("fashion_mnist", "auto", data_dir)
+    message = error_of("fashion_mnist", "auto", data_dir, kind=DataAccessError)
     assert "cannot be reached (ConnectionError); check the network" in message
 
 
@@ -601,7 +605,7 @@ def test_a_tfds_dataset_whose_server_hangs(data_dir, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         url = f"http://127.0.0.1:{hanging.getsockname()[1]}/a.zip"
         monkeypatch.setattr(TinyRemote, "url_infos", {url: None})
-        message = error_of("tiny_remote", "auto", data_dir)
+        message = error_of("tiny_remote", "auto", data_dir, kind=DataAccessError)
     assert message.startswith(f"{url} did not answer within 0.5 s; check the network")
 
 
@@ -626,7 +630,7 @@ def small_disk(tmp_path):
 
 def test_a_disk_that_is_too_small(small_disk, source):
     disk = small_disk("size=40k")
-    message = error_of("my_digits", source, disk)
+    message = error_of("my_digits", source, disk, kind=DataAccessError)
     # 80 images of noise: 784 bytes do not compress, and PNG adds some 100.
     needed = re.match(f"{disk}: ([0-9,]+) bytes are needed, 40,960 bytes are", message)
     assert 80 * 784 < int(needed[1].replace(",", "")) < 80 * 1000
@@ -636,7 +640,7 @@ def test_a_disk_that_is_too_small(small_disk, source):
 @pytest.mark.parametrize("files", [2, 7, 10, 12])
 def test_a_disk_that_fills_on_the_way(small_disk, source, files):
     disk = small_disk(f"size=8m,nr_inodes={files}")
-    message = error_of("my_digits", source, disk)
+    message = error_of("my_digits", source, disk, kind=DataAccessError)
     assert message.startswith(f"{disk}: the disk is full, ")
     assert files_of(disk) == {}
 

@@ -152,3 +152,18 @@ def test_what_is_torn_while_it_is_fetched_is_no_baseline(model, s3, tmp_path):
 def test_an_object_store_that_cannot_be_read_is_not_none(model, s3):
     with pytest.raises(ValueError, match="can't use s3://no-such-bucket/vae"):
         fetch(model, "s3://no-such-bucket/vae")
+
+
+def test_a_baseline_that_cannot_be_read_is_not_none(model, tmp_path):
+    (tmp_path / "file").write_text("")
+    model.uri = str(tmp_path / "file")
+    with pytest.raises(NotADirectoryError):
+        is_none(model)
+
+
+def test_a_baseline_that_is_lost_is_not_none(model, destination, push):
+    push()
+    fetch(model, destination)
+    shutil.rmtree(path_utils.serving_model_dir(model.uri))
+    with pytest.raises(FileNotFoundError):
+        is_none(model)

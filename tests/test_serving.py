@@ -211,6 +211,44 @@ def test_bad_input_is_refused_with_its_reason(answers, request_, message):
     assert message in text
 
 
+EMPTY = "expected a batch of at least 1, got an empty one"
+
+
+@pytest.fixture(scope="module")
+def blog():
+    vae = VAE(ModelConfig("blog", latent_size=3, base_depth=2))
+    return serving.ServingModule(vae, SAMPLES, SEED).signatures()
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "message"),
+    [
+        ("elbo_examples", {"examples": tf.constant([], tf.string)}, EMPTY),
+        ("elbo", {"images": tf.zeros([0, 28, 28, 1])}, EMPTY),
+        ("encode", {"images": tf.zeros([0, 28, 28, 1])}, EMPTY),
+        ("reconstruct", {"images": tf.zeros([0, 28, 28, 1])}, EMPTY),
+        ("decode", {"z": tf.zeros([0, 3])}, EMPTY),
+        (
+            "generate",
+            {"n": tf.constant(-1), "seed": tf.constant(9, tf.int64)},
+            "n must be at least 1",
+        ),
+        (
+            "iwae",
+            {"images": tf.zeros([0, 28, 28, 1]), "k": tf.constant(0)},
+            "k must be at least 1",
+        ),
+    ],
+)
+def test_each_call_with_bad_input_gets_the_checks_own_message(
+    blog, name, inputs, message
+):
+    """The work waits for the check, which would else run beside it."""
+    for _ in range(100):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            blog[name](**inputs)
+
+
 @pytest.fixture(scope="module")
 def dense():
     tfk.utils.set_random_seed(1)

@@ -282,6 +282,13 @@ def test_no_model_starts_cold(tmp_path):
     assert said.startswith(f"cold start: {tmp_path} is no model of this pipeline (")
 
 
+def test_a_served_model_that_cannot_be_read_starts_nothing(tmp_path):
+    """A cold start would be another model, and be cached."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError):
+        warm_start.load(VAE(MODEL), str(tmp_path / "file" / "model"))
+
+
 def test_too_few_devices_are_named():
     """In a process of its own, where TensorFlow has started with one."""
     code = (

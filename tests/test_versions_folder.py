@@ -128,6 +128,37 @@ def test_a_destination_that_is_a_link_is_followed(model, destination, tmp_path):
     assert (tmp_path / "large" / str(version.number) / "MANIFEST.json").exists()
 
 
+# Root reads everything, but without these capabilities it does not.
+AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+INTACT = """
+import sys
+from components import versions
+print(versions.intact(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["saved_model.pb", "variables", "assets/digits.txt", "MANIFEST.json", "."]
+)
+def test_a_version_that_cannot_be_read_is_not_damaged(model, destination, name):
+    """It may be what is served: an older one, or none, would be a wrong baseline."""
+    _, new = (versions.push(model, destination, {}) for _ in range(2))
+    path = pathlib.Path(new.path, name)
+    mode = path.stat().st_mode
+    path.chmod(0)
+    command = [sys.executable, "-c", INTACT, destination]
+    if os.geteuid() == 0:
+        command = AS_ANYBODY + command
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    path.chmod(mode)
+    assert result.stdout == ""
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("PermissionError: [Errno 13] Permission denied: ")
+    assert new.path in last
+
+
 # Kills, readers and other pushes: all in processes of their own.
 
 # Pushes argv[1] to argv[2] argv[3] times.

@@ -11,7 +11,7 @@ def test_in_data(tmp_path, outcome):
     options = ("--source", str(place.source))
     with disks.small(place.data, megabytes=4) as disk:
         filling = disks.fill(disk, leave=20_000)
-        printed = place.run(command="data", options=options, code=2)
+        printed = place.run(command="data", options=options, code=1)
         assert f"{disk}: " in printed
         assert "bytes are free; free some space or choose another data fo" in printed
         assert [path.name for path in disk.iterdir() if path.is_dir()] == []
@@ -22,7 +22,7 @@ def test_in_data(tmp_path, outcome):
     outcome(
         "a full disk in `data`",
         "`FOLDER: the disk is full, N bytes are free; free some space or choose "
-        "another data folder`, exit code 2; nothing half-written is left",
+        "another data folder`, exit code 1; nothing half-written is left",
         "prepares the data",
     )
 

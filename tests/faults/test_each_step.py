@@ -1,0 +1,125 @@
+"""What the machine does to a step, each of them, decides nothing and is not cached."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from pipeline import cli
+from tests import disks, runs
+from tests.faults.test_signals import STEPS, cached, ended
+
+pytestmark = pytest.mark.faults
+
+OF_THE_GRAPH = STEPS - {"Data"}
+
+
+@pytest.fixture
+def fresh(prepared, tmp_path):
+    """A place where the data are prepared, and no step has run."""
+    place = runs.Place(tmp_path / "place")
+    runs.copy(prepared.template / "data", place.data)
+    place.root.mkdir()
+    return place
+
+
+def struck_in_each_step(place, strike):
+    """Strikes a run in its first step, the next one in the next step, and so on.
+
+    Args:
+      place: where.
+      strike: does it to a run, which has begun a step and is to fail in it.
+
+    Returns:
+      What the runs printed: those that were struck, and the last one.
+    """
+    struck, printed = [], []
+    while True:
+        run = place.start()
+        known = "|".join(["Imports", "Data", *struck])
+        match = run.wait_for(rf"^(?!(?:{known})\b)(\w+) +\.\.\.$|^What came of it")
+        if match[1] is None:
+            break
+        code = strike(run)
+        assert code == 1, run.printed
+        struck.append(run.last_step())
+        assert f"{struck[-1]} failed: " in " ".join(run.printed.split())
+        printed.append(run.printed)
+    assert run.end() == 0, run.printed
+    assert set(struck) == OF_THE_GRAPH
+    printed.append(run.printed)
+    for step, before, after in zip(struck, printed, printed[1:]):
+        assert step not in cached(after), after  # it is tried again
+        assert ended(before) | cached(before) <= cached(after), after  # nothing else
+    assert "verdict          │ BLESSED" in printed[-1]
+    place.served()
+    return printed
+
+
+def assert_nothing_was_decided(place, capsys):
+    """Asserts that history has no refusal, and that the last run's end is known."""
+    assert cli.main(["history", "--json", "-n", "0", "--root", str(place.root)]) == 0
+    last, *others = json.loads(capsys.readouterr().out)
+    assert len(others) == len(OF_THE_GRAPH)
+    assert [run["refusals"] for run in others] == [[]] * len(others)
+    # Of the one that was struck in the last step, the version was pushed.
+    assert {run["verdict"] for run in others[1:]} <= {"failed", "died"}
+    assert others[0]["verdict"] == "pushed"
+    assert last["verdict"] == "unchanged"
+
+
+def test_a_full_disk_in_each_step(fresh, outcome, capsys):
+    def fill(run):
+        with run.stopped():
+            filling = disks.fill(fresh.root)
+        code = run.end()
+        filling.unlink()
+        return code
+
+    with disks.small(fresh.root, megabytes=100):
+        *failed, _ = struck_in_each_step(fresh, fill)
+        for printed in failed:
+            assert " failed: No space left on device: " in printed
+        assert_nothing_was_decided(fresh, capsys)
+    outcome(
+        "a full disk in a step, each of them",
+        "`STEP failed: No space left on device: FOLDER ...`, exit code 1; never a "
+        "refusal, and nothing in the cache",
+        "takes the steps that ended from the cache, and tries that one again",
+    )
+
+
+def test_a_time_out_in_each_step(fresh, outcome, capsys):
+    def time_out(run):
+        os.kill(run.process.pid, signal.SIGUSR1)
+        return run.end()
+
+    *failed, _ = struck_in_each_step(fresh, time_out)
+    for printed in failed:
+        assert " failed: TimeoutError: [Errno 110] Connection timed out" in printed
+    assert_nothing_was_decided(fresh, capsys)
+    outcome(
+        "a time-out in a step, each of them",
+        "`STEP failed: ...`, exit code 1; never a refusal, and nothing in the cache",
+        "takes the steps that ended from the cache, and tries that one again",
+    )
+
+
+def test_infra_check_without_enough_time(place, outcome):
+    """Its own limit, which is not a part of what decides the run."""
+    before = place.served()
+    printed = place.run("train.seed=3", "gate.infra_timeout=1", code=1)
+    message = "InfraCheck failed: the model must answer every signature within 1 s"
+    assert message in " ".join(printed.split())
+    assert place.served() == before
+    printed = place.run("train.seed=3")
+    assert {"Trainer", "Evaluator", "Bounds"} <= cached(printed)
+    assert "InfraCheck" in ended(printed)
+    assert place.served().number > before.number
+    outcome(
+        "InfraCheck's process does not answer within `gate.infra_timeout` seconds",
+        "`InfraCheck failed: the model must answer every signature within N s, and did "
+        "not: ...`, exit code 1",
+        "checks it again, and pushes; nothing is trained again",
+    )

@@ -1,0 +1,56 @@
+"""Which errors are the machine's, and which a model's or the data's."""
+
+import errno
+import os
+
+import pytest
+import tensorflow as tf
+
+from components import machine
+
+
+def of_tensorflow(kind):
+    return kind(None, None, "a message")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OSError(errno.EIO, os.strerror(errno.EIO)),
+        OSError(errno.EMFILE, os.strerror(errno.EMFILE)),
+        PermissionError(errno.EACCES, os.strerror(errno.EACCES)),
+        TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)),
+        ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)),
+        MemoryError(),
+        ImportError("libcuda.so"),
+        RuntimeError("can't start new thread"),
+        of_tensorflow(tf.errors.ResourceExhaustedError),
+        of_tensorflow(tf.errors.DeadlineExceededError),
+        of_tensorflow(tf.errors.UnavailableError),
+        of_tensorflow(tf.errors.UnknownError),  # EIO
+        of_tensorflow(tf.errors.InternalError),  # CUDA's
+    ],
+    ids=repr,
+)
+def test_the_machines(error):
+    assert machine.is_fault(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("SavedModel file does not exist at: folder"),
+        FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)),
+        IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)),
+        ValueError("elbo: an empty batch must be refused"),
+        TypeError("an unexpected keyword"),
+        KeyError("loc"),
+        of_tensorflow(tf.errors.InvalidArgumentError),
+        of_tensorflow(tf.errors.NotFoundError),
+        of_tensorflow(tf.errors.DataLossError),
+    ],
+    ids=repr,
+)
+def test_a_models(error):
+    assert not machine.is_fault(error)
