@@ -157,14 +157,13 @@ def _find_shadowing(folder: str) -> str | None:
 def _first_shadowing(folder: str, installed: str, package: str = "") -> str | None:
     theirs, ours = _modules(folder), _modules(installed)
     for name in sorted((theirs.keys() & ours.keys()) - _UNUSED):
+        of_theirs, of_ours = (os.path.join(at, name) for at in (folder, installed))
+        if os.path.realpath(of_theirs) == os.path.realpath(of_ours):
+            continue  # a link to the same package
         if theirs[name]:
             return f"{package}{name}"
         if not ours[name]:  # namespace packages, as `google`: both folders count
-            found = _first_shadowing(
-                os.path.join(folder, name),
-                os.path.join(installed, name),
-                f"{package}{name}.",
-            )
+            found = _first_shadowing(of_theirs, of_ours, f"{package}{name}.")
             if found is not None:
                 return found
     return None

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import rich
 
 ROOT = pathlib.Path(__file__).parent.parent
 PROGRAM = os.path.join(os.path.dirname(sys.executable), "vae-pipeline")
@@ -75,6 +76,7 @@ def test_what_hides_nothing_on_pythonpath_is_let_be(tmp_path):
         (tmp_path / name).mkdir(parents=True)
         if name != "numpy":  # a namespace: the regular package is found after it
             (tmp_path / name / "__init__.py").touch()
+    (tmp_path / "rich").symlink_to(os.path.dirname(rich.__file__))
     (tmp_path / "runs").mkdir()
     path = f"{tmp_path}{os.pathsep}{ROOT}"
     result = run("history", cwd=tmp_path, PYTHONPATH=path)
