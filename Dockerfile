@@ -58,6 +58,9 @@ COPY setup.py LICENSE ./
 COPY pipeline pipeline
 COPY components components
 COPY model model
+# `vae-pipeline --version` says it.
+ARG COMMIT=
+RUN test -z "$COMMIT" || echo "$COMMIT" >pipeline/commit.txt
 RUN /opt/uv/bin/uv pip install --no-deps --no-build-isolation --no-cache \
       --compile-bytecode --prefix /opt/package .
 

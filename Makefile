@@ -86,9 +86,11 @@ bench-time: .venv/ready
 bench-serve: .venv/ready
 	.venv/bin/python -m tests.benchmarks.serve
 
+image: BUILD = $(ENGINE) build --build-arg GPU=$(GPU) --build-arg \
+    COMMIT=$(shell git describe --always --dirty --abbrev=12 --exclude='*')
 image:
-	$(ENGINE) build --build-arg GPU=$(GPU) --tag $(IMAGE) .
-	$(ENGINE) build --build-arg GPU=$(GPU) --tag $(IMAGE)-test --target test .
+	$(BUILD) --tag $(IMAGE) .
+	$(BUILD) --tag $(IMAGE)-test --target test .
 	$(ENGINE) run --rm $(IMAGE)-test
 	$(ENGINE) images $(IMAGE)
 

@@ -19,7 +19,7 @@ setuptools.setup(
     packages=["pipeline", "pipeline.serving", "components", "model"],
     package_data={
         "components": ["report.html.jinja"],
-        "pipeline": ["schema.pbtxt", "presets/*.yaml"],
+        "pipeline": ["commit.txt", "schema.pbtxt", "presets/*.yaml"],
     },
     entry_points={"console_scripts": ["vae-pipeline = pipeline.__main__:main"]},
     install_requires=[
