@@ -211,6 +211,16 @@ def test_paths_are_the_clusters_and_fingerprints_are_empty(tasks):
     assert schema_file == "package:pipeline/schema.pbtxt"
 
 
+def test_the_time_that_infra_check_gets_changes_no_other_steps_cache_key(
+    path, tasks, tmp_path
+):
+    other = compiled(tmp_path, *SETTINGS, "gate.infra_timeout=77")
+    lines = (file.read_text().splitlines() for file in (path, other))
+    changed = [pair for pair in zip(*lines, strict=True) if pair[0] != pair[1]]
+    assert [pair[1].split() for pair in changed] == [["constant:", "77.0"]]
+    assert parameters(tasks["infra-check"])["timeout"] == 1800
+
+
 def test_the_runs_parameters_have_types_and_the_configs_values(spec):
     found = {
         name: (
