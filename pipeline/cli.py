@@ -3,7 +3,6 @@ and `--help` must not."""
 
 import argparse
 import contextlib
-import errno
 import os
 import pathlib
 import signal
@@ -11,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from components import disk
+from components import disk, machine
 from pipeline import (
     cli_evaluate,
     cli_history,
@@ -26,12 +25,6 @@ from pipeline import (
     config,
 )
 from pipeline.command import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, OK, REFUSED
-
-# Nothing wrong here: the disk is full or broken, or may not be used.
-_OF_THE_MACHINE = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.EIO, errno.ESTALE),
-)
 
 # The preset that takes longer and reaches more, where it is not the default one.
 _BETTER = {"five_minutes": "ten_minutes", "ten_minutes": "one_hour", "one_hour": None}
@@ -49,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"vae-pipeline: {error}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
-        if error.errno not in _OF_THE_MACHINE:
+        if not machine.is_fault(error):
             raise
         full = disk.is_full(error)
         then = "; free some space, and the same command goes on" if full else ""
