@@ -4,7 +4,6 @@ and `--help` must not."""
 import argparse
 import contextlib
 import csv
-import errno
 import io
 import os
 import pathlib
@@ -15,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from components import disk
+from components import disk, machine
 from model import tf_config
 from pipeline import (
     cli_evaluate,
@@ -42,12 +41,6 @@ from pipeline.command import (
     UNREAD,
 )
 
-# Nothing wrong here: the disk is full or broken, or may not be used.
-_OF_THE_MACHINE = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.EIO, errno.ESTALE),
-)
-
 # The preset that takes longer and reaches more, where it is not the default one.
 _BETTER = {"five_minutes": "ten_minutes", "ten_minutes": "one_hour", "one_hour": None}
 
@@ -67,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"vae-pipeline: {error}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
-        if error.errno not in _OF_THE_MACHINE:
+        if not machine.is_fault(error):
             raise
         full = disk.is_full(error)
         then = "; free some space, and the same command goes on" if full else ""

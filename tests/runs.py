@@ -16,6 +16,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 
 from components import versions
 from tests import bars
@@ -36,8 +37,15 @@ _forks.set_forkserver_preload(_IMPORTED)
 
 
 def _time_out(signum, frame):
-    """Raises what a library raises that has waited for long enough."""
-    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+    """Makes a step's work fail as if a library had waited for long enough."""
+
+    def raise_in_executor(frame, event, arg):
+        # The signal comes a moment before the work, or in the midst of it.
+        stack = (caller.f_code.co_name for caller, _ in traceback.walk_stack(frame))
+        if event == "call" and "_run_executor" in stack:  # of TFX's launcher
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+    sys.setprofile(raise_in_executor)  # an exception ends it
 
 
 def _main(argv, output, environment):

@@ -93,7 +93,8 @@ def test_a_full_disk_in_each_step(fresh, outcome, capsys):
 
 def test_a_time_out_in_each_step(fresh, outcome, capsys):
     def time_out(run):
-        os.kill(run.process.pid, signal.SIGUSR1)
+        with run.stopped():
+            os.kill(run.process.pid, signal.SIGUSR1)
         return run.end()
 
     *failed, _ = struck_in_each_step(fresh, time_out)
