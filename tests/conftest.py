@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model import devices
+from model import devices, progress
 from tests.places import place  # noqa: F401, a fixture
 from tests.s3 import (  # noqa: F401, fixtures
     _s3_server,
@@ -16,6 +16,12 @@ from tests.s3 import (  # noqa: F401, fixtures
 def pytest_configure(config):
     # Before anything starts TensorFlow: some tests need replicas.
     devices.configure_logical_cpus(4)
+
+
+@pytest.fixture
+def nothing_is_slow(monkeypatch):
+    """Keeps a busy machine from adding lines that name slow work to exact output."""
+    monkeypatch.setattr(progress, "_SLOW", 3600.0)
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture
-def evaluate(place, capfd):
+def evaluate(place, capfd, nothing_is_slow):
     """Returns a function of flags that gives the exit code and what was printed."""
 
     def evaluate(*flags):

@@ -66,7 +66,7 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture
-def use(place, tmp_path, capfd, monkeypatch):
+def use(place, tmp_path, capfd, monkeypatch, nothing_is_slow):
     """Returns a function of arguments that gives the code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 

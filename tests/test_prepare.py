@@ -388,7 +388,8 @@ def test_what_cannot_be_had_anew_stays(small_mnist, source, server, data_dir, no
     shard = pathlib.Path(prepared.path, "mnist-train.tfrecord-00000-of-00001")
     shard.write_bytes(shard.read_bytes()[:-9])
     before = files_of(data_dir)
-    assert error_of("mnist", "auto", data_dir).startswith("mnist cannot be had:")
+    message = error_of("mnist", "auto", data_dir, kind=DataAccessError)
+    assert message.startswith("mnist cannot be had:")
     assert files_of(data_dir) == before
 
 

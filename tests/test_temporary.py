@@ -34,7 +34,7 @@ with cli.interruptible(), temporary.own_folder():
 @pytest.fixture
 def parent(tmp_path, monkeypatch):
     """The folder for temporary files, empty."""
-    path = tmp_path / "temporary [1]"
+    path = tmp_path / "temporary (1)"
     path.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(path))
     monkeypatch.setenv("TMPDIR", str(path))

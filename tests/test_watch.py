@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -266,9 +267,13 @@ def test_a_server_that_is_lost_leaves_the_way_back(kfp, run_id, tmp_path, capfd)
     kfp.faults = [Fault(403, path="runs/")]
     assert wait(kfp, tmp_path, run_id, "--namespace", "ada") == 1
     out = capfd.readouterr().out
-    again = f"submit --host {kfp.url} --namespace ada --run {run_id}"
-    assert "The run may well go on. To wait for it again: " in out
-    assert again in out
+    _, found, after = out.partition("The run may well go on. To wait for it again: ")
+    assert found
+    _, *words = shlex.split(after.splitlines()[0])
+    assert words == [
+        *("submit", "--host", kfp.url, "--namespace", "ada"),
+        *("--root", str(tmp_path / "runs"), "--run", run_id),
+    ]
 
 
 def test_an_interrupt_leaves_the_run_and_the_way_back(kfp, run_id, tmp_path):
