@@ -292,8 +292,14 @@ class _ShowVersion(argparse.Action):
         parser.exit()
 
 
+class _Parser(argparse.ArgumentParser):
+    def print_help(self, file=None) -> None:
+        """Prints the help; Python 3.13's own would hide that the disk is full."""
+        print(self.format_help(), end="", file=file or sys.stdout)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="vae-pipeline",
         description="Trains, gates and ships a variational autoencoder.",
         epilog=EXIT_CODES,

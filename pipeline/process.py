@@ -47,12 +47,12 @@ def leave(main: Callable[[], int]) -> NoReturn:
         sys.excepthook(*sys.exc_info())
         code = 1
     try:
+        atexit._run_exitfuncs()
         for stream in filter(None, (sys.stdout, sys.stderr)):
             try:
                 stream.flush()
             except (OSError, ValueError):  # a full disk, or nobody reads it
                 code = code or 1
-        atexit._run_exitfuncs()
     finally:
         os._exit(code)
 
