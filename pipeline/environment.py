@@ -85,7 +85,7 @@ def _find_optimization() -> str | None:
 
 
 def _find_shadowed_package() -> str | None:
-    """Returns what to do about a package that hides one of ours or of a library."""
+    """Returns what to do about a package that hides this project's or a library's."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     for where, entry in _foreign_entries():
         if os.path.realpath(entry) == os.path.realpath(root):
