@@ -62,9 +62,8 @@ def probe(model_dir: str, timeout: float) -> str | None:
       ProbeError: the probe was ended from outside, ran out of time or memory, or could
         not start.
     """
-    os.listdir(
-        model_dir
-    )  # TensorFlow takes one that can't be read for one without files
+    # TensorFlow reports a folder that can't be read as one that holds no model.
+    os.listdir(model_dir)
     crashes: list[str] = []
     while len(crashes) < _PROCESSES:
         try:

@@ -40,7 +40,7 @@ def strategy(replicas: int) -> tf.distribute.Strategy:
     Raises:
       TFConfigError: TF_CONFIG is not what TensorFlow documents.
     """
-    if workers():
+    if tf_config.count_workers():
         return tf.distribute.MultiWorkerMirroredStrategy()
     if replicas:
         configure_logical_cpus(replicas)
@@ -49,15 +49,6 @@ def strategy(replicas: int) -> tf.distribute.Strategy:
         gpus = tf.config.list_logical_devices("GPU")
         devices = [gpu.name for gpu in gpus] or ["CPU:0"]
     return tf.distribute.MirroredStrategy(devices)
-
-
-def workers() -> int:
-    """Returns how many workers TF_CONFIG names, including the chief; 0 without it.
-
-    Raises:
-      TFConfigError: TF_CONFIG is not what TensorFlow documents.
-    """
-    return tf_config.count_workers()
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
@@ -82,7 +73,7 @@ def check_agreement(strategy: tf.distribute.Strategy, what: str, value: float) -
     Raises:
       RuntimeError: they found different checkpoints or served models.
     """
-    if workers() < 2:
+    if tf_config.count_workers() < 2:
         return
     total = strategy.reduce(
         tf.distribute.ReduceOp.SUM,
@@ -108,7 +99,7 @@ def lost_workers_named() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        if workers() < 2:
+        if tf_config.count_workers() < 2:
             raise
         raise RuntimeError(
             "another worker of TF_CONFIG's cluster is gone, or can't be reached: start "

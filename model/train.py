@@ -14,7 +14,16 @@ from typing import NamedTuple
 import tensorflow as tf
 import tf_keras as tfk
 
-from model import board, data, devices, interrupt, precision, steps, warm_start
+from model import (
+    board,
+    data,
+    devices,
+    interrupt,
+    precision,
+    steps,
+    tf_config,
+    warm_start,
+)
 from model.checkpoints import Checkpoints
 from model.config import ModelConfig, TrainConfig
 from model.progress import Reporter, log_if_slow
@@ -68,8 +77,8 @@ def train(
       FloatingPointError: the loss, or the ELBO of the eval split, is no number.
       RuntimeError: another worker is gone.
     """
-    if devices.workers() > 1:
-        logger.info("waiting for the %d workers of TF_CONFIG", devices.workers())
+    if (workers := tf_config.count_workers()) > 1:
+        logger.info("waiting for the %d workers of TF_CONFIG", workers)
     with devices.lost_workers_named():
         strategy = devices.strategy(config.replicas)
     replicas = strategy.num_replicas_in_sync
@@ -204,7 +213,7 @@ def _fit(
                 images += int(taken) * config.batch_size
                 seconds += taking
             is_first = False
-            if not devices.workers():
+            if not tf_config.count_workers():
                 # Workers meet in each turn of the loop: theirs must all be as long.
                 block = max(1, int(_BLOCK * taken / taking))
             if not math.isfinite(loss):

@@ -1,7 +1,7 @@
 """What others leave in a process's environment, made harmless or refused in words.
 
-Every program of ours calls `prepare` before it imports a library: this module needs
-nothing but Python.
+Each program of this project calls `prepare` before it imports a library: this module
+needs nothing but Python.
 """
 
 import importlib.machinery

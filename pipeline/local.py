@@ -22,7 +22,7 @@ from tfx.types import artifact_utils
 
 from components import data_gate, disk, place, pusher, span_data, versions
 from components.manifest import MANIFEST
-from model import devices, storage
+from model import devices, storage, tf_config
 from model.progress import log_if_slow
 from pipeline import graph, last_run, metadata_file, outcome, seal
 from pipeline import record as records
@@ -99,9 +99,9 @@ def run(
             )
     except metadata_file.MetadataError as error:
         raise RunError(str(error)) from error
-    if devices.workers():
+    if workers := tf_config.count_workers():
         raise RunError(
-            f"TF_CONFIG names a cluster of {devices.workers()} workers, and TensorFlow "
+            f"TF_CONFIG names a cluster of {workers} workers, and TensorFlow "
             "joins one only as the first thing that it does, where here Transform uses "
             "it before: unset TF_CONFIG, or train on the cluster, where each step is a "
             "process of its own"
