@@ -39,7 +39,6 @@ class Engine:
     """podman or docker, whichever works; as root, podman is installed if neither is."""
 
     def __init__(self, folder: pathlib.Path):
-        self._service = folder / "service.pid"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
         if free < ROOM:
@@ -47,30 +46,22 @@ class Engine:
                 f"{folder} has {free / 1e9:.0f} GB free, and to build the image takes "
                 f"up to {ROOM / 1e9:.0f} GB"
             )
-        script = [str(ROOT / "tests/kubeflow/podman.sh"), str(folder), "socket"]
-        done = subprocess.run(script, stdout=subprocess.PIPE, text=True)
-        if done.returncode != 0:
-            raise Unavailable(
-                "tests/kubeflow/podman.sh could not get podman: see above"
-            )
-        # `export NAME=VALUE`, quoted for a shell.
-        shell = f"{done.stdout}\nexec env -0"
-        found = subprocess.run(
-            ["bash", "-c", shell], stdout=subprocess.PIPE, check=True
-        )
-        pairs = (p.partition(b"=") for p in found.stdout.split(b"\0") if p)
-        self.environment = {os.fsdecode(k): os.fsdecode(v) for k, _, v in pairs}
-        docker = not done.stdout and shutil.which("docker")
-        self.name = "docker" if docker else "podman"
-        host = self.environment.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-        self.socket = host.removeprefix("unix://")
+        self._folder = folder
+        self.environment = _environment_of_podman(folder)
+        configured = "CONTAINERS_CONF" in self.environment
+        self.name = "docker" if not configured and shutil.which("docker") else "podman"
 
-    def close(self) -> None:
-        """Ends the process that podman's API is; docker's goes on."""
-        if self._service.exists():
+    @contextlib.contextmanager
+    def api(self):
+        """Yields the socket of an API that Docker's clients understand."""
+        environment = _environment_of_podman(self._folder, "socket")
+        host = environment.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+        yield host.removeprefix("unix://")
+        service = self._folder / "service.pid"
+        if service.exists():  # docker's goes on
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(self._service.read_text()), signal.SIGTERM)
-            self._service.unlink()
+                os.kill(int(service.read_text()), signal.SIGTERM)
+            service.unlink()
 
     def call(self, *args: str, **options) -> subprocess.CompletedProcess:
         return subprocess.run([self.name, *args], env=self.environment, **options)
@@ -101,6 +92,19 @@ class Engine:
                 stdout=file,
                 stderr=subprocess.STDOUT,
             ).returncode
+
+
+def _environment_of_podman(folder: pathlib.Path, *options: str) -> dict[str, str]:
+    """Returns the environment in which podman.sh says that the engine works."""
+    script = [str(ROOT / "tests/kubeflow/podman.sh"), str(folder), *options]
+    done = subprocess.run(script, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise Unavailable("tests/kubeflow/podman.sh could not get podman: see above")
+    # `export NAME=VALUE`, quoted for a shell.
+    shell = f"{done.stdout}\nexec env -0"
+    found = subprocess.run(["bash", "-c", shell], stdout=subprocess.PIPE, check=True)
+    pairs = (pair.partition(b"=") for pair in found.stdout.split(b"\0") if pair)
+    return {os.fsdecode(key): os.fsdecode(value) for key, _, value in pairs}
 
 
 def start_process(container: Container, log: pathlib.Path) -> int:

@@ -1,12 +1,10 @@
-"""Whole runs of the compiled pipeline, step by step, as a cluster runs them.
+"""Whole runs of the compiled pipeline on the small cluster, each step in a container.
 
-In containers of the image, which is built here: once by our small cluster (where there
-is no engine, by processes instead), and once by KFP's own local runner. In each, the
-tests go through one place in order. `make test-containers` runs them.
+Without a container engine the steps are processes. The tests go through one place in
+order. `make test-containers` runs them.
 """
 
 import contextlib
-import json
 import logging
 import os
 import pathlib
@@ -15,7 +13,6 @@ import subprocess
 import tempfile
 import threading
 import time
-import warnings
 
 import boto3
 import pytest
@@ -23,12 +20,11 @@ import s3fs
 from moto.server import ThreadedMotoServer
 
 from components import versions
-from pipeline import cli, kubeflow
-from pipeline.config import resolve
+from pipeline import cli
 from tests.bars import write_idx
 from tests.kubeflow import api_server
 from tests.kubeflow.cluster import BUCKET, ROOT, Cluster
-from tests.kubeflow.engine import RESTRICTED, Engine, Unavailable, start_process
+from tests.kubeflow.engine import start_process
 
 # What Kubernetes has; the endpoint is with them, as it goes where they go.
 SECRET = {"key": "tests-key", "secret": "tests-secret-key"}
@@ -55,9 +51,6 @@ FAILED_AT_INGEST = {
     **dict.fromkeys(BEFORE_THE_TRAINER[1:], "SKIPPED"),
     **dict.fromkeys(FROM_THE_TRAINER, "SKIPPED"),
 }
-SCRATCH = ("/tmp", "/minio", "/s3", "/gcs")  # noqa: S108, in a container
-# Of the engine: what is built stays there. A socket's path must be short.
-STATE = pathlib.Path(__file__).parents[2] / ".tools" / "podman"
 
 
 class Place:
@@ -180,24 +173,6 @@ def a_place(start, image):
         yield place
         s3fs.S3FileSystem.clear_instance_cache()
     server.stop()
-
-
-@pytest.fixture(scope="module")
-def engine():
-    """The container engine, or None where there is none to be had."""
-    try:
-        engine = Engine(STATE)
-    except Unavailable as error:
-        warnings.warn(f"NO CONTAINERS: {error}: processes instead", stacklevel=1)
-        yield None
-    else:
-        yield engine
-        engine.close()
-
-
-@pytest.fixture(scope="module")
-def image(engine):
-    return engine.build() if engine else "none"
 
 
 @pytest.fixture(scope="module")
@@ -344,163 +319,3 @@ def test_without_containers_the_same_commands_are_processes():
         assert states(tasks) == FAILED_AT_INGEST
         assert "Ingest failed: source must be auto" in last_line(tasks["ingest"])
         assert place.stored() != []
-
-
-@pytest.fixture(scope="module")
-def local(engine, image):
-    """A folder for KFP's local runner, with data, as the place has one."""
-    if engine is None:
-        pytest.skip("NO CONTAINERS WERE RUN: see the warning")
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)  # noqa: S103
-        yield Local(pathlib.Path(folder), engine, image)
-
-
-class Local:
-    """KFP's own local runner, and a folder to push to."""
-
-    def __init__(self, folder, engine, image):
-        self.folder, self.engine, self.image = folder, engine, image
-        self.runs = 0
-        write_idx(folder / "bars", labels=range(10))
-        for name in ("serving", "data", "outputs"):
-            (folder / name).mkdir()
-        for path in folder.rglob("*"):
-            path.chmod(0o777 if path.is_dir() else 0o666)
-
-    def run(self, *settings, **parameters):
-        """Returns the exit code, what was printed, and the steps that have reported."""
-        self.runs += 1
-        path = self.folder / "pipeline.yaml"
-        mounts = {f"/{name}": name for name in ("serving", "data", "bars")}
-        config = resolve(
-            "smoke",
-            None,
-            [
-                *SETTINGS,
-                "data.source=/bars",
-                "kubeflow.data_dir=/data",
-                "push.destination=/serving",
-                *settings,
-            ],
-        )
-        kubeflow.compile_pipeline(config, str(path), self.image)
-        root = self.folder / "outputs" / str(self.runs)
-        script = pathlib.Path(__file__).with_name("kfp_local.py")
-        done = self.engine.call(
-            *("run", "--rm", "--user=0", "--network=host"),
-            f"--volume={self.engine.socket}:{self.engine.socket}",
-            f"--env=DOCKER_HOST=unix://{self.engine.socket}",
-            *(f"--volume={self.folder}:{self.folder}", f"--volume={script}:/run.py:ro"),
-            *(self.image, "python", "/run.py", str(path), str(root)),
-            json.dumps(parameters),
-            json.dumps({at: str(self.folder / name) for at, name in mounts.items()}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        # The guard: KFP alone may call a step that failed a success.
-        reports = {file.parent.name for file in root.glob("*/*/executor_output.json")}
-        return done.returncode, done.stdout, reports
-
-    def served(self):
-        return versions.served(str(self.folder / "serving" / "vae"))
-
-
-@pytest.mark.containers
-def test_kfps_local_runner_pushes(local):
-    code, printed, reports = local.run()
-    assert code == 0, printed
-    assert len(reports) == STEPS
-    versions.verify(local.served())
-
-
-@pytest.mark.containers
-def test_kfps_local_runner_meets_the_baseline_and_pushes_no_refused_model(local):
-    served = local.served()
-    code, printed, reports = local.run(elbo_floor=-1.0, epochs=1)
-    assert code == 0, printed
-    assert len(reports) == STEPS
-    assert f"the baseline is version {served.number}" in printed
-    assert "not pushed: the Evaluator did not bless the model" in printed
-    assert local.served() == served
-
-
-@pytest.mark.containers
-def test_a_step_that_fails_fails_kfps_local_runner(local):
-    served = local.served()
-    code, printed, reports = local.run("data.source=/nowhere")
-    assert code != 0
-    assert "Ingest failed: " in printed
-    assert "Task 'ingest' finished with status FAILURE" in plain(printed)
-    assert not reports & {"ingest", "statistics-gen"}
-    assert local.served() == served
-
-
-@pytest.mark.containers
-def test_the_image_runs_the_pipeline_itself(local):
-    """All steps in one container, with its state in a mounted folder: see README."""
-    state = local.folder / "state"
-    state.mkdir()
-    state.chmod(0o777)
-    done = local.engine.call(
-        *("run", "--rm", *RESTRICTED, f"--volume={state}:/state"),
-        *(f"--volume={local.folder / 'bars'}:/bars:ro", local.image),
-        *("vae-pipeline", "run", "--preset=smoke", "--dataset=bars", "--source=/bars"),
-        *("--set=data.limit=null", "--set=train.epochs=8"),
-        *("--root=/state/runs", "--data-dir=/state/data"),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
-    assert "verdict          │ BLESSED" in done.stdout
-    versions.verify(versions.served(str(state / "runs" / "serving" / "vae")))
-
-
-@pytest.mark.containers
-def test_a_step_has_no_rights_and_only_scratch_folders(local):
-    probe = (
-        "grep -E '^(Uid|CapEff|NoNewPrivs)' /proc/self/status; "
-        f"for folder in / /home/vae /opt/venv {' '.join(SCRATCH)}; do "
-        "touch $folder/probe 2>/dev/null && echo writes to $folder; done"
-    )
-    mounts = (f"--tmpfs=/{name}:mode=1777" for name in ("minio", "s3", "gcs"))
-    done = local.engine.call(
-        *("run", "--rm", *RESTRICTED, *mounts, local.image, "sh", "-c", probe),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert done.stdout.split("\n")[:-1] == [
-        "Uid:" + "\t1000680000" * 4,
-        "CapEff:\t0000000000000000",
-        "NoNewPrivs:\t1",
-        *(f"writes to {folder}" for folder in SCRATCH),
-    ]
-
-
-@pytest.mark.containers
-def test_the_image_lists_what_is_in_it(local):
-    done = local.engine.call(
-        *("run", "--rm", local.image, "cat", "/usr/share/sbom.cdx.json"),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    components = json.loads(done.stdout)["components"]
-    listed = {f"{found['name']}@{found['version']}" for found in components}
-    installed = local.engine.call(
-        *("run", "--rm", local.image, "python", "-c"),
-        "import importlib.metadata as m;"
-        "print(*(f'{d.name}@{d.version}' for d in m.distributions()), sep='\\n')",
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stdout.split()
-    assert len(installed) > 100
-    assert set(installed) <= listed
-    purls = [found.get("purl", "") for found in components]
-    assert any(purl.startswith("pkg:deb/debian/openssl@") for purl in purls)
-
-
-def plain(text):
-    """Returns the text without the colours of a terminal."""
-    return re.sub(r"\x1b\[\d+m", "", text)
