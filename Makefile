@@ -57,7 +57,7 @@ test: lint
 	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 test-containers: .venv/ready
-	.venv/bin/python -m pytest -m containers --numprocesses 2 --dist loadfile tests/kubeflow
+	.venv/bin/python -m pytest -m containers --numprocesses 2 --dist loadfile tests/kubeflow $(ARGS)
 
 faults: .venv/ready
 	.venv/bin/python -m pytest -m faults --show-capture=no --numprocesses 2 \
