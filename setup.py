@@ -16,7 +16,13 @@ setuptools.setup(
     description="Train, gate and ship a variational autoencoder with TFX and TFP.",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=["pipeline", "pipeline.serving", "components", "model"],
+    packages=setuptools.find_packages(
+        include=[
+            name
+            for package in ("pipeline", "components", "model")
+            for name in (package, f"{package}.*")
+        ]
+    ),
     package_data={
         "components": ["report.html.jinja"],
         "pipeline": ["commit.txt", "schema.pbtxt", "presets/*.yaml"],

@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 
-from components import machine
+from model.files import machine_faults
 
 Arrays = dict[str, np.ndarray]  # {stream: uint8 [N, 28, 28] or uint8 [N]}
 
@@ -75,7 +75,7 @@ def read_folder(folder: str | os.PathLike) -> Arrays:
         try:
             streams[stream] = (str(path), path.read_bytes())
         except OSError as error:
-            kind = DataAccessError if machine.is_fault(error) else DataError
+            kind = DataAccessError if machine_faults.is_fault(error) else DataError
             raise kind(
                 f"{path} cannot be read: {error.strerror}; check the file and its "
                 "permissions"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from model import paths, storage
+from model.files import filesystems, safe_paths
 
 MANIFEST = "MANIFEST.json"
 VERDICT = "VERDICT.json"  # of a run's gate, in what its Pusher leaves
@@ -20,7 +20,7 @@ def file_digests(directory: str) -> dict[str, str]:
       StorageError: the object store does not answer.
     """
     digests = {}
-    with storage.opened(directory) as (files, path):
+    with filesystems.opened(directory) as (files, path):
         for name in file_names(files, path):
             digest = hashlib.sha256()
             with files.open(f"{path}/{name}", "rb") as file:
@@ -43,12 +43,14 @@ def file_names(files: fsspec.AbstractFileSystem, path: str) -> list[str]:
       PathError: one leads out of the folder, by its name or as a symbolic link.
     """
     if isinstance(files, LocalFileSystem):
-        paths.refuse_links(path)
+        safe_paths.refuse_links(path)
     names = [found[len(path) + 1 :] for found in files.find(path)]
     # An object store may have empty objects that stand for folders.
     names = sorted(
         name for name in names if name not in ("", MANIFEST) and not name.endswith("/")
     )
     for name in names:
-        paths.check_name(path, name)  # an object's name may be any; a copy's may not
+        safe_paths.check_name(
+            path, name
+        )  # an object's name may be any; a copy's may not
     return names

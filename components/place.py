@@ -19,7 +19,7 @@ import filelock
 import fsspec
 
 from components.manifest import MANIFEST
-from model import storage
+from model.files import filesystems
 
 CLAIM = ".claim-"
 _STAGING = ".staging-"
@@ -36,7 +36,7 @@ def put(model: str, names: Sequence[str], destination: str, manifest: str) -> in
       destination: the folder of versions, or its URI.
       manifest: the text of MANIFEST.json.
     """
-    folder = storage.local_path(destination)
+    folder = filesystems.local_path(destination)
     if folder is not None:
         return _put_in_folder(model, folder, manifest)
     return _put_in_store(model, names, destination, manifest)
@@ -48,18 +48,18 @@ def remove(destination: str, numbers: Sequence[int]) -> None:
     A folder's version is gone all at once. In an object store the manifest goes first:
     a version that is half gone does not count.
     """
-    folder = storage.local_path(destination)
+    folder = filesystems.local_path(destination)
     if folder is not None:
         if not os.path.isdir(folder):
             return
-        with filelock.FileLock(os.path.join(folder, _LOCK), mode=storage.FILE):
+        with filelock.FileLock(os.path.join(folder, _LOCK), mode=filesystems.FILE):
             for number in numbers:
                 staging = tempfile.mkdtemp(prefix=_STAGING, dir=folder)
                 with contextlib.suppress(FileNotFoundError):
                     os.rename(os.path.join(folder, str(number)), f"{staging}/{number}")
             _remove_staging(folder)
         return
-    with storage.opened(destination) as (files, path):
+    with filesystems.opened(destination) as (files, path):
         for number in numbers:
             if files.exists(f"{path}/{number}/{MANIFEST}"):
                 files.rm_file(f"{path}/{number}/{MANIFEST}")
@@ -68,28 +68,28 @@ def remove(destination: str, numbers: Sequence[int]) -> None:
 
 def is_claimed(destination: str, number: int) -> bool:
     """Whether a push to an object store made a claim on the number."""
-    with storage.opened(destination) as (files, path):
+    with filesystems.opened(destination) as (files, path):
         return files.exists(f"{path}/{CLAIM}{number}")
 
 
 def size(destination: str, number: int) -> int:
     """Returns the bytes of all files under a number."""
-    with storage.opened(destination) as (files, path):
+    with filesystems.opened(destination) as (files, path):
         found = files.find(f"{path}/{number}", detail=True)
     return sum(info["size"] or 0 for info in found.values())
 
 
 def note(destination: str, name: str, text: str) -> None:
     """Writes a file beside the versions, all at once; it may be there already."""
-    folder = storage.local_path(destination)
+    folder = filesystems.local_path(destination)
     if folder is None:
-        with storage.opened(destination) as (files, path):
+        with filesystems.opened(destination) as (files, path):
             files.pipe_file(f"{path}/{name}", text.encode())
         return
-    with filelock.FileLock(os.path.join(folder, _LOCK), mode=storage.FILE):
+    with filelock.FileLock(os.path.join(folder, _LOCK), mode=filesystems.FILE):
         staging = pathlib.Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
         (staging / name).write_text(text, encoding="utf-8")
-        (staging / name).chmod(storage.FILE)
+        (staging / name).chmod(filesystems.FILE)
         _sync(str(staging))
         os.rename(staging / name, os.path.join(folder, name))
         _sync_folder(folder)
@@ -114,9 +114,9 @@ def _put_in_folder(model: str, folder: str, manifest: str) -> int:
     A reader never sees a version without all its files, whenever the push is killed.
     A second push waits for the first.
     """
-    storage.make_public_folder(folder)
+    filesystems.make_public_folder(folder)
     # A push at the same time would take this one's staging for a killed one's.
-    with filelock.FileLock(os.path.join(folder, _LOCK), mode=storage.FILE):
+    with filelock.FileLock(os.path.join(folder, _LOCK), mode=filesystems.FILE):
         _remove_staging(folder)
         staging = tempfile.mkdtemp(prefix=_STAGING, dir=folder)
         try:
@@ -124,7 +124,7 @@ def _put_in_folder(model: str, folder: str, manifest: str) -> int:
             pathlib.Path(staging, MANIFEST).write_text(manifest, encoding="utf-8")
             _let_all_read(staging)
             _sync(staging)
-            number = _next_number(numbers(*storage.filesystem(folder)))
+            number = _next_number(numbers(*filesystems.filesystem(folder)))
             os.rename(staging, os.path.join(folder, str(number)))
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
@@ -143,7 +143,7 @@ def _put_in_store(
     model: str, names: Sequence[str], destination: str, manifest: str
 ) -> int:
     """Writes the files one by one, in the order that the module's docstring gives."""
-    with storage.opened(destination) as (files, path):
+    with filesystems.opened(destination) as (files, path):
         number = _next_number(numbers(files, path))
         while not _claimed(files, f"{path}/{CLAIM}{number}"):
             number += 1
@@ -177,9 +177,9 @@ def _let_all_read(directory: str) -> None:
     """Sets every mode: those of the model, of mkdtemp and of the umask may keep a model
     server's user out, or let others write."""
     for folder, _, names in os.walk(directory):
-        os.chmod(folder, storage.FOLDER)
+        os.chmod(folder, filesystems.FOLDER)
         for name in names:
-            os.chmod(os.path.join(folder, name), storage.FILE)
+            os.chmod(os.path.join(folder, name), filesystems.FILE)
 
 
 def _sync(directory: str) -> None:

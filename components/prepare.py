@@ -15,18 +15,11 @@ from typing import Any
 import filelock
 import tensorflow_datasets as tfds
 
-from components import (
-    disk,
-    download,
-    idx,
-    machine,
-    mnist_wheel,
-    record,
-    tfds_writer,
-)
+from components import download, idx, mnist_wheel, record, tfds_writer
 from components.idx import DataAccessError, DataError
 from components.record import ADVICE, INFO_NAME
 from components.tfds_writer import SPLITS
+from model.files import disk_space, machine_faults
 from model.progress import log_if_slow
 
 # SHA-256 of MNIST's uncompressed IDX files.
@@ -348,10 +341,10 @@ def usable(folder: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if disk.is_full(error):
-            raise DataAccessError(disk.full_message(folder)) from error
+        if disk_space.is_full(error):
+            raise DataAccessError(disk_space.full_message(folder)) from error
         if isinstance(error, OSError):
-            kind = DataAccessError if machine.is_fault(error) else DataError
+            kind = DataAccessError if machine_faults.is_fault(error) else DataError
             raise kind(
                 f"{error.filename or folder}: {error.strerror or error}; make it "
                 "usable or choose another data folder"

@@ -24,7 +24,6 @@ from components import (
     data_gate,
     evaluator,
     ingest,
-    machine,
     pusher,
     report_data,
     report_facts,
@@ -38,6 +37,7 @@ from components.measure import SPLIT
 from components.report_chart import png
 from components.report_page import FACTS, PAGE
 from model.board import read_curves
+from model.files import machine_faults
 from model.progress import log_if_slow
 
 logger = logging.getLogger(__name__)
@@ -160,7 +160,7 @@ def _of_digits(
     try:
         digits = report_data.draw_digits(test, candidate)
     except (KeyError, ValueError, tf.errors.OpError) as error:
-        if machine.is_fault(error):
+        if machine_faults.is_fault(error):
             raise
         # A model that can't be served was refused: its report says so.
         logger.warning("the digits can't be drawn", exc_info=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from components import place, versions
 from components.versions import Damaged, Version
-from model import storage
+from model.files import filesystems
 
 _REJECTED = ".rejected-"
 _KEY = "rolled_back"  # in a manifest
@@ -59,7 +59,7 @@ def rejected(destination: str) -> list[Rejected]:
       StorageError: the object store does not answer.
       ValueError: a record is not one that `roll_back` wrote.
     """
-    with storage.opened(destination) as (files, path):
+    with filesystems.opened(destination) as (files, path):
         try:
             found = files.ls(path, detail=False)
         except FileNotFoundError:
@@ -142,7 +142,7 @@ def roll_back(destination: str, to: int | None, why: str) -> Version:
     with tempfile.TemporaryDirectory() as folder:
         try:
             versions.fetch(target, folder)
-        except storage.StorageError:
+        except filesystems.StorageError:
             raise
         except ValueError as error:  # it was intact a moment ago
             raise RollbackError(str(error)) from error
@@ -161,7 +161,7 @@ def roll_back(destination: str, to: int | None, why: str) -> Version:
         place.note(destination, name, text)
         try:
             return versions.push(folder, destination, manifest)
-        except (storage.StorageError, OSError) as error:
+        except (filesystems.StorageError, OSError) as error:
             raise OSError(
                 f"version {record.version} is still what is served, and is noted as "
                 f"rolled back from: mend what follows and give the same command again, "

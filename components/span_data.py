@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 
 import tensorflow_datasets as tfds
 
-from components import idx, machine, prepare, record, span_files, spans, tfds_writer
+from components import idx, prepare, record, span_files, spans, tfds_writer
 from components.idx import DataError
 from components.prepare import Prepared, print_nothing
 from components.tfds_writer import SPLITS
-from model import paths
+from model.files import machine_faults, safe_paths
 from model.progress import log_if_slow
 
 _FOLDER = "spans"  # below the TFDS data folder
@@ -64,7 +64,7 @@ def prepare_data(
       DataError: the data cannot be had or are not what they should be.
       StorageError: the object store does not answer.
     """
-    source = paths.expand_home(source)
+    source = safe_paths.expand_home(source)
     if spans.is_pattern(source):
         return data_of(prepare_newest(dataset, source, window, data_dir, say))
     prepared = prepare.prepare(dataset, source, data_dir, say)
@@ -196,7 +196,7 @@ def _find(folder: pathlib.Path, dataset: str) -> Prepared | None:
         builder = tfds.builder_from_directory(path)
         splits = {split: builder.info.splits[split].num_examples for split in SPLITS}
     except (DataError, OSError, KeyError, ValueError) as error:
-        if machine.is_fault(error):
+        if machine_faults.is_fault(error):
             raise
         shutil.rmtree(path)
         return None

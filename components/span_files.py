@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message
 
-from components import idx, machine
+from components import idx
 from components.idx import DataAccessError, DataError
+from model.files import machine_faults
 
 _PIXELS = idx.IMAGE_SHAPE[0] * idx.IMAGE_SHAPE[1]
 _MARK = "tfrecord"  # in the names of such files: train-00000-of-00002.tfrecord.gz
@@ -90,7 +91,7 @@ def _examples(file: pathlib.Path) -> list[tuple[bytes, int]]:
         for record in tf.compat.v1.io.tf_record_iterator(str(file), gzip):
             found.append(_pair(record, f"record {len(found)} of {file}"))
     except tf.errors.OpError as error:
-        kind = DataAccessError if machine.is_fault(error) else DataError
+        kind = DataAccessError if machine_faults.is_fault(error) else DataError
         raise kind(
             f"{file} cannot be read after {len(found)} records: {error.message}; get "
             "the file again"

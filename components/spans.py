@@ -12,7 +12,7 @@ from collections.abc import Callable
 import fsspec
 
 from components.idx import DataError
-from model import storage
+from model.files import filesystems
 
 PLACE = "{SPAN}"  # in a source: where a span's number stands
 _SCHEMES = ("file", "minio", "s3", "gs")  # that a source may have
@@ -49,7 +49,7 @@ def newest(pattern: str, window: int, say: Callable[[str], None]) -> list[Span]:
     prefix, _, suffix = part.partition(PLACE)
     found: dict[int, str] = {}
     others = []
-    with storage.opened(folder) as (files, path):
+    with filesystems.opened(folder) as (files, path):
         names = _folders(files, path, folder)
     for name in names:
         middle = name[len(prefix) : len(name) - len(suffix)]
@@ -96,12 +96,12 @@ def fetch(span: Span, folder: str) -> str:
       DataError: a link leads out of the span, or a file's name out of its folder.
       StorageError: the object store does not answer.
     """
-    path = storage.local_path(span.uri)
+    path = filesystems.local_path(span.uri)
     if path is not None:
         for name in sorted(os.listdir(path)):
             _check_inside(path, name)
         return path
-    with storage.opened(span.uri) as (files, path):
+    with filesystems.opened(span.uri) as (files, path):
         for file in files.ls(path, detail=True):
             name = os.path.basename(file["name"])
             # Folders, and the empty objects that stand for them, are none of a span's.
@@ -142,7 +142,7 @@ def _split(pattern: str) -> tuple[str, str]:
     folder, _, part = pattern.rstrip("/").rpartition("/")
     if pattern.startswith("/") and not folder:
         folder = "/"
-    path = storage.local_path(folder or ".")
+    path = filesystems.local_path(folder or ".")
     return (path if path is not None else folder), part
 
 
@@ -164,7 +164,7 @@ def _folders(files: fsspec.AbstractFileSystem, path: str, folder: str) -> list[s
 
 def _check_inside(folder: str, name: str) -> None:
     """Raises DataError if a file or folder is a link that leads out of its folder."""
-    path = storage.local_path(folder)
+    path = filesystems.local_path(folder)
     if path is None:  # an object store has no links
         return
     root, target = os.path.realpath(path), os.path.realpath(os.path.join(path, name))

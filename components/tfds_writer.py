@@ -11,8 +11,9 @@ import numpy as np
 import PIL.Image
 import tensorflow_datasets as tfds
 
-from components import disk, download, idx
+from components import download, idx
 from components.idx import DataAccessError, DataError
+from model.files import disk_space
 
 SPLITS = ("train", "test")
 
@@ -73,7 +74,7 @@ def write_arrays(
         for png in pngs[split]
     )
     if shutil.disk_usage(work).free < needed:
-        raise DataAccessError(disk.full_message(work.parent, needed))
+        raise DataAccessError(disk_space.full_message(work.parent, needed))
 
     def generate_examples(self, split):
         labels = arrays[f"{split}_labels"].tolist()

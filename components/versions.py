@@ -15,9 +15,9 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from components import machine, place
+from components import place
 from components.manifest import MANIFEST, digest_of, file_digests, file_names
-from model import paths, storage
+from model.files import filesystems, machine_faults, safe_paths
 from model.progress import log_if_slow
 
 _SHOWN = 3  # files that are wrong, in a message
@@ -95,7 +95,7 @@ def glance(destination: str) -> tuple[list[int], bytes | None]:
     Raises:
       StorageError: the object store does not answer, or has no such bucket.
     """
-    with storage.opened(destination) as (files, path):
+    with filesystems.opened(destination) as (files, path):
         numbers = sorted(place.numbers(files, path))
         manifest = _read(files, f"{path}/{numbers[-1]}/{MANIFEST}") if numbers else None
         return numbers, manifest
@@ -107,7 +107,7 @@ def look(destination: str) -> Iterator[Version | Damaged]:
     Raises:
       StorageError: the object store does not answer, or has no such bucket.
     """
-    with storage.opened(destination) as (files, path):
+    with filesystems.opened(destination) as (files, path):
         numbers = sorted(set(place.numbers(files, path)), reverse=True)
     for number in numbers:
         version = _path(destination, number)
@@ -116,18 +116,18 @@ def look(destination: str) -> Iterator[Version | Damaged]:
             found = find(destination, number)
             verify(found)
             yield found
-        except storage.StorageError:
+        except filesystems.StorageError:
             raise
         except LookupError:
             why = f"it has no {MANIFEST}, or not yet"
             yield Damaged(number, version, why, pushed=False)
         except ValueError as error:
-            compared = found is not None and not isinstance(error, paths.PathError)
+            compared = found is not None and not isinstance(error, safe_paths.PathError)
             yield Damaged(number, version, str(error), compared=compared)
         except OSError as error:
             name = os.path.relpath(error.filename or version, version)
             why = f"{name} cannot be read ({error.strerror})"
-            unread = error if machine.is_fault(error) else None
+            unread = error if machine_faults.is_fault(error) else None
             yield Damaged(number, version, why, unread=unread)
 
 
@@ -139,9 +139,9 @@ def find(destination: str, number: int) -> Version:
       StorageError: the object store does not answer, or has no such bucket.
       ValueError: its manifest is not one that was pushed, or it is a symbolic link.
     """
-    with storage.opened(destination) as (files, path):
+    with filesystems.opened(destination) as (files, path):
         if isinstance(files, LocalFileSystem):
-            paths.below(path, str(number))
+            safe_paths.below(path, str(number))
         text = _read(files, f"{path}/{number}/{MANIFEST}")
         if text is None:
             complete = [
@@ -188,14 +188,14 @@ def fetch(version: Version, folder: str) -> None:
     try:
         with (
             log_if_slow(f"copying version {version.number}"),
-            storage.opened(version.path) as (files, path),
+            filesystems.opened(version.path) as (files, path),
         ):
             for name in file_names(files, path):
-                target = paths.below(folder, name)
+                target = safe_paths.below(folder, name)
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 files.get_file(f"{path}/{name}", target)
         verify(version, folder)
-    except storage.StorageError:
+    except filesystems.StorageError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     except ValueError as error:
@@ -235,7 +235,7 @@ def _version(destination: str, number: int, text: bytes) -> Version:
         manifest = json.loads(text)
         files = manifest["files"]
         for name in dict(files):
-            paths.check_name(path, name)
+            safe_paths.check_name(path, name)
         if not files or not all(isinstance(digest, str) for digest in files.values()):
             raise ValueError("it has no digests of files")
         if manifest["digest"] != digest_of(files):

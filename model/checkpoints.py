@@ -6,7 +6,7 @@ import posixpath
 
 import tensorflow as tf
 
-from model import storage
+from model.files import filesystems
 from model.state import State
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Checkpoints:
           ValueError: the URI is of no kind that we know.
         """
         self._state, self._place = state, place.rstrip("/")
-        folder = storage.local_path(place)
+        folder = filesystems.local_path(place)
         self._uri = "" if folder else f"{place.rstrip('/')}/{identity}"
         self._folder = os.path.join(folder or scratch, identity)
         self._checkpoint = tf.train.Checkpoint(state=state)
@@ -88,7 +88,7 @@ class Checkpoints:
         if self._uri:
             try:
                 self._upload(os.path.basename(path))
-            except storage.StorageError as error:
+            except filesystems.StorageError as error:
                 logger.warning(
                     "checkpoint %s is on this machine alone: %s", path, error
                 )
@@ -99,14 +99,14 @@ class Checkpoints:
         Raises:
           StorageError: the object store does not answer.
         """
-        with storage.opened(self._uri or self._folder) as (files, folder):
+        with filesystems.opened(self._uri or self._folder) as (files, folder):
             files.makedirs(folder, exist_ok=True)
             files.touch(posixpath.join(folder, _DONE))
 
     def _remove_others(self) -> None:
         """Removes the other trainings that are done; a lost worker's peers may, too."""
         ours = os.path.basename(self._uri or self._folder)
-        with storage.opened(self._place) as (files, place):
+        with filesystems.opened(self._place) as (files, place):
             for folder in files.ls(place, detail=False) if files.exists(place) else ():
                 ended = files.exists(posixpath.join(folder, _DONE))
                 if ended and posixpath.basename(folder.rstrip("/")) != ours:
@@ -118,7 +118,7 @@ class Checkpoints:
 
     def _upload(self, name: str) -> None:
         parts = [part for part in os.listdir(self._folder) if _stem(part) == name]
-        with storage.opened(self._uri) as (files, folder):
+        with filesystems.opened(self._uri) as (files, folder):
             # The index comes last: it names none that is not there in full.
             for part in (*parts, _INDEX):
                 source = os.path.join(self._folder, part)
@@ -130,7 +130,7 @@ class Checkpoints:
                     files.rm_file(path)
 
     def _download(self) -> None:
-        with storage.opened(self._uri) as (files, folder):
+        with filesystems.opened(self._uri) as (files, folder):
             if not files.exists(posixpath.join(folder, _INDEX)):
                 return
             os.makedirs(self._folder, exist_ok=True)

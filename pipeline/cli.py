@@ -14,8 +14,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from components import disk, machine
 from model import tf_config
+from model.files import disk_space, machine_faults
 from pipeline import (
     cli_evaluate,
     cli_history,
@@ -60,9 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"vae-pipeline: {error}", file=sys.stderr)
         return BAD_INPUT
     except OSError as error:
-        if not machine.is_fault(error):
+        if not machine_faults.is_fault(error):
             raise
-        full = disk.is_full(error)
+        full = disk_space.is_full(error)
         then = "; free some space, and the same command goes on" if full else ""
         print(f"vae-pipeline: {error}{then}", file=sys.stderr)
         return FAILED
@@ -111,7 +111,7 @@ def _data(args: argparse.Namespace) -> int:
     with command.screen(args, "data") as screen:
         from components import span_data
         from components.idx import DataAccessError, DataError
-        from model.storage import StorageError
+        from model.files.filesystems import StorageError
 
         try:
             data = span_data.prepare_data(
@@ -233,7 +233,7 @@ def next_commands(
       destination: absolute path, or URI, of the folder of versions.
       served: the version that is served; None if there is none.
     """
-    from model import storage
+    from model.files import filesystems
 
     result = []
     push = command.push_options(args, resolved)
@@ -243,7 +243,7 @@ def next_commands(
             ("over HTTP, as TensorFlow Serving does", command.line("serve", *push)),
         ]
     # TensorFlow Serving reads no S3 since 2.7 (tensorflow/serving#1963).
-    folder = storage.local_path(destination)
+    folder = filesystems.local_path(destination)
     if served is not None and folder is not None:
         name = resolved.push.model_name
         result.append(("TensorFlow Serving itself", _docker_line(folder, name)))

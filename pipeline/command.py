@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-from model import paths
+from model.files import safe_paths
 from pipeline import config
 from pipeline.environment import BAD_INPUT as BAD_INPUT
 from pipeline.sections import PushConfig
@@ -75,8 +75,8 @@ def add_settings_options(parser: argparse.ArgumentParser) -> None:
 def path(text: str) -> str:
     """Returns a path of the command line with a home folder in place of `~`."""
     try:
-        return paths.expand_home(text)
-    except paths.PathError as error:
+        return safe_paths.expand_home(text)
+    except safe_paths.PathError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
@@ -132,18 +132,18 @@ def resolve(args: argparse.Namespace) -> config.PipelineConfig:
 
 def destination(args: argparse.Namespace, resolved: config.PipelineConfig) -> str:
     """Returns the absolute path, or the URI, of the folder of versions."""
-    from model import storage
+    from model.files import filesystems
 
     serving = resolved.push.versions_in(f"{args.root}/serving")
-    return storage.local_path(serving) or serving
+    return filesystems.local_path(serving) or serving
 
 
 def check_paths(args: argparse.Namespace, resolved: config.PipelineConfig) -> None:
     """Raises ConfigError for the root or the destination of a run if it is unusable."""
     try:
-        paths.check_no_pattern("--root", os.path.abspath(args.root))
-        paths.check_no_pattern("push.destination", destination(args, resolved))
-    except paths.PathError as error:
+        safe_paths.check_no_pattern("--root", os.path.abspath(args.root))
+        safe_paths.check_no_pattern("push.destination", destination(args, resolved))
+    except safe_paths.PathError as error:
         raise config.ConfigError(str(error)) from error
 
 
@@ -152,7 +152,7 @@ def screen(args: argparse.Namespace, command: str) -> Iterator:
     """Gives a `Screen` whose log is in the root's folder of logs."""
     import datetime
 
-    from model import storage
+    from model.files import filesystems
     from pipeline.screen import Screen
 
     # To the microsecond: it names the run, and a cached one takes less than a second.
@@ -160,7 +160,7 @@ def screen(args: argparse.Namespace, command: str) -> Iterator:
     log = pathlib.Path(args.root, "logs", f"{command}-{now}.log")
     try:
         # Versions may be below it; what else is there has the umask's modes.
-        storage.make_public_folder(os.path.abspath(args.root))
+        filesystems.make_public_folder(os.path.abspath(args.root))
         opened = Screen(str(log.absolute()))
     except OSError as error:
         raise config.ConfigError(

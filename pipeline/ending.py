@@ -6,7 +6,8 @@ import pathlib
 import signal
 from collections.abc import Callable, Iterator
 
-from model import interrupt, paths
+from model import interrupt
+from model.files import safe_paths
 from model.progress import log_if_slow
 from pipeline import lock, metrics, notify
 from pipeline import record as records
@@ -110,7 +111,7 @@ def _ended(
             _attempt("record", say, lambda: _leave(root, record))
             ran = began and record.verdict != NOTHING_TO_DO
             if config.metrics.textfile and ran:
-                path = pathlib.Path(paths.expand_home(config.metrics.textfile))
+                path = pathlib.Path(safe_paths.expand_home(config.metrics.textfile))
                 _attempt("metrics", say, lambda: metrics.write(path, record))
 
 

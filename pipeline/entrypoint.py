@@ -33,7 +33,7 @@ from tfx.orchestration.kubeflow.v2 import compiler_utils
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
 from components import report_page
-from model.paths import PathError
+from model.files.safe_paths import PathError
 
 # Where KFP's launcher keeps scheme://BUCKET/KEY: it downloads a step's inputs to there
 # before, and uploads its outputs from there after. Steps touch nothing but these.

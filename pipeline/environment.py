@@ -103,11 +103,11 @@ def _find_shadowed_package() -> str | None:
 
 def _find_bad_tmpdir() -> str | None:
     """Returns what to do about a folder for temporary files that can't be used."""
-    from model import paths  # now it is known to be ours
+    from model.files import safe_paths  # now it is known to be ours
 
     try:
-        paths.check_no_pattern("TMPDIR", tempfile.gettempdir())
-    except (paths.PathError, OSError) as error:
+        safe_paths.check_no_pattern("TMPDIR", tempfile.gettempdir())
+    except (safe_paths.PathError, OSError) as error:
         return str(error)
     return None
 

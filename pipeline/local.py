@@ -20,9 +20,10 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
-from components import data_gate, disk, place, pusher, span_data, versions
+from components import data_gate, place, pusher, span_data, versions
 from components.manifest import MANIFEST
-from model import devices, storage, tf_config
+from model import devices, tf_config
+from model.files import disk_space, filesystems
 from model.progress import log_if_slow
 from pipeline import graph, last_run, metadata_file, outcome, seal
 from pipeline import record as records
@@ -63,7 +64,7 @@ class Root:
     def destination(self, config: PipelineConfig) -> str:
         """Returns the absolute path, or the URI, of the folder of versions."""
         folder = config.push.versions_in(str(self.path / "serving"))
-        return storage.local_path(folder) or folder
+        return filesystems.local_path(folder) or folder
 
 
 def run(
@@ -207,7 +208,7 @@ def _data(config: PipelineConfig, data_dir: str, screen: Screen) -> span_data.Da
         return span_data.prepare_data(
             data.dataset, data.source, data.span_window, data_dir, screen.line
         )
-    except storage.StorageError as error:
+    except filesystems.StorageError as error:
         raise RunError(str(error)) from error
 
 
@@ -251,10 +252,10 @@ def _intact(
 def _count(destination: str) -> int | None:
     """Returns how many complete versions there are; None if that can't be told now."""
     try:
-        with storage.opened(destination) as (files, path):
+        with filesystems.opened(destination) as (files, path):
             numbers = place.numbers(files, path)
             return sum(files.exists(f"{path}/{n}/{MANIFEST}") for n in numbers)
-    except (storage.StorageError, OSError):  # the run has done its work
+    except (filesystems.StorageError, OSError):  # the run has done its work
         return None
 
 
@@ -408,9 +409,9 @@ def _check_seals(connection, step: outcome.Step, line: StepLine) -> None:
 
 def _reason(error: Exception, disks: Sequence[str]) -> str:
     """Returns why a step failed, in a line."""
-    if not disk.is_full(error):
+    if not disk_space.is_full(error):
         return cause(error)
     return (
-        f"No space left on device: {disk.fullest(disks)}; free some space, and the "
-        "same command goes on"
+        f"No space left on device: {disk_space.fullest(disks)}; free some space, and "
+        "the same command goes on"
     )

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 import filelock
 import pydantic
 
-from pipeline import atomic, process
+from model.files import atomic_write
+from pipeline import process
 
 _LOOK = 0.5  # seconds between looks at whom one waits for
 _SETTLE = 1.0  # seconds in which one that has just got the lock says who it is
@@ -57,7 +58,7 @@ def held(root: pathlib.Path, wait: bool, say: Callable[[str], None]) -> Iterator
     try:
         started = datetime.datetime.now().astimezone().isoformat()
         us = {"process": dataclasses.asdict(process.this()), "started": started}
-        atomic.write(owner, json.dumps(us) + "\n")
+        atomic_write.write(owner, json.dumps(us) + "\n")
         yield
     finally:
         owner.unlink(missing_ok=True)

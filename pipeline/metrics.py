@@ -10,8 +10,7 @@ import prometheus_client
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from model import storage
-from pipeline import atomic
+from model.files import atomic_write, filesystems
 from pipeline import record as records
 from pipeline.config import ConfigError
 from pipeline.operation import Event
@@ -42,7 +41,7 @@ def write(path: pathlib.Path, record: RunRecord) -> None:
     """
     path.parent.stat()  # a folder made here is none that node-exporter looks into
     text = prometheus_client.generate_latest(_registry(lambda: record)).decode()
-    atomic.write(path, text, mode=storage.FILE)
+    atomic_write.write(path, text, mode=filesystems.FILE)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 
-from model import paths
+from model.files import safe_paths
 from pipeline import record as records
 from pipeline import webhook
 from pipeline.operation import NotifyConfig, check_url
@@ -75,12 +75,12 @@ def _run(config: NotifyConfig, body: str, event: str) -> None:
     name, *arguments = config.command
     try:
         process = subprocess.Popen(
-            [paths.expand_home(name), *arguments],
+            [safe_paths.expand_home(name), *arguments],
             stdin=subprocess.PIPE,
             env={**os.environ, "VAE_PIPELINE_EVENT": event},
             start_new_session=True,  # of its own, to be killed as a whole
         )
-    except (OSError, paths.PathError) as error:
+    except (OSError, safe_paths.PathError) as error:
         why = getattr(error, "strerror", error)
         raise NotifyError(f"{name} can't be started: {why}") from error
     try:
@@ -111,10 +111,10 @@ def _secret(setting: str, field: str) -> str:
         return value
     if kind == "file":
         try:
-            path = pathlib.Path(paths.expand_home(where))
+            path = pathlib.Path(safe_paths.expand_home(where))
             value = path.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError, paths.PathError) as error:
-            is_home = isinstance(error, paths.PathError)
+        except (OSError, UnicodeDecodeError, safe_paths.PathError) as error:
+            is_home = isinstance(error, safe_paths.PathError)
             why = str(error) if is_home else getattr(error, "strerror", "not UTF-8")
             raise NotifyError(
                 f"the file {where}, which notify.{field} names, can't be read: {why}"

@@ -6,8 +6,8 @@ import re
 import urllib.parse
 from typing import Literal
 
-from model import paths
 from model.config import check_above
+from model.files import safe_paths
 
 # What may come of a run.
 Event = Literal["pushed", "unchanged", "refused", "failed", "bad_data", "interrupted"]
@@ -64,8 +64,8 @@ class MetricsConfig:
                 f"{self.textfile!r}"
             )
         try:
-            paths.expand_home(self.textfile)
-        except paths.PathError as error:
+            safe_paths.expand_home(self.textfile)
+        except safe_paths.PathError as error:
             raise ValueError(f"textfile: {error}") from error
 
 

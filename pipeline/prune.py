@@ -17,7 +17,7 @@ from ml_metadata import errors, metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from components import place, versions
-from model import storage
+from model.files import filesystems
 from pipeline import metadata_file, record
 from pipeline.errors import cause
 
@@ -154,7 +154,7 @@ def _versions(
 
 def _half_pushed(destination: str, number: int) -> bool:
     """Whether a push to an object store died there; others' folders are not ours."""
-    is_store = storage.local_path(destination) is None
+    is_store = filesystems.local_path(destination) is None
     return is_store and place.is_claimed(destination, number)
 
 

@@ -14,7 +14,8 @@ import time
 
 import pydantic
 
-from pipeline import atomic, config, process
+from model.files import atomic_write
+from pipeline import config, process
 
 RUNNING, DIED = "running", "died"
 PUSHED, UNCHANGED, REFUSED = "pushed", "unchanged", "refused"
@@ -119,7 +120,7 @@ def write(root: pathlib.Path, record: RunRecord) -> None:
       OSError: it could not be written.
     """
     text = json.dumps(to_dict(record), indent=2, allow_nan=False)
-    atomic.write(_folder(root) / f"{record.run_id}.json", text + "\n")
+    atomic_write.write(_folder(root) / f"{record.run_id}.json", text + "\n")
 
 
 def discard(root: pathlib.Path, record: RunRecord) -> None:

@@ -17,7 +17,7 @@ from apscheduler.events import EVENT_JOB_MAX_INSTANCES, JobSubmissionEvent
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from model import storage
+from model.files import filesystems
 from pipeline.command import BAD_INPUT, INTERRUPTED, OK, REFUSED
 from pipeline.config import ConfigError
 from pipeline.cron import check_cron, trigger
@@ -178,7 +178,7 @@ def _shown(when: datetime.datetime) -> str:
 def _log(folder: pathlib.Path) -> Iterator[logging.Logger]:
     """Gives a logger to standard output and to schedule.log."""
     try:
-        storage.make_public_folder(str(folder.parent))  # the root
+        filesystems.make_public_folder(str(folder.parent))  # the root
         folder.mkdir(exist_ok=True)
         file = logging.FileHandler(folder / "schedule.log", encoding="utf-8")
     except OSError as error:

@@ -7,8 +7,8 @@ import re
 import pydantic
 
 from components import spans
-from model import paths
 from model.config import check_above, check_at_least
+from model.files import safe_paths
 
 SCHEMES = ("minio", "s3", "gs")  # of object stores
 
@@ -66,8 +66,8 @@ class GateConfig:
 def _check_home(field: str, value: str) -> None:
     """Checks that a path's `~`, which is expanded where it is used, is a home."""
     try:
-        paths.expand_home(value)
-    except paths.PathError as error:
+        safe_paths.expand_home(value)
+    except safe_paths.PathError as error:
         raise ValueError(f"{field}: {error}") from error
 
 
@@ -88,8 +88,8 @@ class PushConfig:
         name = self.model_name
         if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", name):
             raise ValueError(f"model_name must be a plain folder name, got {name!r}")
-        paths.check_no_pattern("model_name", name)
-        paths.check_no_pattern("destination", self.destination)
+        safe_paths.check_no_pattern("model_name", name)
+        safe_paths.check_no_pattern("destination", self.destination)
         _check_home("destination", self.destination)
         scheme, separator, _ = self.destination.partition("://")
         if separator and scheme not in ("file", *SCHEMES):
@@ -153,7 +153,7 @@ class KubeflowConfig:
             )
         for field in ("pipeline_root", "checkpoints", "data_dir"):
             _check_stays(field, getattr(self, field))
-            paths.check_no_pattern(field, getattr(self, field))
+            safe_paths.check_no_pattern(field, getattr(self, field))
         if not self.data_dir.startswith("/"):
             raise ValueError(
                 "data_dir must be a folder of the container, from /, got "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from components.manifest import VERDICT
-from model import storage
+from model.files import filesystems
 from pipeline.cluster import Cluster, ClusterError
 
 # Where KFP keeps outputs if neither the run nor the cluster's configuration says so.
@@ -91,7 +91,7 @@ def verdict(run: Any, spec: Mapping[str, Any]) -> Mapping[str, Any]:
     # Below it, newer versions of KFP have a folder more than older ones.
     uri = f"{root.rstrip('/')}/{spec['pipelineInfo']['name']}/{run.run_id}/pusher"
     try:
-        fs, path = storage.filesystem(uri)
+        fs, path = filesystems.filesystem(uri)
         found = [file for file in fs.find(path) if file.endswith(f"/{VERDICT}")]
         if found:
             # That of the last attempt, where there were several.

@@ -8,8 +8,8 @@ import pytest
 from model import train
 from model.checkpoints import Checkpoints
 from model.config import TrainConfig
+from model.files.filesystems import StorageError, opened
 from model.state import State
-from model.storage import StorageError, opened
 from model.vae import VAE
 from tests.training import MODEL
 

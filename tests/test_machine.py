@@ -6,7 +6,7 @@ import os
 import pytest
 import tensorflow as tf
 
-from components import machine
+from model.files import machine_faults
 
 
 def of_tensorflow(kind):
@@ -34,7 +34,7 @@ def of_tensorflow(kind):
     ids=repr,
 )
 def test_the_machines(error):
-    assert machine.is_fault(error)
+    assert machine_faults.is_fault(error)
 
 
 @pytest.mark.parametrize(
@@ -53,4 +53,4 @@ def test_the_machines(error):
     ids=repr,
 )
 def test_a_models(error):
-    assert not machine.is_fault(error)
+    assert not machine_faults.is_fault(error)

@@ -7,7 +7,7 @@ import pwd
 import pytest
 
 from components import ingest, span_data
-from model import paths, storage
+from model.files import filesystems, safe_paths
 from pipeline import cli, command, ending, local, notify, record
 from pipeline.config import ConfigError, resolve
 from pipeline.operation import NotifyConfig
@@ -17,7 +17,7 @@ from tests import bars
 
 @pytest.mark.parametrize("name", ["a", "a/b", "a/.b", "..a/b..", "a b/ü", "a\\..\\b"])
 def test_a_name_below_its_folder(tmp_path, name):
-    assert paths.below(str(tmp_path), name) == f"{tmp_path}/{name}"
+    assert safe_paths.below(str(tmp_path), name) == f"{tmp_path}/{name}"
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def test_a_name_below_its_folder(tmp_path, name):
 )
 def test_a_name_that_leads_elsewhere(tmp_path, name):
     message = f"a file's name must lead below {tmp_path}, got {name!r}"
-    for check in (paths.below, paths.check_name):
-        with pytest.raises(paths.PathError) as error:
+    for check in (safe_paths.below, safe_paths.check_name):
+        with pytest.raises(safe_paths.PathError) as error:
             check(str(tmp_path), name)
         assert str(error.value) == message
 
@@ -41,8 +41,8 @@ def test_a_link_on_the_way(tmp_path):
     (tmp_path / "folder" / "link").symlink_to(tmp_path / "elsewhere")
     folder = str(tmp_path / "folder")
     for name in ("link", "link/a", "link/a/b"):
-        with pytest.raises(paths.PathError) as error:
-            paths.below(folder, name)
+        with pytest.raises(safe_paths.PathError) as error:
+            safe_paths.below(folder, name)
         assert str(error.value) == (
             f"link below {folder} must be no symbolic link, it leads to "
             f"{tmp_path}/elsewhere"
@@ -52,13 +52,13 @@ def test_a_link_on_the_way(tmp_path):
 def test_links_below_a_folder(tmp_path):
     folder = tmp_path / "folder"
     (folder / "sub").mkdir(parents=True)
-    paths.refuse_links(str(folder))
+    safe_paths.refuse_links(str(folder))
     (tmp_path / "link").symlink_to(folder)
-    paths.refuse_links(str(tmp_path / "link"))  # its own path is its owner's
+    safe_paths.refuse_links(str(tmp_path / "link"))  # its own path is its owner's
     (folder / "sub" / "file").symlink_to("/etc/passwd")
     for path in (folder, tmp_path / "link"):
-        with pytest.raises(paths.PathError) as error:
-            paths.refuse_links(str(path))
+        with pytest.raises(safe_paths.PathError) as error:
+            safe_paths.refuse_links(str(path))
         assert str(error.value) == (
             f"sub/file below {path} must be no symbolic link, it leads to /etc/passwd"
         )
@@ -75,8 +75,8 @@ def test_a_models_name_is_one_folders(name):
 
 @pytest.mark.parametrize("uri", ["s3://models/../other", "gs://a/./b", "minio://a/.."])
 def test_an_object_stores_uri_has_no_dots(uri):
-    with pytest.raises(paths.PathError) as error:
-        storage.local_path(uri)
+    with pytest.raises(safe_paths.PathError) as error:
+        filesystems.local_path(uri)
     assert str(error.value) == (
         f"an object store's URI must have no . or .. in it, got {uri!r}"
     )
@@ -96,7 +96,7 @@ def test_a_folder_in_a_volume_stays_there(field):
 
 def test_a_folder_of_ones_own_may_be_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert storage.local_path("../models") == str(
+    assert filesystems.local_path("../models") == str(
         pathlib.Path(tmp_path.parent, "models")
     )
 
@@ -110,17 +110,19 @@ def home(tmp_path, monkeypatch):
 
 
 def test_a_home_is_expanded_at_the_beginning_alone(home):
-    assert paths.expand_home("~") == str(home)
-    assert paths.expand_home("~/a/~b") == f"{home}/a/~b"
+    assert safe_paths.expand_home("~") == str(home)
+    assert safe_paths.expand_home("~/a/~b") == f"{home}/a/~b"
     root = pwd.getpwuid(0)
-    assert paths.expand_home(f"~{root.pw_name}/a") == os.path.join(root.pw_dir, "a")
+    assert safe_paths.expand_home(f"~{root.pw_name}/a") == os.path.join(
+        root.pw_dir, "a"
+    )
     for path in ("a/~/b", "./~", "/~", "a~", "", "s3://bucket/~/a"):
-        assert paths.expand_home(path) == path
+        assert safe_paths.expand_home(path) == path
 
 
 def test_a_home_that_is_none_is_named(monkeypatch):
-    with pytest.raises(paths.PathError) as error:
-        paths.expand_home("~nosuchuser/a")
+    with pytest.raises(safe_paths.PathError) as error:
+        safe_paths.expand_home("~nosuchuser/a")
     assert str(error.value) == (
         "~nosuchuser must be a home folder, got '~nosuchuser/a': there is no such "
         "user, or HOME is not set; write the whole path, or ./~nosuchuser for a folder "

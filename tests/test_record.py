@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from pipeline import atomic, process, record
+from model.files import atomic_write
+from pipeline import process, record
 from pipeline.config import resolve
 
 ROOT_MODULE = """
@@ -176,9 +177,9 @@ def test_a_process_is_more_than_its_number():
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "file"
-    atomic.write(path, "old")
+    atomic_write.write(path, "old")
     with pytest.raises(UnicodeEncodeError):
-        atomic.write(path, "half" * 10_000 + "\ud800")
+        atomic_write.write(path, "half" * 10_000 + "\ud800")
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
 

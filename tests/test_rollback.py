@@ -11,7 +11,7 @@ import tempfile
 import pytest
 
 from components import rollback, versions
-from model import storage
+from model.files import filesystems
 from tests.places import FILES, write_model
 
 on_a_folder = pytest.mark.parametrize("place", ["folder"], indirect=True)
@@ -270,7 +270,7 @@ def test_a_store_that_refuses_is_no_rollback(s3, tmp_path):
         files = {**FILES, "saved_model.pb": name.encode()}
         newest = versions.push(write_model(tmp_path / name, files), uri, {})
     s3.server.refused.append(("PUT", ".json"))
-    with pytest.raises(storage.StorageError, match="Access Denied"):
+    with pytest.raises(filesystems.StorageError, match="Access Denied"):
         rollback.roll_back(uri, None, "worse")
     assert versions.served(uri) == newest
     assert rollback.rejected(uri) == []

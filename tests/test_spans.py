@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 
 from components import span_data, span_files, spans
 from components.idx import DataError
-from model import storage
+from model.files import filesystems
 from pipeline.config import ConfigError, resolve
 from tests.s3 import SECRET
 from tests.span_folders import bars, example, write_idx, write_records
@@ -447,6 +447,8 @@ def test_an_object_store_without_a_match_is_named(s3, tmp_path):
 
 
 def test_an_object_store_that_cannot_be_read_is_named(s3, tmp_path):
-    with pytest.raises(storage.StorageError, match="can't use s3://no-such") as error:
+    with pytest.raises(
+        filesystems.StorageError, match="can't use s3://no-such"
+    ) as error:
         prepare("s3://no-such-bucket/span-{SPAN}", tmp_path)
     assert SECRET not in str(error.value)

@@ -4,14 +4,14 @@ import time
 
 import pytest
 
-from model import storage
+from model.files import filesystems
 from pipeline import errors, sections
 from tests.s3 import KEY, SECRET
 
 
 def url(uri):
     """Returns where an object of a store would be read, without reading it."""
-    files, path = storage.filesystem(uri)
+    files, path = filesystems.filesystem(uri)
     return files.url(path).partition("?")[0]
 
 
@@ -30,9 +30,9 @@ def url(uri):
 def test_folders_have_a_path_here(uri, path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     expected = path and path.format(here=tmp_path)
-    assert storage.local_path(uri) == expected
+    assert filesystems.local_path(uri) == expected
     if path:
-        files, found = storage.filesystem(uri)
+        files, found = filesystems.filesystem(uri)
         assert (files.protocol, found) == (("file", "local"), expected)
 
 
@@ -42,7 +42,7 @@ def test_folders_have_a_path_here(uri, path, tmp_path, monkeypatch):
 )
 def test_what_is_no_destination(uri):
     with pytest.raises(ValueError, match="a destination must be") as error:
-        storage.filesystem(uri)
+        filesystems.filesystem(uri)
     assert str(error.value) == (
         "a destination must be a folder or minio://bucket/folder, s3://bucket/folder, "
         f"gs://bucket/folder, got {uri!r}"
@@ -51,9 +51,9 @@ def test_what_is_no_destination(uri):
 
 def test_the_configuration_takes_the_same_schemes():
     for scheme in sections.SCHEMES:
-        assert storage.local_path(f"{scheme}://bucket/serving") is None
+        assert filesystems.local_path(f"{scheme}://bucket/serving") is None
     with pytest.raises(ValueError, match="must be") as error:
-        storage.local_path("none://bucket")
+        filesystems.local_path("none://bucket")
     for scheme in sections.SCHEMES:
         assert f"{scheme}://" in str(error.value)
 
@@ -82,7 +82,7 @@ def test_the_endpoint_of_the_environment(s3_elsewhere, monkeypatch, scheme, vari
 def test_gs_is_googles(monkeypatch):
     # With an emulator there are no credentials to look for.
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
-    files, path = storage.filesystem("gs://bucket/vae/")
+    files, path = filesystems.filesystem("gs://bucket/vae/")
     assert "gs" in files.protocol
     assert path == "bucket/vae"
     found = files.url(path)
@@ -96,7 +96,7 @@ def test_what_another_wrote_is_seen(s3):
     uri = f"s3://{s3.name}/vae"
     for count in (1, 2):
         s3.files.pipe_file(f"{s3.name}/vae/{count}", b"")
-        with storage.opened(uri) as (files, path):
+        with filesystems.opened(uri) as (files, path):
             assert len(files.ls(path, detail=False)) == count
             assert files.exists(f"{path}/{count}")
 
@@ -107,8 +107,8 @@ def test_what_another_wrote_is_seen(s3):
 def error_of(uri):
     """Returns what is said of a store from which a listing was asked."""
     with (
-        pytest.raises(storage.StorageError) as error,
-        storage.opened(uri) as (files, path),
+        pytest.raises(filesystems.StorageError) as error,
+        filesystems.opened(uri) as (files, path),
     ):
         files.find(path)
     text = str(error.value)
@@ -159,6 +159,6 @@ def test_half_of_the_credentials(s3_elsewhere, monkeypatch):
 def test_a_folders_errors_are_its_own(tmp_path):
     with (
         pytest.raises(FileNotFoundError, match="none"),
-        storage.opened(str(tmp_path)) as (files, path),
+        filesystems.opened(str(tmp_path)) as (files, path),
     ):
         files.ls(f"{path}/none")

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from components import versions
-from model import paths
+from model.files import safe_paths
 from tests.places import FILES, write_model
 
 
@@ -75,7 +75,7 @@ def test_a_model_that_is_not_there_leaves_nothing(model, place):
 @pytest.mark.parametrize("place", ["folder"], indirect=True)
 def test_a_model_with_a_link_leaves_nothing(model, place, target):
     pathlib.Path(model, "variables", "link").symlink_to(target)
-    with pytest.raises(paths.PathError) as error:
+    with pytest.raises(safe_paths.PathError) as error:
         versions.push(model, place.uri, {})
     assert str(error.value) == (
         f"variables/link below {model} must be no symbolic link, it leads to {target}"

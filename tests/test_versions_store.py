@@ -11,7 +11,7 @@ import boto3
 import pytest
 
 from components import versions
-from model import storage
+from model.files import filesystems
 from tests.places import FILES, Place, write_model
 from tests.s3 import Server
 
@@ -72,7 +72,7 @@ def test_nothing_is_ever_deleted(model, store, s3):
 def test_a_push_that_is_refused_half_way(model, store, s3, name):
     version = versions.push(model, store.uri, {})
     s3.server.refused.append(("PUT", name))
-    with pytest.raises(storage.StorageError, match="Access Denied") as error:
+    with pytest.raises(filesystems.StorageError, match="Access Denied") as error:
         versions.push(model, store.uri, {})
     assert str(error.value).startswith(f"can't use {store.uri} (PermissionError: ")
     assert versions.served(store.uri) == version
@@ -117,9 +117,9 @@ def test_a_server_that_goes_away_half_way(model, s3, s3_elsewhere, monkeypatch):
         raise ConnectionAbortedError
 
     server.before["PUT", "saved_model.pb"] = go_away
-    with pytest.raises(storage.StorageError, match="can't use"):
+    with pytest.raises(filesystems.StorageError, match="can't use"):
         versions.push(model, uri, {})
-    with pytest.raises(storage.StorageError, match="Could not connect"):
+    with pytest.raises(filesystems.StorageError, match="Could not connect"):
         versions.served(uri)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.server.url)
     type(s3.files).clear_instance_cache()
@@ -139,7 +139,7 @@ def test_a_number_that_another_push_claimed_is_passed_over(model, store):
 def test_a_claim_that_may_not_be_made_is_an_error(model, store, s3):
     s3.server.refused.append(("PUT", f".claim-{int(time.time())}"))
     s3.server.refused.append(("PUT", f".claim-{int(time.time()) + 1}"))
-    with pytest.raises(storage.StorageError, match="Access Denied"):
+    with pytest.raises(filesystems.StorageError, match="Access Denied"):
         versions.push(model, store.uri, {})
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import fsspec
 
-from model.paths import PathError, expand_home
+from model.files.safe_paths import PathError, expand_home
 
 # Where KFP's own launcher looks for MinIO (DefaultMinioEndpointInMultiUserMode).
 KFP_MINIO = "http://minio-service.kubeflow:9000"
