@@ -62,6 +62,12 @@ limit() { # NAME WANTED HARD_LIMIT
   echo "\"$1=$value:$value\""
 }
 
+# Whole or not at all: another process's podman may be reading the file.
+write_file() { # NAME, and the content on stdin
+  cat >"$STATE/$1.new"
+  mv "$STATE/$1.new" "$STATE/$1"
+}
+
 write_configuration() {
   local volumes=
   # In every RUN and every container: Debian's ca-certificates takes up what it finds
@@ -71,7 +77,7 @@ write_configuration() {
   fi
   # The host's network: a bridge needs rights that root in a sandbox does not have, and
   # steps are to reach the tests' servers on the loopback.
-  cat >"$STATE/containers.conf" <<CONF
+  write_file containers.conf <<CONF
 [containers]
 default_ulimits = [$(limit nofile 20000 "$(ulimit -Hn)"), $(limit nproc 8192 "$(ulimit -Hu)")]
 netns = "host"
@@ -82,7 +88,7 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 CONF
-  cat >"$STATE/storage.conf" <<CONF
+  write_file storage.conf <<CONF
 [storage]
 driver = "overlay"
 graphroot = "$STATE/storage"
