@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from model import devices, progress
-from tests.places import place  # noqa: F401, a fixture
-from tests.s3 import (  # noqa: F401, fixtures
+from tests.support.places import place  # noqa: F401, a fixture
+from tests.support.s3 import (  # noqa: F401, fixtures
     _s3_server,
     s3,
     s3_elsewhere,

@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from model import board, train
 from model.config import TrainConfig
 from model.state import CURVES
-from tests import training
-from tests.training import MODEL
+from tests.support import training
+from tests.support.training import MODEL
 
 EPOCHS = 4
 

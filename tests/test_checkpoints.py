@@ -11,7 +11,7 @@ from model.config import TrainConfig
 from model.files.filesystems import StorageError, opened
 from model.state import State
 from model.vae import VAE
-from tests.training import MODEL
+from tests.support.training import MODEL
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipeline import cli, config, record
-from tests import disks
+from tests.support import disks
 
 
 def run(*args, **kwargs):

@@ -21,7 +21,7 @@ from model.config import ModelConfig
 from model.vae import VAE
 from pipeline import cli
 from pipeline.config import decisive, resolve
-from tests.bars import write_idx
+from tests.support.bars import write_idx
 from tests.test_bounds import Known
 
 SAMPLES, SEED = 3, 11  # of the export: not the defaults

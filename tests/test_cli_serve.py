@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from pipeline import cli
-from tests.serving_http import Affine, place
+from tests.support.serving_http import Affine, place
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -20,7 +20,7 @@ from model.config import ModelConfig
 from model.vae import VAE
 from pipeline import cli
 from pipeline.config import decisive, resolve
-from tests.serving_http import Affine
+from tests.support.serving_http import Affine
 
 SAMPLES, SEED = 3, 11  # of the export: not the defaults
 SIZE = {"latent_size": 2, "hidden_units": 8}

@@ -12,7 +12,7 @@ import pytest
 from components import rollback, versions
 from pipeline import cli
 from pipeline.config import decisive, resolve
-from tests.places import FILES, write_model
+from tests.support.places import FILES, write_model
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -11,8 +11,8 @@ import sys
 import numpy as np
 import pytest
 
-from tests import training
-from tests.training import MODEL  # noqa: F401, chooses Keras 2 first
+from tests.support import training
+from tests.support.training import MODEL  # noqa: F401, chooses Keras 2 first
 
 EPOCHS = 6  # of 10 steps
 
@@ -25,7 +25,15 @@ def digits(tmp_path_factory):
 
 
 def started(digits, name, checkpoints, epochs=EPOCHS, network="dense", **environment):
-    command = [sys.executable, "-m", "tests.training", "fit", digits, name, network]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.training",
+        "fit",
+        digits,
+        name,
+        network,
+    ]
     return subprocess.Popen(
         [*map(str, command), str(epochs), str(checkpoints)],
         stdout=subprocess.PIPE,

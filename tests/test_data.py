@@ -6,7 +6,7 @@ import pytest
 from model import data, fixed_noise
 from model.config import TrainConfig
 from tests.benchmarks.input import peak_mb
-from tests.transformed import write
+from tests.support.transformed import write
 
 
 @pytest.fixture

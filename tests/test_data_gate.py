@@ -21,7 +21,7 @@ from components.data_gate import (
     describe,
     read_report,
 )
-from tests.span_folders import bars
+from tests.support.span_folders import bars
 
 SCHEMA = pathlib.Path(__file__).parent.parent / "pipeline" / "schema.pbtxt"
 

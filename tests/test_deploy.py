@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from components import versions
-from tests.places import FILES, write_model
+from tests.support.places import FILES, write_model
 
 ROOT = pathlib.Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

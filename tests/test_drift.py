@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components import drift
-from tests.span_folders import bars
+from tests.support.span_folders import bars
 
 SCHEMA = pathlib.Path(__file__).parent.parent / "pipeline" / "schema.pbtxt"
 

@@ -16,7 +16,7 @@ from components import span_data
 from components.ingest import Chunk, Ingest, read_chunk, window_chunks
 from components.prepare import prepare
 from components.tfds_writer import SPLITS
-from tests.span_folders import bars, write_idx
+from tests.support.span_folders import bars, write_idx
 
 # What is read of how many images.
 

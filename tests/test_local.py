@@ -9,8 +9,8 @@ from pipeline import local, record
 from pipeline.config import PipelineConfig
 from pipeline.screen import Screen
 from pipeline.sections import PushConfig
-from tests import disks
-from tests.s3 import SECRET
+from tests.support import disks
+from tests.support.s3 import SECRET
 
 
 @pytest.mark.parametrize(

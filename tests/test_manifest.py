@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from components.manifest import digest_of, file_digests
-from tests.places import FILES, write_model
+from tests.support.places import FILES, write_model
 
 OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

@@ -11,7 +11,7 @@ from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
 from pipeline import metadata_file
-from tests import disks
+from tests.support import disks
 
 LOCK = """
 import sqlite3, sys

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.places import write_model
+from tests.support.places import write_model
 
 # Starts a command, pushes two versions of argv[2], rolls back and writes metrics, all
 # below argv[1], under the umask argv[3].

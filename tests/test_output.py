@@ -64,7 +64,7 @@ def test_what_is_printed_to_closed_streams_is_in_no_file(tmp_path):
 
 
 def test_work_goes_on_when_its_reader_leaves(tmp_path):
-    from tests import bars
+    from tests.support import bars
 
     bars.write_idx(tmp_path / "bars", labels=range(10))
     result = shell(

@@ -7,7 +7,7 @@ from scipy.special import expit
 
 from model.config import ModelConfig
 from model.posterior import Posterior, center, draw
-from tests.densities import assert_is_density_of, move
+from tests.support.densities import assert_is_density_of, move
 
 KINDS = ["diagonal", "full", "iaf"]
 BATCH, UNITS, CONTEXT = 3, 7, 64

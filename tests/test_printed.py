@@ -18,7 +18,7 @@ from model import serving
 from model.config import ModelConfig
 from model.vae import VAE
 from pipeline import cli, command, config
-from tests import bars
+from tests.support import bars
 
 NAME = "my digits"  # push.model_name
 BIN = os.path.dirname(sys.executable)

@@ -7,7 +7,7 @@ from scipy.special import logsumexp, softmax
 from model.config import ModelConfig
 from model.posterior import Posterior
 from model.prior import Prior
-from tests.densities import assert_is_density_of, move
+from tests.support.densities import assert_is_density_of, move
 
 KINDS = ["standard", "mixture", "vampprior", "realnvp"]
 COUNT, UNITS = 3, 7

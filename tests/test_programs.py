@@ -23,7 +23,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from components import versions
 from model import serving, train
 from model.config import TrainConfig
-from tests import training
+from tests.support import training
 from tests.test_cli_report import COMPLETE, Runs
 from tests.test_report_page import Reader
 

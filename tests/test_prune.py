@@ -11,7 +11,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from components import rollback, versions
 from pipeline import cli, lock, prune
-from tests.places import FILES, write_model
+from tests.support.places import FILES, write_model
 
 COMPLETE, CACHED = mlmd.Execution.COMPLETE, mlmd.Execution.CACHED
 FAILED, RUNNING = mlmd.Execution.FAILED, mlmd.Execution.RUNNING

@@ -7,7 +7,7 @@ from model.config import ModelConfig
 from model.conv_residual import SubPixels
 from model.residual import Residual
 from model.vae import VAE
-from tests.densities import move
+from tests.support.densities import move
 
 Z, DEPTH, UNITS = 3, 2, 8
 

@@ -12,7 +12,7 @@ import pytest
 
 from components import rollback, versions
 from model.files import filesystems
-from tests.places import FILES, write_model
+from tests.support.places import FILES, write_model
 
 on_a_folder = pytest.mark.parametrize("place", ["folder"], indirect=True)
 on_each_kind = pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)

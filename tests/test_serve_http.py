@@ -18,7 +18,7 @@ from components import versions
 from model import serving
 from model.config import ModelConfig
 from model.vae import VAE
-from tests.serving_http import Affine, Server, place
+from tests.support.serving_http import Affine, Server, place
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from components import versions
-from tests.serving_http import Affine, Server, place
+from tests.support.serving_http import Affine, Server, place
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from tfx.utils import path_utils
 
 from components import rollback, versions
 from components.served_model import ServedModel, is_none, why_none
-from tests.places import write_model
+from tests.support.places import write_model
 
 FILES = {"saved_model.pb": b"graph", "variables/variables.index": b"index"}
 

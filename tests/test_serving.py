@@ -11,7 +11,7 @@ import tf_keras as tfk
 from model import fixed_noise, serving
 from model.config import ModelConfig
 from model.vae import VAE
-from tests.densities import move
+from tests.support.densities import move
 
 SAMPLES, SEED = 3, 11
 MANY = 2 * serving._BLOCK + 5  # samples: blocks, and a part of one

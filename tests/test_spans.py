@@ -13,8 +13,8 @@ from components import span_data, span_files, spans
 from components.idx import DataError
 from model.files import filesystems
 from pipeline.config import ConfigError, resolve
-from tests.s3 import SECRET
-from tests.span_folders import bars, example, write_idx, write_records
+from tests.support.s3 import SECRET
+from tests.support.span_folders import bars, example, write_idx, write_records
 
 
 def find(pattern, window=1):

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from pipeline import cli, temporary
-from tests import bars
+from tests.support import bars
 
 # Does what TFDS and AutoGraph do: a folder and a module that nobody removes.
 LEAVE = """

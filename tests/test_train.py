@@ -14,8 +14,8 @@ from model import data, devices, serving, steps, train, warm_start
 from model.config import ModelConfig, TrainConfig
 from model.state import State
 from model.vae import VAE
-from tests import training
-from tests.training import MODEL
+from tests.support import training
+from tests.support.training import MODEL
 
 tfd = tfp.distributions
 
@@ -28,7 +28,7 @@ def digits(tmp_path_factory):
 
 
 def in_a_process_of_its_own(*arguments):
-    command = [sys.executable, "-m", "tests.training", *map(str, arguments)]
+    command = [sys.executable, "-m", "tests.support.training", *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout

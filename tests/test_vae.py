@@ -7,7 +7,7 @@ import tf_keras as tfk
 from model.config import ModelConfig
 from model.posterior import draw
 from model.vae import VAE
-from tests.densities import move
+from tests.support.densities import move
 
 tfd = tfp.distributions
 

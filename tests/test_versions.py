@@ -9,7 +9,7 @@ import pytest
 
 from components import versions
 from model.files import safe_paths
-from tests.places import FILES, write_model
+from tests.support.places import FILES, write_model
 
 
 @pytest.fixture

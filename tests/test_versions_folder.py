@@ -15,7 +15,7 @@ import time
 import pytest
 
 from components import versions
-from tests.places import FILES, write_model
+from tests.support.places import FILES, write_model
 
 ROOT = pathlib.Path(__file__).parent.parent
 

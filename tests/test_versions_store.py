@@ -12,8 +12,8 @@ import pytest
 
 from components import versions
 from model.files import filesystems
-from tests.places import FILES, Place, write_model
-from tests.s3 import Server
+from tests.support.places import FILES, Place, write_model
+from tests.support.s3 import Server
 
 ROOT = pathlib.Path(__file__).parent.parent
 LAST = ["fingerprint.pb", "saved_model.pb", "MANIFEST.json"]

@@ -11,8 +11,8 @@ import pytest
 
 from components import rollback, versions
 from pipeline.config import decisive, resolve
-from tests.places import FILES, write_model
-from tests.terminals import printed_on
+from tests.support.places import FILES, write_model
+from tests.support.terminals import printed_on
 from tests.test_history import keep
 
 COLUMNS = [40, 50, 60, 80, 120, 200]

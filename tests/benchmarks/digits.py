@@ -8,8 +8,8 @@ import tensorflow_datasets as tfds
 
 from components import prepare
 from model import fixed_noise
-from tests import transformed
 from tests.benchmarks.clock import ARRAYS, SEED, TEST, TRAIN
+from tests.support import transformed
 
 
 def write(dataset: str, source: str, data_dir: str, folder: pathlib.Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from model import data
 from model.config import TrainConfig
-from tests.transformed import write
+from tests.support.transformed import write
 
 _SHARD, _BATCHES = 2_500, 1_000
 

@@ -10,7 +10,7 @@ import pytest
 
 from components import rollback, versions
 from pipeline import cli
-from tests.bars import write_idx
+from tests.support.bars import write_idx
 
 pytestmark = pytest.mark.e2e
 

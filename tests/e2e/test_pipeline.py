@@ -24,7 +24,7 @@ from components import versions
 from model import serving
 from model.board import read_curves
 from pipeline import cli, ending, record
-from tests.bars import write_idx
+from tests.support.bars import write_idx
 from tests.test_report_page import Reader
 
 pytestmark = pytest.mark.e2e

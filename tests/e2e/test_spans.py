@@ -7,7 +7,7 @@ import pytest
 
 from components import drift, versions
 from pipeline import cli, last_run, record
-from tests.span_folders import bars, write_idx, write_records
+from tests.support.span_folders import bars, write_idx, write_records
 
 pytestmark = pytest.mark.e2e
 

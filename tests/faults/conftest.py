@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests import runs
+from tests.support import runs
 
 README = pathlib.Path(__file__).parent.parent.parent / "README.md"
 _PROPERTY = "outcome"

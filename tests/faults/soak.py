@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from components import versions
 from pipeline import metadata_file
-from tests import runs
+from tests.support import runs
 
 KEEP = 3  # versions and runs that `prune` leaves
 _PRUNE_EVERY = 5  # runs

@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from pipeline import cli
-from tests import disks, runs
 from tests.faults.test_signals import STEPS, cached, ended
+from tests.support import disks, runs
 
 pytestmark = pytest.mark.faults
 

@@ -1,6 +1,6 @@
 import pytest
 
-from tests import disks, runs
+from tests.support import disks, runs
 
 pytestmark = pytest.mark.faults
 

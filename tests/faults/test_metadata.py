@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests import disks
+from tests.support import disks
 from tests.test_metadata_file import LOCK
 
 pytestmark = pytest.mark.faults

@@ -21,10 +21,10 @@ from moto.server import ThreadedMotoServer
 
 from components import versions
 from pipeline import cli
-from tests.bars import write_idx
 from tests.kubeflow import api_server
 from tests.kubeflow.cluster import BUCKET, ROOT, Cluster
 from tests.kubeflow.engine import start_process
+from tests.support.bars import write_idx
 
 # What Kubernetes has; the endpoint is with them, as it goes where they go.
 SECRET = {"key": "tests-key", "secret": "tests-secret-key"}

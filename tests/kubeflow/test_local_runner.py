@@ -16,8 +16,8 @@ import pytest
 from components import versions
 from pipeline import kubeflow
 from pipeline.config import resolve
-from tests.bars import write_idx
 from tests.kubeflow.engine import RESTRICTED
+from tests.support.bars import write_idx
 
 STEPS = 13
 SETTINGS = ("data.dataset=bars", "data.limit=null", "train.epochs=8")

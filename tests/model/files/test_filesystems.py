@@ -6,7 +6,7 @@ import pytest
 
 from model.files import filesystems
 from pipeline import errors, sections
-from tests.s3 import KEY, SECRET
+from tests.support.s3 import KEY, SECRET
 
 
 def url(uri):

@@ -19,7 +19,7 @@ import time
 import traceback
 
 from components import versions
-from tests import bars
+from tests.support import bars
 
 SECONDS = 600  # until a run that does not end is given up
 

@@ -12,7 +12,7 @@ from pipeline import cli, command, ending, local, notify, record
 from pipeline.config import ConfigError, resolve
 from pipeline.operation import NotifyConfig
 from pipeline.sections import KubeflowConfig, PushConfig
-from tests import bars
+from tests.support import bars
 
 
 @pytest.mark.parametrize("name", ["a", "a/b", "a/.b", "..a/b..", "a b/ü", "a\\..\\b"])

@@ -1,7 +1,7 @@
 """A small training, for tests in this process and in others.
 
-`python -m tests.training losses FOLDER REPLICAS STEPS` prints the losses of some steps
-on the images of FOLDER; `... fit FOLDER NAME NETWORK EPOCHS CHECKPOINTS` trains a
+`python -m tests.support.training losses FOLDER REPLICAS STEPS` prints the losses of some
+steps on the images of FOLDER; `... fit FOLDER NAME NETWORK EPOCHS CHECKPOINTS` trains a
 network on them, prints each report of its progress, and saves its last weights in
 FOLDER/weights-NAME.npz.
 """
@@ -21,7 +21,7 @@ from model import data, devices, steps, train
 from model.config import ModelConfig, TrainConfig
 from model.state import State
 from model.vae import VAE
-from tests.transformed import write
+from tests.support.transformed import write
 
 MODEL = ModelConfig(latent_size=3, hidden_units=16)
 MODELS = {
