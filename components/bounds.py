@@ -19,8 +19,8 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from components.measure import BATCH, SPLIT, Measured, OfImages, load, measure
-from model import progress
 from model.data import count_images, read_images
+from model.training import progress
 
 _FILE, _OF_IMAGES = "bounds.json", "images.npz"
 _REPORT_EVERY = 10.0  # seconds between two reports of progress

@@ -10,7 +10,7 @@ import requests
 
 from components import idx
 from components.idx import DataAccessError, DataError
-from model.progress import log_if_slow
+from model.training.progress import log_if_slow
 
 
 def idx_arrays(builder_cls: Any, seconds: float) -> idx.Arrays:

@@ -11,7 +11,7 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import standard_component_specs as specs
 
 from components import served_model
-from model.progress import log_if_slow
+from model.training.progress import log_if_slow
 
 # From the proto module: newer TFMA has not all of these at its top.
 from tensorflow_model_analysis.proto import config_pb2  # isort: skip

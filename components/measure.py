@@ -13,7 +13,7 @@ from components.estimate import (  # noqa: F401, for others
     estimate,
     estimate_of_image,
 )
-from model.progress import log_if_slow
+from model.training.progress import log_if_slow
 
 Signatures = Mapping[str, Callable[..., Any]]
 
@@ -49,7 +49,7 @@ class OfImages(NamedTuple):
 
 
 def load(model_dir: str, *names: str) -> Signatures:
-    """Returns the signatures of what `model.serving` exported.
+    """Returns the signatures of what `model.export` exported.
 
     Args:
       model_dir: the SavedModel's folder.

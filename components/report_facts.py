@@ -11,8 +11,8 @@ from components.comparison import Digit, Interval, by_digit, interval
 from components.evaluator import Evaluation
 from components.measure import ELBO, Measured, estimate
 from components.report_data import Scores
-from model.board import Curve
 from model.config import ModelConfig
+from model.training.tensorboard import Curve
 
 
 def of_verdict(

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from components.report_chart import BLUE, WIDTH, chart, plain
 from components.report_data import Digits, Scores, principal_plane
-from model.board import Curve
+from model.training.tensorboard import Curve
 
 _CANDIDATE, _BASELINE = BLUE, "#d1701f"
 _ABOVE: dict[str, Any] = {

@@ -17,7 +17,7 @@ from components.idx import DataError
 from components.prepare import Prepared, print_nothing
 from components.tfds_writer import SPLITS
 from model.files import machine_faults, safe_paths
-from model.progress import log_if_slow
+from model.training.progress import log_if_slow
 
 _FOLDER = "spans"  # below the TFDS data folder
 

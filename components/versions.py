@@ -18,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 from components import place
 from components.manifest import MANIFEST, digest_of, file_digests, file_names
 from model.files import filesystems, machine_faults, safe_paths
-from model.progress import log_if_slow
+from model.training.progress import log_if_slow
 
 _SHOWN = 3  # files that are wrong, in a message
 

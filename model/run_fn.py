@@ -4,9 +4,10 @@ import os
 
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from model import devices, serving, train
+from model import export
 from model.config import ModelConfig, TrainConfig
-from model.progress import log_if_slow
+from model.training import devices, loop
+from model.training.progress import log_if_slow
 
 
 def run_fn(fn_args: FnArgs) -> None:
@@ -18,10 +19,10 @@ def run_fn(fn_args: FnArgs) -> None:
     """
     config = fn_args.custom_config
     evaluation = config["evaluation"]
-    trained = train.train(
+    trained = loop.train(
         ModelConfig(**config["model"]),
         TrainConfig(**config["train"]),
-        train.Files(
+        loop.Files(
             train=fn_args.train_files,
             eval=fn_args.eval_files,
             scratch=os.path.join(fn_args.model_run_dir, "scratch"),
@@ -33,7 +34,7 @@ def run_fn(fn_args: FnArgs) -> None:
     )
     if devices.is_chief(trained.strategy):
         with log_if_slow("exporting the model"):
-            serving.export(trained.vae, fn_args.serving_model_dir, **evaluation)
+            export.export(trained.vae, fn_args.serving_model_dir, **evaluation)
         # Not removed yet: the model is not safe before TFX has published it.
         trained.checkpoints.done()
     # TFX looks for the model in each worker: they wait until the chief has written it.

@@ -6,10 +6,10 @@ import tensorflow as tf
 import tf_keras as tfk
 from tensorflow_probability import distributions as tfd
 
-from model import networks
 from model.config import ModelConfig
-from model.posterior import Posterior, draw
-from model.prior import Prior
+from model.distributions.posterior import Posterior, draw
+from model.distributions.prior import Prior
+from model.networks import build
 
 
 class ElboTerms(NamedTuple):
@@ -44,8 +44,8 @@ class VAE(tfk.Model):
         self.config = config
         self._posterior = Posterior(config)
         self._prior = Prior(config)
-        self.encoder = networks.encoder(config, self._posterior, dtype)
-        self.decoder = networks.decoder(config, dtype)
+        self.encoder = build.encoder(config, self._posterior, dtype)
+        self.decoder = build.decoder(config, dtype)
 
     def call(self, images):
         return self.decoder(self.encoder(images))

@@ -14,8 +14,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
-from model import tf_config
 from model.files import disk_space, machine_faults
+from model.training import tf_config
 from pipeline import (
     cli_evaluate,
     cli_history,
@@ -180,7 +180,7 @@ def _run_recorded(
     record.step = "Imports"
     with screen.step("Imports") as step:
         from components.idx import DataAccessError, DataError
-        from model.progress import log_if_slow
+        from model.training.progress import log_if_slow
         from pipeline import local, outcome, report
         from pipeline import record as records
         from pipeline.errors import cause

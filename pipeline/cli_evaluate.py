@@ -89,9 +89,9 @@ def _measure(
     """
     with screen.step("Imports") as step:
         from components import measure, span_data
-        from model import interrupt
         from model.config import ModelConfig
-        from model.progress import ImageRate
+        from model.training import signals
+        from model.training.progress import ImageRate
 
         step.done("TensorFlow")
     data = span_data.prepare_data(
@@ -119,7 +119,7 @@ def _measure(
     rate, started = ImageRate(count), time.monotonic()
     try:
         # Held back until a batch ends: what it would break into is TensorFlow.
-        with screen.progress("measuring") as show, interrupt.deferred() as stop:
+        with screen.progress("measuring") as show, signals.deferred() as stop:
             for measured, _ in measure.measure(signatures, batches, k):
                 show(_note(measured, rate))
                 if stop.signal:

@@ -179,7 +179,7 @@ def slow_named() -> Iterator[None]:
     """Prints what is slow to standard error, for a command without a `Screen`."""
     import logging
 
-    from model import progress
+    from model.training import progress
 
     handler = logging.StreamHandler(sys.stderr)
     level = progress.logger.level

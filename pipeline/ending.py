@@ -6,9 +6,9 @@ import pathlib
 import signal
 from collections.abc import Callable, Iterator
 
-from model import interrupt
 from model.files import safe_paths
-from model.progress import log_if_slow
+from model.training import signals
+from model.training.progress import log_if_slow
 from pipeline import lock, metrics, notify
 from pipeline import record as records
 from pipeline.config import PipelineConfig
@@ -106,7 +106,7 @@ def _ended(
         raise
     finally:
         _come_once()
-        with interrupt.deferred():
+        with signals.deferred():
             record.end()
             _attempt("record", say, lambda: _leave(root, record))
             ran = began and record.verdict != NOTHING_TO_DO

@@ -22,9 +22,9 @@ from tfx.types import artifact_utils
 
 from components import data_gate, place, pusher, span_data, versions
 from components.manifest import MANIFEST
-from model import devices, tf_config
 from model.files import disk_space, filesystems
-from model.progress import log_if_slow
+from model.training import devices, tf_config
+from model.training.progress import log_if_slow
 from pipeline import graph, last_run, metadata_file, outcome, seal
 from pipeline import record as records
 from pipeline.config import PipelineConfig, decisive

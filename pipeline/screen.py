@@ -165,7 +165,7 @@ class StepLine:
         self.last_note = ""
 
     def training(self, progress, level: int) -> None:
-        """Shows a `model.progress.Progress`."""
+        """Shows a `model.training.progress.Progress`."""
         self.last_note = _training_note(progress)
         if level >= logging.INFO:
             self.said(self.last_note)

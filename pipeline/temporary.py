@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-from model import interrupt
+from model.training import signals
 
 _PREFIX = "vae-pipeline-"
 
@@ -37,7 +37,7 @@ def own_folder() -> Iterator[None]:
     try:
         yield
     finally:
-        with interrupt.deferred():
+        with signals.deferred():
             tempfile.tempdir = before[0]
             if before[1] is None:
                 os.environ.pop("TMPDIR", None)

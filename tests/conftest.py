@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model import devices, progress
+from model.training import devices, progress
 from tests.support.places import place  # noqa: F401, a fixture
 from tests.support.s3 import (  # noqa: F401, fixtures
     _s3_server,

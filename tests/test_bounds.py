@@ -146,9 +146,9 @@ def test_a_bound_that_is_not_finite_is_reported(tmp_path, examples, value):
 
 def test_progress_is_logged(tmp_path, examples, caplog, monkeypatch):
     monkeypatch.setattr(bounds, "_REPORT_EVERY", 0.0)
-    with caplog.at_level(logging.INFO, "model.progress"):
+    with caplog.at_level(logging.INFO, "model.training.progress"):
         run(tmp_path, known(tmp_path), examples)
-    ours = [r for r in caplog.records if r.name == "model.progress"]
+    ours = [r for r in caplog.records if r.name == "model.training.progress"]
     first, second, last = (record.getMessage() for record in ours)
     bound = r"importance-weighted bound \(k = 8\) -\d+\.\d\d nats"
     # The first batch loads kernels: no rate is known yet.

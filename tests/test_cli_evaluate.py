@@ -16,7 +16,7 @@ import tf_keras as tfk
 
 from components import versions
 from components.prepare import prepare
-from model import fixed_noise, serving
+from model import export, fixed_noise
 from model.config import ModelConfig
 from model.vae import VAE
 from pipeline import cli
@@ -37,7 +37,7 @@ class Place:
         self.data = prepare("bars_to_measure", str(path / "idx"), path / "data")
         tfk.utils.set_random_seed(0)
         self.vae = VAE(ModelConfig(latent_size=2, hidden_units=8))
-        serving.export(self.vae, str(path / "old"), SAMPLES, SEED)
+        export.export(self.vae, str(path / "old"), SAMPLES, SEED)
         self.old = self._push("old", "bernoulli")
         known = Known([1, 1, 1, 1])
         signatures = {"elbo": known.elbo, "iwae": known.iwae, "encode": known.encode}

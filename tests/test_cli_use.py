@@ -15,7 +15,7 @@ import tf_keras as tfk
 from PIL import Image
 
 from components import versions
-from model import fixed_noise, serving
+from model import export, fixed_noise
 from model.config import ModelConfig
 from model.vae import VAE
 from pipeline import cli
@@ -33,7 +33,7 @@ class Place:
         self.path = path
         tfk.utils.set_random_seed(0)
         self.vae = VAE(ModelConfig(**SIZE))
-        serving.export(self.vae, str(path / "model"), SAMPLES, SEED)
+        export.export(self.vae, str(path / "model"), SAMPLES, SEED)
         settings = [f"gate.samples={SAMPLES}", f"gate.seed={SEED}"]
         settings += [f"model.{field}={value}" for field, value in SIZE.items()]
         config = decisive(resolve("demo", None, [*settings, "model.prior=standard"]))

@@ -182,7 +182,7 @@ def test_tf_config_that_is_none_is_named(tmp_path, monkeypatch, capsys, value):
 
 @pytest.mark.parametrize("value", ["", "{}", '{"task": {}}', '{"cluster": {}}'])
 def test_tf_config_without_a_cluster_names_no_workers(monkeypatch, value):
-    from model import tf_config
+    from model.training import tf_config
 
     monkeypatch.setenv("TF_CONFIG", value)
     assert tf_config.count_workers() == 0

@@ -14,7 +14,7 @@ import pytest
 import tf_keras as tfk
 
 from components import versions
-from model import serving
+from model import export
 from model.config import ModelConfig
 from model.vae import VAE
 from pipeline import cli, command, config
@@ -96,7 +96,7 @@ def made(tmp_path_factory):
     )
     tfk.utils.set_random_seed(0)
     size = {"latent_size": 2, "hidden_units": 8}
-    serving.export(VAE(ModelConfig(**size)), str(place.path / "model"), 1, 0)
+    export.export(VAE(ModelConfig(**size)), str(place.path / "model"), 1, 0)
     settings = [f"model.{field}={value}" for field, value in size.items()]
     decisive = config.decisive(config.resolve("demo", None, settings))
     versions.push(

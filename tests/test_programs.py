@@ -21,8 +21,9 @@ from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components import versions
-from model import serving, train
+from model import export
 from model.config import TrainConfig
+from model.training import loop
 from tests.support import training
 from tests.test_cli_report import COMPLETE, Runs
 from tests.test_report_page import Reader
@@ -43,8 +44,8 @@ class Place:
             path, path / "scratch", log_dir=str(self.logs / "7" / "tensorboard")
         )
         config = TrainConfig(epochs=2, batch_size=20, learning_rate=1e-2, replicas=1)
-        vae = train.train(training.MODEL, config, files, 0).vae
-        serving.export(vae, str(path / "model"), samples=1, seed=0)
+        vae = loop.train(training.MODEL, config, files, 0).vae
+        export.export(vae, str(path / "model"), samples=1, seed=0)
         destination = str(path / "runs" / "serving" / "vae")
         self.version = versions.push(str(path / "model"), destination, {})
 
@@ -59,7 +60,10 @@ def reported():
             if progress := getattr(record, "progress", None):
                 kept.append(progress)
 
-    logger, handler = logging.getLogger("model.progress"), Handler(logging.INFO)
+    logger, handler = (
+        logging.getLogger("model.training.progress"),
+        Handler(logging.INFO),
+    )
     level = logger.level
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras as tfk
 
 from components import measure, report_data
-from model import fixed_noise, serving
+from model import export, fixed_noise
 from model.config import ModelConfig
 from model.vae import VAE
 
@@ -23,7 +23,7 @@ def vae():
 
 @pytest.fixture(scope="module")
 def signatures(vae):
-    return serving.ServingModule(vae, SAMPLES, SEED).signatures()
+    return export.ServingModule(vae, SAMPLES, SEED).signatures()
 
 
 @pytest.fixture

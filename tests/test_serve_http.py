@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
 from components import versions
-from model import serving
+from model import export
 from model.config import ModelConfig
 from model.vae import VAE
 from tests.support.serving_http import Affine, Server, place
@@ -26,7 +26,7 @@ def vae(tmp_path_factory):
     """A real export, and a server of it."""
     path = tmp_path_factory.mktemp("vae")
     tfk.utils.set_random_seed(0)
-    serving.export(
+    export.export(
         VAE(ModelConfig(latent_size=2, hidden_units=8)), str(path / "model"), 3, 11
     )
     pushed = versions.push(str(path / "model"), str(path / "vae"), {})

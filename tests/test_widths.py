@@ -135,7 +135,7 @@ def test_versions_has_each_number_and_state(root, columns):
 CLOSING = """
 import sys, time
 from pipeline.screen import Screen
-from model.progress import Progress
+from model.training.progress import Progress
 screen = Screen(sys.argv[1] + "/log")
 values = {"elbo": -148.62, "eval_elbo": -1099.38, "images_per_second": 1551.4}
 values["has_epoch_ends"] = True

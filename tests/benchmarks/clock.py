@@ -107,10 +107,10 @@ def _posts_elbo(vae, bits) -> float:
 
 
 def ours(training: Training, log: Log) -> None:
-    """Trains one of ours, by `model.train`."""
+    """Trains one of ours, by `model.training.loop`."""
     started = time.monotonic()
     from model.config import ModelConfig, TrainConfig
-    from model.train import Files, train
+    from model.training.loop import Files, train
 
     class Clock(logging.Handler):
         def emit(self, record):

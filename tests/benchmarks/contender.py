@@ -30,9 +30,10 @@ def ours(contender: Contender) -> tuple[Callable[[], object], int, str]:
     """Returns a step of ours, its batch size and its precision."""
     import tensorflow as tf
 
-    from model import devices, precision, steps, train
     from model.config import ModelConfig, TrainConfig
-    from model.state import State
+    from model.networks import precision
+    from model.training import devices, loop, steps
+    from model.training.state import State
     from model.vae import VAE
 
     config = TrainConfig(**contender.train)
@@ -44,7 +45,7 @@ def ours(contender: Contender) -> tuple[Callable[[], object], int, str]:
     tf.random.set_seed(0)  # which deterministic ops insist on
     with strategy.scope():
         vae = VAE(ModelConfig(**contender.model), policy)
-        state = State(vae, train.optimizer(config, _LATER), config)
+        state = State(vae, loop.optimizer(config, _LATER), config)
     take = steps.training(vae, state, strategy, config)
     data = _batches(config.batch_size, vae.config.latent_size)
     batches = iter(devices.share_out(strategy, data))

@@ -1,7 +1,7 @@
 """Images/s of a training step in bfloat16, where the processor has it, and float32."""
 
-from model import precision
 from model.config import TrainConfig
+from model.networks import precision
 from tests.benchmarks import presets, race
 
 

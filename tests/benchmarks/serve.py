@@ -53,13 +53,13 @@ def main() -> None:
 
 
 def _push(destination: str) -> None:
-    from model import serving
+    from model import export
     from model.vae import VAE
 
     resolved = config.resolve(config.DEFAULT)
     with tempfile.TemporaryDirectory() as folder:
         gate = resolved.gate
-        serving.export(VAE(resolved.model), folder, gate.samples, gate.seed)
+        export.export(VAE(resolved.model), folder, gate.samples, gate.seed)
         versions.push(folder, destination, {})
 
 

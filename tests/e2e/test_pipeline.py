@@ -21,8 +21,8 @@ from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
 from components import versions
-from model import serving
-from model.board import read_curves
+from model import export
+from model.training.tensorboard import read_curves
 from pipeline import cli, ending, record
 from tests.support.bars import write_idx
 from tests.test_report_page import Reader
@@ -311,17 +311,17 @@ def test_a_model_worse_than_the_one_served_is_refused(place):
 
 
 def test_a_model_with_a_nan_is_refused(place, monkeypatch):
-    export = serving.export
+    real_export = export.export
 
     def export_with_a_nan(vae, *args, **kwargs):
         weights = vae.get_weights()
         weights[0][0, 0] = np.nan
         vae.set_weights(weights)
-        export(vae, *args, **kwargs)
+        real_export(vae, *args, **kwargs)
 
     before = place.snapshot()
     with monkeypatch.context() as patch:
-        patch.setattr(serving, "export", export_with_a_nan)
+        patch.setattr(export, "export", export_with_a_nan)
         assert place.run("train.seed=1", "gate.elbo_floor=-1e6") == 3
     assert "REFUSED" in place.printed
     assert "InfraCheck: ValueError" in place.printed

@@ -1,9 +1,9 @@
 """A small training, for tests in this process and in others.
 
-`python -m tests.support.training losses FOLDER REPLICAS STEPS` prints the losses of some
-steps on the images of FOLDER; `... fit FOLDER NAME NETWORK EPOCHS CHECKPOINTS` trains a
-network on them, prints each report of its progress, and saves its last weights in
-FOLDER/weights-NAME.npz.
+`python -m tests.support.training losses FOLDER REPLICAS STEPS` prints the losses of
+some steps on the images of FOLDER; `... fit FOLDER NAME NETWORK EPOCHS CHECKPOINTS`
+trains a network on them, prints each report of its progress, and saves its last weights
+in FOLDER/weights-NAME.npz.
 """
 
 import model  # noqa: F401, isort: skip, chooses Keras 2 before TensorFlow is imported
@@ -17,9 +17,10 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as tfk
 
-from model import data, devices, steps, train
+from model import data
 from model.config import ModelConfig, TrainConfig
-from model.state import State
+from model.training import devices, loop, steps
+from model.training.state import State
 from model.vae import VAE
 from tests.support.transformed import write
 
@@ -49,10 +50,10 @@ def write_digits(folder: pathlib.Path) -> None:
     write(folder / "a.gz", images, images)
 
 
-def files(folder: pathlib.Path, scratch: pathlib.Path, **changes) -> train.Files:
+def files(folder: pathlib.Path, scratch: pathlib.Path, **changes) -> loop.Files:
     """Returns the files of a training on the folder's images."""
     pattern = [str(folder / "*.gz")]
-    return train.Files(pattern, pattern, scratch=str(scratch), **changes)
+    return loop.Files(pattern, pattern, scratch=str(scratch), **changes)
 
 
 def losses(folder: pathlib.Path, replicas: int, count: int) -> list[float]:
@@ -65,7 +66,7 @@ def losses(folder: pathlib.Path, replicas: int, count: int) -> list[float]:
     tfk.utils.set_random_seed(0)
     with strategy.scope():
         vae = VAE(MODEL)
-        state = State(vae, train.optimizer(config, 100), config)
+        state = State(vae, loop.optimizer(config, 100), config)
     take = steps.training(vae, state, strategy, config)
     batches = data.training_batches(images, MODEL.latent_size, config)
     iterator = iter(devices.share_out(strategy, batches))
@@ -87,7 +88,7 @@ def fit(
         checkpoint_minutes=0.001,
     )
     of_training = files(folder, folder / f"scratch-{name}", checkpoints=checkpoints)
-    trained = train.train(MODELS[network], config, of_training, 0)
+    trained = loop.train(MODELS[network], config, of_training, 0)
     if devices.is_chief(trained.strategy):
         np.savez(folder / f"weights-{name}.npz", *trained.vae.get_weights())
     print("trained", flush=True)

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from model import progress
-from model.progress import ImageRate, Rate, Reporter, log_if_slow
+from model.training import progress
+from model.training.progress import ImageRate, Rate, Reporter, log_if_slow
 from pipeline.screen import Screen
 
 
@@ -23,7 +23,7 @@ class Training:
 
     def __init__(self, caplog, epochs=3, steps=100, first=0):
         self.clock, self._caplog = Clock(), caplog
-        caplog.set_level(logging.DEBUG, "model.progress")
+        caplog.set_level(logging.DEBUG, "model.training.progress")
         self.reporter = Reporter(epochs, steps, 64, first=first, clock=self.clock)
 
     def take(self, steps, seconds):
@@ -169,7 +169,7 @@ class Event(threading.Event):
 def test_what_is_slow_is_named_and_then_again(caplog, waits, expected):
     event = Event(waits)
     with (
-        caplog.at_level(logging.INFO, "model.progress"),
+        caplog.at_level(logging.INFO, "model.training.progress"),
         log_if_slow("exporting the model", done=event),
     ):
         assert event.over.wait(30)
@@ -180,7 +180,7 @@ def test_what_is_slow_is_named_and_then_again(caplog, waits, expected):
 def test_what_fails_at_once_is_not_named(caplog):
     before = threading.active_count()
     with (
-        caplog.at_level(logging.INFO, "model.progress"),
+        caplog.at_level(logging.INFO, "model.training.progress"),
         pytest.raises(ZeroDivisionError),
         log_if_slow("dividing"),
     ):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tf_keras import layers as tfkl
 
 from model.config import ModelConfig
-from model.residual import conv, conv_block, dense, dense_block, silu
+from model.networks.residual_blocks import conv, conv_block, dense, dense_block, silu
 
 
 def encoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:

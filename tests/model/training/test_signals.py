@@ -2,7 +2,7 @@ import signal
 
 import pytest
 
-from model import interrupt
+from model.training import signals
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def handler():
 def test_a_signal_acts_when_the_block_has_ended(handler):
     seen = []
     handler(lambda signum, frame: seen.append(signum))
-    with pytest.raises(SystemExit), interrupt.deferred() as stop:
+    with pytest.raises(SystemExit), signals.deferred() as stop:
         signal.raise_signal(signal.SIGTERM)
         assert stop.signal == signal.SIGTERM
         assert seen == []
@@ -26,7 +26,7 @@ def test_a_signal_acts_when_the_block_has_ended(handler):
 def test_a_signal_whose_action_is_nothing_ends_the_process_all_the_same(handler):
     """As Linux has it for the first process of a container."""
     handler(lambda signum, frame: None)
-    with pytest.raises(SystemExit) as ended, interrupt.deferred():
+    with pytest.raises(SystemExit) as ended, signals.deferred():
         signal.raise_signal(signal.SIGTERM)
     assert ended.value.code == 128 + signal.SIGTERM
 
@@ -36,7 +36,7 @@ def test_a_second_signal_acts_at_once(handler):
         raise KeyboardInterrupt
 
     handler(act)
-    with pytest.raises(KeyboardInterrupt), interrupt.deferred():
+    with pytest.raises(KeyboardInterrupt), signals.deferred():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
         pytest.fail("the second signal was held back")
@@ -44,6 +44,6 @@ def test_a_second_signal_acts_at_once(handler):
 
 def test_what_is_ignored_stays_ignored(handler):
     handler(signal.SIG_IGN)
-    with interrupt.deferred() as stop:
+    with signals.deferred() as stop:
         signal.raise_signal(signal.SIGTERM)
         assert stop.signal is None

@@ -7,7 +7,7 @@ import posixpath
 import tensorflow as tf
 
 from model.files import filesystems
-from model.state import State
+from model.training.state import State
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ import tensorflow as tf
 import tf_keras as tfk
 
 from model.config import ModelConfig
-from model.conv_residual import SubPixels
-from model.residual import Residual
+from model.networks.conv_residual import SubPixels
+from model.networks.residual_blocks import Residual
 from model.vae import VAE
 from tests.support.densities import move
 

@@ -10,9 +10,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras as tfk
 
-from model import data, devices, serving, steps, train, warm_start
+from model import data, export
 from model.config import ModelConfig, TrainConfig
-from model.state import State
+from model.training import devices, loop, steps, warm_start
+from model.training.state import State
 from model.vae import VAE
 from tests.support import training
 from tests.support.training import MODEL
@@ -87,8 +88,8 @@ def test_training_raises_the_elbo(digits, tmp_path, replicas, caplog):
     config = TrainConfig(
         epochs=4, batch_size=20, learning_rate=1e-2, warmup_steps=2, replicas=replicas
     )
-    with caplog.at_level(logging.INFO, "model.progress"):
-        train.train(MODEL, config, training.files(digits, tmp_path), evaluation_seed=0)
+    with caplog.at_level(logging.INFO, "model.training.progress"):
+        loop.train(MODEL, config, training.files(digits, tmp_path), evaluation_seed=0)
     reports = [r.progress for r in caplog.records if hasattr(r, "progress")]
     assert [(r.epoch, r.step, r.steps) for r in reports] == [
         (1, 10, 40),
@@ -104,7 +105,7 @@ def test_training_raises_the_elbo(digits, tmp_path, replicas, caplog):
 
 def test_too_few_images_are_named(digits, tmp_path):
     with pytest.raises(ValueError, match=r"batch_size \(256\) images, got 200"):
-        train.train(MODEL, TrainConfig(replicas=1), training.files(digits, tmp_path), 0)
+        loop.train(MODEL, TrainConfig(replicas=1), training.files(digits, tmp_path), 0)
 
 
 def test_an_elbo_that_is_no_number_stops_training(digits, tmp_path):
@@ -123,7 +124,7 @@ def test_an_elbo_that_is_no_number_stops_training(digits, tmp_path):
         r"training begins anew; the last good checkpoint: none"
     )
     with pytest.raises(FloatingPointError, match=message):
-        train.train(MODEL, config, training.files(digits, tmp_path), 0)
+        loop.train(MODEL, config, training.files(digits, tmp_path), 0)
 
 
 def test_an_eval_elbo_that_is_no_number_stops_training(digits, tmp_path):
@@ -133,11 +134,11 @@ def test_an_eval_elbo_that_is_no_number_stops_training(digits, tmp_path):
     )
     message = r"the eval split's ELBO is (nan|-inf) after step 1, at learning rate "
     with pytest.raises(FloatingPointError, match=message):
-        train.train(MODEL, config, training.files(digits, tmp_path), 0)
+        loop.train(MODEL, config, training.files(digits, tmp_path), 0)
 
 
 def rates(config, steps):
-    schedule = train.optimizer(config, steps)._learning_rate
+    schedule = loop.optimizer(config, steps)._learning_rate
     return [float(schedule(step)) for step in range(steps + 1)]
 
 
@@ -151,7 +152,7 @@ def test_the_weights_of_kernels_decay_and_no_others(decay, kept):
     variables = [tf.Variable([1.0, -2.0], name=name[:-2]) for name in names]
     assert [variable.name for variable in variables] == list(names)
     step = [(tf.zeros_like(variable), variable) for variable in variables]
-    train.optimizer(config, 100).apply_gradients(step)
+    loop.optimizer(config, 100).apply_gradients(step)
     kernel, *others = [variable.numpy() for variable in variables]
     np.testing.assert_allclose(kernel, [kept, -2.0 * kept], rtol=1e-6)
     for other in others:
@@ -223,8 +224,8 @@ def test_training_stops_when_the_eval_elbo_gets_no_better(digits, tmp_path, capl
         replicas=1,
         precision="float32",
     )
-    with caplog.at_level(logging.INFO, "model.progress"):
-        trained = train.train(MODEL, config, training.files(digits, tmp_path), 0)
+    with caplog.at_level(logging.INFO, "model.training.progress"):
+        trained = loop.train(MODEL, config, training.files(digits, tmp_path), 0)
     elbos = [r.progress.eval_elbo for r in caplog.records if hasattr(r, "progress")]
     best = int(np.argmax(elbos)) + 1
     assert len(elbos) == best + 2 < 50
@@ -240,7 +241,7 @@ def served(tmp_path_factory):
     """The folder of a served model, and its weights."""
     vae = VAE(MODEL)
     folder = str(tmp_path_factory.mktemp("served") / "1")
-    serving.export(vae, folder, samples=1, seed=0)
+    export.export(vae, folder, samples=1, seed=0)
     return folder, vae.get_weights()
 
 

@@ -5,8 +5,8 @@ from scipy import stats
 from scipy.special import logsumexp, softmax
 
 from model.config import ModelConfig
-from model.posterior import Posterior
-from model.prior import Prior
+from model.distributions.posterior import Posterior
+from model.distributions.prior import Prior
 from tests.support.densities import assert_is_density_of, move
 
 KINDS = ["standard", "mixture", "vampprior", "realnvp"]

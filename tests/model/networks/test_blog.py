@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 from tf_keras import layers as tfkl
 
-from model import blog
 from model.config import ModelConfig
+from model.networks import blog
 
 CONFIG = ModelConfig(network="blog", base_depth=3)
 

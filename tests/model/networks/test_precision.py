@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as tfk
 
-from model import precision
 from model.config import ModelConfig, TrainConfig
+from model.networks import precision
 from model.vae import VAE
 
 AVX2 = "processor\t: {}\nmodel name\t: EPYC\nflags\t\t: fpu fma avx2\n\n"

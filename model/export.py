@@ -9,7 +9,7 @@ import tf_keras as tfk
 from model import fixed_noise
 from model.config import IMAGE_SHAPE
 from model.data import FEATURES
-from model.posterior import center
+from model.distributions.posterior import center
 from model.vae import VAE, ElboTerms
 
 _BLOCK = 16  # samples of z per image that `iwae` has in memory at once

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from model.config import TrainConfig
-from model.state import State
+from model.training.state import State
 from model.vae import VAE, ElboTerms
 
 MEANS = ("elbo", *ElboTerms._fields)  # what is averaged over images, nats

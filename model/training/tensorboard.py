@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from model.config import IMAGE_SHAPE
-from model.posterior import center
-from model.state import CURVES, State
+from model.distributions.posterior import center
+from model.training.state import CURVES, State
 from model.vae import VAE
 
 _ZOOM = 3  # screen pixels a side for one of an image's

@@ -5,7 +5,7 @@ import math
 from tf_keras import layers as tfkl
 
 from model.config import IMAGE_SHAPE, ModelConfig
-from model.residual import dense, dense_block, silu
+from model.networks.residual_blocks import dense, dense_block, silu
 
 
 def encoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from model import likelihood
 from model.config import ModelConfig
+from model.distributions import likelihood
 
 
 def a_likelihood(kind, logits):

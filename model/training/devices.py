@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from model import tf_config
+from model.training import tf_config
 
 
 def configure_logical_cpus(count: int) -> None:

@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 import tf_keras as tfk
 
-from model import fixed_noise, serving
+from model import export, fixed_noise
 from model.config import ModelConfig
 from model.vae import VAE
 from tests.support.densities import move
 
 SAMPLES, SEED = 3, 11
-MANY = 2 * serving._BLOCK + 5  # samples: blocks, and a part of one
+MANY = 2 * export._BLOCK + 5  # samples: blocks, and a part of one
 
 # Runs where TFP, Keras and our packages cannot be imported: calls each signature on
 # what it is sent, and sends back the outputs or the errors.
@@ -94,7 +94,7 @@ def answers(vae, tmp_path_factory):
         "none": ("generate", {"n": (0, i), "seed": (9, "int64")}),
     }
     directory = str(tmp_path_factory.mktemp("export") / "model")
-    serving.export(vae, directory, SAMPLES, SEED)
+    export.export(vae, directory, SAMPLES, SEED)
     result = subprocess.run(
         [sys.executable, "-I", "-c", CLIENT, directory],
         input=pickle.dumps(list(requests.values())),
@@ -217,7 +217,7 @@ EMPTY = "expected a batch of at least 1, got an empty one"
 @pytest.fixture(scope="module")
 def blog():
     vae = VAE(ModelConfig("blog", latent_size=3, base_depth=2))
-    return serving.ServingModule(vae, SAMPLES, SEED).signatures()
+    return export.ServingModule(vae, SAMPLES, SEED).signatures()
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def dense():
 
 
 def test_iwae_grows_with_k(dense, images):
-    signature = serving.ServingModule(dense, SAMPLES, SEED).signatures()["iwae"]
+    signature = export.ServingModule(dense, SAMPLES, SEED).signatures()["iwae"]
     many = tf.repeat(images, 25, axis=0).numpy()
     many[:, 0, 0, 0] = np.arange(len(many)) % 25 / 255  # 300 different images
     bounds = [signature(images=many, k=tf.constant(k))["iwae"] for k in (1, 4, 16, 64)]
@@ -299,7 +299,7 @@ def test_iwae_comes_near_log_p_and_the_elbo_is_below(
     elbo = vae.elbo_terms(pixels, noise).elbo().numpy()
     gap = exact - elbo  # KL(q(z|x) || p(z|x))
     assert np.all(gap > 0.2)
-    signature = serving.ServingModule(vae, SAMPLES, SEED).signatures()["iwae"]
+    signature = export.ServingModule(vae, SAMPLES, SEED).signatures()["iwae"]
     iwae = signature(images=images, k=tf.constant(2_000))["iwae"]
     assert np.all(np.abs(exact - iwae) < 0.1 * gap)
 
@@ -309,7 +309,7 @@ def test_a_model_trained_on_two_replicas_exports_the_same(dense, tmp_path, binar
     with strategy.scope():
         mirrored = VAE(dense.config)
         mirrored.set_weights(dense.get_weights())
-    serving.export(mirrored, str(tmp_path / "model"), SAMPLES, SEED)
+    export.export(mirrored, str(tmp_path / "model"), SAMPLES, SEED)
     loaded = tf.saved_model.load(str(tmp_path / "model"))
     posterior = loaded.signatures["encode"](images=tf.constant(binary))
     close(posterior["loc"], dense.encode(binary).mean())
@@ -320,7 +320,7 @@ def test_the_same_model_is_the_same_whatever_was_built_before(dense, tmp_path):
     singleprints = []
     for name in ("once", "again"):
         VAE(dense.config)  # moves Keras's counters on
-        serving.export(dense, str(tmp_path / name), SAMPLES, SEED)
+        export.export(dense, str(tmp_path / name), SAMPLES, SEED)
         fingerprint = tf.saved_model.experimental.read_fingerprint(str(tmp_path / name))
         singleprints.append(fingerprint.singleprint())
     assert singleprints[0] == singleprints[1]
@@ -345,7 +345,7 @@ def test_any_choice_is_served_as_it_is_in_memory(choices, tmp_path, images):
     layers = {"posterior_layers": 1, "prior_layers": 2}
     vae = VAE(ModelConfig(**sizes, **layers, **choices))
     move(vae.trainable_variables)
-    serving.export(vae, str(tmp_path / "model"), SAMPLES, SEED)
+    export.export(vae, str(tmp_path / "model"), SAMPLES, SEED)
     signatures = tf.saved_model.load(str(tmp_path / "model")).signatures
 
     posterior = vae.encode(images)

@@ -14,20 +14,13 @@ from typing import NamedTuple
 import tensorflow as tf
 import tf_keras as tfk
 
-from model import (
-    board,
-    data,
-    devices,
-    interrupt,
-    precision,
-    steps,
-    tf_config,
-    warm_start,
-)
-from model.checkpoints import Checkpoints
+from model import data
 from model.config import ModelConfig, TrainConfig
-from model.progress import Reporter, log_if_slow
-from model.state import State
+from model.networks import precision
+from model.training import devices, signals, steps, tensorboard, tf_config, warm_start
+from model.training.checkpoints import Checkpoints
+from model.training.progress import Reporter, log_if_slow
+from model.training.state import State
 from model.vae import VAE
 
 logger = logging.getLogger(__name__)
@@ -134,7 +127,7 @@ def train(
         with log_if_slow("preparing TensorBoard's files"):
             digits = next(iter(held_out.batch(_DIGITS)))
             pixels = tf.cast(digits, tf.float32) / 255.0
-            shown = board.Board(files.log_dir, vae, state, pixels)
+            shown = tensorboard.Board(files.log_dir, vae, state, pixels)
     with devices.lost_workers_named():
         _fit(
             functools.partial(
@@ -189,7 +182,7 @@ def _fit(
     config: TrainConfig,
     steps_per_epoch: int,
     checkpoints: Checkpoints | None,
-    shown: board.Board | None,
+    shown: tensorboard.Board | None,
 ) -> None:
     """Takes the steps that are left, epoch by epoch."""
     total, step = config.epochs * steps_per_epoch, state.steps_done
@@ -199,7 +192,7 @@ def _fit(
     images, seconds = 0, 0.0  # of the running epoch
     with log_if_slow("building the training graph"):
         take(tf.constant(0))  # while signals still act at once
-    with interrupt.deferred() as stop:
+    with signals.deferred() as stop:
         while step < total and not _out_of_patience(state, config, steps_per_epoch):
             epoch, of_epoch = divmod(step, steps_per_epoch)
             began = time.monotonic()

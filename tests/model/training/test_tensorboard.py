@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model import board, train
 from model.config import TrainConfig
-from model.state import CURVES
+from model.training import loop, tensorboard
+from model.training.state import CURVES
 from tests.support import training
 from tests.support.training import MODEL
 
@@ -43,18 +43,18 @@ def folder(tmp_path_factory):
     )
     logs = place / "tensorboard"
     files = training.files(place, place / "scratch", log_dir=str(logs))
-    logger = logging.getLogger("model.progress")
+    logger = logging.getLogger("model.training.progress")
     killer, level = Killer(epoch=3), logger.level
     logger.setLevel(logging.INFO)
     logger.addHandler(killer)
     try:
         with pytest.raises(Killed):
-            train.train(MODEL, config, files, evaluation_seed=0)
+            loop.train(MODEL, config, files, evaluation_seed=0)
     finally:
         logger.removeHandler(killer)
         logger.setLevel(level)
     assert len(events(logs, "eval").Scalars("elbo")) == 3
-    train.train(MODEL, config, files, evaluation_seed=0)
+    loop.train(MODEL, config, files, evaluation_seed=0)
     return logs
 
 
@@ -75,11 +75,13 @@ def test_each_epoch_is_there_once(folder, split, name):
     curve = events(folder, split).Scalars(name)
     assert [step for step, _ in curve] == [1, 2, 3, 4]
     assert np.isfinite([value for _, value in curve]).all()
-    assert board.read_curves(str(folder))[split, name] == curve
+    assert tensorboard.read_curves(str(folder))[split, name] == curve
 
 
 def test_the_curves_are_what_training_says(folder):
-    curves = {key: dict(curve) for key, curve in board.read_curves(str(folder)).items()}
+    curves = {
+        key: dict(curve) for key, curve in tensorboard.read_curves(str(folder)).items()
+    }
     for split in ("train", "eval"):
         for epoch in range(1, EPOCHS + 1):
             terms = [
@@ -108,7 +110,7 @@ def test_the_digits_are_there_after_each_epoch_and_the_graph_once(folder):
 def test_a_grid_has_its_images_where_they_belong():
     images = np.arange(6, dtype=np.float32).reshape(2, 3, 1, 1, 1) / 5
     images = np.broadcast_to(images, [2, 3, 28, 28, 1])
-    picture = board.grid(images)
+    picture = tensorboard.grid(images)
     assert picture.shape == (2 * 86, 3 * 86, 1)
     for row in range(2):
         for column in range(3):
@@ -117,4 +119,4 @@ def test_a_grid_has_its_images_where_they_belong():
 
 
 def test_no_files_have_no_curves(tmp_path):
-    assert board.read_curves(str(tmp_path / "missing")) == {}
+    assert tensorboard.read_curves(str(tmp_path / "missing")) == {}

@@ -5,7 +5,7 @@ import tensorflow_probability as tfp
 import tf_keras as tfk
 
 from model.config import ModelConfig
-from model.posterior import draw
+from model.distributions.posterior import draw
 from model.vae import VAE
 from tests.support.densities import move
 

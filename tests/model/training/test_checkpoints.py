@@ -5,11 +5,11 @@ import logging
 import numpy as np
 import pytest
 
-from model import train
-from model.checkpoints import Checkpoints
 from model.config import TrainConfig
 from model.files.filesystems import StorageError, opened
-from model.state import State
+from model.training import loop
+from model.training.checkpoints import Checkpoints
+from model.training.state import State
 from model.vae import VAE
 from tests.support.training import MODEL
 
@@ -17,7 +17,7 @@ from tests.support.training import MODEL
 @pytest.fixture
 def state():
     config = TrainConfig()
-    return State(VAE(MODEL), train.optimizer(config, 100), config)
+    return State(VAE(MODEL), loop.optimizer(config, 100), config)
 
 
 @pytest.fixture(params=["folder", "store"])

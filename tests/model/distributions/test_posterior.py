@@ -6,7 +6,7 @@ from scipy import stats
 from scipy.special import expit
 
 from model.config import ModelConfig
-from model.posterior import Posterior, center, draw
+from model.distributions.posterior import Posterior, center, draw
 from tests.support.densities import assert_is_density_of, move
 
 KINDS = ["diagonal", "full", "iaf"]

@@ -3,9 +3,10 @@
 import tf_keras as tfk
 from tf_keras import layers as tfkl
 
-from model import blog, conv_residual, dense, likelihood
 from model.config import IMAGE_SHAPE, ModelConfig
-from model.posterior import Posterior
+from model.distributions import likelihood
+from model.distributions.posterior import Posterior
+from model.networks import blog, conv_residual, dense
 
 _HIDDEN = {"blog": blog, "dense": dense, "conv_residual": conv_residual}
 

@@ -1,0 +1,1 @@
+"""The encoders and decoders, and the precision that they compute in."""

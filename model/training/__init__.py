@@ -1,0 +1,1 @@
+"""The training loop: its steps, state, checkpoints, devices and progress."""
