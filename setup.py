@@ -24,7 +24,7 @@ setuptools.setup(
         ]
     ),
     package_data={
-        "components": ["report.html.jinja"],
+        "components.reporting": ["report.html.jinja"],
         "pipeline": ["commit.txt", "schema.pbtxt", "presets/*.yaml"],
     },
     entry_points={"console_scripts": ["vae-pipeline = pipeline.__main__:main"]},

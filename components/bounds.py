@@ -18,7 +18,14 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components.measure import BATCH, SPLIT, Measured, OfImages, load, measure
+from components.evaluation.measure import (
+    BATCH,
+    SPLIT,
+    Measured,
+    OfImages,
+    load,
+    measure,
+)
 from model.data import count_images, read_images
 from model.training import progress
 

@@ -25,8 +25,9 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components import drift, served_model
-from components.measure import SPLIT
+from components import served_model
+from components.evaluation import drift
+from components.evaluation.measure import SPLIT
 
 logger = logging.getLogger(__name__)
 

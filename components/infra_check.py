@@ -20,7 +20,7 @@ from tfx.utils import path_utils
 
 logger = logging.getLogger(__name__)
 
-_PROBE = pathlib.Path(__file__).with_name("infra_probe.py")
+_PROBE = pathlib.Path(__file__).parent / "evaluation" / "infra_probe.py"
 _PROCESSES = 2  # that must crash until the model is refused
 
 # Faults of the code that runs. Not SIGBUS, which a failing disk sends through mapped

@@ -19,7 +19,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from components import span_data
+from components.datasets import prepare_spans
 from model.config import IMAGE_SHAPE
 
 logger = logging.getLogger(__name__)
@@ -154,11 +154,11 @@ def Ingest(  # noqa: N802, a component
       beam_pipeline: given by TFX.
     """
     if spans in ("", "[]"):
-        data = span_data.prepare_data(
+        data = prepare_spans.prepare_data(
             dataset, source, span_window, data_dir, logger.info
         )
     else:
-        data = span_data.data_of(span_data.load(dataset, spans, data_dir))
+        data = prepare_spans.data_of(prepare_spans.load(dataset, spans, data_dir))
     if fingerprint not in ("", data.fingerprint):
         raise ValueError(
             f"the data in {data.parts[0].path} changed since the run began: expected "

@@ -19,17 +19,10 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components import (
-    data_gate,
-    evaluator,
-    infra_check,
-    ingest,
-    measure,
-    rollback,
-    served_model,
-    versions,
-)
-from components.manifest import MANIFEST, VERDICT, digest_of, file_digests
+from components import data_gate, evaluator, infra_check, ingest, served_model
+from components.evaluation import measure
+from components.registry import listing, rolling_back
+from components.registry.manifest import MANIFEST, VERDICT, digest_of, file_digests
 from model.config import ModelConfig
 
 logger = logging.getLogger(__name__)
@@ -162,17 +155,17 @@ def refusals(
 
 def _push(
     model_dir: str, statistics: pathlib.Path, destination: str, manifest: dict
-) -> tuple[versions.Version | None, str]:
+) -> tuple[listing.Version | None, str]:
     """Returns the new version, or None, and why a model that is good is refused."""
     # TensorFlow's own identity of a model: the files of two exports of the same graph
     # and weights differ in the numbers that name their functions.
     singleprint = tf.saved_model.experimental.read_fingerprint(model_dir).singleprint()
-    current = versions.served(destination)
+    current = listing.served(destination)
     if current is not None and current.manifest.get("singleprint") == singleprint:
         logger.info("not pushed: version %d is this very model", current.number)
         return None, ""
     digest = digest_of(file_digests(model_dir))
-    if record := rollback.rejection(destination, digest, singleprint):
+    if record := rolling_back.rejection(destination, digest, singleprint):
         reason = f"this very model is not to be served again: {record.told()}"
         logger.warning("not pushed: %s", reason)
         return None, reason
@@ -196,7 +189,7 @@ def _push(
         target = pathlib.Path(folder, data_gate.SERVED_STATISTICS)
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(statistics, target)
-        version = versions.push(folder, destination, manifest)
+        version = listing.push(folder, destination, manifest)
     logger.info("pushed version %d to %s", version.number, version.path)
     return version, ""
 

@@ -20,22 +20,13 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.experimental import simple_artifacts
 from tfx.utils import path_utils
 
-from components import (
-    data_gate,
-    evaluator,
-    ingest,
-    pusher,
-    report_data,
-    report_facts,
-    report_figures,
-    report_page,
-    served_model,
-)
+from components import data_gate, evaluator, ingest, pusher, served_model
 from components.bounds import read_bounds, read_of_images
-from components.manifest import MANIFEST
-from components.measure import SPLIT
-from components.report_chart import png
-from components.report_page import FACTS, PAGE
+from components.evaluation.measure import SPLIT
+from components.registry.manifest import MANIFEST
+from components.reporting import facts, figures, measurements
+from components.reporting.charts import png
+from components.reporting.page import FACTS, PAGE, render
 from model.files import machine_faults
 from model.training.progress import log_if_slow
 from model.training.tensorboard import read_curves
@@ -90,11 +81,11 @@ def Report(  # noqa: N802, a component
     files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
     of_images = read_of_images(bounds.uri)
     with log_if_slow(f"reading the {SPLIT} split"):
-        test = report_data.read_test_split([files], feature, of_images, served)
+        test = measurements.read_test_split([files], feature, of_images, served)
     logger.info("%d images of the %s split are read", len(test.elbo), SPLIT)
     with log_if_slow("counting the labels"):
         counts = {
-            split: report_data.label_counts(
+            split: measurements.label_counts(
                 [os.path.join(artifact_utils.get_split_uri([ingested], split), "*")]
             )
             for split in artifact_utils.decode_split_names(ingested.split_names)
@@ -103,19 +94,19 @@ def Report(  # noqa: N802, a component
     with log_if_slow("drawing what the model makes of digits"):
         pictures, problem = _of_digits(test, candidate)
     pictures |= {
-        "elbo_histogram": report_figures.elbo_histogram(
+        "elbo_histogram": figures.elbo_histogram(
             test, details["config"]["gate"]["elbo_floor"]
         ),
-        "labels": report_figures.label_shares(counts),
+        "labels": figures.label_shares(counts),
     }
     if curves:
-        pictures["training"] = report_figures.training(curves)
-    facts = {
+        pictures["training"] = figures.training(curves)
+    found = {
         "made": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "problem": problem,
-        "training": report_facts.of_training(curves),
-        "bounds": report_facts.of_bounds(read_bounds(bounds.uri)),
-        **report_facts.of_verdict(
+        "training": facts.of_training(curves),
+        "bounds": facts.of_bounds(read_bounds(bounds.uri)),
+        **facts.of_verdict(
             evaluator.read_evaluation(evaluation.uri),
             test,
             pusher.refusals(evaluation.uri, infra_blessing, pushed_model),
@@ -123,10 +114,10 @@ def Report(  # noqa: N802, a component
             baseline.get_int_custom_property(served_model.VERSION_PROPERTY) or None,
             served_model.why_none(baseline),
         ),
-        **report_facts.of_data(
+        **facts.of_data(
             counts, _anomalies(anomalies), data_gate.read_report(drift.uri)
         ),
-        **report_facts.of_lineage(
+        **facts.of_lineage(
             details,
             ingested.get_string_custom_property(ingest.FINGERPRINT_PROPERTY),
             pusher.stack(),
@@ -140,12 +131,10 @@ def Report(  # noqa: N802, a component
         drawn = {name: png(figure) for name, figure in pictures.items()}
     for name, data in drawn.items():
         (folder / f"{name}.png").write_bytes(data)
-    text = json.dumps(facts, indent=2, allow_nan=False)
+    text = json.dumps(found, indent=2, allow_nan=False)
     (folder / FACTS).write_text(text, encoding="utf-8")
-    pathlib.Path(page.uri, PAGE).write_text(
-        report_page.render(facts, drawn), encoding="utf-8"
-    )
-    for name, value in report_facts.scalars(facts).items():
+    pathlib.Path(page.uri, PAGE).write_text(render(found, drawn), encoding="utf-8")
+    for name, value in facts.scalars(found).items():
         metrics.set_float_custom_property(name, value)
 
 
@@ -154,11 +143,11 @@ def _signatures(model: standard_artifacts.Model):
 
 
 def _of_digits(
-    test: report_data.Scores, candidate: report_data.Signatures
+    test: measurements.Scores, candidate: measurements.Signatures
 ) -> tuple[dict[str, Figure], str]:
     """Returns the pictures of what the model does, and why there are none."""
     try:
-        digits = report_data.draw_digits(test, candidate)
+        digits = measurements.draw_digits(test, candidate)
     except (KeyError, ValueError, tf.errors.OpError) as error:
         if machine_faults.is_fault(error):
             raise
@@ -166,12 +155,12 @@ def _of_digits(
         logger.warning("the digits can't be drawn", exc_info=True)
         return {}, f"{type(error).__name__}: {' '.join(str(error).split())}"
     return {
-        "rebuilt": report_figures.rebuilt(digits),
-        "samples": report_figures.samples(digits),
-        "traversals": report_figures.traversals(digits, test.loc.std(axis=0)),
-        "interpolations": report_figures.interpolations(digits),
-        "latent_map": report_figures.latent_map(test),
-        "worst": report_figures.worst(test, digits),
+        "rebuilt": figures.rebuilt(digits),
+        "samples": figures.samples(digits),
+        "traversals": figures.traversals(digits, test.loc.std(axis=0)),
+        "interpolations": figures.interpolations(digits),
+        "latent_map": figures.latent_map(test),
+        "worst": figures.worst(test, digits),
     }, ""
 
 

@@ -8,7 +8,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components import versions
+from components.registry import listing
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def ServedModel(  # noqa: N802, a component
       fingerprint: of what is served, so that another baseline never comes from the
         cache; empty where only this step sees the destination.
     """
-    version, damaged = versions.intact(destination)
+    version, damaged = listing.intact(destination)
     for other in damaged:
         logger.warning("%s", other.told(version))
     if version is None and damaged:
@@ -41,7 +41,7 @@ def ServedModel(  # noqa: N802, a component
     if version is None:
         logger.info("nothing is served at %s: there is no baseline", destination)
         return
-    versions.fetch(version, path_utils.serving_model_dir(model.uri))
+    listing.fetch(version, path_utils.serving_model_dir(model.uri))
     model.set_int_custom_property(VERSION_PROPERTY, version.number)
     logger.info("the baseline is version %d at %s", version.number, destination)
 

@@ -109,12 +109,12 @@ def interruptible() -> Iterator[None]:
 def _data(args: argparse.Namespace) -> int:
     resolved = command.resolve(args)
     with command.screen(args, "data") as screen:
-        from components import span_data
-        from components.idx import DataAccessError, DataError
+        from components.datasets import prepare_spans
+        from components.datasets.idx import DataAccessError, DataError
         from model.files.filesystems import StorageError
 
         try:
-            data = span_data.prepare_data(
+            data = prepare_spans.prepare_data(
                 resolved.data.dataset,
                 resolved.data.source,
                 resolved.data.span_window,
@@ -179,7 +179,7 @@ def _run_recorded(
     started = time.monotonic()
     record.step = "Imports"
     with screen.step("Imports") as step:
-        from components.idx import DataAccessError, DataError
+        from components.datasets.idx import DataAccessError, DataError
         from model.training.progress import log_if_slow
         from pipeline import local, outcome, report
         from pipeline import record as records

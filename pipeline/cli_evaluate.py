@@ -61,7 +61,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise config.ConfigError(f"--{flag} must be at least 1, got {value}")
     with command.screen(args, "evaluate") as screen:
-        from components.idx import DataAccessError, DataError
+        from components.datasets.idx import DataAccessError, DataError
         from pipeline import served
 
         destination = command.destination(args, resolved)
@@ -88,13 +88,14 @@ def _measure(
       ValueError: the model has not the signatures for it, or there are no such data.
     """
     with screen.step("Imports") as step:
-        from components import measure, span_data
+        from components.datasets import prepare_spans
+        from components.evaluation import measure
         from model.config import ModelConfig
         from model.training import signals
         from model.training.progress import ImageRate
 
         step.done("TensorFlow")
-    data = span_data.prepare_data(
+    data = prepare_spans.prepare_data(
         resolved.data.dataset,
         resolved.data.source,
         resolved.data.span_window,
@@ -170,7 +171,7 @@ def _batches(counts: dict[str, int], seed: int | None) -> Any:
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    from components.measure import BATCH, SPLIT
+    from components.evaluation.measure import BATCH, SPLIT
     from model import fixed_noise
 
     def binarize(images):

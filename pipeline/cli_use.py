@@ -17,7 +17,7 @@ from pipeline.command import BAD_INPUT, EXIT_CODES, FAILED, OK
 
 _MOST_GENERATED = 10_000  # more is a picture that no viewer shows
 _MOST_RECONSTRUCTED = 1_000
-_BATCH = 128  # images a call; components/measure.py has the reason
+_BATCH = 128  # images a call; components/evaluation/measure.py has the reason
 _IMAGES = (
     "IMAGE: a grey PNG or JPEG of 28x28 pixels, white on black as MNIST's; or a .npy "
     "of [28, 28], [28, 28, 1], [N, 28, 28] or [N, 28, 28, 1], uint8 or floats in "
@@ -123,7 +123,7 @@ def _generate(args: argparse.Namespace) -> int:
     def use(version: Any, folder: str, screen: Any) -> None:
         import tensorflow as tf
 
-        from components import measure
+        from components.evaluation import measure
         from pipeline import images
 
         signature = measure.load(folder, "generate")["generate"]
@@ -145,7 +145,7 @@ def _reconstruct(args: argparse.Namespace) -> int:
     def use(version: Any, folder: str, screen: Any) -> None:
         import numpy as np
 
-        from components import measure
+        from components.evaluation import measure
         from pipeline import images
 
         files, count = _read(args.images, screen)
@@ -176,7 +176,7 @@ def _reconstruct(args: argparse.Namespace) -> int:
 
 def _score(args: argparse.Namespace) -> int:
     def use(version: Any, folder: str, screen: Any) -> None:
-        from components import measure
+        from components.evaluation import measure
         from model.config import ModelConfig
 
         files, count = _read(args.images, screen)

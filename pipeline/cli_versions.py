@@ -88,13 +88,13 @@ def rows(destination: str) -> list[Row]:
     Raises:
       ValueError: in words, when the destination or a record there can't be read.
     """
-    from components import place, rollback, versions
+    from components.registry import listing, publish, rolling_back
 
-    records = rollback.rejected(destination)
+    records = rolling_back.rejected(destination)
     result: list[Row] = []
-    for found in versions.look(destination):
-        size = place.size(destination, found.number)
-        if isinstance(found, versions.Damaged):
+    for found in listing.look(destination):
+        size = publish.size(destination, found.number)
+        if isinstance(found, listing.Damaged):
             result.append(_damaged(found, size))
             continue
         manifest, singleprint = found.manifest, found.manifest.get("singleprint")
@@ -156,17 +156,17 @@ def _rollback(args: argparse.Namespace) -> int:
     reason = args.reason.strip()
     if not reason:
         raise config.ConfigError("--reason must say why, it is kept: got nothing")
-    from components import rollback
+    from components.registry import rolling_back
 
     try:
         with command.slow_named():
-            version = rollback.roll_back(destination, args.version, reason)
-    except rollback.RollbackError as error:
+            version = rolling_back.roll_back(destination, args.version, reason)
+    except rolling_back.RollbackError as error:
         raise config.ConfigError(str(error)) from error
     except (ValueError, OSError) as error:
         print(f"vae-pipeline: {error}", file=sys.stderr)
         return FAILED
-    print(f"version {version.number} {rollback.origin(version)}")
+    print(f"version {version.number} {rolling_back.origin(version)}")
     print(f"it is what is served from {destination}, and the next run's baseline")
     return OK
 
@@ -217,7 +217,7 @@ def _time(number: int) -> str | None:
 
 def _estimate(manifest: Mapping[str, Any]) -> str | None:
     """Returns how the gate estimated the ELBO; None if the manifest does not say."""
-    from components.estimate import ELBO, estimate
+    from components.evaluation.estimate import ELBO, estimate
     from model.config import ModelConfig
 
     try:

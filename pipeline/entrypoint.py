@@ -32,7 +32,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.orchestration.kubeflow.v2 import compiler_utils
 from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 
-from components import report_page
+from components.reporting import page
 from model.files.safe_paths import PathError
 
 # Where KFP's launcher keeps scheme://BUCKET/KEY: it downloads a step's inputs to there
@@ -303,8 +303,8 @@ def _show(
 
 def _replace_by_its_page(folder: pathlib.Path) -> None:
     """Puts the page where the folder is that TFX gave to the step."""
-    beside = folder.with_name(f"{folder.name}-{report_page.PAGE}")
-    (folder / report_page.PAGE).rename(beside)
+    beside = folder.with_name(f"{folder.name}-{page.PAGE}")
+    (folder / page.PAGE).rename(beside)
     folder.rmdir()
     beside.rename(folder)
 

@@ -8,10 +8,10 @@ from tfx import v1 as tfx
 
 from components.bounds import Bounds
 from components.data_gate import DataGate
+from components.evaluation.measure import SPLIT
 from components.evaluator import Evaluator, eval_config
 from components.infra_check import InfraCheck
 from components.ingest import Ingest
-from components.measure import SPLIT
 from components.pusher import Pusher
 from components.report import Report
 from components.served_model import ServedModel

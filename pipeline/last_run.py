@@ -2,7 +2,7 @@
 
 import pathlib
 
-from components import versions
+from components.registry import listing
 from pipeline import record as records
 from pipeline.record import PUSHED, REFUSED, UNCHANGED, RunRecord
 
@@ -18,7 +18,7 @@ def nothing_to_do(
     last: RunRecord | None,
     run_key: str,
     baseline: str,
-    served: versions.Version | None,
+    served: listing.Version | None,
     spans: str,
 ) -> str | None:
     """Returns why a run would come to what one has come to already, or None.

@@ -20,8 +20,10 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
-from components import data_gate, place, pusher, span_data, versions
-from components.manifest import MANIFEST
+from components import data_gate, pusher
+from components.datasets import prepare_spans
+from components.registry import listing, publish
+from components.registry.manifest import MANIFEST
 from model.files import disk_space, filesystems
 from model.training import devices, tf_config
 from model.training.progress import log_if_slow
@@ -126,7 +128,7 @@ def run(
     record.baseline = baseline = _baseline_fingerprint(current, damaged, ours)
     if if_changed:
         last = last_run.find(root.path)
-        spans = span_data.listed(data.spans)
+        spans = prepare_spans.listed(data.spans)
         why = last_run.nothing_to_do(last, key, baseline, current, spans)
         if why is not None:
             screen.line(why)
@@ -166,7 +168,7 @@ def run(
 def _pushed_all_the_same(
     destination: str,
     key: str,
-    before: versions.Version | None,
+    before: listing.Version | None,
     record: RunRecord,
 ) -> Iterator[None]:
     """Sees that a version is recorded whose Pusher could not tell of it any more."""
@@ -175,7 +177,7 @@ def _pushed_all_the_same(
     except BaseException:
         if record.step == "Pusher" and record.version is None:
             with contextlib.suppress(ValueError, OSError):
-                now = versions.served(destination)
+                now = listing.served(destination)
                 new = now and (before is None or now.number > before.number)
                 if now and new and now.manifest.get("run_key") == key:
                     outcome.fill_pushed(record, now.number, now.manifest)
@@ -202,10 +204,10 @@ def _taken(
     raise AssertionError("there is always another turn")
 
 
-def _data(config: PipelineConfig, data_dir: str, screen: Screen) -> span_data.Data:
+def _data(config: PipelineConfig, data_dir: str, screen: Screen) -> prepare_spans.Data:
     data = config.data
     try:
-        return span_data.prepare_data(
+        return prepare_spans.prepare_data(
             data.dataset, data.source, data.span_window, data_dir, screen.line
         )
     except filesystems.StorageError as error:
@@ -239,9 +241,9 @@ def _schema_file() -> pathlib.Path:
 
 def _intact(
     destination: str,
-) -> tuple[versions.Version | None, list[versions.Damaged]]:
+) -> tuple[listing.Version | None, list[listing.Damaged]]:
     try:
-        return versions.intact(destination)
+        return listing.intact(destination)
     except ValueError as error:  # of ours, in words
         raise RunError(str(error)) from error
     except OSError as error:
@@ -253,14 +255,14 @@ def _count(destination: str) -> int | None:
     """Returns how many complete versions there are; None if that can't be told now."""
     try:
         with filesystems.opened(destination) as (files, path):
-            numbers = place.numbers(files, path)
+            numbers = publish.numbers(files, path)
             return sum(files.exists(f"{path}/{n}/{MANIFEST}") for n in numbers)
     except (filesystems.StorageError, OSError):  # the run has done its work
         return None
 
 
 def _baseline_fingerprint(
-    current: versions.Version | None, damaged: Sequence[versions.Damaged], ours: bool
+    current: listing.Version | None, damaged: Sequence[listing.Damaged], ours: bool
 ) -> str:
     """Returns what tells this run's baseline from others.
 

@@ -12,16 +12,15 @@ from tfx.components.util import model_utils
 from components import (
     bounds,
     data_gate,
-    drift,
     evaluator,
     infra_check,
     ingest,
-    measure,
     pusher,
     served_model,
-    span_data,
-    versions,
 )
+from components.datasets import prepare_spans
+from components.evaluation import drift, measure
+from components.registry import listing
 from pipeline.config import PipelineConfig, from_dict
 from pipeline.record import PUSHED, REFUSED, UNCHANGED, RunRecord
 
@@ -48,7 +47,7 @@ class Outcome:
     why_no_baseline: str
     refusals: Sequence[str]  # why the gate refused; none if it blessed
     pushed_version: int | None  # by this run, or by the one that it repeats
-    served: versions.Version | None
+    served: listing.Version | None
 
     @property
     def newly_pushed(self) -> bool:
@@ -57,7 +56,7 @@ class Outcome:
 
 
 def read(
-    config: PipelineConfig, steps: Sequence[Step], served: versions.Version | None
+    config: PipelineConfig, steps: Sequence[Step], served: listing.Version | None
 ) -> Outcome:
     """Reads the outcome from the steps' outputs."""
     outputs = {step.name: step.outputs for step in steps}
@@ -217,7 +216,7 @@ def _ingest(outputs) -> str:
         outputs["examples"].get_string_custom_property(ingest.COUNTS_PROPERTY)
     )
     of_each = (f"{count:,} {split}" for split, count in counts.items())
-    spans = span_data.listed(
+    spans = prepare_spans.listed(
         outputs["examples"].get_string_custom_property(ingest.SPANS_PROPERTY)
     )
     return f"{', '.join(of_each)} images{f' of {spans}' if spans else ''}"

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from ml_metadata import errors, metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from components import place, versions
+from components.registry import listing, publish
 from model.files import filesystems
 from pipeline import metadata_file, record
 from pipeline.errors import cause
@@ -76,7 +76,7 @@ def plan(root: pathlib.Path, destination: str, keep: int) -> Plan:
       StorageError: the object store does not answer.
     """
     numbers, kept = _versions(root, destination, keep)
-    size = sum(place.size(destination, number) for number in numbers)
+    size = sum(publish.size(destination, number) for number in numbers)
     keys = {version.manifest.get("run_key") for version in kept}
     artifacts: list[mlmd.Artifact] = []
     groups: list[Group] = []
@@ -115,7 +115,7 @@ def carry_out(root: pathlib.Path, todo: Plan) -> None:
         for artifact in todo.artifacts:
             artifact.state = mlmd.Artifact.DELETED
         metadata_file.opened(root / "metadata.sqlite").put_artifacts(todo.artifacts)
-    place.remove(todo.destination, todo.versions)
+    publish.remove(todo.destination, todo.versions)
     for group in todo.groups:
         for path in group.paths:
             if path.is_dir():
@@ -126,10 +126,10 @@ def carry_out(root: pathlib.Path, todo: Plan) -> None:
 
 def _versions(
     root: pathlib.Path, destination: str, keep: int
-) -> tuple[list[int], list[versions.Version]]:
+) -> tuple[list[int], list[listing.Version]]:
     """Returns the numbers that go, and the intact versions that stay, newest first."""
-    found = list(versions.look(destination))
-    intact = [each for each in found if isinstance(each, versions.Version)]
+    found = list(listing.look(destination))
+    intact = [each for each in found if isinstance(each, listing.Version)]
     if not intact:
         return [], []
     served = intact[0]
@@ -145,7 +145,7 @@ def _versions(
     for each in found:
         # One that is newer may be another's, who is writing it now; one that only could
         # not be read may be good.
-        if isinstance(each, versions.Damaged) and each.number < served.number:
+        if isinstance(each, listing.Damaged) and each.number < served.number:
             unfinished = not each.pushed and _half_pushed(destination, each.number)
             if each.compared or unfinished:
                 go.append(each.number)
@@ -155,7 +155,7 @@ def _versions(
 def _half_pushed(destination: str, number: int) -> bool:
     """Whether a push to an object store died there; others' folders are not ours."""
     is_store = filesystems.local_path(destination) is None
-    return is_store and place.is_claimed(destination, number)
+    return is_store and publish.is_claimed(destination, number)
 
 
 def _artifacts(

@@ -7,7 +7,7 @@ from typing import Any
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from components import report_chart, report_page
+from components.reporting import charts, page
 from pipeline import metadata_file, record
 
 _RUN = "pipeline_run"  # TFX's type of a run's context
@@ -38,7 +38,7 @@ def make(root: pathlib.Path, run_id: str | None = None) -> pathlib.Path:
     run, executions = _find(store, root, run_id)
     folder = _folder(store, executions)
     try:
-        facts = json.loads((folder / report_page.FACTS).read_text(encoding="utf-8"))
+        facts = json.loads((folder / page.FACTS).read_text(encoding="utf-8"))
     except OSError as error:
         raise ReportError(
             f"the report of {run} is in the metadata, but not in {folder}: run again "
@@ -47,17 +47,17 @@ def make(root: pathlib.Path, run_id: str | None = None) -> pathlib.Path:
     pictures = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.png"))}
     steps = [_step(execution) for execution in executions]
     facts["run"] = {"id": run, "steps": steps}
-    figure = report_chart.seconds_per_step(
+    figure = charts.seconds_per_step(
         [(step["name"], step["seconds"], step["cached"]) for step in steps]
     )
-    pictures[report_page.STEPS] = report_chart.png(figure)
+    pictures[page.STEPS] = charts.png(figure)
     result = root / "reports" / run
     result.mkdir(parents=True, exist_ok=True)
     for name, data in pictures.items():
         (result / f"{name}.png").write_bytes(data)
-    page = result / report_page.PAGE
-    page.write_text(report_page.render(facts, pictures), encoding="utf-8")
-    return page
+    path = result / page.PAGE
+    path.write_text(page.render(facts, pictures), encoding="utf-8")
+    return path
 
 
 def _store(path: pathlib.Path) -> metadata_store.MetadataStore:

@@ -6,7 +6,7 @@ import re
 
 import pydantic
 
-from components import spans
+from components.datasets import spans
 from model.config import check_above, check_at_least
 from model.files import safe_paths
 

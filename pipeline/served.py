@@ -4,14 +4,14 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 
-from components import versions
+from components.registry import listing
 from pipeline import config
 
 
 @contextlib.contextmanager
 def fetched(
     destination: str, number: int | None, say: Callable[[str], None]
-) -> Iterator[tuple[versions.Version, str]]:
+) -> Iterator[tuple[listing.Version, str]]:
     """Gives a version and the folder of a verified copy, which the block may use.
 
     Args:
@@ -26,19 +26,19 @@ def fetched(
     """
     version = _version(destination, number, say)
     with tempfile.TemporaryDirectory() as folder:
-        versions.fetch(version, folder)
+        listing.fetch(version, folder)
         yield version, folder
 
 
 def _version(
     destination: str, number: int | None, say: Callable[[str], None]
-) -> versions.Version:
+) -> listing.Version:
     if number is not None:
         try:
-            return versions.find(destination, number)
+            return listing.find(destination, number)
         except LookupError as error:
             raise config.ConfigError(f"--version: {error}") from error
-    version, damaged = versions.intact(destination)
+    version, damaged = listing.intact(destination)
     for other in damaged:
         say(other.told(version))
     if version is None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from components.manifest import VERDICT
+from components.registry.manifest import VERDICT
 from model.files import filesystems
 from pipeline.cluster import Cluster, ClusterError
 

@@ -125,7 +125,7 @@ def test_an_interrupt_ends_with_130_and_a_word(tmp_path, signum):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=pathlib.Path(__file__).parent.parent,
+        cwd=pathlib.Path(__file__).parents[1],
         env={**os.environ, "TMPDIR": str(temporary)},
     )
     while not process.stdout.readline().startswith("Imports"):

@@ -14,15 +14,15 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import tf_keras as tfk
 
-from components import versions
-from components.prepare import prepare
+from components.datasets.prepare import prepare
+from components.registry import listing
 from model import export, fixed_noise
 from model.config import ModelConfig
 from model.vae import VAE
 from pipeline import cli
 from pipeline.config import decisive, resolve
+from tests.components.test_bounds import Known
 from tests.support.bars import write_idx
-from tests.test_bounds import Known
 
 SAMPLES, SEED = 3, 11  # of the export: not the defaults
 
@@ -51,7 +51,7 @@ class Place:
             "config": decisive(config),
             "data_fingerprint": self.data.fingerprint,
         }
-        return versions.push(str(self.path / name), self.destination, manifest)
+        return listing.push(str(self.path / name), self.destination, manifest)
 
     def arguments(self, *more):
         return [
@@ -222,7 +222,7 @@ def test_it_needs_no_tfx_and_an_interrupt_gives_the_means_so_far(place):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=pathlib.Path(__file__).parent.parent,
+        cwd=pathlib.Path(__file__).parents[1],
         env=dict(os.environ),
     )
     for line in process.stdout:

@@ -10,7 +10,7 @@ from ml_metadata.proto import metadata_store_pb2
 from PIL import Image
 
 from pipeline import cli
-from tests.test_report_page import PNG, Reader, facts
+from tests.components.reporting.test_page import PNG, Reader, facts
 
 COMPLETE = metadata_store_pb2.Execution.COMPLETE
 CACHED = metadata_store_pb2.Execution.CACHED

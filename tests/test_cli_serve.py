@@ -15,7 +15,7 @@ import requests
 from pipeline import cli
 from tests.support.serving_http import Affine, place
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tf_keras as tfk
 from PIL import Image
 
-from components import versions
+from components.registry import listing
 from model import export, fixed_noise
 from model.config import ModelConfig
 from model.vae import VAE
@@ -38,12 +38,12 @@ class Place:
         settings += [f"model.{field}={value}" for field, value in SIZE.items()]
         config = decisive(resolve("demo", None, [*settings, "model.prior=standard"]))
         destination = str(path / "runs" / "serving" / "vae")
-        self.version = versions.push(
+        self.version = listing.push(
             str(path / "model"), destination, {"config": config}
         )
         self.named = f"version {self.version.number} of {destination}"
         other = Affine(1.0, 0.0).export(path / "other")
-        versions.push(other, str(path / "old" / "vae"), {})
+        listing.push(other, str(path / "old" / "vae"), {})
         rng = np.random.default_rng(0)
         self.images = rng.integers(0, 256, [130, 28, 28], dtype=np.uint8)
         np.save(path / "many.npy", self.images)
@@ -281,7 +281,7 @@ def test_they_need_tensorflow_alone_and_a_pipe_may_end(place, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=pathlib.Path(__file__).parent.parent,
+        cwd=pathlib.Path(__file__).parents[1],
     )
     assert process.stdout.readline().startswith("nats per image")
     process.stdout.close()

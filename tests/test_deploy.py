@@ -9,10 +9,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from components import versions
+from components.registry import listing
 from tests.support.places import FILES, write_model
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 SERVING = ["tf-serving.yaml", "tf-serving-s3.yaml"]
 
@@ -97,7 +97,7 @@ def test_the_parts_fit(name):
 def test_what_the_init_container_runs(s3, tmp_path):
     """The very text in the manifest: from S3 to what TensorFlow Serving polls."""
     uri = f"s3://{s3.name}/serving/vae"
-    pushed = versions.push(write_model(tmp_path / "model"), uri, {})
+    pushed = listing.push(write_model(tmp_path / "model"), uri, {})
     copy, _ = containers("tf-serving-s3.yaml")
     assert {"DESTINATION", "MODELS"} == {each["name"] for each in copy["env"]}
     models = tmp_path / "models"

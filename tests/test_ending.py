@@ -98,7 +98,7 @@ def test_an_interrupt_after_the_work_changes_no_verdict(run, tmp_path):
 
 def test_the_next_run_need_not_wait_for_a_target(run, tmp_path, monkeypatch):
     """The command itself takes the root's lock."""
-    monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parent.parent))
+    monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parents[1]))
     (tmp_path / "run.py").write_text(
         "import pathlib, sys\nfrom pipeline import lock\n"
         "with lock.held(pathlib.Path(sys.argv[1]), False, print): pass\n"

@@ -13,7 +13,9 @@ from tfx.dsl.components.base import base_executor
 from tfx.orchestration.kubeflow.v2 import compiler_utils
 from tfx.types import standard_artifacts
 
-from components import ingest, measure, served_model, versions
+from components import ingest, served_model
+from components.evaluation import measure
+from components.registry import listing
 from pipeline import entrypoint, kubeflow
 from pipeline.config import resolve
 
@@ -486,7 +488,7 @@ def serve(spec, folders, report, tmp_path):
 def test_the_served_model_is_fetched(serve, folders, report, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "saved_model.pb").write_bytes(b"graph")
-    version = versions.push(str(tmp_path / "model"), str(tmp_path / "serving"), {})
+    version = listing.push(str(tmp_path / "model"), str(tmp_path / "serving"), {})
     assert serve() == str(version.number)
     (reported,) = json.loads(report.read_text())["artifacts"]["model"]["artifacts"]
     assert reported["uri"] == f"s3://{RUN}/served-model/model"

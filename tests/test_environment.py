@@ -8,7 +8,7 @@ import sys
 import pytest
 import rich
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[1]
 PROGRAM = os.path.join(os.path.dirname(sys.executable), "vae-pipeline")
 
 
@@ -102,8 +102,8 @@ from pipeline import environment
 environment.prepare()
 import model
 import tensorflow_probability, tfx.v1, tf_keras, matplotlib.figure
-from components import report_chart
-report_chart.png(matplotlib.figure.Figure())
+from components.reporting import charts
+charts.png(matplotlib.figure.Figure())
 layer = tensorflow_probability.layers.DistributionLambda
 assert issubclass(layer, tf_keras.layers.Layer)
 """

@@ -3,7 +3,7 @@ import json
 import pytest
 from tfx.dsl.compiler import compiler
 
-from components import measure
+from components.evaluation import measure
 from pipeline import graph
 from pipeline.config import resolve
 

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import cli, lock, record
 
-REPOSITORY = pathlib.Path(__file__).parent.parent
+REPOSITORY = pathlib.Path(__file__).parents[1]
 
 # Holds the lock until a line comes; "wait" waits for it; "child" forks one that
 # outlives it.

@@ -146,7 +146,7 @@ def test_the_local_scheduler_serves_them(tmp_path):
         ],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=os.path.dirname(os.path.dirname(__file__)),
+        cwd=pathlib.Path(__file__).parents[1],
     )
     try:
         line = process.stdout.readline()

@@ -13,7 +13,7 @@ from tests.support.places import write_model
 CODE = """
 import os, pathlib, sys
 os.umask(int(sys.argv[3], 8))
-from components import versions
+from components.registry import listing
 from pipeline import cli, ending, record
 from pipeline.config import resolve
 from pipeline.lock import held
@@ -25,7 +25,7 @@ destination = f"{root}/serving/deeper/vae"
 for name in ("saved_model.pb", "variables/variables.index"):
     with open(f"{model}/{name}", "a") as file:
         file.write(name)
-    versions.push(model, destination, {"config": {}})
+    listing.push(model, destination, {"config": {}})
 flags = ["--root", root, "--set", f"push.destination={root}/serving/deeper"]
 assert cli.main(["rollback", "--reason", "worse", *flags]) == 0
 config = resolve("smoke", None, [f"metrics.textfile={place}/vae.prom"])
@@ -42,7 +42,7 @@ def test_others_read_versions_and_metrics_and_write_nothing(tmp_path, umask):
     place = tmp_path / "place"
     place.mkdir()
     command = [sys.executable, "-c", CODE, str(place), model, umask]
-    root = pathlib.Path(__file__).parent.parent
+    root = pathlib.Path(__file__).parents[1]
     result = subprocess.run(
         command, cwd=root, capture_output=True, encoding="utf-8", check=False
     )

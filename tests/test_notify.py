@@ -433,7 +433,7 @@ def test_nothing_that_a_run_leaves_or_prints_holds_a_secret(serve, tmp_path, cap
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            cwd=pathlib.Path(__file__).parent.parent,
+            cwd=pathlib.Path(__file__).parents[1],
         )
         holder.stdout.readline()
         arguments = ["run", "--config", str(file), "--root", str(root)]

@@ -12,7 +12,7 @@ import pytest
 from pipeline import output, record
 from tests.test_metrics import pushed
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[1]
 PROGRAM = os.path.join(os.path.dirname(sys.executable), "vae-pipeline")
 
 

@@ -13,7 +13,7 @@ import sys
 import pytest
 import tf_keras as tfk
 
-from components import versions
+from components.registry import listing
 from model import export
 from model.config import ModelConfig
 from model.vae import VAE
@@ -99,7 +99,7 @@ def made(tmp_path_factory):
     export.export(VAE(ModelConfig(**size)), str(place.path / "model"), 1, 0)
     settings = [f"model.{field}={value}" for field, value in size.items()]
     decisive = config.decisive(config.resolve("demo", None, settings))
-    versions.push(
+    listing.push(
         str(place.path / "model"),
         place.destination,
         {"config": decisive, "data_fingerprint": "none"},

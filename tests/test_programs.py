@@ -20,13 +20,13 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from components import versions
+from components.registry import listing
 from model import export
 from model.config import TrainConfig
 from model.training import loop
+from tests.components.reporting.test_page import Reader
 from tests.support import training
 from tests.test_cli_report import COMPLETE, Runs
-from tests.test_report_page import Reader
 
 BIN = pathlib.Path(sys.executable).parent
 PIPELINE = str(BIN / "vae-pipeline")
@@ -47,7 +47,7 @@ class Place:
         vae = loop.train(training.MODEL, config, files, 0).vae
         export.export(vae, str(path / "model"), samples=1, seed=0)
         destination = str(path / "runs" / "serving" / "vae")
-        self.version = versions.push(str(path / "model"), destination, {})
+        self.version = listing.push(str(path / "model"), destination, {})
 
 
 @pytest.fixture(scope="module")

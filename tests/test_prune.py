@@ -9,7 +9,7 @@ import pytest
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from components import rollback, versions
+from components.registry import listing, rolling_back
 from pipeline import cli, lock, prune
 from tests.support.places import FILES, write_model
 
@@ -87,7 +87,7 @@ class Root:
     def push(self, name, **manifest):
         files = {**FILES, "saved_model.pb": name.encode()}
         model = write_model(self.path.parent / "models" / name, files)
-        return versions.push(model, self.destination, manifest)
+        return listing.push(model, self.destination, manifest)
 
     def prune(self, keep):
         todo = prune.plan(self.path, self.destination, keep)
@@ -102,7 +102,7 @@ class Root:
         return live
 
     def numbers(self):
-        return [found.number for found in versions.look(self.destination)]
+        return [found.number for found in listing.look(self.destination)]
 
     def snapshot(self):
         files = {
@@ -392,7 +392,7 @@ def test_the_newest_versions_stay(root):
     assert root.numbers() == [pushed[3].number, pushed[2].number]
     assert todo.versions == [pushed[0].number, pushed[1].number]
     assert size < todo.version_bytes / 2 < size + 2000  # and a manifest each
-    assert versions.intact(root.destination) == (pushed[3], [])
+    assert listing.intact(root.destination) == (pushed[3], [])
     names = {path.name for path in pathlib.Path(root.destination).iterdir()}
     assert names == {".pushing.lock", str(pushed[2].number), str(pushed[3].number)}
 
@@ -410,10 +410,10 @@ def test_the_baseline_of_what_is_served_stays(root):
 def test_what_was_rolled_back_from_stays_noted(root):
     root.push("one")
     two = root.push("two")
-    again = rollback.roll_back(root.destination, None, "blurred")
+    again = rolling_back.roll_back(root.destination, None, "blurred")
     root.prune(1)
     assert root.numbers() == [again.number]
-    assert rollback.rejection(root.destination, two.digest, None).why == "blurred"
+    assert rolling_back.rejection(root.destination, two.digest, None).why == "blurred"
 
 
 def test_damaged_versions_before_what_is_served_go(root):
@@ -439,7 +439,7 @@ def test_what_was_not_compared_with_its_manifest_stays(root, tmp_path):
     )
     pathlib.Path(linked.path).rename(tmp_path / "elsewhere")
     pathlib.Path(linked.path).symlink_to(tmp_path / "elsewhere")
-    damaged = list(versions.look(root.destination))[1:]
+    damaged = list(listing.look(root.destination))[1:]
     assert [each.compared for each in damaged] == [False] * 3
     assert damaged[2].why == "MANIFEST.json cannot be read (Is a directory)"
     before = root.numbers()
@@ -466,7 +466,7 @@ def test_an_object_store(root, s3):
     for name in "abc":
         files = {**FILES, "saved_model.pb": name.encode()}
         model = write_model(root.path.parent / "models" / name, files)
-        pushed.append(versions.push(model, uri, {}))
+        pushed.append(listing.push(model, uri, {}))
     half, another = pushed[0].number - 1, 7
     s3.files.pipe_file(f"{path}/.claim-{half}", b"")  # a push of ours that died
     for number in (half, another):
@@ -476,7 +476,7 @@ def test_an_object_store(root, s3):
     todo = prune.plan(root.path, uri, 1)
     prune.carry_out(root.path, todo)
     assert todo.versions == [half, pushed[0].number, pushed[1].number]
-    assert [v.number for v in versions.look(uri)] == [pushed[2].number, another]
+    assert [v.number for v in listing.look(uri)] == [pushed[2].number, another]
     found = s3.files.ls(path, detail=False)
     assert [name for name in found if ".claim-" in name] == claims
     # A version that is half gone has no manifest.

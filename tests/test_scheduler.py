@@ -16,7 +16,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from pipeline import scheduler
 from pipeline.config import ConfigError
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[1]
 
 # Runs every so many seconds, or at the given seconds after its start.
 SCHEDULER = """

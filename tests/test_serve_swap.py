@@ -8,7 +8,7 @@ import threading
 import pytest
 import requests
 
-from components import versions
+from components.registry import listing
 from tests.support.serving_http import Affine, Server, place
 
 
@@ -114,8 +114,8 @@ def test_what_did_not_change_is_not_read_again(exported, tmp_path, monkeypatch):
 
         return call
 
-    monkeypatch.setattr(versions, "glance", counted(looks, versions.glance))
-    monkeypatch.setattr(versions, "verify", counted(reads, versions.verify))
+    monkeypatch.setattr(listing, "glance", counted(looks, listing.glance))
+    monkeypatch.setattr(listing, "verify", counted(reads, listing.verify))
     place(exported[0], tmp_path / "vae", 1)
     with Server(tmp_path / "vae") as server:
         server.when_ready()
@@ -132,7 +132,7 @@ def test_a_place_that_answers_no_more_changes_nothing(
 ):
     caplog.set_level(logging.INFO, "pipeline")
     uri = f"s3://{s3.name}/serving/vae"
-    first = versions.push(exported[0], uri, {})
+    first = listing.push(exported[0], uri, {})
     with Server(uri) as server:
         server.when_ready()
         assert server.states() == {first.number: "AVAILABLE"}
@@ -140,6 +140,6 @@ def test_a_place_that_answers_no_more_changes_nothing(
         server.wait(lambda: "can't serve the newest version" in caplog.text)
         assert server.predict({"instances": [1.0]}) == (200, {"predictions": [2.0]})
         s3.server.refused.clear()
-        second = versions.push(exported[1], uri, {})
+        second = listing.push(exported[1], uri, {})
         server.wait(lambda: server.states().get(second.number) == "AVAILABLE")
         assert server.predict({"instances": [1.0]}) == (200, {"predictions": [3.0]})

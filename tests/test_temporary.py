@@ -45,7 +45,7 @@ def parent(tmp_path, monkeypatch):
 def started():
     process = subprocess.Popen(
         [sys.executable, "-c", LEAVE],
-        cwd=pathlib.Path(__file__).parent.parent,
+        cwd=pathlib.Path(__file__).parents[1],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",

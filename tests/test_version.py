@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import version
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[1]
 PACKAGES = ("pipeline", "components", "model")
 
 SHOW = "from pipeline import version; print(version.find_commit())"

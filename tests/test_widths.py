@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from components import rollback, versions
+from components.registry import listing, rolling_back
 from pipeline.config import decisive, resolve
 from tests.support.places import FILES, write_model
 from tests.support.terminals import printed_on
@@ -53,9 +53,9 @@ def root(tmp_path_factory):
             "config": decisive(resolve("demo", None, [f"gate.samples={samples}"])),
         }
         model = write_model(tmp_path / "models" / name, files)
-        pushed.append(versions.push(model, destination, manifest))
+        pushed.append(listing.push(model, destination, manifest))
     pathlib.Path(pushed[2].path, "saved_model.pb").unlink()
-    rollback.roll_back(destination, None, "blurred")
+    rolling_back.roll_back(destination, None, "blurred")
 
     @functools.cache
     def printed(command, columns):

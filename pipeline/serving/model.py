@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from components import versions
+from components.registry import listing
 from pipeline.serving.batching import Batcher, Limits, Tensors
 from pipeline.serving.json_tensor import Spec
 
@@ -49,7 +49,7 @@ class Model:
 
     def __init__(
         self,
-        version: versions.Version,
+        version: listing.Version,
         executor: concurrent.futures.Executor,
         limits: Limits,
     ):
@@ -66,7 +66,7 @@ class Model:
         self._limits = limits
         self._batchers: dict[str, Batcher] = {}
         with tempfile.TemporaryDirectory() as folder:
-            versions.fetch(version, folder)
+            listing.fetch(version, folder)
             self._loaded = tf.saved_model.load(folder)  # owns the variables
             self.signature_def = _signature_def(folder)
         self.signatures = {

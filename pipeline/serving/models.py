@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from components import versions
+from components.registry import listing
 from pipeline.serving import protocol
 from pipeline.serving.batching import Limits
 from pipeline.serving.model import Model
@@ -62,13 +62,13 @@ class Models:
         version = None
         try:
             glance = await loop.run_in_executor(
-                self._loader, versions.glance, self._destination
+                self._loader, listing.glance, self._destination
             )
             if self.ready and glance == self._glance:
                 self._said.clear()
                 return
             version, damaged = await loop.run_in_executor(
-                self._loader, versions.intact, self._destination
+                self._loader, listing.intact, self._destination
             )
             for other in damaged:
                 self._say(
@@ -162,7 +162,7 @@ class Models:
             raise protocol.not_found(wanted)
         return model
 
-    def _is_current(self, version: versions.Version) -> bool:
+    def _is_current(self, version: listing.Version) -> bool:
         return self._current is not None and (
             (self._current.number, self._current.digest)
             == (version.number, version.digest)

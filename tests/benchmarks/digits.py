@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from components import prepare
+from components.datasets import prepare
 from model import fixed_noise
 from tests.benchmarks.clock import ARRAYS, SEED, TEST, TRAIN
 from tests.support import transformed

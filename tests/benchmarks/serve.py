@@ -21,7 +21,7 @@ from typing import NamedTuple
 import aiohttp
 import numpy as np
 
-from components import versions
+from components.registry import listing
 from pipeline import config
 
 CLIENTS, IMAGES = (1, 4, 16, 64), (1, 32)
@@ -60,7 +60,7 @@ def _push(destination: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         gate = resolved.gate
         export.export(VAE(resolved.model), folder, gate.samples, gate.seed)
-        versions.push(folder, destination, {})
+        listing.push(folder, destination, {})
 
 
 def _start(root: str, flags: list[str]) -> tuple[subprocess.Popen, str]:

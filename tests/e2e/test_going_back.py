@@ -8,7 +8,7 @@ import pathlib
 
 import pytest
 
-from components import rollback, versions
+from components.registry import listing, rolling_back
 from pipeline import cli
 from tests.support.bars import write_idx
 
@@ -79,7 +79,7 @@ def test_two_models_and_a_rollback(place):
     assert place.command("rollback", "--reason", "blurred") == 0
     three = place.numbers()[-1]
     assert f"version {three} is version {one} again, in place of {two}" in place.printed
-    served = versions.served(place.destination)
+    served = listing.served(place.destination)
     assert served.number == three
     assert served.manifest["config"]["train"]["seed"] == 0
 
@@ -87,7 +87,7 @@ def test_two_models_and_a_rollback(place):
 def test_the_model_that_was_gone_back_from_is_not_pushed_again(place):
     one, two, three = place.numbers()
     assert place.run(TWO) == 3
-    [record] = rollback.rejected(place.destination)
+    [record] = rolling_back.rejected(place.destination)
     table = " ".join(place.printed.replace("│", " ").split())
     assert (
         "verdict REFUSED: this very model is not to be served again: version "

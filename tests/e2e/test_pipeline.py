@@ -20,12 +20,12 @@ import tensorflow_datasets as tfds
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from components import versions
+from components.registry import listing
 from model import export
 from model.training.tensorboard import read_curves
 from pipeline import cli, ending, record
+from tests.components.reporting.test_page import Reader
 from tests.support.bars import write_idx
-from tests.test_report_page import Reader
 
 pytestmark = pytest.mark.e2e
 
@@ -68,7 +68,7 @@ class Place:
         return Reader(self.reports()[-1].read_text())
 
     def served(self):
-        return versions.served(str(self.destination))
+        return listing.served(str(self.destination))
 
     def record(self):
         """Returns the last run's record."""
@@ -135,7 +135,7 @@ def test_the_first_run_pushes_a_good_model(place):
     assert "verdict          │ BLESSED" in place.printed
     assert (place.blessed(), place.pushed()) == (1, 1)
     version = place.served()
-    versions.verify(version)
+    listing.verify(version)
     assert f"pushed           │ version {version.number} to" in place.printed
     manifest = version.manifest
     assert manifest["baseline"] is None
@@ -397,7 +397,7 @@ def test_after_the_served_version_is_removed_there_is_no_baseline(place):
     shutil.rmtree(place.destination)
     assert place.run("train.epochs=16", "gate.tolerance=0.25") == 0
     assert place.pushed() == 1
-    versions.verify(place.served())
+    listing.verify(place.served())
 
 
 def test_labels_that_the_dataset_does_not_have_are_named(place):

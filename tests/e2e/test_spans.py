@@ -5,7 +5,8 @@ The tests go through one root in order, as the nights do: each needs the ones be
 
 import pytest
 
-from components import drift, versions
+from components.evaluation import drift
+from components.registry import listing
 from pipeline import cli, last_run, record
 from tests.support.span_folders import bars, write_idx, write_records
 
@@ -34,7 +35,7 @@ class Place:
         return code
 
     def served(self):
-        return versions.served(str(self.path / "runs" / "serving" / "vae"))
+        return listing.served(str(self.path / "runs" / "serving" / "vae"))
 
     def run_id(self):
         return last_run.find(self.path / "runs").run_id
@@ -62,7 +63,7 @@ def test_the_newest_spans_are_trained_on_and_named(place):
         place.printed
     )
     version = place.served()
-    versions.verify(version)
+    listing.verify(version)
     described = version.manifest["spans"]
     assert [span["span"] for span in described] == [3, 5]
     assert version.manifest["data_fingerprint"] == ",".join(

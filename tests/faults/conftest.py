@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import runs
 
-README = pathlib.Path(__file__).parent.parent.parent / "README.md"
+README = pathlib.Path(__file__).parents[2] / "README.md"
 _PROPERTY = "outcome"
 
 

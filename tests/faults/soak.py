@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from components import versions
+from components.registry import listing
 from pipeline import metadata_file
 from tests.support import runs
 
@@ -108,9 +108,9 @@ class Soak:
     def _check(self) -> None:
         """Raises AssertionError for what no kill may do."""
         _check_metadata(self.place.root / "metadata.sqlite")
-        found = list(versions.look(str(self.place.destination)))
+        found = list(listing.look(str(self.place.destination)))
         for version in found:
-            assert isinstance(version, versions.Version), version
+            assert isinstance(version, listing.Version), version
         newest = found[0].number if found else 0
         assert newest >= self._served, f"version {self._served} is lost: {found}"
         self.pushed += newest > self._served

@@ -19,7 +19,7 @@ import pytest
 import s3fs
 from moto.server import ThreadedMotoServer
 
-from components import versions
+from components.registry import listing
 from pipeline import cli
 from tests.kubeflow import api_server
 from tests.kubeflow.cluster import BUCKET, ROOT, Cluster
@@ -140,7 +140,7 @@ class Place:
 
     def served(self):
         """Returns the served version, as one outside the cluster sees it."""
-        return versions.served("s3://models/serving/vae")
+        return listing.served("s3://models/serving/vae")
 
     def stored(self):
         """Returns the object store's keys below the pipeline root and the models."""
@@ -197,7 +197,7 @@ def test_the_first_run_pushes(place):
         assert task.state == "SUCCEEDED", task.log
     assert code == 0
     version = place.served()
-    versions.verify(version)
+    listing.verify(version)
     assert version.manifest["baseline"] is None
     assert version.manifest["elbo"]["elbo"] > -300
     assert any(key.endswith("trainer/executor-logs") for key in place.stored())

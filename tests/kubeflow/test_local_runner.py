@@ -13,7 +13,7 @@ import tempfile
 
 import pytest
 
-from components import versions
+from components.registry import listing
 from pipeline import kubeflow
 from pipeline.config import resolve
 from tests.kubeflow.engine import RESTRICTED
@@ -90,7 +90,7 @@ class Local:
 
     def served(self):
         """Returns the served version, as one outside the containers sees it."""
-        return versions.served(f"{self.folder}{SERVING}/vae")
+        return listing.served(f"{self.folder}{SERVING}/vae")
 
 
 @pytest.mark.containers
@@ -107,7 +107,7 @@ def test_the_image_runs_the_pipeline_itself(local):
     )
     assert done.returncode == 0, done.stdout
     assert "verdict          │ BLESSED" in done.stdout
-    versions.verify(local.served())
+    listing.verify(local.served())
 
 
 @pytest.mark.containers
@@ -121,7 +121,7 @@ def test_kfps_local_runner_meets_the_baseline_and_pushes(local):
     second = local.served()
     assert second.number > first.number
     assert second.manifest["baseline"]["version"] == first.number
-    versions.verify(second)
+    listing.verify(second)
 
 
 @pytest.mark.containers

@@ -18,7 +18,7 @@ import tempfile
 import time
 import traceback
 
-from components import versions
+from components.registry import listing
 from tests.support import bars
 
 SECONDS = 600  # until a run that does not end is given up
@@ -177,11 +177,11 @@ class Place:
         """Runs the run whose model a prepared place has, but has not pushed yet."""
         return self.run("train.seed=1", code=code, **others)
 
-    def served(self) -> versions.Version:
+    def served(self) -> listing.Version:
         """Returns the version that is served, whose files are as they were pushed."""
-        version = versions.served(str(self.destination))
+        version = listing.served(str(self.destination))
         assert version is not None
-        versions.verify(version)
+        listing.verify(version)
         return version
 
     def newest(self, step: str, key: str) -> pathlib.Path:

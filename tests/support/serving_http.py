@@ -10,7 +10,7 @@ import time
 import requests
 import tensorflow as tf
 
-from components import manifest, versions
+from components.registry import listing, manifest
 from pipeline.serving import app, batching, models, server
 
 
@@ -57,7 +57,7 @@ class Affine(tf.Module):
 def place(model: str, destination: pathlib.Path, number: int) -> pathlib.Path:
     """Puts a SavedModel at the destination as a version of this number."""
     version = destination / str(number)
-    pushed = versions.push(model, str(destination / "by_time"), {})
+    pushed = listing.push(model, str(destination / "by_time"), {})
     pathlib.Path(pushed.path).rename(version)
     assert (version / manifest.MANIFEST).exists()
     return version

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from components import idx
+from components.datasets import idx
 
 TRAIN, TEST = 1_000, 500  # images
 

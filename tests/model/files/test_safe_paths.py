@@ -6,7 +6,8 @@ import pwd
 
 import pytest
 
-from components import ingest, span_data
+from components import ingest
+from components.datasets import prepare_spans
 from model.files import filesystems, safe_paths
 from pipeline import cli, command, ending, local, notify, record
 from pipeline.config import ConfigError, resolve
@@ -154,7 +155,7 @@ def test_every_path_of_the_command_line_and_the_settings_knows_the_home(
     assert cli.main(["data", *words, "--data-dir", "~/data"]) == 0
     assert (home / "data/bars/1.0.0").is_dir()
     (home / "bars").rename(home / "span-7")
-    spans = span_data.prepare_data("bars", "~/span-{SPAN}", 1, str(home / "data"))
+    spans = prepare_spans.prepare_data("bars", "~/span-{SPAN}", 1, str(home / "data"))
     assert '"span": 7' in spans.spans
     with ending.recorded(resolved, pathlib.Path(args.root), "run", False, print):
         pass
@@ -237,7 +238,7 @@ def test_what_becomes_no_pattern_may_have_its_characters(tmp_path):
         ]
         assert cli.main(arguments) == 0
         args = cli._parser().parse_args(arguments)
-        data = span_data.prepare_data("bars", args.source, 1, args.data_dir)
+        data = prepare_spans.prepare_data("bars", args.source, 1, args.data_dir)
         chunk = ingest.Chunk("train", 0, 3)
         assert len(list(ingest.read_chunk(chunk, data.parts[0].path))) == 3
     assert cli.main(["history", "--root", f"{folder}/runs"]) == 0

@@ -294,7 +294,7 @@ def test_too_few_devices_are_named():
     """In a process of its own, where TensorFlow has started with one."""
     code = (
         "import tensorflow as tf; tf.constant(1.0)\n"
-        "from model import devices; devices.strategy(2)"
+        "from model.training import devices; devices.strategy(2)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False

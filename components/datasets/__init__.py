@@ -1,0 +1,1 @@
+"""Data sets: downloaded, converted, checked and fingerprinted; spans of them."""

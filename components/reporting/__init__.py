@@ -1,0 +1,1 @@
+"""The report: what it measures, its facts, figures and page."""

@@ -1,0 +1,233 @@
+"""The report's pictures of models and data."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from components.reporting.charts import BLUE, WIDTH, chart, plain
+from components.reporting.measurements import Digits, Scores, principal_plane
+from model.training.tensorboard import Curve
+
+_CANDIDATE, _BASELINE = BLUE, "#d1701f"
+_ABOVE: dict[str, Any] = {
+    "loc": "lower left",
+    "bbox_to_anchor": (0, 1),
+    "ncols": 3,
+}  # the chart, where a legend hides nothing
+_TERMS = ("elbo", "reconstruction", "kl")
+_LEVELS = (0.001, 0.999)  # what of a histogram's images is on its axis
+
+
+def rebuilt(digits: Digits) -> Figure:
+    """Returns ten images beside the decoder's modes and means of them."""
+    return _rows(
+        list(digits.ten),
+        ["input", "mode of p(x|z)", "mean of p(x|z)"],
+        columns=[f"label {label}" for label in digits.labels],
+    )
+
+
+def samples(digits: Digits) -> Figure:
+    """Returns the decoder's modes at draws from the prior."""
+    rows = digits.samples.reshape(-1, 16, *digits.samples.shape[1:])
+    return _rows(list(rows))
+
+
+def traversals(digits: Digits, spread: np.ndarray) -> Figure:
+    """Returns what moves when one latent does.
+
+    Args:
+      digits: the images.
+      spread: the posterior means' standard deviation of each latent, [Z].
+    """
+    names = [f"z{latent}  (sd {spread[latent]:.2f})" for latent in digits.latents]
+    return _rows(
+        list(digits.traversals),
+        names,
+        columns=[f"{step:+.1f} sd" if step else "mean" for step in digits.steps],
+    )
+
+
+def interpolations(digits: Digits) -> Figure:
+    """Returns straight ways through the latents from one image to another."""
+    count = digits.interpolations.shape[1]
+    shares = [f"{100 * step / (count - 1):.0f}%" for step in range(count)]
+    return _rows(list(digits.interpolations), columns=shares)
+
+
+def worst(test: Scores, digits: Digits) -> Figure:
+    """Returns the images of the lowest ELBO, and what the decoder makes of them."""
+    columns = [
+        f"label {test.labels[number]}\n{test.elbo[number]:.0f} nats"
+        for number in digits.worst
+    ]
+    images = [test.pixels[digits.worst], digits.worst_means]
+    return _rows(images, ["input", "mean of p(x|z)"], columns=columns)
+
+
+def _rows(
+    rows: list[np.ndarray], names: Sequence[str] = (), columns: Sequence[str] = ()
+) -> Figure:
+    """Returns images in rows with names, each [C, 28, 28, 1], below column titles.
+
+    One picture of all: axes for each image would take seconds.
+    """
+    count, size = len(rows[0]), rows[0].shape[1]
+    left = 1.25 if names else 0.03  # inches, for the names
+    top = 0.06 + 0.16 * max((text.count("\n") + 1 for text in columns), default=0)
+    side = (WIDTH - left - 0.03) / count
+    height = top + side * len(rows) + 0.03
+    figure = Figure(figsize=(WIDTH, height))
+    place = (left / WIDTH, 0.03 / height, side * count / WIDTH, 1)
+    axes = figure.add_axes((*place[:3], side * len(rows) / height))
+    zoom = 4  # so that a thin frame fits
+    pixels = np.stack(rows)[..., 0].repeat(zoom, axis=2).repeat(zoom, axis=3)
+    for width, grey in ((1, 0.2), (zoom, 0.0)):  # a frame, and space around it
+        pixels = np.pad(
+            pixels,
+            [(0, 0), (0, 0), (width, width), (width, width)],
+            constant_values=grey,
+        )
+    side_pixels = size * zoom + 2 * (1 + zoom)
+    picture = pixels.transpose(0, 2, 1, 3).reshape(len(rows) * side_pixels, -1)
+    axes.imshow(picture, cmap="gray_r", vmin=0.0, vmax=1.0, aspect="auto")
+    axes.set_axis_off()
+    for c, text in enumerate(columns):
+        x = (left + (c + 0.5) * side) / WIDTH
+        figure.text(x, 1 - top / height, text, fontsize=8, ha="center", va="bottom")
+    for r, text in enumerate(names):
+        y = 1 - (top + (r + 0.5) * side) / height
+        figure.text((left - 0.08) / WIDTH, y, text, fontsize=8, ha="right", va="center")
+    return figure
+
+
+def latent_map(test: Scores) -> Figure:
+    """Returns the test images' posterior means in their plane of most variance."""
+    plane, shares = principal_plane(test.loc)
+    figure, axes = chart(6.2)
+    classes = np.unique(test.labels)
+    centers = [np.median(plane[test.labels == label], axis=0) for label in classes]
+    marks = _apart(np.stack(centers), 0.06 * np.ptp(plane, axis=0))
+    # In a random order, so that none hides the others.
+    order = np.random.default_rng(0).permutation(len(plane))
+    colours = colormaps["tab10"](np.searchsorted(classes, test.labels) % 10)
+    x, y = plane[order].T
+    axes.scatter(x, y, s=5, color=colours[order], alpha=0.6, linewidths=0)
+    for number, (label, mark) in enumerate(zip(classes, marks)):
+        colour = colormaps["tab10"](number % 10)
+        axes.text(
+            mark[0],
+            mark[1],
+            str(label),
+            fontsize=13,
+            fontweight="bold",
+            ha="center",
+            va="center",
+            bbox={"boxstyle": "circle,pad=0.25", "fc": "white", "ec": colour, "lw": 2},
+        )
+    axes.set_xlabel(f"first principal component ({shares[0]:.1%} of the variance)")
+    axes.set_ylabel(f"second principal component ({shares[1]:.1%} of the variance)")
+    return figure
+
+
+def _apart(places: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """Returns places, [N, 2], moved until they are `least`, [2], from each other."""
+    scale = np.where(least > 0, least, 1.0)
+    moved = places / scale
+    for _ in range(100):
+        way = moved[:, np.newaxis] - moved
+        distance = np.linalg.norm(way, axis=2)
+        near = (distance < 1) & ~np.eye(len(moved), dtype=bool)
+        if not near.any():
+            break
+        push = np.where(near, (1 - distance) / 2, 0.0)[..., np.newaxis]
+        moved = moved + (push * way / np.maximum(distance, 1e-6)[..., np.newaxis]).sum(
+            1
+        )
+    return moved * scale
+
+
+def elbo_histogram(test: Scores, floor: float) -> Figure:
+    """Returns how many images have which ELBO, of both models."""
+    figure, axes = chart(3.8)
+    both = [
+        ("candidate", test.elbo, _CANDIDATE),
+        ("baseline", test.baseline, _BASELINE),
+    ]
+    models = [
+        (name, values[np.isfinite(values)], colour)
+        for name, values, colour in both
+        if values is not None and np.isfinite(values).any()
+    ]
+    if not models:
+        axes.text(0.5, 0.5, "no ELBO is a finite number", ha="center")
+        return figure
+    ends = np.quantile(np.concatenate([values for _, values, _ in models]), _LEVELS)
+    bins = np.linspace(ends[0], ends[1] + 1e-6, 81).tolist()
+    for name, values, colour in models:
+        mean = values.mean()
+        label = f"{name}, mean {mean:.2f}"
+        axes.hist(values, bins, color=colour, alpha=0.35)
+        axes.hist(values, bins, color=colour, histtype="step", linewidth=1.3)
+        axes.axvline(mean, color=colour, linewidth=1.6, label=label)
+    axes.set_xlim(bins[0], bins[-1])  # wherever the floor is
+    label = f"floor of the mean, {floor:.2f}"
+    axes.axvline(floor, color="#444444", linewidth=1.0, linestyle="--", label=label)
+    axes.set_xlabel("ELBO of an image, nats (higher is better)")
+    axes.set_ylabel("images")
+    axes.legend(fontsize=9, frameon=False, **_ABOVE)
+    return figure
+
+
+def training(curves: Mapping[tuple[str, str], Curve]) -> Figure:
+    """Returns the curves of a training by epoch."""
+    figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
+    grid = figure.subplots(2, 3)
+    panels = [
+        ("ELBO", "nats per image", "elbo"),
+        ("reconstruction", "nats per image", "reconstruction"),
+        ("KL", "nats per image", "kl"),
+        ("learning rate", "at the epoch's end", "learning_rate"),
+        ("speed", "images/s", "images_per_second"),
+    ]
+    for axes, (title, unit, name) in zip(grid.flat, panels):
+        for split, colour in (("train", _BASELINE), ("eval", _CANDIDATE)):
+            if curve := curves.get((split, name)):
+                axes.plot(*zip(*curve), "o-", ms=3, lw=1.3, color=colour, label=split)
+        later = [v for (_, of), c in curves.items() if of == name for _, v in c[1:]]
+        if name in _TERMS and len(later) > 4:
+            # With the first epoch's, the rest would be a line.
+            margin = 0.1 * np.ptp(later) + 0.1
+            axes.set_ylim(min(later) - margin, max(later) + margin)
+        axes.set_title(title, fontsize=10)
+        axes.set_ylabel(unit, fontsize=8)
+        axes.set_xlabel("epoch", fontsize=8)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        plain(axes)
+    grid[1, 1].set_ylim(bottom=0)
+    legend = grid[1, 2]
+    legend.set_axis_off()
+    handles, names = grid[0, 0].get_legend_handles_labels()
+    if handles:
+        legend.legend(handles, names, title="split", loc="center", frameon=False)
+    return figure
+
+
+def label_shares(counts: Mapping[str, Mapping[int, int]]) -> Figure:
+    """Returns which share of each split has each label."""
+    figure, axes = chart(3.0)
+    labels = sorted({label for of_split in counts.values() for label in of_split})
+    width = 0.8 / max(len(counts), 1)
+    for number, (split, of_split) in enumerate(counts.items()):
+        total = max(sum(of_split.values()), 1)
+        places = np.arange(len(labels)) + (number - (len(counts) - 1) / 2) * width
+        shares = [100 * of_split.get(label, 0) / total for label in labels]
+        axes.bar(places, shares, width, label=split, color=colormaps["tab10"](number))
+    axes.set_xticks(np.arange(len(labels)), [str(label) for label in labels])
+    axes.set_xlabel("label")
+    axes.set_ylabel("% of the split")
+    axes.legend(fontsize=9, frameon=False, **_ABOVE)
+    return figure

@@ -1,0 +1,170 @@
+"""What the report measures: every test image's ELBO and latents, and digits to draw."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from components.evaluation.measure import BATCH, SPLIT, OfImages, Signatures
+from model.data import FEATURES
+
+_SAMPLES = 96  # draws from the prior
+_STEPS = 11  # of a traversal, and of an interpolation
+_REACH = 3.0  # standard deviations that a traversal goes to either side
+_LATENTS = 8  # that are traversed
+_WORST = 10
+
+
+class Scores(NamedTuple):
+    """The test split, and what the models say of each image."""
+
+    pixels: np.ndarray  # float32 [N, 28, 28, 1] in [0, 1], as the candidate takes them
+    labels: np.ndarray  # int64 [N]
+    elbo: np.ndarray  # the candidate's, float64 [N], nats
+    baseline: np.ndarray | None  # the baseline's, float64 [N], nats
+    loc: np.ndarray  # the posterior's means, float32 [N, Z]
+
+
+class Digits(NamedTuple):
+    """Images to draw, each float32 [..., 28, 28, 1] in [0, 1]."""
+
+    labels: np.ndarray  # int [L], at most ten
+    ten: np.ndarray  # [3, L, ...]: the first image of each; its mode, its mean
+    samples: np.ndarray  # [S, ...]: modes at draws from the prior
+    latents: np.ndarray  # int [T]: the most active ones, the most active first
+    traversals: np.ndarray  # [T, _STEPS, ...]: means
+    steps: np.ndarray  # [_STEPS]: of a traversal, in standard deviations
+    interpolations: np.ndarray  # [P, _STEPS, ...]: means
+    worst: np.ndarray  # int [W]: numbers of the images of the lowest ELBO, from below
+    worst_means: np.ndarray  # [W, ...]
+
+
+def read_test_split(
+    files: Sequence[str],
+    feature: str,
+    candidate: OfImages,
+    baseline: Signatures | None,
+) -> Scores:
+    """Reads the test split, and measures the baseline by `elbo_examples`.
+
+    Args:
+      files: patterns of the transformed test split's files.
+      feature: what the candidate takes, `binarized` or `image`.
+      candidate: what Bounds measured of the same images.
+      baseline: the signatures of what is served, if anything is.
+
+    Raises:
+      ValueError: there are no images, or not as many as Bounds measured.
+    """
+    names = tf.data.Dataset.list_files(list(files), shuffle=False)
+    records = tf.data.TFRecordDataset(names, compression_type="GZIP")
+    spec = {feature: FEATURES[feature], "label": tf.io.FixedLenFeature([], tf.int64)}
+    parts: list[tuple[np.ndarray, ...]] = []
+    for examples in records.batch(BATCH).prefetch(tf.data.AUTOTUNE):
+        parsed = tf.io.parse_example(examples, spec)
+        part = [tf.cast(parsed[feature], tf.float32).numpy(), parsed["label"].numpy()]
+        if baseline is not None:
+            elbo = baseline["elbo_examples"](examples=examples)["elbo"]
+            part.append(elbo.numpy().astype(np.float64))
+        parts.append(tuple(part))
+    if not parts:
+        raise ValueError(
+            f"the {SPLIT} split must have images, {', '.join(files)} has none"
+        )
+    pixels, labels, *other = map(np.concatenate, zip(*parts))
+    if len(labels) != len(candidate.elbo):
+        raise ValueError(
+            f"the {SPLIT} split must have the {len(candidate.elbo):,} images that "
+            f"Bounds measured, got {len(labels):,}"
+        )
+    elbo, loc = candidate
+    return Scores(pixels, labels, elbo, other[0] if other else None, loc)
+
+
+def label_counts(files: Sequence[str]) -> dict[int, int]:
+    """Returns how many examples of Ingest's files have each label."""
+    names = tf.data.Dataset.list_files(list(files), shuffle=False)
+    records = tf.data.TFRecordDataset(names, compression_type="GZIP")
+    spec = {"label": tf.io.FixedLenFeature([], tf.int64)}
+    labels = [
+        tf.io.parse_example(examples, spec)["label"].numpy()
+        for examples in records.batch(1_000).prefetch(tf.data.AUTOTUNE)
+    ]
+    if not labels:
+        return {}
+    found, counts = np.unique(np.concatenate(labels), return_counts=True)
+    return {int(label): int(count) for label, count in zip(found, counts)}
+
+
+def draw_digits(test: Scores, candidate: Signatures) -> Digits:
+    """Returns the images of the report's pictures, from the candidate's signatures.
+
+    Raises:
+      ValueError: a posterior mean is not a finite number.
+      tf.errors.OpError: the model refused to answer.
+    """
+    if not np.isfinite(test.loc).all():
+        raise ValueError("the posterior's means must be finite numbers")
+    _, first = np.unique(test.labels, return_index=True)
+    first = first[:10]
+    rebuilt = candidate["serving_default"](images=tf.constant(test.pixels[first]))
+    ten = np.stack([test.pixels[first], rebuilt["mode"], rebuilt["mean"]])
+    samples = candidate["generate"](
+        n=tf.constant(_SAMPLES), seed=tf.constant(0, tf.int64)
+    )
+    spread = test.loc.std(axis=0)
+    latents = np.argsort(-spread)[:_LATENTS]
+    steps = np.linspace(-_REACH, _REACH, _STEPS, dtype=np.float32)
+    walks = np.tile(test.loc[first[0]], [len(latents), _STEPS, 1])
+    for walk, latent in zip(walks, latents):
+        walk[:, latent] = test.loc[:, latent].mean() + steps * spread[latent]
+    ends = first[: len(first) // 2 * 2].reshape(-1, 2)  # pairs of two labels
+    part = np.linspace(0, 1, _STEPS, dtype=np.float32)[:, np.newaxis]
+    paths = np.stack(
+        [
+            (1 - part) * test.loc[one] + part * test.loc[other]
+            for one, other in (ends if len(ends) else [(first[0], first[0])])
+        ]
+    )
+    # NaN first: nothing is worse.
+    worst = np.argsort(np.where(np.isnan(test.elbo), -np.inf, test.elbo))[:_WORST]
+    of_worst = candidate["serving_default"](images=tf.constant(test.pixels[worst]))
+    return Digits(
+        labels=test.labels[first],
+        ten=ten,
+        samples=samples["mode"].numpy(),
+        latents=latents,
+        traversals=_decode(candidate, walks),
+        steps=steps,
+        interpolations=_decode(candidate, paths),
+        worst=worst,
+        worst_means=of_worst["mean"].numpy(),
+    )
+
+
+def _decode(candidate: Signatures, z: np.ndarray) -> np.ndarray:
+    """Returns p(x|z)'s means: z [A, B, Z] -> [A, B, 28, 28, 1]."""
+    flat = tf.constant(z.reshape(-1, z.shape[-1]))
+    mean = candidate["decode"](z=flat)["mean"].numpy()
+    return mean.reshape(*z.shape[:2], *mean.shape[1:])
+
+
+def principal_plane(loc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the two directions of most variance: coordinates and shares of it.
+
+    Args:
+      loc: [N, Z], finite.
+
+    Returns:
+      coordinates, [N, 2] (the second 0 if Z is 1); shares of the variance, [2].
+    """
+    centered = np.float64(loc) - loc.mean(axis=0)
+    # Of the covariance, Z x Z, and not of all N rows: the same directions.
+    variances, directions = np.linalg.eigh(centered.T @ centered)
+    order = np.argsort(-variances)[:2]
+    plane, shares = np.zeros([len(loc), 2]), np.zeros(2)
+    plane[:, : len(order)] = centered @ directions[:, order]
+    total = variances.sum()
+    shares[: len(order)] = variances[order] / total if total > 0 else 0.0
+    return plane, shares

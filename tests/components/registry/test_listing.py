@@ -1,0 +1,357 @@
+"""The push destination, of each kind: what is numbered, served, verified, fetched."""
+
+import hashlib
+import json
+import pathlib
+import time
+
+import pytest
+
+from components.registry import listing
+from model.files import safe_paths
+from tests.support.places import FILES, write_model
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_model(tmp_path / "model")
+
+
+# Pushing.
+
+
+def test_a_version_is_the_model_and_a_manifest(model, place):
+    version = listing.push(model, place.uri, {"elbo": -90.5, "config": {"a": [1]}})
+    assert version.path == f"{place.uri}/{version.number}"
+    found = place.read()
+    manifest = json.loads(found.pop(f"{version.number}/MANIFEST.json"))
+    assert found == {f"{version.number}/{name}": FILES[name] for name in FILES}
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
+    lines = [f"{digest}  {name}\n" for name, digest in sorted(digests.items())]
+    assert manifest == {
+        "digest": hashlib.sha256("".join(lines).encode()).hexdigest(),
+        "elbo": -90.5,
+        "config": {"a": [1]},
+        "files": digests,
+    }
+    assert version.manifest == manifest
+    assert version.digest == manifest["digest"]
+
+
+def test_a_destination_may_end_with_a_slash(model, place):
+    version = listing.push(model, place.uri + "/", {})
+    assert version.path == f"{place.uri}/{version.number}"
+    assert listing.served(place.uri + "/") == listing.served(place.uri) == version
+
+
+def test_the_number_is_the_unix_time(model, place):
+    before = int(time.time())
+    number = listing.push(model, place.uri, {}).number
+    assert before <= number <= int(time.time())
+
+
+def test_a_clock_that_went_back_gives_the_next_number(model, place):
+    ahead = int(time.time()) + 10_000
+    place.write(f"{ahead}/of-somebody", b"")
+    assert listing.push(model, place.uri, {}).number == ahead + 1
+    assert listing.push(model, place.uri, {}).number == ahead + 2
+
+
+def test_low_numbers_do_not_matter(model, place):
+    place.write("7/of-somebody", b"")
+    before = int(time.time())
+    assert listing.push(model, place.uri, {}).number >= before
+
+
+def test_a_model_that_is_not_there_leaves_nothing(model, place):
+    listing.push(model, place.uri, {})
+    before = place.read()
+    with pytest.raises(FileNotFoundError, match=r"must have files, .*/no_model has"):
+        listing.push(model + "/no_model", place.uri, {})
+    assert place.read() == before
+
+
+@pytest.mark.parametrize("target", ["nowhere", "variables.index", "/etc/passwd", "."])
+@pytest.mark.parametrize("place", ["folder"], indirect=True)
+def test_a_model_with_a_link_leaves_nothing(model, place, target):
+    pathlib.Path(model, "variables", "link").symlink_to(target)
+    with pytest.raises(safe_paths.PathError) as error:
+        listing.push(model, place.uri, {})
+    assert str(error.value) == (
+        f"variables/link below {model} must be no symbolic link, it leads to {target}"
+    )
+    assert place.read() == {}
+
+
+def test_a_manifest_that_is_no_json_leaves_nothing(model, place):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        listing.push(model, place.uri, {"elbo": object()})
+    assert place.read() == {}
+
+
+# Serving.
+
+
+def test_the_highest_version_is_served(model, place):
+    old, new = (listing.push(model, place.uri, {"of": name}) for name in "ab")
+    assert new.number > old.number
+    assert listing.served(place.uri) == new
+    place.remove(str(new.number))  # rolled back
+    assert listing.served(place.uri) == old
+
+
+def test_numbers_are_compared_as_numbers(model, place):
+    version = listing.push(model, place.uri, {})
+    for number in (9, 10):
+        copy(place, version, number)
+    place.remove(str(version.number))
+    assert listing.served(place.uri).number == 10
+
+
+def test_nothing_is_served_where_nothing_is(place):
+    assert listing.served(place.uri) is None
+    assert place.read() == {}
+    place.write("of-somebody", b"")
+    assert listing.served(place.uri) is None
+
+
+def test_a_glance_changes_with_each_push_and_removal(model, place):
+    assert listing.glance(place.uri) == ([], None)
+    old, new = (listing.push(model, place.uri, {"of": name}) for name in "ab")
+    numbers, manifest = listing.glance(place.uri)
+    assert numbers == [old.number, new.number]
+    assert json.loads(manifest) == new.manifest
+    place.remove(str(new.number))
+    numbers, manifest = listing.glance(place.uri)
+    assert numbers == [old.number]
+    assert json.loads(manifest) == old.manifest
+    place.write(f"{new.number}/of-somebody", b"")
+    assert listing.glance(place.uri) == ([old.number, new.number], None)
+
+
+def test_a_version_is_found_by_its_number(model, place):
+    old, new = (listing.push(model, place.uri, {}) for _ in range(2))
+    assert listing.find(place.uri, old.number) == old
+    place.write("7/of-somebody", b"")  # no manifest
+    with pytest.raises(LookupError) as error:
+        listing.find(place.uri, 7)
+    assert str(error.value) == (
+        f"the version must be one of those at {place.uri} "
+        f"({old.number}, {new.number}), got 7"
+    )
+
+
+def test_no_version_is_found_where_nothing_is(place):
+    with pytest.raises(LookupError, match=r"\(there are none\), got 1"):
+        listing.find(place.uri, 1)
+
+
+def test_only_numbers_count(model, place):
+    for name in (".staging-x", "best", "1.5", "-3"):
+        for file, data in FILES.items():
+            place.write(f"{name}/{file}", data)
+    assert listing.intact(place.uri) == (None, [])
+    place.write("20000000001", b"a file")
+    version = listing.push(model, place.uri, {})
+    assert version.number == 20000000002
+    assert listing.served(place.uri) == version
+
+
+# Damaged versions.
+
+on_each_kind = pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)
+on_a_folder = pytest.mark.parametrize("place", ["folder"], indirect=True)
+
+
+def copy(place, version, number):
+    """Puts a version's files under another number too."""
+    prefix = f"{version.number}/"
+    for name, data in place.read().items():
+        if name.startswith(prefix):
+            place.write(f"{number}/{name.removeprefix(prefix)}", data)
+
+
+def assert_damaged(place, served, number, why):
+    """Asserts that the newest is no baseline, that this is told, and what is one."""
+    found, [damaged] = listing.intact(place.uri)
+    assert found == served == listing.served(place.uri)
+    assert (damaged.number, damaged.path) == (number, f"{place.uri}/{number}")
+    assert damaged.why == why
+    assert damaged.told(found) == (
+        f"version {number} of {place.uri} is damaged: {why}; it is no baseline: "
+        f"version {served.number} is"
+    )
+
+
+@pytest.fixture
+def two(model, place):
+    return [listing.push(model, place.uri, {"of": name}) for name in "ab"]
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()[:12] + "..."
+
+
+@on_each_kind
+def test_a_changed_file_makes_no_baseline(place, two):
+    old, new = two
+    place.write(f"{new.number}/saved_model.pb", b"Abc")
+    has, should = sha256(b"Abc"), sha256(FILES["saved_model.pb"])
+    why = f"saved_model.pb has SHA-256 {has}, expected {should}"
+    assert_damaged(place, old, new.number, why)
+
+
+@on_each_kind
+def test_a_missing_file_makes_no_baseline(place, two):
+    old, new = two
+    place.remove(f"{new.number}/variables/variables.index")
+    assert_damaged(place, old, new.number, "variables/variables.index is missing")
+
+
+@on_each_kind
+def test_a_missing_manifest_makes_no_baseline(place, two):
+    old, new = two
+    place.remove(f"{new.number}/MANIFEST.json")
+    assert_damaged(place, old, new.number, "it has no MANIFEST.json, or not yet")
+
+
+@on_a_folder
+def test_many_wrong_files_are_not_all_named(place, two):
+    old, new = two
+    for name in FILES:
+        place.remove(f"{new.number}/{name}")
+    first = sorted(FILES)[:3]
+    why = ", ".join(f"{name} is missing" for name in first) + ", and 2 more"
+    assert_damaged(place, old, new.number, why)
+
+
+@on_a_folder
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            b'{"digest": ',
+            "JSONDecodeError: Expecting value: line 1 column 12 (char 11)",
+        ),
+        (b"\xff", "UnicodeDecodeError: "),
+        (b"[]", "TypeError: list indices must be"),
+        (b"{}", "KeyError: 'files'"),
+        (b'{"digest": "", "files": {}}', "ValueError: it has no digests of files"),
+        (b'{"digest": "", "files": {"a": 1}}', "ValueError: it has no digests of"),
+        (b'{"files": {"a": "0"}}', "KeyError: 'digest'"),
+        (b'{"digest": "", "files": {"a": "0"}}', "ValueError: its digest is not that"),
+        (b"[" * 100_000, "RecursionError: "),
+    ],
+)
+def test_a_manifest_that_was_not_pushed_makes_no_baseline(place, two, text, why):
+    old, new = two
+    place.write(f"{new.number}/MANIFEST.json", text)
+    found, [damaged] = listing.intact(place.uri)
+    assert found == old
+    assert damaged.why.startswith(f"MANIFEST.json is not one that was pushed ({why}"), (
+        damaged.why
+    )
+    with pytest.raises(ValueError, match="is not one that was pushed"):
+        listing.find(place.uri, new.number)
+
+
+@on_each_kind
+@pytest.mark.parametrize("name", ["../out", "/etc/out", "a/../../out", "a//b", ""])
+def test_a_hostile_manifest_makes_no_baseline(place, two, tmp_path, name):
+    old, new = two
+    files = {**new.manifest["files"], name: hashlib.sha256(b"").hexdigest()}
+    lines = [f"{digest}  {path}\n" for path, digest in sorted(files.items())]
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+    text = json.dumps({"digest": digest, "files": files})
+    place.write(f"{new.number}/MANIFEST.json", text.encode())
+    assert_damaged(
+        place,
+        old,
+        new.number,
+        "MANIFEST.json is not one that was pushed (PathError: a file's name must lead "
+        f"below {place.uri}/{new.number}, got {name!r})",
+    )
+
+
+@on_each_kind
+def test_of_damaged_versions_alone_none_is_served(place, two):
+    for version in two:
+        place.write(f"{version.number}/saved_model.pb", b"Abc")
+    found, damaged = listing.intact(place.uri)
+    assert found is None
+    assert [other.number for other in damaged] == [two[1].number, two[0].number]
+    assert damaged[0].told(found).endswith("; it is no baseline: there is none")
+
+
+@on_each_kind
+def test_an_older_damaged_version_is_not_looked_at(place, two):
+    place.remove(f"{two[0].number}/saved_model.pb")
+    assert listing.intact(place.uri) == (two[1], [])
+    newest, oldest = listing.look(place.uri)
+    assert newest == two[1]
+    assert oldest.why == "saved_model.pb is missing"
+
+
+# Verifying and fetching.
+
+
+@pytest.fixture
+def version(model, place):
+    return listing.push(model, place.uri, {})
+
+
+def fetched(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def assert_wrong(version, tmp_path, wrong):
+    """Asserts that it is seen where it is, and in a copy, of which nothing is left."""
+    with pytest.raises(ValueError, match=r"missing|SHA-256") as error:
+        listing.verify(version)
+    assert str(error.value) == wrong
+    with pytest.raises(ValueError, match="is damaged") as error:
+        listing.fetch(version, str(tmp_path / "copy"))
+    assert str(error.value) == f"{version.path} is damaged: {wrong}"
+    assert not (tmp_path / "copy").exists()
+
+
+def test_what_was_pushed_is_verified(version, place):
+    listing.verify(version)
+    listing.verify(listing.served(place.uri))
+
+
+def test_a_changed_file(version, place, tmp_path):
+    place.write(f"{version.number}/saved_model.pb", b"Abc")
+    has, should = sha256(b"Abc"), sha256(FILES["saved_model.pb"])
+    wrong = f"saved_model.pb has SHA-256 {has}, expected {should}"
+    assert_wrong(version, tmp_path, wrong)
+
+
+def test_missing_and_extra_files(version, place, tmp_path):
+    place.remove(f"{version.number}/variables/variables.index")
+    place.write(f"{version.number}/assets/extra", b"")
+    wrong = "variables/variables.index is missing, assets/extra was not pushed"
+    assert_wrong(version, tmp_path, wrong)
+
+
+def test_a_copy_has_the_model_alone(version, tmp_path):
+    listing.fetch(version, str(tmp_path / "copy"))
+    assert fetched(tmp_path / "copy") == FILES
+
+
+def test_a_manifest_of_the_models_own_is_copied(model, place, tmp_path):
+    files = {**FILES, "assets/MANIFEST.json": b"of its own"}
+    version = listing.push(write_model(model, files), place.uri, {})
+    listing.fetch(version, str(tmp_path / "copy"))
+    assert fetched(tmp_path / "copy") == files
+
+
+def test_a_version_that_is_gone_is_not_fetched(version, place, tmp_path):
+    place.remove(str(version.number))
+    with pytest.raises(ValueError, match="saved_model.pb is missing"):
+        listing.fetch(version, str(tmp_path / "copy"))
+    assert not (tmp_path / "copy").exists()

@@ -1,0 +1,320 @@
+"""Going back to an older version, on a folder and on an object store."""
+
+import dataclasses
+import datetime
+import getpass
+import json
+import re
+import socket
+import tempfile
+
+import pytest
+
+from components.registry import listing, rolling_back
+from model.files import filesystems
+from tests.support.places import FILES, write_model
+
+on_a_folder = pytest.mark.parametrize("place", ["folder"], indirect=True)
+on_each_kind = pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)
+
+
+@pytest.fixture
+def push(place, tmp_path):
+    """Returns a function that pushes a model of this name, with TensorFlow's identity
+    of it if any."""
+
+    def push(name, singleprint=None):
+        files = {**FILES, "saved_model.pb": name.encode()}
+        model = write_model(tmp_path / "models" / name, files)
+        manifest = {"run_key": f"of {name}", "config": {"a": [1]}, "baseline": None}
+        if singleprint:
+            manifest = {"singleprint": singleprint, **manifest}
+        return listing.push(model, place.uri, manifest)
+
+    return push
+
+
+def model_of(place, version):
+    return place.read()[f"{version.number}/saved_model.pb"].decode()
+
+
+@on_each_kind
+def test_the_older_model_gets_the_highest_number(place, push):
+    one, two = push("one"), push("two")
+    before = place.read()
+    again = rolling_back.roll_back(place.uri, one.number, "blurred digits")
+    assert again.number > two.number
+    assert listing.served(place.uri) == again
+    assert again.digest == one.digest
+    assert model_of(place, again) == "one"
+    assert before.items() <= place.read().items()  # readers of the others mind nothing
+    record = dict(again.manifest["rolled_back"])
+    at = datetime.datetime.fromisoformat(record.pop("at"))
+    age = datetime.datetime.now(datetime.timezone.utc) - at
+    assert datetime.timedelta(0) <= age < datetime.timedelta(minutes=1)
+    assert record == {
+        "to": one.number,
+        "from": two.number,
+        "by": f"{getpass.getuser()}@{socket.gethostname()}",
+        "why": "blurred digits",
+    }
+    # All else of the manifest is the older one's: the next run sees its own model.
+    rest = {key: again.manifest[key] for key in one.manifest}
+    assert rest == one.manifest
+    assert set(again.manifest) - set(one.manifest) == {"rolled_back"}
+    assert rolling_back.origin(again) == (
+        f"is version {one.number} again, in place of {two.number}: by {record['by']} "
+        f"at {again.manifest['rolled_back']['at']} (blurred digits)"
+    )
+    assert rolling_back.origin(one) == ""
+
+
+@on_each_kind
+def test_what_was_gone_back_from_is_remembered(place, push):
+    one, two = push("one"), push("two", "12/34")
+    assert rolling_back.rejected(place.uri) == []
+    assert rolling_back.rejection(place.uri, two.digest, "12/34") is None
+    again = rolling_back.roll_back(place.uri, one.number, "blurred")
+    [record] = rolling_back.rejected(place.uri)
+    assert (record.version, record.to, record.why) == (
+        two.number,
+        one.number,
+        "blurred",
+    )
+    for digest, singleprint in [
+        (two.digest, "12/34"),
+        (two.digest, None),
+        ("another export", "12/34"),
+    ]:
+        assert rolling_back.rejection(place.uri, digest, singleprint) == record
+    for digest, singleprint in [(one.digest, None), ("another", "12/35")]:
+        assert rolling_back.rejection(place.uri, digest, singleprint) is None
+    assert record.told() == (
+        f"version {two.number} was rolled back from by {record.by} at {record.at} "
+        "(blurred)"
+    )
+    # Also when none of the versions is left that could tell of it.
+    for version in (two, again):
+        place.remove(str(version.number))
+    assert rolling_back.rejection(place.uri, two.digest, None) == record
+
+
+@on_a_folder
+def test_without_a_number_it_is_the_one_before(place, push):
+    push("one")
+    two = push("two")
+    push("three")
+    again = rolling_back.roll_back(place.uri, None, "worse")
+    assert again.manifest["rolled_back"]["to"] == two.number
+
+
+@on_a_folder
+def test_twice_goes_back_by_two(place, push):
+    """Neither to what was gone back from before, nor to the same model again."""
+    for name in ("one", "two", "three"):
+        push(name)
+    assert model_of(place, rolling_back.roll_back(place.uri, None, "3 is bad")) == "two"
+    assert model_of(place, rolling_back.roll_back(place.uri, None, "2 too")) == "one"
+    assert [r.why for r in rolling_back.rejected(place.uri)] == ["3 is bad", "2 too"]
+    with pytest.raises(rolling_back.RollbackError) as error:
+        rolling_back.roll_back(place.uri, None, "1 too")
+    served = listing.served(place.uri)
+    assert str(error.value) == (
+        f"there is no intact version older than {served.number}, of another model and "
+        "not rolled back from: train one"
+    )
+    assert model_of(place, served) == "one"
+
+
+@on_each_kind
+def test_a_damaged_version_is_passed_over_or_refused(place, push):
+    one, two, _ = push("one"), push("two"), push("three")
+    place.remove(f"{two.number}/variables/variables.index")
+    before = place.read()
+    with pytest.raises(rolling_back.RollbackError) as error:
+        rolling_back.roll_back(place.uri, two.number, "worse")
+    assert str(error.value) == (
+        f"version {two.number} is damaged: variables/variables.index is missing; "
+        "choose another one"
+    )
+    assert place.read() == before
+    again = rolling_back.roll_back(place.uri, None, "worse")
+    assert again.manifest["rolled_back"]["to"] == one.number
+
+
+@on_a_folder
+def test_an_unknown_version_is_refused(place, push):
+    one, two = push("one"), push("two")
+    before = place.read()
+    with pytest.raises(rolling_back.RollbackError) as error:
+        rolling_back.roll_back(place.uri, 7, "worse")
+    assert str(error.value) == (
+        f"the version must be one of {one.number}, {two.number}, got 7"
+    )
+    assert place.read() == before
+
+
+@on_a_folder
+def test_what_is_served_is_refused(place, push):
+    one, two = push("one"), push("two")
+    with pytest.raises(rolling_back.RollbackError) as error:
+        rolling_back.roll_back(place.uri, two.number, "worse")
+    assert str(error.value) == (
+        f"version {two.number} is what is served: choose another one"
+    )
+    again = rolling_back.roll_back(place.uri, one.number, "worse")
+    before = place.read()
+    with pytest.raises(rolling_back.RollbackError) as error:
+        rolling_back.roll_back(place.uri, one.number, "worse")
+    assert str(error.value) == (
+        f"version {one.number} is what is served, as version {again.number}: choose "
+        "another one"
+    )
+    assert place.read() == before
+
+
+@on_a_folder
+def test_what_was_gone_back_from_is_refused_until_its_record_goes(place, push):
+    one, two = push("one"), push("two")
+    rolling_back.roll_back(place.uri, one.number, "by mistake")
+    [record] = rolling_back.rejected(place.uri)
+    with pytest.raises(rolling_back.RollbackError) as error:
+        rolling_back.roll_back(place.uri, two.number, "it was fine")
+    assert str(error.value) == (
+        f"{record.told()}, and is never served again: choose another version, or "
+        f"remove .rejected-{two.number}.json beside the versions if that was a mistake"
+    )
+    place.remove(f".rejected-{two.number}.json")
+    again = rolling_back.roll_back(place.uri, two.number, "it was fine")
+    assert model_of(place, again) == "two"
+
+
+@on_a_folder
+def test_nothing_is_served(place):
+    with pytest.raises(rolling_back.RollbackError) as error:
+        rolling_back.roll_back(place.uri, None, "worse")
+    assert str(error.value) == (f"nothing intact is served at {place.uri}: `run` first")
+    assert rolling_back.rejected(place.uri) == []
+
+
+@on_a_folder
+def test_nothing_is_older(place, push):
+    push("one")
+    with pytest.raises(
+        rolling_back.RollbackError, match="no intact version older than"
+    ):
+        rolling_back.roll_back(place.uri, None, "worse")
+
+
+@on_a_folder
+def test_what_is_served_goes_above_a_damaged_version(place, push):
+    """Nothing is known against the model whose files were damaged."""
+    one, two = push("one"), push("two")
+    place.write(f"{two.number}/saved_model.pb", b"damage")
+    again = rolling_back.roll_back(place.uri, one.number, "its disk failed")
+    assert again.number > two.number
+    assert listing.intact(place.uri) == (again, [])
+    assert again.manifest["rolled_back"]["from"] == two.number
+    assert rolling_back.rejected(place.uri) == []
+
+
+@on_a_folder
+def test_killed_between_record_and_push_the_same_command_goes_on(
+    place, push, monkeypatch
+):
+    one, two = push("one"), push("two")
+    with monkeypatch.context() as patch:
+
+        def killed(*args):
+            raise KeyboardInterrupt
+
+        patch.setattr(listing, "push", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rolling_back.roll_back(place.uri, None, "first")
+    assert listing.served(place.uri) == two
+    again = rolling_back.roll_back(place.uri, None, "second")
+    assert again.manifest["rolled_back"]["to"] == one.number
+    [record] = rolling_back.rejected(place.uri)
+    assert record.why == "second"
+
+
+@pytest.mark.parametrize("text", [b"{", b"[]", b'{"version": 1}'])
+@on_a_folder
+def test_a_record_that_was_not_written_by_us_is_named(place, push, text):
+    push("one"), push("two")
+    place.write(".rejected-7.json", text)
+    with pytest.raises(ValueError, match="must be the JSON that") as error:
+        rolling_back.rejected(place.uri)
+    assert re.fullmatch(
+        r".*/serving/vae/\.rejected-7\.json must be the JSON that `rollback` wrote "
+        r"\(.*\): restore it, or remove it if that model may be pushed again",
+        str(error.value),
+    )
+    with pytest.raises(ValueError, match="must be the JSON that"):
+        rolling_back.roll_back(place.uri, None, "worse")
+
+
+@on_a_folder
+def test_the_record_is_all_that_is_left_beside_the_versions(place, push):
+    one, two = push("one"), push("two")
+    again = rolling_back.roll_back(place.uri, one.number, "worse")
+    numbers = {str(version.number) for version in (one, two, again)}
+    names = {name.split("/")[0] for name in place.read()}
+    assert names == {*numbers, f".rejected-{two.number}.json"}
+    text = place.read()[f".rejected-{two.number}.json"]
+    [record] = rolling_back.rejected(place.uri)
+    assert json.loads(text) == dataclasses.asdict(record)
+
+
+def test_a_store_that_refuses_is_no_rollback(s3, tmp_path):
+    uri = f"s3://{s3.name}/serving/vae"
+    for name in ("one", "two"):
+        files = {**FILES, "saved_model.pb": name.encode()}
+        newest = listing.push(write_model(tmp_path / name, files), uri, {})
+    s3.server.refused.append(("PUT", ".json"))
+    with pytest.raises(filesystems.StorageError, match="Access Denied"):
+        rolling_back.roll_back(uri, None, "worse")
+    assert listing.served(uri) == newest
+    assert rolling_back.rejected(uri) == []
+    s3.server.refused[:] = [("PUT", "saved_model.pb")]
+    with pytest.raises(OSError, match="Access Denied") as error:
+        rolling_back.roll_back(uri, None, "worse")
+    assert str(error.value).startswith(
+        f"version {newest.number} is still what is served, and is noted as rolled back "
+        "from: mend what follows and give the same command again, or remove "
+        f".rejected-{newest.number}.json beside the versions: can't use {uri}"
+    )
+    assert listing.served(uri) == newest
+    s3.server.refused.clear()
+    assert rolling_back.roll_back(uri, None, "worse").number > newest.number
+
+
+@on_a_folder
+def test_a_target_that_cannot_be_fetched_leaves_no_note(place, push, monkeypatch):
+    push("one"), push("two")
+    before = place.read()
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # as when there is no room
+    with pytest.raises(FileNotFoundError, match="/nowhere"):
+        rolling_back.roll_back(place.uri, None, "worse")
+    assert place.read() == before
+
+
+@on_a_folder
+def test_what_came_meanwhile_is_not_gone_back_from_unseen(place, push, monkeypatch):
+    push("one"), push("two")
+    fetch = listing.fetch
+
+    def fetch_slowly(*args):
+        push("three")
+        fetch(*args)
+
+    monkeypatch.setattr(listing, "fetch", fetch_slowly)
+    with pytest.raises(rolling_back.RollbackError) as error:
+        rolling_back.roll_back(place.uri, None, "worse")
+    three = listing.served(place.uri)
+    assert model_of(place, three) == "three"
+    assert str(error.value) == (
+        f"version {three.number} came meanwhile: look at it with `versions`, and then "
+        "give the same command again, or not"
+    )
+    assert rolling_back.rejected(place.uri) == []

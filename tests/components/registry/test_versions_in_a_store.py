@@ -1,0 +1,243 @@
+"""Pushes to an object store: their order, and what is left of one that dies."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+
+import boto3
+import pytest
+
+from components.registry import listing
+from model.files import filesystems
+from tests.support.places import FILES, Place, write_model
+from tests.support.s3 import Server
+
+ROOT = pathlib.Path(__file__).parents[3]
+LAST = ["fingerprint.pb", "saved_model.pb", "MANIFEST.json"]
+
+# Pushes argv[1] to argv[2] argv[3] times.
+PUSH = """
+import sys
+from components.registry import listing
+model, destination, times = sys.argv[1:4]
+for _ in range(int(times)):
+    print(listing.push(model, destination, {}).number)
+"""
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_model(tmp_path / "model")
+
+
+@pytest.fixture
+def store(s3):
+    path = f"{s3.name}/serving/vae"
+    return Place(f"s3://{path}", s3.files, path)
+
+
+def started(*arguments):
+    command = [sys.executable, "-c", PUSH, *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=dict(os.environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def test_no_reader_minds_the_order(model, store, s3):
+    s3.server.requests.clear()
+    number = listing.push(model, store.uri, {}).number
+    folder = f"/{s3.name}/serving/vae/"
+    claim, *written = (path.removeprefix(folder) for path in s3.server.written())
+    assert claim == f".claim-{number}"
+    first = sorted(set(FILES) - set(LAST))
+    assert written == [f"{number}/{name}" for name in [*first, *LAST]]
+
+
+def test_nothing_is_ever_deleted(model, store, s3):
+    s3.server.requests.clear()
+    for _ in range(2):
+        listing.push(model, store.uri, {})
+    assert {method for method, _ in s3.server.requests} <= {"GET", "HEAD", "PUT"}
+
+
+@pytest.mark.parametrize("name", ["variables.index", "saved_model.pb", "MANIFEST.json"])
+def test_a_push_that_is_refused_half_way(model, store, s3, name):
+    version = listing.push(model, store.uri, {})
+    s3.server.refused.append(("PUT", name))
+    with pytest.raises(filesystems.StorageError, match="Access Denied") as error:
+        listing.push(model, store.uri, {})
+    assert str(error.value).startswith(f"can't use {store.uri} (PermissionError: ")
+    assert listing.served(store.uri) == version
+    s3.server.refused.clear()
+    left = store.read()
+    later = listing.push(model, store.uri, {})
+    assert later.number > max(int(path.split("/")[0]) for path in left)
+    assert listing.served(store.uri) == later
+    listing.verify(later)
+    assert left.items() <= store.read().items()  # nothing of others was touched
+
+
+@pytest.mark.parametrize("name", ["variables.index", "saved_model.pb", "MANIFEST.json"])
+def test_a_push_that_is_killed_half_way(model, store, s3, name):
+    version = listing.push(model, store.uri, {})
+    process = started(model, store.uri, 1)
+
+    def kill():
+        process.kill()
+        raise ConnectionAbortedError  # so that what it was writing is not there
+
+    s3.server.before["PUT", name] = kill
+    assert process.wait(60) != 0
+    s3.server.before.clear()
+    left = {path.split("/")[0] for path in store.read()}
+    assert len(left) == 2
+    assert listing.served(store.uri) == version
+    later = listing.push(model, store.uri, {})
+    assert later.number > max(map(int, left))
+    assert listing.served(store.uri) == later
+    listing.verify(later)
+
+
+def test_a_server_that_goes_away_half_way(model, s3, s3_elsewhere, monkeypatch):
+    uri = f"s3://{s3.name}/serving/vae"
+    server = Server()  # of the same objects
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    version = listing.push(model, uri, {})
+
+    def go_away():
+        server.close()
+        raise ConnectionAbortedError
+
+    server.before["PUT", "saved_model.pb"] = go_away
+    with pytest.raises(filesystems.StorageError, match="can't use"):
+        listing.push(model, uri, {})
+    with pytest.raises(filesystems.StorageError, match="Could not connect"):
+        listing.served(uri)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.server.url)
+    type(s3.files).clear_instance_cache()
+    assert listing.served(uri) == version
+    later = listing.push(model, uri, {})
+    assert listing.served(uri) == later
+
+
+def test_a_number_that_another_push_claimed_is_passed_over(model, store):
+    now = int(time.time())
+    claimed = range(now, now + 15)
+    for number in claimed:
+        store.write(f".claim-{number}", b"")
+    assert listing.push(model, store.uri, {}).number == claimed[-1] + 1
+
+
+def test_a_claim_that_may_not_be_made_is_an_error(model, store, s3):
+    s3.server.refused.append(("PUT", f".claim-{int(time.time())}"))
+    s3.server.refused.append(("PUT", f".claim-{int(time.time()) + 1}"))
+    with pytest.raises(filesystems.StorageError, match="Access Denied"):
+        listing.push(model, store.uri, {})
+
+
+def test_pushes_at_the_same_time_take_different_numbers(model, store):
+    processes = [started(model, store.uri, 8) for _ in range(2)]
+    numbers = []
+    for process in processes:
+        numbers += process.communicate(timeout=120)[0].split()
+        assert process.returncode == 0
+    assert len(set(numbers)) == 16
+    manifest = listing.served(store.uri).manifest  # the same of each
+    for number in map(int, numbers):
+        listing.verify(listing.Version(number, f"{store.uri}/{number}", manifest))
+
+
+def test_of_two_pushes_that_claim_one_number_one_gets_it(tmp_path, store, s3):
+    """Both have looked before either has written: made sure of by the server."""
+    store.write("20000000000/of-somebody", b"")
+    models = {}
+    for name in ("one", "two"):
+        files = {**FILES, "saved_model.pb": name.encode()}
+        models[name] = write_model(tmp_path / name, files)
+    both = threading.Barrier(2, timeout=60)
+
+    def wait():  # of each push, for the other: its claim is what it writes first
+        if len(claims) < 2:
+            claims.append(1)
+            both.wait()
+
+    claims = []
+    s3.server.before["PUT", ""] = wait
+    processes = [started(folder, store.uri, 1) for folder in models.values()]
+    numbers = [int(process.communicate(timeout=120)[0]) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted(numbers) == [20000000001, 20000000002]
+    for name, number in zip(models, numbers):
+        version = listing.find(store.uri, number)
+        listing.verify(version)
+        assert store.read()[f"{number}/saved_model.pb"] == name.encode()
+    served, damaged = listing.intact(store.uri)
+    assert (served.number, damaged) == (20000000002, [])
+
+
+def test_a_push_goes_on_beside_one_that_is_half_way(model, store, s3):
+    """What is not complete yet is no baseline, and becomes one when it is."""
+    old = listing.push(model, store.uri, {})
+    half, go_on = threading.Event(), threading.Event()
+
+    def pause():
+        half.set()
+        assert go_on.wait(60)
+
+    s3.server.before["PUT", "MANIFEST.json"] = pause
+    process = started(model, store.uri, 1)
+    try:
+        assert half.wait(60)
+        served, [damaged] = listing.intact(store.uri)
+        assert served == old
+        assert damaged.why == "it has no MANIFEST.json, or not yet"
+    finally:
+        go_on.set()
+    number = int(process.communicate(timeout=60)[0])
+    assert listing.served(store.uri).number == number == damaged.number
+
+
+def test_a_file_that_is_replaced_while_it_is_fetched(model, store, s3, tmp_path):
+    version = listing.push(model, store.uri, {})
+
+    def replace():
+        s3.server.before.clear()
+        store.write(f"{version.number}/saved_model.pb", b"another")
+
+    s3.server.before["GET", "fingerprint.pb"] = replace
+    with pytest.raises(ValueError, match="saved_model.pb has SHA-256"):
+        listing.fetch(version, str(tmp_path / "copy"))
+    assert not (tmp_path / "copy").exists()
+
+
+def test_objects_that_stand_for_folders_are_no_files(model, store, s3, tmp_path):
+    version = listing.push(model, store.uri, {})
+    client = boto3.client("s3")
+    for folder in ("", f"{version.number}/", f"{version.number}/variables/"):
+        client.put_object(Bucket=s3.name, Key=f"serving/vae/{folder}")
+    assert listing.served(store.uri) == version
+    listing.fetch(version, str(tmp_path / "copy"))
+    listing.verify(version)
+
+
+def test_a_name_that_leads_out_of_the_copy(model, store, s3, tmp_path):
+    version = listing.push(model, store.uri, {})
+    name = "../../../out"
+    store.write(f"{version.number}/{name}", b"")
+    where = f"{s3.name}/serving/vae/{version.number}"
+    why = f"a file's name must lead below {where}, got {name!r}"
+    with pytest.raises(ValueError, match="is damaged") as error:
+        listing.fetch(version, str(tmp_path / "copies" / "copy"))
+    assert str(error.value) == f"{version.path} is damaged: {why}"
+    assert not (tmp_path / "out").exists()
+    served, [damaged] = listing.intact(store.uri)
+    assert served is None
+    assert damaged.why == why

@@ -1,0 +1,468 @@
+"""What is pushed and what is not, with real exports and a real evaluation."""
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+import tf_keras as tfk
+import tfx
+from tfx.components.util import examples_utils
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, channel_utils, standard_artifacts
+from tfx.utils import path_utils
+
+from components.evaluator import Evaluator, eval_config
+from components.pusher import Pusher
+from components.registry import listing, rolling_back
+from components.served_model import ServedModel
+
+ROOT = pathlib.Path(__file__).parents[2]
+PROVENANCE = {
+    "run_key": "0123",
+    "config": {"model": {}, "gate": {"samples": 2, "seed": 0}},
+}
+SPANS = [{"span": 7, "fingerprint": "of its data"}]
+STATISTICS = b"of the train split"
+
+# Exports a VAE to argv[1], after argv[2] functions of something else were traced.
+EXPORT = """
+import sys
+import numpy as np
+from model import export
+from model.config import ModelConfig
+from model.vae import VAE
+import tensorflow as tf
+
+for i in range(int(sys.argv[2])):
+    tf.function(lambda x: x + i).get_concrete_function(tf.TensorSpec([]))
+vae = VAE(ModelConfig(hidden_units=8, latent_size=2))
+rng = np.random.default_rng(0)
+vae.set_weights([rng.normal(0, 0.1, weight.shape) for weight in vae.get_weights()])
+export.export(vae, sys.argv[1], samples=2, seed=0)
+"""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A VAE, the same from another process, and another model."""
+    root = tmp_path_factory.mktemp("models")
+    models = {}
+    for name in ("one", "same", "other"):
+        models[name] = standard_artifacts.Model()
+        models[name].uri = str(root / name)
+    paths = {name: path_utils.serving_model_dir(m.uri) for name, m in models.items()}
+    arguments = [[paths["one"], "0"], [paths["same"], "9"]]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", EXPORT, *more], cwd=ROOT)
+        for more in arguments
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    other = tf.Module()
+    other.weights = tf.Variable([0.0])
+    tf.saved_model.save(other, paths["other"])
+    return models
+
+
+@pytest.fixture(scope="module")
+def serialized():
+    """Transformed examples of 40 images."""
+    rng = np.random.default_rng(0)
+    records = []
+    for i in range(40):
+        bits = rng.integers(0, 2, 784)
+        example = tf.train.Example()
+        feature = example.features.feature
+        feature["image"].float_list.value.extend(bits.astype(float))
+        feature["binarized"].int64_list.value.extend(bits)
+        feature["label"].int64_list.value.append(i % 10)
+        records.append(example.SerializeToString())
+    return records
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, models, serialized):
+    """What the Evaluator gives for the first model."""
+    root = tmp_path_factory.mktemp("evaluated")
+    examples = standard_artifacts.Examples()
+    examples.uri = str(root / "examples")
+    examples.split_names = artifact_utils.encode_split_names(["test"])
+    examples_utils.set_payload_format(
+        examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
+    )
+    (root / "examples" / "Split-test").mkdir(parents=True)
+    path = str(root / "examples" / "Split-test" / "transformed_examples.gz")
+    with tf.io.TFRecordWriter(path, "GZIP") as writer:
+        for record in serialized:
+            writer.write(record)
+    none = standard_artifacts.Model()
+    none.uri = str(root / "none")
+    inputs = {
+        "examples": [examples],
+        "model": [models["one"]],
+        "baseline_model": [none],
+    }
+    component = Evaluator(
+        **{key: channel_utils.as_channel(value) for key, value in inputs.items()},
+        example_splits=["test"],
+        eval_config=eval_config(elbo_floor=-1000, tolerance=1),
+    )
+    outputs = {key: channel.type() for key, channel in component.outputs.items()}
+    for key, artifact in outputs.items():
+        artifact.uri = str(root / key)
+    component.executor_spec.executor_class().Do(
+        inputs, {key: [out] for key, out in outputs.items()}, component.exec_properties
+    )
+    return outputs
+
+
+@pytest.fixture
+def destination(tmp_path):
+    return str(tmp_path / "serving")
+
+
+@pytest.fixture
+def push(models, evaluated, destination, tmp_path):
+    """Returns a function that runs the step, and returns its PushedModel."""
+
+    def push(
+        name,
+        blessed=True,
+        infra_blessed=True,
+        destination=destination,
+        meanwhile=lambda: None,
+    ):
+        baseline = standard_artifacts.Model()
+        baseline.uri = str(tmp_path / "baseline")
+        shutil.rmtree(baseline.uri, ignore_errors=True)
+        ServedModel.test_call(model=baseline, destination=destination, fingerprint="")
+        meanwhile()
+        blessing = evaluated["blessing"]
+        if not blessed:
+            blessing = standard_artifacts.ModelBlessing()
+            blessing.set_int_custom_property("blessed", 0)
+        infra_blessing = standard_artifacts.InfraBlessing()
+        infra_blessing.set_int_custom_property("blessed", int(infra_blessed))
+        infra_blessing.set_string_custom_property("reason", "no answer")
+        examples = standard_artifacts.Examples()
+        examples.set_string_custom_property("fingerprint", "of the data")
+        examples.set_string_custom_property("spans", json.dumps(SPANS))
+        report = standard_artifacts.ExampleStatistics()
+        report.uri = str(tmp_path / "report")
+        os.makedirs(report.uri, exist_ok=True)
+        pathlib.Path(report.uri, "statistics.pb").write_bytes(STATISTICS)
+        pushed = standard_artifacts.PushedModel()
+        pushed.uri = str(tmp_path / "pushed_model")
+        os.makedirs(pushed.uri, exist_ok=True)
+        Pusher.test_call(
+            model=models[name],
+            blessing=blessing,
+            infra_blessing=infra_blessing,
+            evaluation=evaluated["evaluation"],
+            baseline=baseline,
+            examples=examples,
+            data_report=report,
+            pushed_model=pushed,
+            destination=destination,
+            provenance=json.dumps(PROVENANCE),
+        )
+        return pushed
+
+    return push
+
+
+def numbers(destination):
+    if not os.path.isdir(destination):
+        return []
+    return sorted(int(name) for name in os.listdir(destination) if name.isdecimal())
+
+
+def files_of(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in pathlib.Path(folder).rglob("*")
+        if path.is_file()
+    }
+
+
+def assert_not_pushed(pushed):
+    assert pushed.get_int_custom_property("pushed") == 0
+    assert not pushed.has_custom_property("pushed_destination")
+    assert not pushed.has_custom_property("pushed_version")
+
+
+@pytest.mark.parametrize(
+    ("blessed", "infra_blessed"), [(False, True), (True, False), (False, False)]
+)
+def test_a_model_without_both_blessings_is_not_pushed(
+    push, destination, blessed, infra_blessed
+):
+    assert_not_pushed(push("one", blessed, infra_blessed))
+    assert not os.path.exists(destination)
+
+
+def test_a_blessed_model_is_pushed(push, models, destination):
+    pushed = push("one")
+    [number] = numbers(destination)
+    path = os.path.join(destination, str(number))
+    assert pushed.get_int_custom_property("pushed") == 1
+    assert pushed.get_string_custom_property("pushed_version") == str(number)
+    assert pushed.get_string_custom_property("pushed_destination") == path
+    files = files_of(path)
+    del files["MANIFEST.json"]
+    assert files.pop("assets.extra/statistics.pb") == STATISTICS
+    assert files == files_of(path_utils.serving_model_dir(models["one"].uri))
+    listing.verify(listing.served(destination))
+
+
+def test_the_manifest_says_where_a_model_comes_from(
+    push, models, destination, serialized
+):
+    push("one")
+    manifest = listing.served(destination).manifest
+    model_dir = path_utils.serving_model_dir(models["one"].uri)
+    signature = tf.saved_model.load(model_dir).signatures["elbo_examples"]
+    terms = {
+        key: pytest.approx(np.mean(value, dtype=np.float64), rel=1e-6)
+        for key, value in signature(examples=tf.constant(serialized)).items()
+    }
+    assert manifest["elbo"] == {
+        **terms,
+        "unit": "nats per image",
+        "split": "test",
+        "images": 40,
+    }
+    assert manifest["baseline"] is None
+    assert manifest["data_fingerprint"] == "of the data"
+    assert manifest["spans"] == SPANS
+    assert {key: manifest[key] for key in PROVENANCE} == PROVENANCE
+    assert manifest["stack"] == {
+        "python": platform.python_version(),
+        "tfx": tfx.__version__,
+        "tensorflow": tf.__version__,
+        "tf-keras": tfk.__version__,
+        "tensorflow-probability": tfp.__version__,
+        "vae-pipeline": "0.1.0",
+    }
+
+
+def pushed_by_another(models, name, destination, **manifest):
+    """Returns what pushes a version while a run is under way."""
+    folder = path_utils.serving_model_dir(models[name].uri)
+    return lambda: listing.push(folder, destination, manifest)
+
+
+@pytest.mark.parametrize("served_before", [False, True])
+def test_what_came_while_a_run_was_under_way_is_not_pushed_over(
+    push, models, destination, served_before
+):
+    """A rollback, or another root's run: this one was not measured against that."""
+    meanwhile = pushed_by_another(models, "other", destination, run_key="another")
+    if served_before:
+        meanwhile()
+    before = numbers(destination)
+    pushed = push("one", meanwhile=meanwhile)
+    assert_not_pushed(pushed)
+    assert len(numbers(destination)) == len(before) + 1
+    newest = numbers(destination)[-1]
+    against = f"version {before[-1]}" if served_before else "nothing"
+    assert verdict(pushed)["refusals"] == [
+        f"version {newest} is served since this began, which was measured against "
+        f"{against}: the next run is measured against version {newest}"
+    ]
+    push("one")  # measured anew
+    assert numbers(destination)[-1] > newest
+
+
+def test_what_was_taken_away_meanwhile_is_not_measured_against(
+    push, models, destination
+):
+    """By hand, which is a rollback too."""
+    for name in ("other", "same"):
+        pushed_by_another(models, name, destination, run_key=name)()
+    first, second = numbers(destination)
+    folder = os.path.join(destination, str(second))
+    pushed = push("one", meanwhile=functools.partial(shutil.rmtree, folder))
+    assert_not_pushed(pushed)
+    assert numbers(destination) == [first]
+    assert verdict(pushed)["refusals"] == [
+        f"version {first} is served since this began, which was measured against "
+        f"version {second}: the next run is measured against version {first}"
+    ]
+
+
+def test_a_rollback_meanwhile_in_an_object_store_stays(push, models, s3):
+    uri = f"s3://{s3.name}/serving/vae"
+    for name in ("other", "same"):
+        pushed_by_another(models, name, uri, run_key=name)()
+    served = listing.served(uri)
+    pushed = push(
+        "one",
+        destination=uri,
+        meanwhile=lambda: rolling_back.roll_back(uri, None, "blurred"),
+    )
+    assert_not_pushed(pushed)
+    again = listing.served(uri)
+    assert again.manifest["run_key"] == "other"
+    assert verdict(pushed)["refusals"] == [
+        f"version {again.number} is served since this began, which was measured "
+        f"against version {served.number}: the next run is measured against version "
+        f"{again.number}"
+    ]
+
+
+def test_a_version_of_the_same_inputs_is_enough(push, models, destination):
+    """Trained again to other weights, it is not known to be better than that one."""
+    meanwhile = pushed_by_another(
+        models, "other", destination, run_key=PROVENANCE["run_key"]
+    )
+    pushed = push("one", meanwhile=meanwhile)
+    assert_not_pushed(pushed)
+    assert verdict(pushed)["refusals"] == []
+
+
+def verdict(pushed):
+    return json.loads(
+        pathlib.Path(pushed.uri, "VERDICT.json").read_text(encoding="utf-8")
+    )
+
+
+def test_the_verdict_is_left_for_those_who_see_no_metadata(push, destination):
+    pushed = push("one")
+    version = listing.served(destination)
+    assert verdict(pushed) == {
+        "refusals": [],
+        "elbo": version.manifest["elbo"]["elbo"],
+        "baseline_elbo": None,
+        "estimate": "the evidence lower bound, 2 samples of z per image, fixed "
+        "binarization, seed 0, 40 images of the test split",
+        "pushed": version.path,
+    }
+    again = verdict(push("one", infra_blessed=False))
+    assert again["refusals"] == ["InfraCheck: no answer"]
+    assert again["pushed"] is None
+
+
+def test_the_manifest_names_the_baseline(push, models, destination):
+    push("one")
+    [first] = numbers(destination)
+    push("other")
+    files = files_of(path_utils.serving_model_dir(models["one"].uri))
+    files["assets.extra/statistics.pb"] = STATISTICS
+    lines = [
+        f"{hashlib.sha256(data).hexdigest()}  {name}\n"
+        for name, data in sorted(files.items())
+    ]
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+    manifest = listing.served(destination).manifest
+    assert manifest["baseline"] == {"version": first, "digest": digest}
+
+
+def test_a_model_is_pushed_once(push, destination):
+    push("one")
+    assert_not_pushed(push("one"))
+    assert len(numbers(destination)) == 1
+
+
+def test_an_export_by_another_process_is_the_same_model(push, models, destination):
+    one, same = (
+        files_of(path_utils.serving_model_dir(models[name].uri))
+        for name in ("one", "same")
+    )
+    assert (
+        one["saved_model.pb"] != same["saved_model.pb"]
+    )  # functions have other numbers
+    push("one")
+    assert_not_pushed(push("same"))
+    assert len(numbers(destination)) == 1
+
+
+def test_an_object_store_is_pushed_to(push, s3):
+    uri = f"s3://{s3.name}/serving/vae"
+    pushed = push("one", destination=uri)
+    version = listing.served(uri)
+    listing.verify(version)
+    assert pushed.get_string_custom_property("pushed_version") == str(version.number)
+    assert pushed.get_string_custom_property("pushed_destination") == (
+        f"{uri}/{version.number}"
+    )
+    assert_not_pushed(push("same", destination=uri))
+    other = push("other", destination=uri)
+    manifest = listing.served(uri).manifest
+    assert manifest["baseline"] == {"version": version.number, "digest": version.digest}
+    assert other.get_int_custom_property("pushed") == 1
+
+
+def test_another_model_is_a_version_more(push, destination):
+    assert [push(name).get_int_custom_property("pushed") for name in ("one", "other")]
+    first, second = numbers(destination)
+    assert listing.served(destination).number == second > first
+
+
+def test_a_model_is_pushed_again_when_another_took_its_place(push, destination):
+    for name in ("one", "other", "one"):
+        assert push(name).get_int_custom_property("pushed") == 1
+    assert len(numbers(destination)) == 3
+
+
+def test_after_a_rollback_what_is_served_counts(push, destination):
+    push("one")
+    push("other")
+    shutil.rmtree(listing.served(destination).path)
+    assert_not_pushed(push("one"))
+    assert push("other").get_int_custom_property("pushed") == 1
+
+
+def test_what_was_rolled_back_from_is_never_pushed_again(push, destination):
+    """Not even when another process has exported it again, nor after it is removed."""
+    push("other")
+    push("one")
+    again = rolling_back.roll_back(destination, None, "blurred")
+    [record] = rolling_back.rejected(destination)
+    reason = f"this very model is not to be served again: {record.told()}"
+    for name in ("one", "same"):
+        pushed = push(name)
+        assert_not_pushed(pushed)
+        assert pushed.get_string_custom_property("rejection") == reason
+        assert verdict(pushed)["refusals"] == [reason]
+        assert verdict(pushed)["pushed"] is None
+    assert_not_pushed(other := push("other"))  # it is what is served
+    assert verdict(other)["refusals"] == []
+    first, second, third = numbers(destination)
+    assert third == again.number
+    for number in (first, second):
+        shutil.rmtree(os.path.join(destination, str(number)))
+    assert_not_pushed(push("one"))
+    shutil.rmtree(again.path)
+    assert_not_pushed(push("one"))
+    assert push("other").get_int_custom_property("pushed") == 1
+
+
+def test_what_was_rolled_back_from_in_an_object_store(push, s3):
+    uri = f"s3://{s3.name}/serving/vae"
+    for name in ("other", "one"):
+        push(name, destination=uri)
+    rolling_back.roll_back(uri, None, "blurred")
+    assert_not_pushed(pushed := push("same", destination=uri))
+    [reason] = verdict(pushed)["refusals"]
+    assert "(blurred)" in reason
+
+
+def test_a_damaged_version_is_no_baseline(push, destination):
+    push("other")
+    push("one")
+    first, second = numbers(destination)
+    pathlib.Path(destination, str(second), "saved_model.pb").write_bytes(b"damage")
+    assert push("one").get_int_custom_property("pushed") == 1
+    version = listing.served(destination)
+    assert version.number > second
+    assert version.manifest["baseline"]["version"] == first

@@ -1,0 +1,169 @@
+"""The baseline: a copy of what is served, or nothing."""
+
+import os
+import pathlib
+import shutil
+
+import pytest
+from tfx.types import standard_artifacts
+from tfx.utils import path_utils
+
+from components.registry import listing, rolling_back
+from components.served_model import ServedModel, is_none, why_none
+from tests.support.places import write_model
+
+FILES = {"saved_model.pb": b"graph", "variables/variables.index": b"index"}
+
+
+@pytest.fixture
+def destination(tmp_path):
+    return str(tmp_path / "serving")
+
+
+@pytest.fixture
+def model(tmp_path):
+    model = standard_artifacts.Model()
+    model.uri = str(tmp_path / "model")
+    os.mkdir(model.uri)
+    return model
+
+
+@pytest.fixture
+def push(tmp_path, destination):
+    def push(**changes):
+        folder = tmp_path / "pushed"
+        for name, data in {**FILES, **changes}.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(data)
+        version = listing.push(str(folder), destination, {"elbo": -90})
+        shutil.rmtree(folder)
+        return version
+
+    return push
+
+
+def fetch(model, destination):
+    ServedModel.test_call(model=model, destination=destination, fingerprint="")
+
+
+def files_of(model):
+    folder = pathlib.Path(path_utils.serving_model_dir(model.uri))
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("folders", [[], [""], ["1234"], [".staging-x"]])
+def test_there_is_no_baseline_when_nothing_is_served(model, destination, folders):
+    for folder in folders:
+        os.makedirs(os.path.join(destination, folder))
+    fetch(model, destination)
+    assert is_none(model)
+    assert os.listdir(model.uri) == []
+    assert not model.has_custom_property("version")
+
+
+def test_the_baseline_is_a_copy_of_what_is_served(model, destination, push):
+    version = push()
+    fetch(model, destination)
+    assert not is_none(model)
+    assert files_of(model) == FILES  # MANIFEST.json is none of the model's
+    assert model.get_int_custom_property("version") == version.number
+    shutil.rmtree(version.path)
+    assert files_of(model) == FILES
+
+
+def test_a_manifest_of_the_models_own_is_copied(model, destination, push):
+    of_its_own = {"assets/MANIFEST.json": b"of its own"}
+    push(**of_its_own)
+    fetch(model, destination)
+    assert files_of(model) == {**FILES, **of_its_own}
+
+
+def test_after_a_rollback_the_baseline_is_what_is_served(model, destination, push):
+    old, _ = push(), push(**{"saved_model.pb": b"worse"})
+    again = rolling_back.roll_back(destination, old.number, "worse")
+    fetch(model, destination)
+    assert files_of(model) == FILES
+    assert model.get_int_custom_property("version") == again.number > old.number
+
+
+def test_what_was_tampered_with_is_no_baseline(model, destination, push, caplog):
+    old, new = push(), push(**{"saved_model.pb": b"better"})
+    pathlib.Path(new.path, "saved_model.pb").write_bytes(b"changed")
+    fetch(model, destination)
+    assert files_of(model) == FILES
+    assert model.get_int_custom_property("version") == old.number
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.startswith(f"version {new.number} of {destination} is damaged: ")
+    assert told.endswith(f"it is no baseline: version {old.number} is")
+
+
+def test_why_there_is_no_baseline_is_kept(model, destination, push):
+    fetch(model, destination)
+    assert why_none(model) == "nothing was served"
+    pathlib.Path(push().path, "saved_model.pb").write_bytes(b"changed")
+    fetch(model, destination)
+    assert is_none(model)
+    assert "saved_model.pb has SHA-256" in why_none(model)
+    assert why_none(model).endswith("it is no baseline: there is none")
+
+
+def test_the_baseline_comes_from_an_object_store(model, s3, tmp_path):
+    uri = f"s3://{s3.name}/serving/vae"
+    fetch(model, uri)
+    assert is_none(model)
+    version = listing.push(write_model(tmp_path / "pushed", FILES), uri, {})
+    fetch(model, uri)
+    assert files_of(model) == FILES
+    assert model.get_int_custom_property("version") == version.number
+
+
+def test_what_was_torn_on_its_way_is_no_baseline(model, s3, tmp_path):
+    uri = f"s3://{s3.name}/serving/vae"
+    version = listing.push(write_model(tmp_path / "pushed", FILES), uri, {})
+    path = f"{s3.name}/serving/vae/{version.number}/saved_model.pb"
+    s3.files.pipe_file(path, b"grap")
+    fetch(model, uri)
+    assert is_none(model)
+    assert os.listdir(model.uri) == []
+
+
+def test_what_is_torn_while_it_is_fetched_is_no_baseline(model, s3, tmp_path):
+    uri = f"s3://{s3.name}/serving/vae"
+    version = listing.push(write_model(tmp_path / "pushed", FILES), uri, {})
+    path = f"{s3.name}/serving/vae/{version.number}/saved_model.pb"
+    reads = []
+
+    def tear():  # once it has been verified where it is
+        reads.append(path)
+        if len(reads) == 2:
+            s3.files.pipe_file(path, b"grap")
+
+    s3.server.before["GET", "saved_model.pb"] = tear
+    with pytest.raises(ValueError, match=r"saved_model\.pb has SHA-256"):
+        fetch(model, uri)
+    assert is_none(model)
+    assert os.listdir(model.uri) == []
+
+
+def test_an_object_store_that_cannot_be_read_is_not_none(model, s3):
+    with pytest.raises(ValueError, match="can't use s3://no-such-bucket/vae"):
+        fetch(model, "s3://no-such-bucket/vae")
+
+
+def test_a_baseline_that_cannot_be_read_is_not_none(model, tmp_path):
+    (tmp_path / "file").write_text("")
+    model.uri = str(tmp_path / "file")
+    with pytest.raises(NotADirectoryError):
+        is_none(model)
+
+
+def test_a_baseline_that_is_lost_is_not_none(model, destination, push):
+    push()
+    fetch(model, destination)
+    shutil.rmtree(path_utils.serving_model_dir(model.uri))
+    with pytest.raises(FileNotFoundError):
+        is_none(model)
