@@ -2,7 +2,8 @@
 
 from typing import NoReturn
 
-from pipeline import environment, process
+from pipeline.runs import process
+from pipeline.startup import environment
 
 
 def main() -> NoReturn:
@@ -12,9 +13,9 @@ def main() -> NoReturn:
 
 def _run_command() -> int:
     environment.prepare()  # before any library is imported
-    from pipeline import cli
+    from pipeline.cli import main
 
-    return cli.main()
+    return main.main()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from components.pusher import Pusher
 from components.report import Report
 from components.served_model import ServedModel
 from model.transform import BINARIZED, IMAGE
-from pipeline.config import NAME, PipelineConfig, decisive
+from pipeline.config.loading import NAME, PipelineConfig, decisive
 
 # In memory beats several processes at this size. By name: Beam's default runner may
 # choose Prism instead, a binary that it downloads.

@@ -14,12 +14,13 @@ CODE = """
 import os, pathlib, sys
 os.umask(int(sys.argv[3], 8))
 from components.registry import listing
-from pipeline import cli, ending, record
-from pipeline.config import resolve
-from pipeline.lock import held
+from pipeline.cli import main
+from pipeline.runs import lifecycle
+from pipeline.config.loading import resolve
+from pipeline.runs.lock import held
 place, model = sys.argv[1:3]
 root = f"{place}/new/runs"
-assert cli.main(["generate", "--root", root]) == 1  # nothing is served yet
+assert main.main(["generate", "--root", root]) == 1  # nothing is served yet
 os.umask(int(sys.argv[3], 8))
 destination = f"{root}/serving/deeper/vae"
 for name in ("saved_model.pb", "variables/variables.index"):
@@ -27,9 +28,9 @@ for name in ("saved_model.pb", "variables/variables.index"):
         file.write(name)
     listing.push(model, destination, {"config": {}})
 flags = ["--root", root, "--set", f"push.destination={root}/serving/deeper"]
-assert cli.main(["rollback", "--reason", "worse", *flags]) == 0
+assert main.main(["rollback", "--reason", "worse", *flags]) == 0
 config = resolve("smoke", None, [f"metrics.textfile={place}/vae.prom"])
-with ending.recorded(config, pathlib.Path(root), "run-1", False, print):
+with lifecycle.recorded(config, pathlib.Path(root), "run-1", False, print):
     pass
 """
 

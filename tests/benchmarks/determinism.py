@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from pipeline.config import DEFAULT, resolve
+from pipeline.config.loading import DEFAULT, resolve
 from tests.benchmarks import presets, race
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from pipeline.config import DEFAULT, PRESETS, PipelineConfig, resolve
+from pipeline.config.loading import DEFAULT, PRESETS, PipelineConfig, resolve
 from tests.benchmarks.race import Contender
 
 

@@ -22,7 +22,7 @@ import aiohttp
 import numpy as np
 
 from components.registry import listing
-from pipeline import config
+from pipeline.config import loading
 
 CLIENTS, IMAGES = (1, 4, 16, 64), (1, 32)
 SERVERS = {"batching": [], "no batching": ["--max-batch", "1"]}
@@ -56,7 +56,7 @@ def _push(destination: str) -> None:
     from model import export
     from model.vae import VAE
 
-    resolved = config.resolve(config.DEFAULT)
+    resolved = loading.resolve(loading.DEFAULT)
     with tempfile.TemporaryDirectory() as folder:
         gate = resolved.gate
         export.export(VAE(resolved.model), folder, gate.samples, gate.seed)

@@ -5,7 +5,7 @@ own defaults. `demo`, the fastest, is also measured against its input pipeline a
 which is wanted at least 5 times as fast.
 """
 
-from pipeline.config import resolve
+from pipeline.config.loading import resolve
 from tests.benchmarks import presets, race
 
 

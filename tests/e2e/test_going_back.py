@@ -9,7 +9,7 @@ import pathlib
 import pytest
 
 from components.registry import listing, rolling_back
-from pipeline import cli
+from pipeline.cli import main
 from tests.support.bars import write_idx
 
 pytestmark = pytest.mark.e2e
@@ -27,7 +27,7 @@ class Place:
         self.printed = ""
 
     def command(self, *arguments):
-        code = cli.main([*map(str, arguments), *self.root])
+        code = main.main([*map(str, arguments), *self.root])
         self.printed = self.capfd.readouterr().out
         return code
 

@@ -23,7 +23,8 @@ from ml_metadata.proto import metadata_store_pb2
 from components.registry import listing
 from model import export
 from model.training.tensorboard import read_curves
-from pipeline import cli, ending, record
+from pipeline.cli import main
+from pipeline.runs import lifecycle, run_record
 from tests.components.reporting.test_page import Reader
 from tests.support.bars import write_idx
 
@@ -51,7 +52,7 @@ class Place:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TMPDIR", str(self.path / "temporary"))
             patch.setattr(tempfile, "tempdir", None)  # it is looked up anew
-            code = cli.main(self.arguments(*settings, **others))
+            code = main.main(self.arguments(*settings, **others))
         self.printed = self.capfd.readouterr().out
         return code
 
@@ -72,7 +73,7 @@ class Place:
 
     def record(self):
         """Returns the last run's record."""
-        newest, *_ = record.read_all(self.path / "runs")[0]
+        newest, *_ = run_record.read_all(self.path / "runs")[0]
         return newest
 
     def snapshot(self):
@@ -236,7 +237,7 @@ def test_the_command_measures_what_the_run_measured(place):
     )
     assert (bounds["images"], bounds["k"]) == (500, 8)
     assert bounds["elbo"] == pytest.approx(version.manifest["elbo"]["elbo"], abs=1e-3)
-    code = cli.main(
+    code = main.main(
         [
             *("evaluate", "--dataset", "bars", "--iwae", "8"),
             *("--root", str(place.path / "runs")),
@@ -347,11 +348,11 @@ def test_a_better_model_becomes_the_next_version(place):
     assert kept.served_version == kept.version
     assert kept.elbo == place.served().manifest["elbo"]["elbo"]
     assert kept.error.startswith("Report failed: ")
-    assert ending.summary(kept).startswith(
+    assert lifecycle.summary(kept).startswith(
         f"vae-pipeline: vae, run {kept.run_id}: pushed version {kept.version}, ELBO "
         f"{kept.elbo:.2f} nats per image (the evidence lower bound, 2 samples of z"
     )
-    assert "); then: Report failed: " in ending.summary(kept)
+    assert "); then: Report failed: " in lifecycle.summary(kept)
     pages.unlink()
     aside.rename(pages)
     assert place.run("train.epochs=16") == 0

@@ -7,7 +7,9 @@ import pytest
 
 from components.evaluation import drift
 from components.registry import listing
-from pipeline import cli, last_run, record
+from pipeline.cli import main
+from pipeline.local import up_to_date
+from pipeline.runs import run_record
 from tests.support.span_folders import bars, write_idx, write_records
 
 pytestmark = pytest.mark.e2e
@@ -21,7 +23,7 @@ class Place:
         self.spans = path / "src"
 
     def run(self):
-        code = cli.main(
+        code = main.main(
             [
                 *("run", "--preset", "smoke", "--dataset", "bars", "--if-changed"),
                 *("--source", str(self.spans / "span-{SPAN}"), "--span-window", "2"),
@@ -38,7 +40,7 @@ class Place:
         return listing.served(str(self.path / "runs" / "serving" / "vae"))
 
     def run_id(self):
-        return last_run.find(self.path / "runs").run_id
+        return up_to_date.find(self.path / "runs").run_id
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,7 @@ def test_a_span_of_inverted_images_stops_the_run(place):
         f"{before.number} was trained on: feature 'pixel' by 0."
     ) in place.printed
     assert "Transform" not in place.printed
-    (last, *_), _ = record.read_all(place.path / "runs")
+    (last, *_), _ = run_record.read_all(place.path / "runs")
     assert (last.verdict, last.step) == ("bad_data", "DataGate")
     assert last.error in place.printed
     assert place.served() == before

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 
 from components.registry import listing
-from pipeline import metadata_file
+from pipeline.local import metadata_database
 from tests.support import runs
 
 KEEP = 3  # versions and runs that `prune` leaves
@@ -138,7 +138,7 @@ def _check_metadata(file: pathlib.Path) -> None:
         return
     with contextlib.closing(sqlite3.connect(file)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    metadata_file.opened(file).get_execution_types()
+    metadata_database.opened(file).get_execution_types()
 
 
 def _megabytes(path: pathlib.Path) -> float:

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from pipeline import cli
+from pipeline.cli import main
 from tests.faults.test_signals import STEPS, cached, ended
 from tests.support import disks, runs
 
@@ -60,7 +60,7 @@ def struck_in_each_step(place, strike):
 
 def assert_nothing_was_decided(place, capsys):
     """Asserts that history has no refusal, and that the last run's end is known."""
-    assert cli.main(["history", "--json", "-n", "0", "--root", str(place.root)]) == 0
+    assert main.main(["history", "--json", "-n", "0", "--root", str(place.root)]) == 0
     last, *others = json.loads(capsys.readouterr().out)
     assert len(others) == len(OF_THE_GRAPH)
     assert [run["refusals"] for run in others] == [[]] * len(others)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from components.registry import listing
-from pipeline import record
+from pipeline.runs import run_record
 
 pytestmark = pytest.mark.faults
 
@@ -88,7 +88,7 @@ def test_a_store_that_answers_no_more_after_the_push(place, s3, outcome):
     s3.server.before.clear()
     s3.server.unavailable.clear()
     version = listing.served(f"{destination}/vae")
-    (last, *_), _ = record.read_all(place.root)
+    (last, *_), _ = run_record.read_all(place.root)
     assert (last.verdict, last.version) == ("pushed", version.number)
     assert last.elbo == version.manifest["elbo"]["elbo"]
     assert last.error.startswith("can't use ")

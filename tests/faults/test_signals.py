@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from pipeline import cli
+from pipeline.cli import main
 
 pytestmark = pytest.mark.faults
 
@@ -33,7 +33,7 @@ def test_sigkill_in_each_step(prepared, place, outcome, capsys):
         assert ended(before) | cached(before) <= cached(after), after
     assert ended(prepared.printed[-1]) == {"Report"}
     assert "verdict          │ BLESSED" in prepared.printed[-1]
-    assert cli.main(["history", "--json", "-n", "0", "--root", str(place.root)]) == 0
+    assert main.main(["history", "--json", "-n", "0", "--root", str(place.root)]) == 0
     listed = json.loads(capsys.readouterr().out)
     # The one that was killed in the last step had pushed its version.
     died = [run for run in listed if run["verdict"] == "died"]

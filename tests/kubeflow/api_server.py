@@ -18,10 +18,10 @@ import kfp_server_api as api
 import werkzeug.serving
 import yaml
 
-from pipeline import cluster
+from pipeline.kubeflow import client
 
 # Of a client of it, on a busy machine; only what is between attempts is short.
-LIMITS = cluster.Limits(backoff=0.01)
+LIMITS = client.Limits(backoff=0.01)
 
 _CLIENT = api.ApiClient(api.Configuration())
 _PREFIX = "/apis/v2beta1"

@@ -114,9 +114,9 @@ def start_process(container: Container, log: pathlib.Path) -> int:
     """
     minio = container.mounts["/minio"]
     python, *module = container.command[:3]
-    assert [python, *module] == ["python", "-m", "pipeline.entrypoint"]
+    assert [python, *module] == ["python", "-m", "pipeline.kubeflow.entrypoint"]
     code = (
-        "import json, sys; from pipeline import entrypoint;"
+        "import json, sys; from pipeline.kubeflow import entrypoint;"
         "sys.exit(entrypoint.main(sys.argv[2:], json.loads(sys.argv[1])))"
     )
     folders = json.dumps({"minio": str(minio), "s3": f"{minio}-s3"})

@@ -3,7 +3,7 @@
 import boto3
 import pytest
 
-from pipeline import cluster
+from pipeline.kubeflow import client
 from tests.kubeflow import api_server
 from tests.kubeflow.api_server import LIMITS
 
@@ -19,10 +19,10 @@ def kfp(_kfp_server, monkeypatch, tmp_path):
     """An API server without anything, and none of this machine's credentials."""
     _kfp_server.reset()
     monkeypatch.setattr(
-        cluster.kfp.Client, "_LOCAL_KFP_CONTEXT", str(tmp_path / "context.json")
+        client.kfp.Client, "_LOCAL_KFP_CONTEXT", str(tmp_path / "context.json")
     )
     for variable in (
-        cluster.TOKEN_FILE,
+        client.TOKEN_FILE,
         "KF_PIPELINES_ENDPOINT",
         "KF_PIPELINES_UI_ENDPOINT",
         "KF_PIPELINES_IAP_OAUTH2_CLIENT_ID",
@@ -34,7 +34,7 @@ def kfp(_kfp_server, monkeypatch, tmp_path):
 @pytest.fixture
 def connection(kfp):
     """A connection to it."""
-    return cluster.connect(kfp.url, None, LIMITS)
+    return client.connect(kfp.url, None, LIMITS)
 
 
 @pytest.fixture

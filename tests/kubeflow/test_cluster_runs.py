@@ -20,7 +20,7 @@ import s3fs
 from moto.server import ThreadedMotoServer
 
 from components.registry import listing
-from pipeline import cli
+from pipeline.cli import main
 from tests.kubeflow import api_server
 from tests.kubeflow.cluster import BUCKET, ROOT, Cluster
 from tests.kubeflow.engine import start_process
@@ -98,7 +98,7 @@ class Place:
         tasks = {}
         behind = threading.Thread(target=self._run_what_is_submitted, args=[tasks])
         behind.start()
-        code = cli.main(
+        code = main.main(
             [
                 *("submit", "--host", self.api.url, "--image", self.image, "--wait"),
                 *("--preset", "smoke", *(f"--set={setting}" for setting in settings)),

@@ -14,8 +14,8 @@ import tempfile
 import pytest
 
 from components.registry import listing
-from pipeline import kubeflow
-from pipeline.config import resolve
+from pipeline.config.loading import resolve
+from pipeline.kubeflow import compiler
 from tests.kubeflow.engine import RESTRICTED
 from tests.support.bars import write_idx
 
@@ -69,7 +69,7 @@ class Local:
                 *settings,
             ],
         )
-        kubeflow.compile_pipeline(config, str(path), self.image)
+        compiler.compile_pipeline(config, str(path), self.image)
         root = self.folder / "outputs" / str(self.runs)
         script = pathlib.Path(__file__).with_name("kfp_local.py")
         done = self.engine.call(

@@ -30,7 +30,13 @@ SETTINGS = (
 )
 
 # `model` comes first: it chooses Keras 2 before TensorFlow is imported.
-_IMPORTED = ["model", "pipeline.cli", "pipeline.local", "model.run_fn", __name__]
+_IMPORTED = [
+    "model",
+    "pipeline.cli.main",
+    "pipeline.local.runner",
+    "model.run_fn",
+    __name__,
+]
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(_IMPORTED)
@@ -50,7 +56,7 @@ def _time_out(signum, frame):
 
 def _main(argv, output, environment):
     """What a forked process does."""
-    from pipeline import cli
+    from pipeline.cli import main
 
     signal.signal(signal.SIGUSR1, _time_out)
 
@@ -60,7 +66,7 @@ def _main(argv, output, environment):
     # What was forked has the environment of the first test.
     os.environ.clear()
     os.environ.update(environment)
-    sys.exit(cli.main(argv))
+    sys.exit(main.main(argv))
 
 
 class Run:

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from components.datasets import prepare_spans, span_files, spans
 from components.datasets.idx import DataError
 from model.files import filesystems
-from pipeline.config import ConfigError, resolve
+from pipeline.config.loading import ConfigError, resolve
 from tests.support.s3 import SECRET
 from tests.support.span_folders import bars, example, write_idx, write_records
 

@@ -14,7 +14,7 @@ from components.evaluator import Evaluation
 from components.evaluator import Measured as OfModel
 from components.reporting import facts, page
 from components.reporting.measurements import Scores
-from pipeline.config import decisive, resolve
+from pipeline.config.loading import decisive, resolve
 
 PNG = b"\x89PNG\r\n\x1a\n of the histogram"
 CONFIG = decisive(resolve("demo"))

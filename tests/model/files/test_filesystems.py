@@ -5,7 +5,8 @@ import time
 import pytest
 
 from model.files import filesystems
-from pipeline import errors, sections
+from pipeline import exit_codes
+from pipeline.config import sections
 from tests.support.s3 import KEY, SECRET
 
 
@@ -118,7 +119,7 @@ def error_of(uri):
         "s3:// and minio://), and the credentials allow to list, read and write"
     )
     assert SECRET not in text
-    assert errors.cause(error.value) == text  # in one line, wherever it is shown
+    assert exit_codes.cause(error.value) == text  # in one line, wherever it is shown
     return text
 
 

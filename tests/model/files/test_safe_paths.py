@@ -9,10 +9,12 @@ import pytest
 from components import ingest
 from components.datasets import prepare_spans
 from model.files import filesystems, safe_paths
-from pipeline import cli, command, ending, local, notify, record
-from pipeline.config import ConfigError, resolve
-from pipeline.operation import NotifyConfig
-from pipeline.sections import KubeflowConfig, PushConfig
+from pipeline.cli import main, options
+from pipeline.config.loading import ConfigError, resolve
+from pipeline.config.notifications import NotifyConfig
+from pipeline.config.sections import KubeflowConfig, PushConfig
+from pipeline.local import runner
+from pipeline.runs import lifecycle, notify, run_record
 from tests.support import bars
 
 
@@ -145,24 +147,24 @@ def test_every_path_of_the_command_line_and_the_settings_knows_the_home(
     monkeypatch.chdir(elsewhere)
     words = ["--dataset", "bars", "--source=~/bars", "--config=~/config.yaml"]
     words += ["--root", "~/runs", "--set", "push.destination=~/serving"]
-    args = cli._parser().parse_args(["run", *words, "--data-dir", "~/data"])
+    args = main._parser().parse_args(["run", *words, "--data-dir", "~/data"])
     assert (args.root, args.data_dir) == (f"{home}/runs", f"{home}/data")
-    resolved = command.resolve(args)
-    assert command.destination(args, resolved) == f"{home}/serving/vae"
-    assert local.Root(pathlib.Path(args.root)).destination(resolved) == (
+    resolved = options.resolve(args)
+    assert options.destination(args, resolved) == f"{home}/serving/vae"
+    assert runner.Root(pathlib.Path(args.root)).destination(resolved) == (
         f"{home}/serving/vae"
     )
-    assert cli.main(["data", *words, "--data-dir", "~/data"]) == 0
+    assert main.main(["data", *words, "--data-dir", "~/data"]) == 0
     assert (home / "data/bars/1.0.0").is_dir()
     (home / "bars").rename(home / "span-7")
     spans = prepare_spans.prepare_data("bars", "~/span-{SPAN}", 1, str(home / "data"))
     assert '"span": 7' in spans.spans
-    with ending.recorded(resolved, pathlib.Path(args.root), "run", False, print):
+    with lifecycle.recorded(resolved, pathlib.Path(args.root), "run", False, print):
         pass
     assert (home / "vae.prom").read_text().startswith("# HELP vae_pipeline")
     config = NotifyConfig(command=["~/hook", "~"], token="file:~/token")
     assert notify.problems(config) == []
-    kept = record.begun(resolved, "run")
+    kept = run_record.begun(resolved, "run")
     kept.verdict = "failed"
     notify.send(config, kept, "text", print)
     assert '"verdict": "failed"' in (tmp_path / "notified").read_text()
@@ -186,7 +188,7 @@ def test_a_notification_with_no_such_home_says_so(capsys):
     (problem,) = notify.problems(NotifyConfig(token="file:~nosuch/x"))
     assert "~nosuch must be a home folder" in problem
     config = NotifyConfig(command=["~nosuch/x"])
-    kept = record.begun(resolve("smoke"), "run")
+    kept = run_record.begun(resolve("smoke"), "run")
     kept.verdict = "failed"
     notify.send(config, kept, "text", print)
     assert "can't be started: ~nosuch must be a home folder" in capsys.readouterr().out
@@ -205,7 +207,7 @@ def test_what_becomes_a_pattern_is_refused_at_once(
         ["run", "--root", str(tmp_path / name)],
         ["schedule", "--local", "--cron", "0 3 * * *", "--root", str(tmp_path / name)],
     ):
-        assert cli.main(arguments) == 2
+        assert main.main(arguments) == 2
         assert f"--root {message}" in capsys.readouterr().err
     settings = ["push.destination", "kubeflow.pipeline_root", "kubeflow.data_dir"]
     for key, value in (
@@ -213,15 +215,15 @@ def test_what_becomes_a_pattern_is_refused_at_once(
         ("kubeflow.checkpoints", f"s3://b/{name}"),
     ):
         with pytest.raises(ConfigError, match=f"^{key} ") as error:
-            resolve("smoke", None, [command._setting(key, value)])
+            resolve("smoke", None, [options._setting(key, value)])
         assert f"{message}{value!r}" in str(error.value)
     # A relative path is one of the current folder's.
     (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / name)
-    assert cli.main(["run"]) == 2
+    assert main.main(["run"]) == 2
     assert f"--root {message}" in capsys.readouterr().err
     absolute = ["run", "--root", str(tmp_path), "--set", "push.destination=s"]
-    assert cli.main(absolute) == 2
+    assert main.main(absolute) == 2
     assert f"push.destination {message}" in capsys.readouterr().err
     assert list((tmp_path / name).iterdir()) == []
 
@@ -236,12 +238,12 @@ def test_what_becomes_no_pattern_may_have_its_characters(tmp_path):
             *("--data-dir", f"{folder}/data", "--root", f"{folder}/runs"),
             *("--config", f"{folder}/my.yaml"),
         ]
-        assert cli.main(arguments) == 0
-        args = cli._parser().parse_args(arguments)
+        assert main.main(arguments) == 0
+        args = main._parser().parse_args(arguments)
         data = prepare_spans.prepare_data("bars", args.source, 1, args.data_dir)
         chunk = ingest.Chunk("train", 0, 3)
         assert len(list(ingest.read_chunk(chunk, data.parts[0].path))) == 3
-    assert cli.main(["history", "--root", f"{folder}/runs"]) == 0
+    assert main.main(["history", "--root", f"{folder}/runs"]) == 0
 
 
 def test_a_name_with_characters_of_patterns_is_no_models():

@@ -7,7 +7,7 @@ import pytest
 
 from model.training import progress
 from model.training.progress import ImageRate, Rate, Reporter, log_if_slow
-from pipeline.screen import Screen
+from pipeline.console import Screen
 
 
 class Clock:

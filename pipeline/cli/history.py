@@ -1,0 +1,123 @@
+"""The command `history`: the runs of a root, and what came of each."""
+
+import argparse
+import json
+import pathlib
+import re
+import sys
+from typing import Any
+
+from pipeline.cli import tables
+from pipeline.cli.options import EXIT_CODES, OK, add_root_option
+
+_DESCRIPTION = """\
+Lists the runs below a root, newest first: when, the data, the ELBO with its difference
+to the baseline's, the verdict, the version that was pushed and the wall time."""
+
+_EPILOG = """\
+verdicts:
+  pushed        blessed, and the next version
+  unchanged     blessed, but nothing new: its model was pushed before
+  refused       by the gate
+  bad data      the data can't be had, or are not what they should be
+  failed        in the step that is named
+  interrupted   by SIGINT or SIGTERM
+  died          without a word: killed, or the machine went down
+  running       it goes on
+
+--json prints a list of objects with the fields of pipeline/runs/run_record.py, as in
+ROOT/history/RUN.json; a field without a value is null. These names stay.
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Adds the command to what argparse's `add_subparsers` gave."""
+    parser = commands.add_parser(
+        "history",
+        help="list the runs, and what came of each",
+        description=_DESCRIPTION,
+        epilog=f"{_EPILOG}\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_root_option(parser, "of the runs")
+    parser.add_argument(
+        "-n",
+        type=_count,
+        metavar="N",
+        default=20,
+        help="the newest N alone (default: 20; 0: all)",
+    )
+    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.set_defaults(command=_history, is_result_printed=True)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a number from 0, got {text!r}")
+    return int(text)
+
+
+def _history(args: argparse.Namespace) -> int:
+    from pipeline.config import loading
+    from pipeline.runs import run_record
+
+    root = pathlib.Path(args.root)
+    if not root.is_dir():
+        raise loading.ConfigError(
+            f"--root must be the folder of earlier runs, got {args.root}"
+        )
+    found, problems = run_record.read_all(root)
+    for problem in problems:
+        print(f"vae-pipeline: {problem}", file=sys.stderr)
+    shown = found[: args.n or None]
+    if args.json:
+        print(json.dumps([run_record.to_dict(each) for each in shown], indent=2))
+    elif not shown:
+        print(f"no run yet below {args.root}")
+    else:
+        _print(shown)
+        if len(shown) < len(found):
+            print(f"{len(found) - len(shown)} older: -n 0 lists all")
+    return OK
+
+
+def _print(found: list) -> None:
+    columns = {
+        **{"when": "left", "data": "left", "ELBO": "right", "difference": "right"},
+        **{"verdict": "fold", "version": "right", "wall": "right"},
+    }
+    rows = [
+        (
+            each.started[:19].replace("T", " "),
+            _data(each),
+            tables.Elbo(each.elbo, each.estimate),
+            "" if each.difference is None else f"{each.difference:+.2f}",
+            verdict(each),
+            "" if each.version is None else str(each.version),
+            "" if each.seconds is None else f"{each.seconds:.1f} s",
+        )
+        for each in found
+    ]
+    priorities = ("verdict", "ELBO", "when", "version", "difference", "data", "wall")
+    tables.show(columns, rows, priorities=priorities)
+
+
+def _data(record: Any) -> str:
+    """Returns the dataset, and the numbers of its spans if it has any."""
+    # Of spans, the fingerprint is `number:fingerprint`, with commas between.
+    numbers = re.findall(r"(?:^|,)([0-9]+):", record.fingerprint or "")
+    if not numbers:
+        return record.dataset
+    several = "spans" if len(numbers) > 1 else "span"
+    return f"{record.dataset}, {several} {', '.join(numbers)}"
+
+
+def verdict(record: Any) -> str:
+    """Returns what came of a run, where, and why."""
+    text = record.verdict.replace("_", " ")
+    if record.step:
+        text += f" in {record.step}"
+    why = "; ".join(record.refusals)
+    if record.error and record.verdict != "interrupted":
+        why = record.error.removeprefix(f"{record.step} failed: ")
+    return f"{text}: {why}" if why else text

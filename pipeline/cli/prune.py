@@ -1,0 +1,91 @@
+"""The command `prune`: removes what nothing refers to any more."""
+
+import argparse
+import pathlib
+import sys
+from typing import Any
+
+from pipeline.cli import options
+from pipeline.cli.options import EXIT_CODES, FAILED, OK
+from pipeline.config import loading
+
+_DESCRIPTION = """\
+Removes what nothing refers to any more.
+
+Of versions, at push.destination or else in ROOT/serving, the newest K stay, what is
+served, and the baselines that it and the last run were measured against. What was
+rolled back from stays noted. Below ROOT stays what the last K runs that ended used, or
+any run after them, or the run that made a version that stays; the other artifacts, logs
+and checkpoints go, and what failed steps left. A run that would have taken them from
+the cache makes them anew. No run may be using ROOT."""
+
+
+def add_command(commands: Any) -> None:
+    """Adds the command to what argparse's `add_subparsers` gave."""
+    parser = commands.add_parser(
+        "prune",
+        help="remove old versions, and artifacts that nothing refers to",
+        description=_DESCRIPTION,
+        epilog="such as:\n"
+        "  vae-pipeline prune --keep 5 --dry-run\n"
+        "  vae-pipeline prune --keep 5 --set push.destination=s3://models/serving\n\n"
+        f"{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--keep",
+        type=int,
+        required=True,
+        metavar="K",
+        help="how many versions, and runs, stay",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would go, and remove nothing"
+    )
+    options.add_settings_options(parser)
+    parser.set_defaults(command=_prune)
+
+
+def _prune(args: argparse.Namespace) -> int:
+    resolved = options.resolve(args)
+    if args.keep < 1:
+        raise loading.ConfigError(f"--keep must be at least 1, got {args.keep}")
+    root = pathlib.Path(args.root).absolute()
+    if not root.is_dir():
+        raise loading.ConfigError(
+            f"--root must be the folder of earlier runs, got {args.root}"
+        )
+    from pipeline.local import unused_artifacts
+    from pipeline.runs import lock
+
+    destination = options.destination(args, resolved)
+    try:
+        with lock.held(root, wait=False, say=print):
+            todo = unused_artifacts.plan(root, destination, args.keep)
+            for line in lines(todo):
+                print(line)
+            if not args.dry_run:
+                unused_artifacts.carry_out(root, todo)
+    except (lock.LockedError, ValueError, OSError) as error:  # of ours, in words
+        print(f"vae-pipeline: {error}", file=sys.stderr)
+        return FAILED
+    would = "would be " if args.dry_run else ""
+    print(f"{todo.bytes / 1e6:.1f} MB {would}freed")
+    return OK
+
+
+def lines(todo: Any) -> list[str]:
+    """Returns what goes and stays, a line each kind."""
+    result = []
+    if todo.versions:
+        result.append(
+            f"{todo.version_bytes / 1e6:8.1f} MB  {len(todo.versions)} "
+            f"{'version' if len(todo.versions) == 1 else 'versions'} at "
+            f"{todo.destination}: {', '.join(map(str, todo.versions))}"
+        )
+    for group in todo.groups:
+        result.append(f"{group.bytes / 1e6:8.1f} MB  {len(group.paths)} {group.kind}")
+    if not result:
+        result.append("nothing is to go")
+    stay = ", ".join(map(str, todo.kept)) or "none"
+    return [*result, f"versions that stay: {stay}"]

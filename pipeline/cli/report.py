@@ -1,0 +1,52 @@
+"""The command `report`: makes the page of a local run again, and shows it."""
+
+import argparse
+import pathlib
+import sys
+import webbrowser
+from typing import Any
+
+from pipeline.cli.options import BAD_INPUT, EXIT_CODES, OK, add_root_option
+
+_DESCRIPTION = """\
+Makes the report of a local run again, from metadata and what its Report step left: one
+HTML page that needs no network, and its pictures as PNG, in ROOT/reports/RUN. `run` has
+made it already, of a model that the gate refused too."""
+
+
+def add_command(commands: Any) -> None:
+    """Adds the command to what argparse's `add_subparsers` gave."""
+    parser = commands.add_parser(
+        "report",
+        help="make a run's report again, and show it",
+        description=_DESCRIPTION,
+        epilog="such as:\n"
+        "  vae-pipeline report --open\n"
+        f"  vae-pipeline report --run run-20261123-180015-785816\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_root_option(parser, "where all state of local runs is")
+    parser.add_argument(
+        "--run",
+        metavar="ID",
+        help="the run, as its log in ROOT/logs is named (default: the last one that "
+        "has a report)",
+    )
+    parser.add_argument(
+        "--open", action="store_true", help="show the page in the browser"
+    )
+    parser.set_defaults(command=_report)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from pipeline.local import run_report
+
+    try:
+        page = run_report.make(pathlib.Path(args.root).absolute(), args.run)
+    except run_report.ReportError as error:
+        print(f"vae-pipeline: {error}", file=sys.stderr)
+        return BAD_INPUT
+    print(page)
+    if args.open and not webbrowser.open(page.as_uri()):
+        print("vae-pipeline: there is no browser here to open it", file=sys.stderr)
+    return OK

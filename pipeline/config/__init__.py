@@ -1,0 +1,1 @@
+"""The configuration: its sections, presets, files and overrides."""

@@ -1,0 +1,223 @@
+"""The configuration from presets, files and flags; the only reader of them."""
+
+import dataclasses
+import difflib
+import importlib.resources
+import json
+import os
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pydantic
+import yaml
+
+from model.config import ModelConfig, TrainConfig
+from pipeline.config.notifications import MetricsConfig, NotifyConfig
+from pipeline.config.sections import DataConfig, GateConfig, KubeflowConfig, PushConfig
+
+NAME = "vae"  # of the pipeline
+PRESETS = ("five_minutes", "ten_minutes", "one_hour", "demo", "blog", "smoke")
+DEFAULT = "five_minutes"  # preset
+
+
+class ConfigError(ValueError):
+    """A setting is not what it should be."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """All that decides what a run does."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    gate: GateConfig = GateConfig()
+    push: PushConfig = PushConfig()
+    kubeflow: KubeflowConfig = KubeflowConfig()
+    notify: NotifyConfig = NotifyConfig()
+    metrics: MetricsConfig = MetricsConfig()
+
+
+_INDECISIVE = ("kubeflow", "notify", "metrics")  # sections
+
+
+def resolve(
+    preset: str, file: str | None = None, settings: Sequence[str] = ()
+) -> PipelineConfig:
+    """Returns the settings over the file over the preset.
+
+    Args:
+      preset: one of PRESETS.
+      file: a YAML file of sections, if any.
+      settings: `section.field=value` each, the value in YAML.
+
+    Raises:
+      ConfigError: naming the key, the value and what was expected.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+    text = importlib.resources.files("pipeline").joinpath(f"presets/{preset}.yaml")
+    layers = [_sections(text.read_text(encoding="utf-8"), f"preset {preset}")]
+    if file is not None:
+        try:
+            layers.append(
+                _sections(pathlib.Path(file).read_text(encoding="utf-8"), file)
+            )
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"can't read the config file {file}: {error}") from error
+    layers += [_setting(setting) for setting in settings]
+    merged: dict[str, dict[str, Any]] = {}
+    for layer in layers:
+        for section, fields in layer.items():
+            merged.setdefault(section, {}).update(fields)
+    config = from_dict(merged)
+    _check_encodable(dataclasses.asdict(config))
+    return config
+
+
+def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> PipelineConfig:
+    """Returns the configuration with the given fields; the others have defaults.
+
+    Raises:
+      ConfigError: an unknown key, a wrong type, or a value out of range.
+    """
+    _check_keys(sections)
+    try:
+        # As JSON: strict there still takes dicts for dataclasses and 1 for 1.0.
+        return pydantic.TypeAdapter(PipelineConfig).validate_json(
+            json.dumps(sections, default=str), strict=True
+        )
+    except pydantic.ValidationError as error:
+        raise ConfigError("; ".join(map(_describe, error.errors()))) from error
+
+
+def decisive(config: PipelineConfig) -> dict[str, dict[str, Any]]:
+    """Returns the sections that decide what a run makes."""
+    sections = dataclasses.asdict(config)
+    for section in _INDECISIVE:
+        del sections[section]
+    del sections["gate"]["infra_timeout"]  # too little fails the step, and refuses none
+    return sections
+
+
+def to_yaml(config: PipelineConfig) -> str:
+    """Returns the whole configuration in YAML, as a config file takes it."""
+    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
+
+
+def lines(config: PipelineConfig) -> list[str]:
+    """Returns a line of YAML for each section that decides what a run makes."""
+    return [
+        yaml.safe_dump(
+            {section: fields},
+            sort_keys=False,
+            default_flow_style=None,
+            width=float("inf"),
+        ).rstrip()
+        for section, fields in decisive(config).items()
+    ]
+
+
+def _check_encodable(value: Any, name: str = "") -> None:
+    """Raises ConfigError for a text that no path or argument can have here."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            _check_encodable(each, f"{name}.{key}" if name else key)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            _check_encodable(each, name)
+    elif isinstance(value, str):
+        try:
+            os.fsencode(value)
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"{name} must have only letters of this locale's encoding, "
+                f"{error.encoding}, got {value!r}: set LC_ALL=C.UTF-8 or PYTHONUTF8=1"
+            ) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1, but 1e-3 is a number, as everybody expects."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def parse_value(text: str) -> Any:
+    """Returns what a value of --set means; None also if it is no YAML."""
+    try:
+        return _parse(text, "it")
+    except ConfigError:
+        return None
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506, a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} must be YAML: {_found(error)}") from error
+
+
+def _found(error: yaml.YAMLError) -> str:
+    """Returns what is wrong without the text around it, which may be a secret."""
+    if not isinstance(error, yaml.MarkedYAMLError) or not error.problem_mark:
+        return "it has characters that YAML has not"
+    mark = error.problem_mark
+    what = error.context or "while reading a value"
+    return f"{what}, at line {mark.line + 1}, column {mark.column + 1}"
+
+
+def _sections(text: str, where: str) -> dict[str, dict[str, Any]]:
+    sections = _parse(text, where) or {}
+    if not isinstance(sections, dict) or not all(
+        isinstance(fields, dict) for fields in sections.values()
+    ):
+        raise ConfigError(
+            f"{where} must have sections of fields, such as gate: {{elbo_floor: -100}}"
+        )
+    return sections
+
+
+def _setting(setting: str) -> dict[str, dict[str, Any]]:
+    key, equals, value = setting.partition("=")
+    section, dot, field = key.partition(".")
+    if not equals or not dot:
+        raise ConfigError(
+            f"a setting must be section.field=value, such as gate.elbo_floor=-100; "
+            f"got {'one of notify' if key.startswith('notify') else repr(setting)}"
+        )
+    return {section: {field: _parse(value, key)}}
+
+
+def _check_keys(sections: Mapping[str, Mapping[str, Any]]) -> None:
+    known = [
+        f"{section.name}.{field.name}"
+        for section in dataclasses.fields(PipelineConfig)
+        for field in dataclasses.fields(getattr(PipelineConfig, section.name))
+    ]
+    for section, fields in sections.items():
+        for field in fields:
+            key = f"{section}.{field}"
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"one of {known}"
+                # It may be a secret under a wrong name.
+                secret = key.startswith("notify.") or "notify." in (*close, "")[0]
+                value = "" if secret else f" ({fields[field]!r})"
+                raise ConfigError(f"unknown setting {key}{value}: {hint}")
+
+
+def _describe(error: Any) -> str:
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "value_error":  # from a section's own check
+        return f"{key}.{error['ctx']['error']}"
+    expected = error["msg"].replace("Input should be", "must be")
+    if key.startswith("notify."):  # it may be a secret in the wrong place
+        return f"{key} {expected}"
+    return f"{key} {expected}, got {error['input']!r}"

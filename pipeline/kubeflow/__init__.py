@@ -1,0 +1,1 @@
+"""The graph on Kubeflow Pipelines v2: compiled, submitted and run."""

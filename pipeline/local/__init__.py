@@ -1,0 +1,1 @@
+"""The graph on this machine: the runner, its root and its cache."""

@@ -1,0 +1,129 @@
+"""The report of a local run, made again from its metadata."""
+
+import json
+import pathlib
+from typing import Any
+
+from ml_metadata import metadata_store
+from ml_metadata.proto import metadata_store_pb2
+
+from components.reporting import charts, page
+from pipeline.local import metadata_database
+from pipeline.runs import run_record
+
+_RUN = "pipeline_run"  # TFX's type of a run's context
+_STEP = "Report"
+
+
+class ReportError(ValueError):
+    """There is no such report; the message says why and what to do."""
+
+
+def make(root: pathlib.Path, run_id: str | None = None) -> pathlib.Path:
+    """Writes the page and the pictures of a run into ROOT/reports/RUN.
+
+    Beside what the Report step wrote, the page has what only metadata know: how long
+    each step took, and what came from the cache.
+
+    Args:
+      root: where the state of local runs is.
+      run_id: as the run's log is named; None for the last run that has a report.
+
+    Returns:
+      the page's path.
+
+    Raises:
+      ReportError: there is no such run, or it has no report.
+    """
+    store = _store(root / "metadata.sqlite")
+    run, executions = _find(store, root, run_id)
+    folder = _folder(store, executions)
+    try:
+        facts = json.loads((folder / page.FACTS).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ReportError(
+            f"the report of {run} is in the metadata, but not in {folder}: run again "
+            "with another --root"
+        ) from error
+    pictures = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.png"))}
+    steps = [_step(execution) for execution in executions]
+    facts["run"] = {"id": run, "steps": steps}
+    figure = charts.seconds_per_step(
+        [(step["name"], step["seconds"], step["cached"]) for step in steps]
+    )
+    pictures[page.STEPS] = charts.png(figure)
+    result = root / "reports" / run
+    result.mkdir(parents=True, exist_ok=True)
+    for name, data in pictures.items():
+        (result / f"{name}.png").write_bytes(data)
+    path = result / page.PAGE
+    path.write_text(page.render(facts, pictures), encoding="utf-8")
+    return path
+
+
+def _store(path: pathlib.Path) -> metadata_store.MetadataStore:
+    if not path.exists():
+        raise ReportError(
+            f"--root must be a folder with runs, there is no {path}: the command `run` "
+            "makes it"
+        )
+    return metadata_database.opened(path, read_only=True)  # a run may be going on
+
+
+def _find(
+    store: metadata_store.MetadataStore, root: pathlib.Path, run_id: str | None
+) -> tuple[str, list[Any]]:
+    """Returns a run's name, and its executions in their order."""
+    runs = sorted(store.get_contexts_by_type(_RUN), key=lambda context: context.id)
+    names = [run_record.of_turn(context.name) for context in runs]
+    if run_id is not None and run_id not in names:
+        known = ", ".join(names[-3:]) or "none"
+        raise ReportError(
+            f"--run must be a run in {root}, got {run_id}; the last ones: {known}"
+        )
+    for name, context in zip(reversed(names), reversed(runs)):
+        executions = store.get_executions_by_context(context.id)
+        executions.sort(key=lambda execution: execution.id)
+        last = executions[-1] if executions else None
+        done = (
+            last is not None
+            and _name(last) == _STEP
+            and last.last_known_state in metadata_database.DONE
+        )
+        if run_id is None and done:
+            return name, executions
+        if name == run_id:
+            if done:
+                return name, executions
+            where = f"it ended in {_name(last)}" if last else "it has no steps"
+            raise ReportError(f"the run {run_id} has no report: {where}")
+    raise ReportError(f"no run in {root} has a report: the command `run` makes one")
+
+
+def _folder(store: metadata_store.MetadataStore, executions: list) -> pathlib.Path:
+    """Returns where the Report step left what its page is made of."""
+    events = store.get_events_by_execution_ids([executions[-1].id])
+    (artifact,) = store.get_artifacts_by_id(
+        [
+            event.artifact_id
+            for event in events
+            if event.type == metadata_store_pb2.Event.OUTPUT
+            and event.path.steps[0].key == "metrics"
+        ]
+    )
+    return pathlib.Path(artifact.uri)
+
+
+def _step(execution) -> dict[str, Any]:
+    milliseconds = (
+        execution.last_update_time_since_epoch - execution.create_time_since_epoch
+    )
+    return {
+        "name": _name(execution),
+        "seconds": milliseconds / 1000,
+        "cached": execution.last_known_state == metadata_store_pb2.Execution.CACHED,
+    }
+
+
+def _name(execution) -> str:
+    return execution.type.rpartition(".")[2]

@@ -1,0 +1,1 @@
+"""Runs on a schedule: cron expressions, service files and the scheduler."""

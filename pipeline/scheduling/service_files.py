@@ -1,0 +1,121 @@
+"""Cron's times and a command, in the words of systemd's units and of a crontab."""
+
+import pathlib
+import re
+import shlex
+from collections.abc import Sequence
+
+from pipeline.cli.options import REFUSED
+from pipeline.config.loading import ConfigError
+from pipeline.scheduling.cron import check_cron, on_calendar
+
+
+def systemd_units(
+    cron: str, timezone: str | None, command: Sequence[str], folder: pathlib.Path
+) -> str:
+    """Returns a service and a timer for systemd that run the command in the folder.
+
+    Raises:
+      ConfigError: the expression or the time zone is bad, or a word has a line break.
+
+    Source: systemd.service(5), "Command lines", and systemd.timer(5).
+    """
+    events = "\n".join(f"OnCalendar={event}" for event in on_calendar(cron, timezone))
+    _check_one_line([str(folder), *command])
+    # Variables are put into the arguments, but not into the program's path.
+    program, *args = map(_systemd_quoted, command)
+    words = [program, *(arg.replace("$", "$$") for arg in args)]
+    return f"""\
+# Two files, for ~/.config/systemd/user/. Then:
+#   systemctl --user daemon-reload
+#   systemctl --user enable --now vae-pipeline.timer
+#   loginctl enable-linger    # it also runs while you are not logged in
+# To see when it runs next, and what came of it:
+#   systemctl --user list-timers vae-pipeline.timer
+#   journalctl --user --unit vae-pipeline.service
+
+# ~/.config/systemd/user/vae-pipeline.service
+[Unit]
+Description=A run of the VAE pipeline
+
+[Service]
+Type=oneshot
+WorkingDirectory={str(folder.absolute()).replace("%", "%%")}
+ExecStart={" ".join(words)}
+# The gate refused the model: the run did its work.
+SuccessExitStatus={REFUSED}
+# Credentials of the destination, if it needs any, as NAME=VALUE lines:
+# EnvironmentFile=%h/.config/vae-pipeline.env
+NoNewPrivileges=true
+RestrictSUIDSGID=true
+RestrictRealtime=true
+LockPersonality=true
+
+# ~/.config/systemd/user/vae-pipeline.timer
+[Unit]
+Description=The times of the VAE pipeline
+
+[Timer]
+{events}
+# A time that was missed while the machine was off is made up for.
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+def crontab_line(
+    cron: str,
+    timezone: str | None,
+    command: Sequence[str],
+    folder: pathlib.Path,
+    *,
+    logs: pathlib.Path,
+) -> str:
+    """Returns the lines for `crontab -e` that run the command in the folder.
+
+    Args:
+      cron: five fields.
+      timezone: a name of the IANA database; None: local time.
+      command: what to run.
+      folder: where to run it.
+      logs: the folder of cron.log, which gets what the command prints.
+
+    Raises:
+      ConfigError: the expression or the time zone is bad, or a word has a line break.
+    """
+    check_cron(cron, timezone)
+    _check_one_line([str(folder), str(logs), *command])
+    shell = (
+        f"cd {shlex.quote(str(folder.absolute()))} && "
+        f"mkdir -p {shlex.quote(str(logs))} && "
+        f"exec {shlex.join(command)} >>{shlex.quote(str(logs / 'cron.log'))} 2>&1"
+    )
+    # cron ends the command at a %, and takes \% for one. Not so in \\%: a backslash of
+    # ours is kept off by an end and a new beginning of the quotes that it is in.
+    shell = re.sub(r"(?<=\\)%", "''%", shell).replace("%", r"\%")
+    line = f"{' '.join(cron.split())} {shell}\n"
+    if timezone is None:
+        return line
+    return (
+        "# cronie (Fedora, RHEL, Arch) and NetBSD's cron heed CRON_TZ, for all lines "
+        "below it;\n# others, such as Debian's and Ubuntu's, know local time alone.\n"
+        f"CRON_TZ={timezone}\n{line}"
+    )
+
+
+def _systemd_quoted(word: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9_+=:,./-]+", word):
+        return word
+    word = word.replace("\\", r"\\").replace('"', r"\"").replace("%", "%%")
+    return f'"{word}"'
+
+
+def _check_one_line(words: Sequence[str]) -> None:
+    for word in words:
+        if "\n" in word or "\r" in word:
+            raise ConfigError(
+                "what cron or systemd runs must have no line break in its words or its "
+                f"folder, got {word!r}: put such a setting in a file (--config)"
+            )

@@ -1,0 +1,159 @@
+"""The command `history`, on records as runs leave them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.config.loading import resolve
+from pipeline.runs import run_record
+
+ESTIMATE = "the evidence lower bound, 4 samples of z per image, 500 images"
+
+
+def keep(root, run_id, second, **changes):
+    found = run_record.begun(resolve("smoke"), run_id)
+    found.verdict = run_record.UNCHANGED
+    found.end()
+    found.started = f"2026-11-23T18:00:{second:02d}.123+00:00"
+    found.seconds = 12.345
+    for name, value in changes.items():
+        setattr(found, name, value)
+    run_record.write(root, found)
+    return found
+
+
+@pytest.fixture
+def root(tmp_path):
+    first = {"elbo": -271.25, "estimate": ESTIMATE, "version": 1795457098}
+    keep(tmp_path, "run-1", 1, verdict="pushed", **first)
+    keep(
+        tmp_path,
+        "run-2",
+        2,
+        verdict="refused",
+        elbo=-290.0,
+        difference=-18.75,
+        estimate=ESTIMATE,
+        refusals=["ELBO -290.00 must be at least the floor, -100.00"],
+    )
+    keep(tmp_path, "run-3", 3, verdict="bad_data", error="no images")
+    error = "DataGate failed: the data are not what they should be"
+    keep(tmp_path, "run-4", 4, verdict="bad_data", step="DataGate", error=error)
+    keep(tmp_path, "run-5", 5, verdict="interrupted", step="Trainer", error="SIGINT")
+    return tmp_path
+
+
+def test_the_newest_is_first_with_its_numbers(root, capsys):
+    assert main.main(["history", "--root", str(root)]) == 0
+    out = capsys.readouterr().out
+    cells = [
+        [cell.strip() for cell in line.strip("│").split("│")]
+        for line in out.splitlines()
+        if "2026-" in line
+    ]
+    assert [row[0] for row in cells] == [
+        f"2026-11-23 18:00:0{second}" for second in (5, 4, 3, 2, 1)
+    ]
+    assert cells[4] == [
+        *("2026-11-23 18:00:01", "mnist", "-271.25", ""),
+        *("pushed", "1795457098", "12.3 s"),
+    ]
+    assert cells[3][2:4] == ["-290.00", "-18.75"]
+    assert cells[3][4].startswith("refused: ELBO -290.00 must be at")
+    assert cells[2][4] == "bad data: no images"
+    assert cells[1][4].startswith("bad data in DataGate: the data are")
+    assert cells[0][4] == "interrupted in Trainer"
+    assert f"ELBO: nats per image, higher is better; {ESTIMATE}\n" in out
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "expected"),
+    [
+        (None, "mnist"),
+        ("0a1b2c", "mnist"),
+        ("7:0a1b2c", "mnist, span 7"),
+        ("5:0a,7:1b", "mnist, spans 5, 7"),
+    ],
+)
+def test_the_spans_are_named(tmp_path, capsys, fingerprint, expected):
+    keep(tmp_path, "run-1", 1, verdict="unchanged", fingerprint=fingerprint)
+    assert main.main(["history", "--root", str(tmp_path)]) == 0
+    (line,) = (s for s in capsys.readouterr().out.splitlines() if "2026-" in s)
+    assert line.split("│")[2].strip() == expected
+
+
+def test_elbos_that_were_estimated_differently_are_told_apart(root, capsys):
+    keep(root, "run-6", 6, verdict="unchanged", elbo=-93.0, estimate="another")
+    main.main(["history", "--root", str(root)])
+    out = capsys.readouterr().out
+    assert "-93.00 (1)" in out
+    assert "-271.25 (2)" in out
+    assert "ELBO (1): nats per image, higher is better; another\n" in out
+    assert f"ELBO (2): nats per image, higher is better; {ESTIMATE}\n" in out
+
+
+@pytest.mark.parametrize(("n", "expected"), [("2", 2), ("0", 5), ("9", 5)])
+def test_the_newest_n(root, capsys, n, expected):
+    assert main.main(["history", "--root", str(root), "-n", n]) == 0
+    out = capsys.readouterr().out
+    assert out.count("2026-") == expected
+    assert ("3 older: -n 0 lists all\n" in out) == (n == "2")
+
+
+def test_json_has_the_records_keys(root, capsys):
+    assert main.main(["history", "--root", str(root), "--json", "-n", "4"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["run_id"] for each in found] == ["run-5", "run-4", "run-3", "run-2"]
+    # Others read them: a name that changes or goes breaks something of theirs.
+    assert set(found[3]) >= {
+        *("run_id", "started", "ended", "seconds", "verdict", "step", "error"),
+        *("dataset", "fingerprint", "model", "config_digest", "run_key", "process"),
+        *("elbo", "reconstruction", "kl", "estimate", "difference", "refusals"),
+        *("baseline_elbo", "baseline_version", "version", "served_version"),
+        *("versions", "steps"),
+    }
+    assert found[3]["refusals"] == ["ELBO -290.00 must be at least the floor, -100.00"]
+    assert found[3]["difference"] == -18.75
+    assert found[3]["version"] is None
+
+
+def test_what_is_no_record_is_told_beside(root, capsys):
+    (root / "history" / "notes.txt").write_text("of mine")
+    assert main.main(["history", "--root", str(root), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)) == 5
+    assert err.startswith(f"vae-pipeline: {root}/history/notes.txt is not a run's rec")
+
+
+def test_no_run_yet(tmp_path, capsys):
+    assert main.main(["history", "--root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"no run yet below {tmp_path}\n"
+
+
+def test_a_root_that_is_not_there_is_named(tmp_path, capsys):
+    assert main.main(["history", "--root", str(tmp_path / "absent")]) == 2
+    assert capsys.readouterr().err == (
+        "vae-pipeline: --root must be the folder of earlier runs, got "
+        f"{tmp_path / 'absent'}\n"
+    )
+
+
+def test_n_must_be_a_number(tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main.main(["history", "-n", "-1"])
+    assert exit_.value.code == 2
+    assert "must be a number from 0, got '-1'" in capsys.readouterr().err
+
+
+def test_it_imports_nothing_that_is_slow(root):
+    check = (
+        "import sys; from pipeline import cli\n"
+        "assert cli.main(['history', '--root', sys.argv[1]]) == 0\n"
+        "assert not {'tensorflow', 'tfx', 'kfp', 'requests'} & set(sys.modules)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", check, str(root)], check=True, capture_output=True
+    )

@@ -1,0 +1,169 @@
+"""The command `report`, on metadata as TFX leaves them."""
+
+import io
+import json
+import pathlib
+
+import pytest
+from ml_metadata import metadata_store
+from ml_metadata.proto import metadata_store_pb2
+from PIL import Image
+
+from pipeline.cli import main
+from tests.components.reporting.test_page import PNG, Reader, make_facts
+
+COMPLETE = metadata_store_pb2.Execution.COMPLETE
+CACHED = metadata_store_pb2.Execution.CACHED
+FAILED = metadata_store_pb2.Execution.FAILED
+
+
+class Runs:
+    """A root, and a way to add runs to its metadata."""
+
+    def __init__(self, path):
+        self.path = path
+        config = metadata_store_pb2.ConnectionConfig()
+        config.sqlite.filename_uri = str(path / "metadata.sqlite")
+        config.sqlite.connection_mode = 3  # make it
+        self.store = metadata_store.MetadataStore(config)
+        self.run_type = self.store.put_context_type(
+            metadata_store_pb2.ContextType(name="pipeline_run")
+        )
+
+    def add(self, name, steps):
+        run = metadata_store_pb2.Context(type_id=self.run_type, name=name)
+        (context,) = self.store.put_contexts([run])
+        for step, state in steps.items():
+            kind = self.store.put_execution_type(
+                metadata_store_pb2.ExecutionType(
+                    name=f"components.{step.lower()}.{step}"
+                )
+            )
+            execution = metadata_store_pb2.Execution(
+                type_id=kind, last_known_state=state
+            )
+            outputs = [self.metrics()] if step == "Report" and state != FAILED else []
+            self.store.put_execution(
+                execution,
+                outputs,
+                [metadata_store_pb2.Context(id=context, **self.named(name))],
+            )
+
+    def named(self, name):
+        return {"type_id": self.run_type, "name": name}
+
+    def metrics(self):
+        folder = self.path / "artifacts" / "Report" / "metrics" / "13"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").write_text(json.dumps(make_facts()))
+        (folder / "rebuilt.png").write_bytes(PNG)
+        kind = self.store.put_artifact_type(
+            metadata_store_pb2.ArtifactType(name="Metrics")
+        )
+        event = metadata_store_pb2.Event(type=metadata_store_pb2.Event.OUTPUT)
+        event.path.steps.add().key = "metrics"
+        return metadata_store_pb2.Artifact(type_id=kind, uri=str(folder)), event
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return Runs(tmp_path)
+
+
+@pytest.fixture
+def report(runs, capsys):
+    """Calls the command; returns its exit code, output and error."""
+
+    def report(*arguments):
+        code = main.main(["report", "--root", str(runs.path), *arguments])
+        return code, *capsys.readouterr()
+
+    return report
+
+
+def test_the_last_run_that_has_a_report_is_made_again(runs, report):
+    runs.add("run-1", {"Ingest": COMPLETE, "Report": COMPLETE})
+    runs.add("run-2", {"Ingest": CACHED, "Trainer": COMPLETE, "Report": COMPLETE})
+    runs.add("run-3", {"Ingest": CACHED, "Trainer": FAILED})
+    code, out, _ = report()
+    assert code == 0
+    page = runs.path / "reports" / "run-2" / "report.html"
+    assert out.strip() == str(page)
+    reader = Reader(page.read_text())
+    assert "run-2, 2019-03-08" in reader.text
+    assert [image["alt"] for image in reader.all("img")] == [
+        "test images, and the decoder's modes and means of them",
+        "seconds per step",
+    ]
+    assert (page.parent / "rebuilt.png").read_bytes() == PNG
+    steps = Image.open(io.BytesIO((page.parent / "steps.png").read_bytes()))
+    assert steps.format == "PNG"
+
+
+def test_a_run_can_be_named(runs, report):
+    runs.add("run-1", {"Report": COMPLETE})
+    runs.add("run-2", {"Report": CACHED})
+    code, out, _ = report("--run", "run-1")
+    assert code == 0
+    assert pathlib.Path(out.strip()).parent.name == "run-1"
+
+
+def test_seconds_and_cache_are_what_metadata_say(runs):
+    from pipeline.local.run_report import _step
+
+    execution = metadata_store_pb2.Execution(
+        type="tfx.components.trainer.component.Trainer",
+        last_known_state=CACHED,
+        create_time_since_epoch=1_000,
+        last_update_time_since_epoch=3_500,
+    )
+    assert _step(execution) == {"name": "Trainer", "seconds": 2.5, "cached": True}
+
+
+def test_a_run_that_stopped_has_no_report(runs, report):
+    runs.add("run-1", {"Ingest": COMPLETE, "Trainer": FAILED})
+    runs.add("run-2", {})
+    code, _, err = report("--run", "run-1")
+    assert code == 2
+    assert "the run run-1 has no report: it ended in Trainer" in err
+    assert "the run run-2 has no report: it has no steps" in report("--run", "run-2")[2]
+    code, _, err = report()
+    assert code == 2
+    assert f"no run in {runs.path} has a report: the command `run` makes one" in err
+
+
+def test_an_unknown_run_is_named(runs, report):
+    for number in range(4):
+        runs.add(f"run-{number}", {"Report": COMPLETE})
+    code, _, err = report("--run", "run-7")
+    assert code == 2
+    assert f"--run must be a run in {runs.path}, got run-7; the last ones: " in err
+    assert "run-1, run-2, run-3" in err
+
+
+def test_a_folder_without_runs_is_named_and_not_made(tmp_path, capsys):
+    assert main.main(["report", "--root", str(tmp_path / "none")]) == 2
+    assert "--root must be a folder with runs, there is no " in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_artifacts_that_are_gone_are_named(runs, report):
+    runs.add("run-1", {"Report": COMPLETE})
+    folder = runs.path / "artifacts" / "Report" / "metrics" / "13"
+    (folder / "report.json").unlink()
+    code, _, err = report()
+    assert code == 2
+    assert f"the report of run-1 is in the metadata, but not in {folder}" in err
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_open_shows_the_page(runs, report, monkeypatch, there):
+    runs.add("run-1", {"Report": COMPLETE})
+    opened = []
+    monkeypatch.setattr(
+        "webbrowser.open", lambda address: opened.append(address) or there
+    )
+    code, out, err = report("--open")
+    assert code == 0
+    assert opened == [pathlib.Path(out.strip()).as_uri()]
+    assert ("there is no browser here" in err) is not there

@@ -1,0 +1,158 @@
+"""The command `serve`, as a process of its own."""
+
+import concurrent.futures
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import requests
+
+from pipeline.cli import main
+from tests.support.serving_http import Affine, place
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A root of a model that takes a second or more for each of its `sizes`."""
+    return make_root(tmp_path_factory.mktemp("root"), seconds=2.0)
+
+
+def make_root(path, seconds):
+    model = Affine(2.0, 1.0, seconds).export(path / "model")
+    place(model, path / "serving" / "vae", 5)
+    return path
+
+
+class Process:
+    """`serve` on some port; its model answers slowly."""
+
+    def __init__(self, root, *flags):
+        command = [sys.executable, "-m", "pipeline", "serve", "--root", str(root)]
+        self.process = subprocess.Popen(
+            [*command, "--port", "0", *flags],
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        self.said = ""
+        self.url = self.read(r"listening on (\S+)")[1]
+        self.read(r"serving version 5 of ")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.process.kill()
+        self.process.communicate()
+
+    def read(self, pattern):
+        """Reads what it says until there is such a line."""
+        for line in self.process.stderr:
+            self.said += line
+            if found := re.search(pattern, line):
+                return found
+        raise AssertionError(self.said)
+
+    def stop(self, signum):
+        """Returns the exit code and all that it said."""
+        self.process.send_signal(signum)
+        _, rest = self.process.communicate(timeout=60)
+        return self.process.returncode, self.said + rest
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
+)
+def test_what_has_begun_is_answered_before_it_ends(root, signum, code):
+    with (
+        Process(root, "--max-batch", "1", "--access-log") as server,
+        requests.Session() as idle,  # must not hold the end up
+        concurrent.futures.ThreadPoolExecutor(4) as clients,
+    ):
+        assert idle.get(server.url, timeout=20).status_code == 200
+
+        def ask(x):
+            body = {"signature_name": "sizes", "instances": [x]}
+            answer = requests.post(f"{server.url}:predict", json=body, timeout=60)
+            return answer.status_code, answer.json()["predictions"][0]
+
+        answers = [clients.submit(ask, float(x)) for x in range(4)]
+        time.sleep(0.3)  # all four are there, and one at a time is computed
+        assert not all(answer.done() for answer in answers)
+        exit_code, said = server.stop(signum)
+        got = [answer.result() for answer in answers]
+        with pytest.raises(requests.ConnectionError):
+            requests.get(server.url, timeout=5)
+    assert got == [(200, {"size": 1.0, "x": float(x)}) for x in range(4)]
+    assert exit_code == code, said
+    assert f"{signum.name}: answering what has begun, at most 30 s" in said
+    assert said.count("POST /v1/models/vae:predict 200 ") == 4
+    assert said.endswith("stopped\n")
+
+
+def test_what_takes_too_long_is_not_waited_for(tmp_path):
+    root = make_root(tmp_path, seconds=10.0)
+    with (
+        Process(root, "--grace", "0.1", "--model-name", "other") as server,
+        concurrent.futures.ThreadPoolExecutor(1) as clients,
+    ):
+        assert server.url.endswith("/v1/models/other")
+        body = {"signature_name": "sizes", "instances": [1.0] * 9}
+
+        def ask():
+            with pytest.raises(requests.ConnectionError):
+                requests.post(f"{server.url}:predict", json=body, timeout=60)
+
+        asked = clients.submit(ask)
+        time.sleep(0.2)
+        exit_code, said = server.stop(signal.SIGTERM)
+        asked.result()
+    assert exit_code == 0, said
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--max-batch", "0"], "--max-batch must be at least 1, got 0"),
+        (["--max-images", "-1"], "--max-images must be at least 1, got -1"),
+        (["--max-delay", "-1"], "--max-delay must be from 0 to 1000 ms, got -1"),
+        (["--port", "65536"], "--port must be from 0 to 65535, got 65536"),
+        (["--model-name", "a/b"], "--model-name must be a name without / and :, got"),
+        (["--model-name", ""], "--model-name must be a name without / and :, got ''"),
+        (["--host", "no.such.host.invalid"], "--host and --port must be an address"),
+        (
+            ["--set", "push.destination=ftp://a/b"],
+            "push.destination must be a folder or begin with minio://, s3://",
+        ),
+    ],
+)
+def test_bad_flags(flags, message, capsys):
+    assert main.main(["serve", *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf"])
+def test_times_and_sizes_are_above_zero(value, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main.main(["serve", "--poll", value])
+    assert stop.value.code == 2
+    assert f"must be above 0, got {value}" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken(capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main.main(["serve", "--port", str(port)]) == 2
+    assert (
+        "--host and --port must be an address of this machine that is free, got "
+        f"127.0.0.1:{port}: Address already in use"
+    ) in capsys.readouterr().err

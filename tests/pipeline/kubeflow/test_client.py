@@ -1,0 +1,192 @@
+import json
+import socket
+
+import pytest
+
+from pipeline.config.loading import ConfigError
+from pipeline.kubeflow import client
+from pipeline.kubeflow.client import ClusterError, Limits
+from tests.kubeflow import api_server
+from tests.kubeflow.api_server import LIMITS
+
+pytest_plugins = ["tests.kubeflow.fixtures"]
+
+SHORT = Limits(connect=0.5, read=0.5, backoff=0.01)
+HTML = "<!DOCTYPE html><html><body>Log in to Your Account</body></html>"
+
+
+def connect(kfp, **kwargs):
+    return client.connect(kfp.url, kwargs.pop("namespace", None), LIMITS, **kwargs)
+
+
+def get(connection):
+    return connection.client.get_run("11")
+
+
+def test_a_connection_asks_once_and_links_to_the_ui(kfp):
+    connection = connect(kfp)
+    assert kfp.requests == [("GET", "/healthz")]
+    assert connection.namespace is None
+    assert connection.run_link("7") == f"{kfp.url}/#/runs/details/7"
+
+
+def test_the_namespace_is_that_of_the_flag_or_of_kfps_context(kfp, tmp_path):
+    assert connect(kfp, namespace="ada").namespace == "ada"
+    context = {"namespace": "grace", "client_authentication_cookie": "session=1"}
+    (tmp_path / "context.json").write_text(json.dumps(context))
+    connection = connect(kfp)
+    assert connection.namespace == "grace"
+    cluster_list = connection.client.list_pipelines()
+    assert cluster_list.pipelines is None
+    assert kfp.headers[-1]["Cookie"] == "session=1"
+
+
+def test_a_token_file_is_read_again_for_every_request(kfp, tmp_path, monkeypatch):
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(file))
+    connection = connect(kfp)
+    assert kfp.headers[-1]["Authorization"] == "Bearer first"
+    file.write_text("second")
+    connection.client.list_pipelines()
+    assert kfp.headers[-1]["Authorization"] == "Bearer second"
+
+
+def test_a_token_file_that_cannot_be_read_is_named(kfp, tmp_path, monkeypatch):
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match=r"SA_TOKEN_PATH must name a file .*none: No"):
+        connect(kfp)
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        ("localhost:8080", "--host must be a URL such as .*, got 'localhost:8080'"),
+        ("ftp://kfp", "--host must be a URL such as"),
+        ("https://", "--host must be a URL such as"),
+    ],
+)
+def test_a_host_that_is_none_is_named(host, message):
+    with pytest.raises(ConfigError, match=message):
+        client.connect(host, None, LIMITS)
+
+
+def test_credentials_in_the_host_are_refused_and_not_shown():
+    with pytest.raises(ConfigError, match="must hold no credentials") as caught:
+        client.connect("https://ada:secret@kfp.example", None, LIMITS)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (401, "it wants credentials, or others: see --help for where they go"),
+        (403, "these credentials may not do that: ask for the role, or --namespace"),
+        (404, "there is no such thing, or this is not KFP's API: --host is what"),
+        (400, "mend what it says, and call again"),
+        (500, "the server failed: see the log of its deployment ml-pipeline"),
+    ],
+)
+def test_a_refusal_names_the_url_the_words_and_what_to_do(kfp, status, advice):
+    connection = connect(kfp)
+    body = json.dumps({"code": 1, "message": "no, never\nat server.go:1"})
+    kfp.faults = [api_server.Fault(status, body=body)]
+    with pytest.raises(ClusterError) as caught:
+        get(connection)
+    url = f"{kfp.url}/apis/v2beta1/runs/11"
+    expected = f"GET {url} was answered with {status} (no, never): {advice}"
+    assert str(caught.value).startswith(expected)
+    assert caught.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"error_message": "bad\\nstack"}', "(bad)"),
+        ("", "(without a word)"),
+        (HTML, "(a page of HTML)"),
+        ("[1]", "([1])"),
+    ],
+)
+def test_whatever_a_refusal_says_is_one_line(kfp, body, said):
+    kfp.faults = [api_server.Fault(404, body=body)]
+    with pytest.raises(ClusterError) as caught:
+        connect(kfp)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_get_is_repeated_until_a_server_is_well_again(kfp):
+    connection = connect(kfp)
+    kfp.faults = [api_server.Fault(503, times=3)]
+    assert connection.client.list_pipelines().pipelines is None
+    assert kfp.requests[1:] == [("GET", "/pipelines")] * 4
+
+
+def test_a_post_is_never_repeated(kfp):
+    connection = connect(kfp)
+    kfp.faults = [api_server.Fault(500, times=1, method="POST")]
+    with pytest.raises(ClusterError, match=r"answered with 500 \(something broke\)"):
+        connection.client.create_experiment("e")
+    assert kfp.writes() == [("POST", "/experiments")]
+
+
+def test_a_server_that_hangs_is_not_waited_for(kfp):
+    kfp.faults = [api_server.Fault(hang=2, times=1)]
+    message = r"GET .*/healthz was not answered within 0.5 s: is the server well, and"
+    with pytest.raises(ClusterError, match=message):
+        client.connect(kfp.url, None, SHORT)
+
+
+def test_a_change_without_an_answer_may_have_been_made(kfp, connection):
+    client._install(connection.client, SHORT)
+    kfp.faults = [api_server.Fault(hang=2, times=1, path="experiments", method="POST")]
+    with pytest.raises(ClusterError, match=r"It may have been done all the same: look"):
+        connection.client._experiment_api.api_client.call_api(
+            "/apis/v2beta1/experiments", "POST", body={"display_name": "e"}
+        )
+
+
+def test_a_server_that_is_not_there_is_named():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(ClusterError) as caught:
+        client.connect(url, None, LIMITS)
+    message = f"GET {url}/apis/v2beta1/healthz can't be reached ("
+    assert str(caught.value).startswith(message)
+    assert "refused): is --host right" in str(caught.value)
+    assert caught.value.status is None
+
+
+def test_tls_that_is_none_is_said(kfp):
+    with pytest.raises(ClusterError, match="can't be reached"):
+        client.connect(kfp.url.replace("http:", "https:"), None, LIMITS)
+
+
+def test_a_connection_that_is_not_made_is_not_waited_for():
+    # A full backlog: the kernel answers no more.
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for waiting in (first, second):
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        url = f"http://127.0.0.1:{full.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=r"could not connect within 0.5 s"):
+            client.connect(url, None, SHORT)
+
+
+def test_a_login_page_is_told_from_an_answer(kfp):
+    kfp.faults = [api_server.Fault(200, body=HTML, content_type="text/html")]
+    with pytest.raises(ClusterError, match=r"gave a page of HTML, not KFP's JSON"):
+        connect(kfp)
+
+
+def test_all_pages_of_a_list_are_read(kfp):
+    connection = connect(kfp)
+    for number in range(5):
+        connection.client.create_experiment(f"e{number}")
+    kfp.page_limit = 2
+    found = client.pages(connection.client.list_experiments, "experiments")
+    assert [e.display_name for e in found] == ["e0", "e1", "e2", "e3", "e4"]

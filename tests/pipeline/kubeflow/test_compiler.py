@@ -1,0 +1,389 @@
+import json
+import os
+import re
+import subprocess
+import sys
+
+import kfp.components
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from pipeline.config.loading import ConfigError, resolve
+from pipeline.kubeflow import compiler
+from tests.pipeline.test_graph import AFTER, ORDER
+
+IMAGE = "registry.example/vae-pipeline@sha256:0123"
+SETTINGS = [
+    "push.destination=s3://models/serving/",
+    "kubeflow.pipeline_root=minio://mlpipeline/vae",
+    "kubeflow.data_dir=/data/tfds",
+    "kubeflow.volumes={/data: datasets}",
+    "kubeflow.secrets={AWS_ACCESS_KEY_ID: s3/key, AWS_SECRET_ACCESS_KEY: s3/secret}",
+    "kubeflow.steps={default: {cpu: 0.5, memory: 3}, Trainer: {cpu: 8, memory: 16.5, "
+    "gpus: 2, gpu_type: amd.com/gpu, node_selector: {pool: gpu}}}",
+]
+OUTSIDE = {"Ingest", "ServedModel"}  # what they give, KFP does not see change
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/names/: RFC 1123
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def compiled(folder, *settings, image=IMAGE):
+    path = folder / "pipeline.yaml"
+    config = resolve("demo", None, settings)
+    compiler.compile_pipeline(config, str(path), image)
+    return path
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return compiled(tmp_path_factory.mktemp("kubeflow"), *SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def documents(path):
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+@pytest.fixture(scope="module")
+def spec(documents):
+    # Strict, as KFP's API server is: an unknown field is an error.
+    return json_format.ParseDict(documents[0], pipeline_spec_pb2.PipelineSpec())
+
+
+@pytest.fixture(scope="module")
+def executors(spec):
+    config = json_format.ParseDict(
+        json_format.MessageToDict(spec.deployment_spec),
+        pipeline_spec_pb2.PipelineDeploymentConfig(),
+    )
+    return config.executors
+
+
+@pytest.fixture(scope="module")
+def tasks(spec):
+    return spec.root.dag.tasks
+
+
+def parameters(task):
+    return {
+        name: json_format.MessageToDict(value.runtime_value.constant)
+        for name, value in task.inputs.parameters.items()
+        if value.HasField("runtime_value")
+    }
+
+
+def test_the_schema_is_the_one_that_open_source_kfp_takes(spec):
+    assert spec.schema_version == "2.1.0"
+    assert spec.pipeline_info.name == "vae"
+    assert spec.default_pipeline_root == "minio://mlpipeline/vae"
+
+
+def test_every_executor_is_a_container_of_ours_and_nothing_more(spec, executors):
+    assert len(executors) == len(spec.components) == 13
+    for executor in executors.values():
+        assert executor.WhichOneof("spec") == "container"
+        assert executor.container.image == IMAGE
+        command = ["python", "-m", "pipeline.kubeflow.entrypoint"]
+        assert list(executor.container.command) == command
+        assert not executor.container.HasField("lifecycle")
+    for component in spec.components.values():
+        assert component.executor_label in executors
+
+
+def test_no_two_steps_start_the_same_container(executors):
+    # KFP files components under a hash of their containers.
+    texts = {executor.SerializeToString() for executor in executors.values()}
+    assert len(texts) == len(executors)
+
+
+def test_nothing_else_is_in_double_braces(path):
+    # Argo and KFP's launcher replace what is.
+    found = set(re.findall(r"\{\{[^}]*\}\}", path.read_text()))
+    assert found == {"{{$}}", "{{$.pipeline_job_uuid}}"}
+
+
+@pytest.mark.parametrize("step", ["pusher", "report"])
+def test_what_knows_the_run_never_comes_from_the_cache(tasks, step):
+    assert parameters(tasks[step])["run_id"] == "{{$.pipeline_job_uuid}}"
+
+
+def test_kfps_ui_knows_the_page_and_the_metrics(spec, executors):
+    outputs = spec.components["comp-report"].output_definitions.artifacts
+    kinds = {name: artifact.artifact_type for name, artifact in outputs.items()}
+    assert {name: kind.schema_title for name, kind in kinds.items()} == {
+        "page": "system.HTML",
+        "metrics": "system.Metrics",
+    }
+    assert {kind.schema_version for kind in kinds.values()} == {"0.0.1"}
+    # TFX knows neither: the entrypoint gets its own types.
+    args = list(executors["exec-report"].container.args)
+    compiled = json.loads(args[args.index("--outputs") + 1])["artifacts"]
+    titles = {
+        name: yaml.safe_load(artifact["artifactType"]["instanceSchema"])["title"]
+        for name, artifact in compiled.items()
+    }
+    assert titles == {"page": "tfx.File", "metrics": "tfx.Metrics"}
+
+
+def before(step):
+    """Returns all steps whose outputs, or what was made of them, one reads."""
+    direct = set(ORDER.get(step, [])) - set(AFTER.get(step, []))
+    return {*direct, *(e for s in direct for e in before(s))}
+
+
+def test_no_task_waits_for_more_or_less_than_in_the_graph(tasks):
+    expected = {
+        compiler.task_name(step): sorted(
+            # Those whose fingerprint it gets come before it in any case.
+            map(compiler.task_name, {*ORDER.get(step, []), *(before(step) & OUTSIDE)})
+        )
+        for step in {"Ingest", "ImportSchemaGen", "ServedModel", *ORDER}
+    }
+    assert {n: sorted(t.dependent_tasks) for n, t in tasks.items()} == expected
+    for task in tasks.values():
+        assert not task.HasField("trigger_policy")  # no condition, no exit handler
+        for artifact in task.inputs.artifacts.values():
+            source = artifact.task_output_artifact.producer_task
+            assert source in task.dependent_tasks
+
+
+def test_names_are_kubernetes_names(spec, executors, tasks):
+    names = [*tasks, *spec.components, *executors]
+    assert [name for name in names if not LABEL.fullmatch(name)] == []
+    assert "statistics-gen" in tasks
+    for name, task in tasks.items():
+        assert task.task_info.name == name  # by it, KFP's driver finds a producer
+        assert task.component_ref.name == f"comp-{name}"  # kfp.local cuts comp- off
+        assert spec.components[f"comp-{name}"].executor_label == f"exec-{name}"
+
+
+def test_only_what_looks_outside_is_never_cached(tasks):
+    uncached = {n for n, t in tasks.items() if not t.caching_options.enable_cache}
+    assert uncached == {"ingest", "served-model"}
+
+
+def test_resources_are_in_the_fields_that_every_driver_reads(executors):
+    trainer = executors["exec-trainer"].container.resources
+    assert (trainer.cpu_limit, trainer.memory_limit) == (8.0, 16.5)
+    assert (trainer.accelerator.type, trainer.accelerator.count) == ("amd.com/gpu", 2)
+    for name in set(executors) - {"exec-trainer"}:
+        resources = executors[name].container.resources
+        assert (resources.cpu_limit, resources.memory_limit) == (0.5, 3.0)
+        assert not resources.HasField("accelerator")
+
+
+def test_kubernetes_gets_what_kfp_leaves_to_it(documents):
+    outside = {
+        "pvcMount": [{"constant": "datasets", "mountPath": "/data"}],
+        "secretAsEnv": [
+            {
+                "secretName": "s3",
+                "keyToEnv": [{"envVar": "AWS_ACCESS_KEY_ID", "secretKey": "key"}],
+            },
+            {
+                "secretName": "s3",
+                "keyToEnv": [
+                    {"envVar": "AWS_SECRET_ACCESS_KEY", "secretKey": "secret"}
+                ],
+            },
+        ],
+    }
+    assert documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] == {
+        "exec-ingest": outside,
+        "exec-served-model": outside,
+        "exec-pusher": outside,
+        "exec-trainer": {"nodeSelector": {"labels": {"pool": "gpu"}}},
+    }
+    json_format.ParseDict(documents[1], pipeline_spec_pb2.PlatformSpec())
+
+
+def test_paths_are_the_clusters_and_fingerprints_are_empty(tasks):
+    assert parameters(tasks["ingest"])["data_dir"] == "/data/tfds"
+    assert parameters(tasks["ingest"])["fingerprint"] == ""
+    assert parameters(tasks["served-model"]) == {
+        "destination": "s3://models/serving/vae",
+        "fingerprint": "",
+    }
+    assert parameters(tasks["pusher"])["destination"] == "s3://models/serving/vae"
+    schema_file = parameters(tasks["import-schema-gen"])["schema_file"]
+    assert schema_file == "package:pipeline/schema.pbtxt"
+
+
+def test_the_time_that_infra_check_gets_changes_no_other_steps_cache_key(
+    path, tasks, tmp_path
+):
+    other = compiled(tmp_path, *SETTINGS, "gate.infra_timeout=77")
+    lines = (file.read_text().splitlines() for file in (path, other))
+    changed = [pair for pair in zip(*lines, strict=True) if pair[0] != pair[1]]
+    assert [pair[1].split() for pair in changed] == [["constant:", "77.0"]]
+    assert parameters(tasks["infra-check"])["timeout"] == 1800
+
+
+def test_the_runs_parameters_have_types_and_the_configs_values(spec):
+    found = {
+        name: (
+            pipeline_spec_pb2.ParameterType.ParameterTypeEnum.Name(p.parameter_type),
+            p.default_value.number_value,
+            p.is_optional,
+        )
+        for name, p in spec.root.input_definitions.parameters.items()
+    }
+    assert found == {
+        "epochs": ("NUMBER_INTEGER", 10, True),
+        "batch_size": ("NUMBER_INTEGER", 256, True),
+        "learning_rate": ("NUMBER_DOUBLE", 0.002, True),
+        "seed": ("NUMBER_INTEGER", 0, True),
+        "elbo_floor": ("NUMBER_DOUBLE", -115.0, True),
+        "tolerance": ("NUMBER_DOUBLE", 0.5, True),
+    }
+
+
+def test_a_step_gets_the_parameters_that_it_or_a_step_before_depends_on(spec, tasks):
+    training = {"epochs", "batch_size", "learning_rate", "seed"}
+    gate = {"elbo_floor", "tolerance"}
+    expected = {
+        "trainer": training,
+        "bounds": training,
+        "infra-check": training,
+        "evaluator": training | gate,
+        "pusher": training | gate,
+        "report": training | gate,
+    }
+    for name, task in tasks.items():
+        given = {
+            key
+            for key, value in task.inputs.parameters.items()
+            if value.component_input_parameter == key
+        }
+        assert given == expected.get(name, set())
+        declared = spec.components[f"comp-{name}"].input_definitions.parameters
+        assert given <= set(declared)
+
+
+def test_a_step_gets_the_fingerprints_of_what_comes_before(spec, tasks):
+    for step in {"ImportSchemaGen", *OUTSIDE, *ORDER}:
+        name = compiler.task_name(step)
+        given = {
+            (key, value.task_output_parameter.producer_task)
+            for key, value in tasks[name].inputs.parameters.items()
+            if value.task_output_parameter.output_parameter_key == "fingerprint"
+        }
+        sources = map(compiler.task_name, before(step) & OUTSIDE)
+        assert given == {
+            (f"{source.replace('-', '_')}_fingerprint", source) for source in sources
+        }
+        declared = spec.components[f"comp-{name}"].input_definitions.parameters
+        assert {key for key, _ in given} <= set(declared)
+    for name in map(compiler.task_name, OUTSIDE):
+        outputs = spec.components[f"comp-{name}"].output_definitions.parameters
+        assert set(outputs) == {"fingerprint"}
+
+
+def test_every_setting_is_in_the_cache_key_of_every_step(executors, tmp_path):
+    """KFP's cache sees the arguments, and of an input nothing but its name."""
+    other = compiled(tmp_path, *SETTINGS, "model.latent_size=3")
+    (document, _) = yaml.safe_load_all(other.read_text())
+    for name, executor in document["deploymentSpec"]["executors"].items():
+        assert executor["container"]["args"] != list(executors[name].container.args)
+
+
+def test_what_is_for_kubernetes_alone_changes_no_step(documents, tmp_path):
+    other = compiled(tmp_path, *SETTINGS[:1], SETTINGS[2])
+    (document,) = yaml.safe_load_all(other.read_text())  # nothing for Kubernetes
+
+    def without_resources(spec):
+        executors = spec["deploymentSpec"]["executors"]
+        containers = {name: {**e["container"]} for name, e in executors.items()}
+        for container in containers.values():
+            del container["resources"]
+        return containers, spec["components"], spec["root"]
+
+    assert without_resources(document) == without_resources(documents[0])
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, SETTINGS[:1]], ids=["all", "least"])
+def test_kfp_loads_it(settings, tmp_path):
+    path = compiled(tmp_path, *settings)
+    inputs = kfp.components.load_component_from_file(str(path)).component_spec.inputs
+    assert {name: (spec.type, spec.default) for name, spec in inputs.items()} == {
+        "epochs": ("Integer", 10),
+        "batch_size": ("Integer", 256),
+        "learning_rate": ("Float", 0.002),
+        "seed": ("Integer", 0),
+        "elbo_floor": ("Float", -115.0),
+        "tolerance": ("Float", 0.5),
+    }
+
+
+def test_the_same_config_gives_the_same_bytes(path, tmp_path):
+    # In another process, whose sets and hashes come in another order.
+    code = (
+        "import pathlib, sys; from tests.pipeline.kubeflow import test_compiler as t\n"
+        "t.compiled(pathlib.Path(sys.argv[1]), *t.SETTINGS)"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], check=True, env=environment
+    )
+    assert (tmp_path / "pipeline.yaml").read_bytes() == path.read_bytes()
+
+
+def test_the_configs_values_are_the_defaults(tmp_path):
+    path = compiled(tmp_path, SETTINGS[0], "train.epochs=3", "gate.tolerance=0")
+    (document,) = yaml.safe_load_all(path.read_text())
+    defaults = document["root"]["inputDefinitions"]["parameters"]
+    assert defaults["epochs"]["defaultValue"] == 3
+    assert defaults["tolerance"]["defaultValue"] == 0.0
+    task = document["root"]["dag"]["tasks"]["trainer"]
+    constant = task["inputs"]["parameters"]["custom_config"]["runtimeValue"]["constant"]
+    assert json.loads(constant)["train"]["epochs"] == 3
+    evaluator = document["root"]["dag"]["tasks"]["evaluator"]["inputs"]["parameters"]
+    assert "tolerance" in evaluator  # though the config's is 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], "push.destination must be a URI such as s3://bucket/serving"),
+        (
+            [SETTINGS[0], "kubeflow.steps={Trainr: {cpu: 1}}"],
+            "Bounds, Evaluator, InfraCheck, Pusher, Report) or default, got Trainr",
+        ),
+        (["kubeflow.steps={Trainer: {gpu: 1}}"], "kubeflow.steps.Trainer.gpu "),
+        (["kubeflow.steps={Trainer: {gpus: -1}}"], "gpus must be at least 0, got -1"),
+        (["kubeflow.steps={default: {cpu: 0}}"], "cpu must be above 0.0, got 0"),
+        (["kubeflow.pipeline_root=/tmp"], "pipeline_root must begin with minio://"),
+        (["kubeflow.volumes={data: claim}"], "volumes must be folders from /"),
+        (
+            ["kubeflow.data_dir=~/data"],
+            "kubeflow.data_dir must be a folder of the container, from /, got '~/data'",
+        ),
+        (["kubeflow.checkpoints=~/c"], "checkpoints must begin with minio://"),
+        *(
+            (
+                [f"{key}=~/x", *others],
+                f"{key} must not begin with ~ on Kubeflow, where a container has no "
+                "home of yours, got '~/x': write a URI, or the whole path of a folder "
+                "in one of kubeflow.volumes",
+            )
+            for key, others in (("push.destination", []), ("data.source", SETTINGS[:1]))
+        ),
+        (["kubeflow.secrets={KEY: s3}"], "secrets.KEY must be secret/key, got 's3'"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        compiled(tmp_path, *settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_arguments_are_named(tmp_path):
+    config = resolve("demo", None, SETTINGS)
+    with pytest.raises(ConfigError, match=r"must be a \.yaml file, got .*\.json"):
+        compiler.compile_pipeline(config, str(tmp_path / "pipeline.json"), IMAGE)
+    with pytest.raises(ConfigError, match=r"can't write .*: No such file or directory"):
+        compiled(tmp_path / "missing", *SETTINGS)
+    with pytest.raises(ConfigError, match="the image must be named"):
+        compiled(tmp_path, *SETTINGS, image="")

@@ -1,0 +1,92 @@
+import hashlib
+import json
+
+import pytest
+from ml_metadata import metadata_store
+from ml_metadata.proto import metadata_store_pb2
+
+from pipeline.local import artifact_checksums
+
+DATA = bytes(range(256)) * 20
+
+
+@pytest.fixture
+def store():
+    config = metadata_store_pb2.ConnectionConfig()
+    config.fake_database.SetInParent()
+    return metadata_store.MetadataStore(config)
+
+
+@pytest.fixture
+def artifact(store, tmp_path):
+    """What metadata give back of a sealed artifact."""
+    folder = tmp_path / "examples" / "1"
+    for name in ("Split-train/shard-0.gz", "Split-train/shard-1.gz", "info.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(DATA)
+    (folder / "empty").touch()
+    kind = store.put_artifact_type(metadata_store_pb2.ArtifactType(name="Examples"))
+    made = metadata_store_pb2.Artifact(
+        type_id=kind, uri=str(folder), state=metadata_store_pb2.Artifact.LIVE
+    )
+    (made.id,) = store.put_artifacts([made])
+    artifact_checksums.put(store, [made])
+    (found,) = store.get_artifacts()
+    return found
+
+
+def test_a_seal_is_in_metadata(artifact):
+    files = json.loads(artifact.custom_properties["seal"].string_value)
+    assert files == {
+        name: [size, hashlib.sha256(data).hexdigest()]
+        for name, size, data in (
+            ("Split-train/shard-0.gz", 5120, DATA),
+            ("Split-train/shard-1.gz", 5120, DATA),
+            ("empty", 0, b""),
+            ("info.json", 5120, DATA),
+        )
+    }
+    assert artifact_checksums.damage(artifact) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda path: path.write_bytes(DATA[:-1]), "has 5,119 bytes, not 5,120"),
+        (lambda path: path.write_bytes(b""), "has 0 bytes, not 5,120"),
+        (lambda path: path.unlink(), "is missing"),
+        (
+            lambda path: path.write_bytes(DATA[:99] + b"x" + DATA[100:]),
+            "has other content than when its step ended",
+        ),
+    ],
+)
+def test_damage_is_named(artifact, tmp_path, change, expected):
+    path = tmp_path / "examples" / "1" / "Split-train" / "shard-1.gz"
+    change(path)
+    assert artifact_checksums.damage(artifact) == f"{path} {expected}"
+
+
+def test_a_file_too_many_is_damage(artifact, tmp_path):
+    path = tmp_path / "examples" / "1" / "Split-train" / "shard-2.gz"
+    path.write_bytes(DATA)
+    assert (
+        artifact_checksums.damage(artifact) == f"{path} was added after its step ended"
+    )
+
+
+def test_what_is_not_sealed_is_damaged(artifact, store):
+    del artifact.custom_properties["seal"]
+    assert artifact_checksums.damage(artifact) == (
+        f"{artifact.uri} has no seal: its step was stopped before its end, or ran "
+        "before there were seals"
+    )
+    artifact_checksums.forget(store, artifact)
+    (found,) = store.get_artifacts()
+    assert found.state == metadata_store_pb2.Artifact.DELETED
+
+
+def test_what_is_forgotten_is_not_live(artifact, store):
+    artifact_checksums.forget(store, artifact)
+    (found,) = store.get_artifacts()
+    assert found.state == metadata_store_pb2.Artifact.DELETED

@@ -1,0 +1,545 @@
+"""What goes and what stays, with real metadata of runs that are told of by hand."""
+
+import json
+import os
+import pathlib
+import time
+
+import pytest
+from ml_metadata import metadata_store
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+from components.registry import listing, rolling_back
+from pipeline.cli import main
+from pipeline.local import unused_artifacts
+from pipeline.runs import lock
+from tests.support.places import FILES, write_model
+
+COMPLETE, CACHED = mlmd.Execution.COMPLETE, mlmd.Execution.CACHED
+FAILED, RUNNING = mlmd.Execution.FAILED, mlmd.Execution.RUNNING
+NAME = "run-20260101-0000{:02}-000000"
+
+
+class Root:
+    """A root whose metadata are written as TFX writes them."""
+
+    def __init__(self, path):
+        self.path = path
+        self.destination = str(path / "serving" / "vae")
+        (path / "logs").mkdir(parents=True)
+        config = mlmd.ConnectionConfig()
+        config.sqlite.filename_uri = str(path / "metadata.sqlite")
+        config.sqlite.connection_mode = 3  # READWRITE_OPENCREATE
+        self.store = metadata_store.MetadataStore(config)
+        self._runs = 0
+
+    def run(self, *steps, key=None, log=True):
+        """Writes a run: of each step (name, state, inputs); returns the outputs.
+
+        An input, and the output of a step that was CACHED, is another's output. What
+        FAILED or is RUNNING leaves a folder that metadata know nothing of.
+        """
+        self._runs += 1
+        name = NAME.format(self._runs)
+        if log:
+            for ending in ("log", "yaml"):
+                (self.path / "logs" / f"{name}.{ending}").write_text("x" * 1000)
+        kind = mlmd.ContextType(name="pipeline_run")
+        run = mlmd.Context(type_id=self.store.put_context_type(kind), name=name)
+        [run.id] = self.store.put_contexts([run])
+        outputs = []
+        for step, state, *inputs in steps:
+            kind = mlmd.ExecutionType(name=f"components.of.{step}")
+            execution = mlmd.Execution(type_id=self.store.put_execution_type(kind))
+            execution.last_known_state = state
+            if key:
+                text = json.dumps({"run_key": key})
+                execution.custom_properties["provenance"].string_value = text
+            [execution.id] = self.store.put_executions([execution])
+            association = mlmd.Association(execution_id=execution.id, context_id=run.id)
+            self.store.put_attributions_and_associations([], [association])
+            out = inputs.pop() if state == CACHED else None
+            folder = self.path / "artifacts" / step / "out" / str(execution.id)
+            if state != CACHED:
+                folder.mkdir(parents=True)
+                (folder / "data").write_bytes(bytes(1_000_000))
+            if state == COMPLETE:
+                kind = mlmd.ArtifactType(name="Out")
+                out = mlmd.Artifact(type_id=self.store.put_artifact_type(kind))
+                out.uri, out.state = str(folder), mlmd.Artifact.LIVE
+                [out.id] = self.store.put_artifacts([out])
+            for one in inputs:
+                self._event(execution, one, mlmd.Event.INPUT)
+            if out is not None:
+                self._event(execution, out, mlmd.Event.OUTPUT)
+            outputs.append(out)
+        return outputs
+
+    def _event(self, execution, artifact, kind):
+        event = mlmd.Event(
+            execution_id=execution.id, artifact_id=artifact.id, type=kind
+        )
+        self.store.put_events([event])
+
+    def whole_run(self, key=None):
+        """Writes a run of two steps that ended; returns their outputs."""
+        trainer, pusher = self.run(("Trainer", COMPLETE), ("Pusher", COMPLETE), key=key)
+        return trainer, pusher
+
+    def push(self, name, **manifest):
+        files = {**FILES, "saved_model.pb": name.encode()}
+        model = write_model(self.path.parent / "models" / name, files)
+        return listing.push(model, self.destination, manifest)
+
+    def prune(self, keep):
+        todo = unused_artifacts.plan(self.path, self.destination, keep)
+        unused_artifacts.carry_out(self.path, todo)
+        return todo
+
+    def live(self, artifact):
+        """Whether an artifact is there: in metadata and on the disk, or in neither."""
+        [found] = self.store.get_artifacts_by_id([artifact.id])
+        live = found.state == mlmd.Artifact.LIVE
+        assert live == os.path.exists(artifact.uri)
+        return live
+
+    def numbers(self):
+        return [found.number for found in listing.look(self.destination)]
+
+    def snapshot(self):
+        files = {
+            str(path): path.read_bytes()
+            for path in self.path.rglob("*")
+            if path.is_file() and not path.name.endswith((".lock", "sqlite"))
+        }
+        return files, sorted(
+            (artifact.id, artifact.state) for artifact in self.store.get_artifacts()
+        )
+
+
+@pytest.fixture
+def root(tmp_path):
+    return Root(tmp_path / "runs")
+
+
+# Artifacts.
+
+
+def test_reports_and_what_was_set_aside_go_with_their_runs(root):
+    for number in range(1, 4):
+        root.whole_run()
+        page = root.path / "reports" / NAME.format(number) / "report.html"
+        page.parent.mkdir(parents=True)
+        page.write_text("x" * 500)
+    (root.path / "artifacts-20260101-000000" / "Trainer").mkdir(parents=True)
+    (root.path / "reports" / "mine").mkdir()
+    kinds = {group.kind: group for group in root.prune(2).groups}
+    assert kinds["reports of runs before those"].bytes == 500
+    assert len(kinds["artifacts that were set aside with their metadata"].paths) == 1
+    left = {path.name for path in (root.path / "reports").iterdir()}
+    assert left == {NAME.format(2), NAME.format(3), "mine"}
+    assert not list(root.path.glob("artifacts-*"))
+
+
+def test_the_log_of_a_run_of_two_turns_stays_with_it(root):
+    root.whole_run()
+    made = root.whole_run(key="made")
+    root.run(*[("Trainer", COMPLETE), ("Pusher", COMPLETE)], log=False)
+    [again] = [c for c in root.store.get_contexts() if c.name == NAME.format(2)]
+    again.name = NAME.format(2) + ".2"  # what came from the cache was damaged
+    again.ClearField("id")
+    [again.id] = root.store.put_contexts([again])
+    steps = [e.id for e in root.store.get_executions()][2:4]
+    root.store.put_attributions_and_associations(
+        [], [mlmd.Association(execution_id=step, context_id=again.id) for step in steps]
+    )
+    root.prune(1)
+    names = {path.name for path in (root.path / "logs").iterdir()}
+    assert names == {f"{NAME.format(2)}.log", f"{NAME.format(2)}.yaml"}
+    assert [root.live(out) for out in made] == [True, True]
+
+
+def test_an_artifacts_folder_that_is_a_link_is_pruned(root, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (root.path / "artifacts").symlink_to(tmp_path / "disk")
+    old, new = root.whole_run(), root.whole_run()
+    root.prune(1)
+    assert [root.live(out) for out in old + new] == [False, False, True, True]
+
+
+def test_the_outputs_of_the_last_runs_stay(root):
+    runs = [root.whole_run() for _ in range(4)]
+    todo = root.prune(2)
+    assert [[root.live(out) for out in run] for run in runs] == [
+        [False, False],
+        [False, False],
+        [True, True],
+        [True, True],
+    ]
+    [group, logs] = todo.groups
+    assert group.kind == "outputs of Pusher, Trainer that no kept run uses"
+    assert (len(group.paths), group.bytes) == (4, 4_000_000)
+    assert (logs.kind, len(logs.paths)) == ("logs of runs before those", 4)
+    assert todo.bytes == 4_004_000
+    names = {path.name for path in (root.path / "logs").iterdir()}
+    assert names == {
+        f"{NAME.format(run)}.{ending}" for run in (3, 4) for ending in ("log", "yaml")
+    }
+    assert root.prune(2).bytes == 0
+
+
+def test_what_a_later_run_took_from_the_cache_stays(root):
+    ingest, trainer, pusher = root.run(
+        ("Ingest", COMPLETE), ("Trainer", COMPLETE), ("Pusher", COMPLETE)
+    )
+    root.run(
+        ("Ingest", CACHED, ingest),
+        ("Trainer", COMPLETE, ingest),
+        ("Pusher", COMPLETE),
+    )
+    root.prune(1)
+    assert [root.live(out) for out in (ingest, trainer, pusher)] == [True, False, False]
+
+
+def test_what_a_later_run_read_stays(root):
+    """Even of a step that has failed."""
+    trainer, _ = root.whole_run()
+    root.whole_run()
+    root.run(("Evaluator", FAILED, trainer))
+    root.prune(1)
+    assert root.live(trainer)
+
+
+def test_runs_that_did_not_end_do_not_count(root):
+    """Nor do they push out one that did; what they made is there to go on from."""
+    whole = root.whole_run()
+    halves = [
+        root.run(("Ingest", COMPLETE), ("Trainer", state))[0]
+        for state in (FAILED, RUNNING, FAILED)
+    ]
+    left = sorted((root.path / "artifacts" / "Trainer" / "out").iterdir())
+    assert len(left) == 4
+    todo = root.prune(1)
+    assert all(root.live(out) for out in (*whole, *halves))
+    [group] = todo.groups
+    assert group.kind == "outputs of Trainer that no kept run uses"
+    assert sorted(group.paths) == left[1:]
+    assert sorted((root.path / "artifacts" / "Trainer" / "out").iterdir()) == left[:1]
+    assert len(list((root.path / "logs").iterdir())) == 8
+
+
+def test_fewer_runs_than_that_all_stay(root):
+    run = root.whole_run()
+    before = root.snapshot()
+    assert root.prune(2).bytes == 0
+    assert root.snapshot() == before
+    assert all(root.live(out) for out in run)
+
+
+def test_the_run_that_made_a_version_that_stays_stays(root):
+    made = root.whole_run(key="of one")
+    version = root.push("one", run_key="of one")
+    other = root.whole_run(key="of two")
+    root.whole_run(key="of three")
+    todo = root.prune(1)
+    assert todo.kept == [version.number]
+    assert all(root.live(out) for out in made)
+    assert not any(root.live(out) for out in other)
+    names = {path.stem for path in (root.path / "logs").iterdir()}
+    assert names == {NAME.format(1), NAME.format(3)}
+
+
+def test_a_clock_that_went_back_changes_nothing(root):
+    """The order of runs is that of metadata, not of their names."""
+    root._runs = 50
+    old = root.whole_run()
+    root._runs = 10
+    new = root.whole_run()
+    root.prune(1)
+    assert [root.live(run[0]) for run in (old, new)] == [False, True]
+
+
+def test_what_tfx_left_behind_goes(root):
+    root.whole_run()
+    for place in ("executor_execution/1", "stateful_working_dir/a-run"):
+        folder = root.path / "artifacts" / "Trainer" / ".system" / place
+        folder.mkdir(parents=True)
+        (folder / "executor_output.pb").write_bytes(bytes(500))
+    [group] = root.prune(1).groups
+    assert (group.kind, len(group.paths), group.bytes) == (
+        "folders that TFX left behind",
+        2,
+        1000,
+    )
+    assert not any(path.exists() for path in group.paths)
+
+
+def test_checkpoints_of_before_go(root):
+    old, new = (root.path / "checkpoints" / name for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "checkpoint").write_bytes(bytes(100))
+        for path in (folder / "checkpoint", folder):
+            os.utime(path, (time.time() - 3600,) * 2)
+    root.whole_run()
+    (new / "checkpoint").touch()
+    [group] = root.prune(1).groups
+    assert (group.kind, group.paths) == (
+        "checkpoints of trainings that ended or were given up",
+        [old],
+    )
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_reports_and_what_was_set_aside_before_go(root):
+    made = root.whole_run(key="of one")
+    root.push("one", run_key="of one")
+    for _ in range(3):
+        root.whole_run()
+    folders = [root.path / "reports" / NAME.format(run) for run in (1, 2, 3, 4)]
+    folders += [root.path / "reports" / "mine"]
+    folders += [root.path / f"artifacts-{day}-120000" for day in (20251231, 20260102)]
+    folders += [root.path / "artifacts-mine"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "index.html").write_bytes(bytes(700))
+    (root.path / "history").mkdir()
+    (root.path / "history" / f"{NAME.format(2)}.json").write_text("{}")
+    reports, aside = root.prune(2).groups[-2:]
+    assert (reports.kind, reports.paths, reports.bytes) == (
+        "reports of runs before those",
+        [folders[1]],
+        700,
+    )
+    assert (aside.kind, aside.paths, aside.bytes) == (
+        "artifacts that were set aside with their metadata",
+        [folders[5]],
+        700,
+    )
+    assert [f.exists() for f in folders] == [
+        *(True, False, True, True, True),
+        *(False, True, True),
+    ]
+    assert all(root.live(out) for out in made)
+    assert (root.path / "history" / f"{NAME.format(2)}.json").exists()
+
+
+def test_artifacts_on_another_disk(root, tmp_path):
+    """The folder is a symbolic link: what is marked as deleted is removed too."""
+    runs = [root.whole_run() for _ in range(2)]
+    (root.path / "artifacts").rename(tmp_path / "disk")
+    (root.path / "artifacts").symlink_to(tmp_path / "disk")
+    root.prune(1)
+    assert [root.live(run[0]) for run in runs] == [False, True]
+    assert root.prune(1).bytes == 0
+
+
+def test_nothing_beyond_the_root_is_touched(root, tmp_path):
+    outside = tmp_path / "outside" / "Trainer" / "out" / "1"
+    outside.mkdir(parents=True)
+    (outside / "data").write_bytes(b"mine")
+    kind = mlmd.ArtifactType(name="Out")
+    external = mlmd.Artifact(type_id=root.store.put_artifact_type(kind))
+    external.uri, external.state = str(outside), mlmd.Artifact.LIVE
+    [external.id] = root.store.put_artifacts([external])
+    dots = mlmd.Artifact(type_id=external.type_id, state=mlmd.Artifact.LIVE)
+    dots.uri = f"{root.path}/artifacts/../../outside/Trainer/out/1"
+    [dots.id] = root.store.put_artifacts([dots])
+    root.whole_run()
+    root.whole_run()
+    links = [
+        root.path / "artifacts" / "Linked",
+        root.path / "artifacts" / "Trainer" / "linked",
+        root.path / "artifacts" / "Trainer" / "out" / "99",
+        root.path / "logs" / "run-20250101-000000-000000.log",
+    ]
+    for link in links:
+        link.symlink_to(tmp_path / "outside")
+    root.prune(1)
+    assert (outside / "data").read_bytes() == b"mine"
+    assert root.live(external)
+    assert root.live(dots)
+    assert all(link.is_symlink() for link in links)
+
+
+def test_a_root_that_was_moved(root, tmp_path):
+    """Artifacts go by their place in it; metadata tell of the old one."""
+    runs = [root.whole_run() for _ in range(2)]
+    moved = tmp_path / "moved"
+    root.path.rename(moved)
+    todo = unused_artifacts.plan(moved, f"{moved}/serving/vae", 1)
+    unused_artifacts.carry_out(moved, todo)
+    found = sorted(path.name for path in (moved / "artifacts").glob("*/out/*"))
+    assert found == sorted(pathlib.Path(out.uri).name for out in runs[1])
+
+
+def test_metadata_that_cannot_be_read(root):
+    root.push("one")
+    (root.path / "metadata.sqlite").write_bytes(b"no SQLite at all" * 100)
+    with pytest.raises(unused_artifacts.PruneError) as error:
+        unused_artifacts.plan(root.path, root.destination, 1)
+    assert str(error.value).startswith(f"{root.path}/metadata.sqlite can't be read (")
+    assert str(error.value).endswith("): nothing was removed")
+
+
+# Versions.
+
+
+def test_the_newest_versions_stay(root):
+    pushed = [root.push(name) for name in "abcd"]
+    (pathlib.Path(root.destination) / ".staging-killed").mkdir()
+    size = sum(len(data) for name, data in FILES.items() if name != "saved_model.pb")
+    todo = root.prune(2)
+    assert root.numbers() == [pushed[3].number, pushed[2].number]
+    assert todo.versions == [pushed[0].number, pushed[1].number]
+    assert size < todo.version_bytes / 2 < size + 2000  # and a manifest each
+    assert listing.intact(root.destination) == (pushed[3], [])
+    names = {path.name for path in pathlib.Path(root.destination).iterdir()}
+    assert names == {".pushing.lock", str(pushed[2].number), str(pushed[3].number)}
+
+
+def test_the_baseline_of_what_is_served_stays(root):
+    one = root.push("one")
+    two = root.push("two")
+    baseline = {"version": one.number, "digest": one.digest}
+    three = root.push("three", baseline=baseline)
+    root.prune(1)
+    assert root.numbers() == [three.number, one.number]
+    assert two.number not in root.numbers()
+
+
+def test_what_was_rolled_back_from_stays_noted(root):
+    root.push("one")
+    two = root.push("two")
+    again = rolling_back.roll_back(root.destination, None, "blurred")
+    root.prune(1)
+    assert root.numbers() == [again.number]
+    assert rolling_back.rejection(root.destination, two.digest, None).why == "blurred"
+
+
+def test_damaged_versions_before_what_is_served_go(root):
+    old, served, new = (root.push(name) for name in "abc")
+    for version in (old, new):
+        (pathlib.Path(version.path) / "saved_model.pb").unlink()
+    foreign = pathlib.Path(root.destination, "7")
+    foreign.mkdir()
+    todo = root.prune(5)
+    assert todo.versions == [old.number]
+    assert todo.kept == [served.number]
+    assert root.numbers() == [new.number, served.number, 7]
+
+
+def test_what_was_not_compared_with_its_manifest_stays(root, tmp_path):
+    """It may be good, or another's: it could not be read, or is not ours."""
+    unread, foreign, linked, served = (root.push(name) for name in "abcd")
+    manifest = pathlib.Path(unread.path, "MANIFEST.json")
+    manifest.rename(tmp_path / "manifest")
+    manifest.mkdir()  # it is there, and can't be read, by root either
+    pathlib.Path(foreign.path, "MANIFEST.json").write_text(
+        '{"name": "another"}', encoding="utf-8"
+    )
+    pathlib.Path(linked.path).rename(tmp_path / "elsewhere")
+    pathlib.Path(linked.path).symlink_to(tmp_path / "elsewhere")
+    damaged = list(listing.look(root.destination))[1:]
+    assert [each.compared for each in damaged] == [False] * 3
+    assert damaged[2].why == "MANIFEST.json cannot be read (Is a directory)"
+    before = root.numbers()
+    assert root.prune(1).versions == []
+    assert (
+        root.numbers()
+        == before
+        == [v.number for v in (served, linked, foreign, unread)]
+    )
+    assert (tmp_path / "elsewhere" / "saved_model.pb").exists()
+
+
+def test_where_nothing_is_intact_nothing_goes(root):
+    version = root.push("one")
+    (pathlib.Path(version.path) / "saved_model.pb").unlink()
+    assert root.prune(1).versions == []
+    assert root.numbers() == [version.number]
+
+
+def test_an_object_store(root, s3):
+    uri = f"s3://{s3.name}/serving/vae"
+    path = f"{s3.name}/serving/vae"
+    pushed = []
+    for name in "abc":
+        files = {**FILES, "saved_model.pb": name.encode()}
+        model = write_model(root.path.parent / "models" / name, files)
+        pushed.append(listing.push(model, uri, {}))
+    half, another = pushed[0].number - 1, 7
+    s3.files.pipe_file(f"{path}/.claim-{half}", b"")  # a push of ours that died
+    for number in (half, another):
+        s3.files.pipe_file(f"{path}/{number}/saved_model.pb", b"")
+    claims = [name for name in s3.files.ls(path, detail=False) if ".claim-" in name]
+    s3.server.requests.clear()
+    todo = unused_artifacts.plan(root.path, uri, 1)
+    unused_artifacts.carry_out(root.path, todo)
+    assert todo.versions == [half, pushed[0].number, pushed[1].number]
+    assert [v.number for v in listing.look(uri)] == [pushed[2].number, another]
+    found = s3.files.ls(path, detail=False)
+    assert [name for name in found if ".claim-" in name] == claims
+    # A version that is half gone has no manifest.
+    deleted = [
+        request
+        for request in s3.server.requests
+        if request[0] in ("DELETE", "POST") and str(pushed[0].number) in request[1]
+    ]
+    assert not deleted or deleted[0][1].endswith(f"{pushed[0].number}/MANIFEST.json")
+
+
+# The command.
+
+
+def command(root, *arguments):
+    return main.main(["prune", *map(str, arguments), "--root", str(root.path)])
+
+
+def test_the_command_says_what_goes(root, capsys):
+    for _ in range(2):
+        root.whole_run()
+    old, new = root.push("one"), root.push("two")
+    before = root.snapshot()
+    assert command(root, "--keep", 1, "--dry-run") == 0
+    dry = capsys.readouterr().out.splitlines()
+    assert root.snapshot() == before
+    assert command(root, "--keep", 1) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:-1] == dry[:-1]
+    assert lines == [
+        f"     0.1 MB  1 version at {root.destination}: {old.number}",
+        "     2.0 MB  2 outputs of Pusher, Trainer that no kept run uses",
+        "     0.0 MB  2 logs of runs before those",
+        f"versions that stay: {new.number}",
+        "2.1 MB freed",
+    ]
+    assert dry[-1] == "2.1 MB would be freed"
+    assert command(root, "--keep", 1) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "nothing is to go",
+        f"versions that stay: {new.number}",
+        "0.0 MB freed",
+    ]
+
+
+@pytest.mark.parametrize("keep", ["0", "-1"])
+def test_at_least_one_stays(root, capsys, keep):
+    assert command(root, "--keep", keep) == 2
+    assert f"--keep must be at least 1, got {keep}" in capsys.readouterr().err
+
+
+def test_a_root_that_is_not_there(tmp_path, capsys):
+    assert main.main(["prune", "--keep", "1", "--root", str(tmp_path / "no")]) == 2
+    message = f"--root must be the folder of earlier runs, got {tmp_path / 'no'}"
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_root_that_a_run_is_using(root, capsys):
+    before = root.snapshot()
+    with lock.held(root.path, wait=False, say=print):
+        assert command(root, "--keep", 1) == 1
+    assert f"another run is using {root.path}" in capsys.readouterr().err
+    assert root.snapshot() == before

@@ -1,0 +1,187 @@
+"""One run at a time on a root: real processes, real signals."""
+
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import filelock
+import pytest
+
+from pipeline.cli import main
+from pipeline.runs import lock, run_record
+
+REPOSITORY = pathlib.Path(__file__).parents[3]
+
+# Holds the lock until a line comes; "wait" waits for it; "child" forks one that
+# outlives it.
+HOLDER = """
+import os, pathlib, sys, time
+from pipeline.cli import main
+from pipeline.runs import lock
+root, how = pathlib.Path(sys.argv[1]), sys.argv[2]
+say = lambda line: print(line, flush=True)
+try:
+    with main.interruptible(), lock.held(root, how == "wait", say):
+        if how == "child" and os.fork() == 0:
+            time.sleep(2)
+            os._exit(0)
+        print("held", flush=True)
+        sys.stdin.readline()
+except lock.LockedError as error:
+    print(error)
+    sys.exit(1)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    processes = []
+
+    def start(how="leave"):
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(tmp_path / "runs"), how],
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def said_of(process):
+    when = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+"
+    return rf"\(process {process.pid} on \S+, started {when}\)"
+
+
+def test_the_second_leaves_with_a_message_that_names_the_first(start, tmp_path):
+    first = start()
+    assert first.stdout.readline() == "held\n"
+    second = start()
+    out, _ = second.communicate(timeout=30)
+    assert second.returncode == 1
+    runs = re.escape(str(tmp_path / "runs"))
+    assert re.fullmatch(
+        rf"another run is using {runs} {said_of(first)}: wait until it ends \(run "
+        r"--wait does that\), or choose another --root\n",
+        out,
+    )
+    first.communicate("go\n", timeout=30)
+    assert first.returncode == 0
+    assert not (tmp_path / "runs" / "running.json").exists()
+
+
+def test_of_two_that_race_one_wins(start):
+    both = [start(), start()]
+    lines = [process.stdout.readline() for process in both]
+    winner, loser = both if lines[0] == "held\n" else reversed(both)
+    assert sorted(lines)[1] == "held\n"
+    assert re.search(said_of(winner), sorted(lines)[0])
+    assert loser.wait(timeout=30) == 1
+
+
+def test_after_a_sigkill_the_next_goes_on(start):
+    first = start()
+    assert first.stdout.readline() == "held\n"
+    first.kill()
+    first.wait()
+    second = start()
+    assert second.stdout.readline() == "held\n"
+    # What the dead one left names it no more.
+    out, _ = start().communicate(timeout=30)
+    assert re.search(said_of(second), out)
+
+
+def test_one_that_waits_says_for_whom_and_goes_on(start):
+    first = start()
+    assert first.stdout.readline() == "held\n"
+    waiting = start("wait")
+    assert re.search(rf"waiting for .*{said_of(first)}", waiting.stdout.readline())
+    first.kill()
+    assert waiting.stdout.readline() == "held\n"
+    waiting.communicate("go\n", timeout=30)
+    assert waiting.returncode == 0
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_wait_can_be_interrupted(start, signum):
+    first = start()
+    assert first.stdout.readline() == "held\n"
+    waiting = start("wait")
+    waiting.stdout.readline()
+    waiting.send_signal(signum)
+    assert waiting.wait(timeout=30) == 130
+    assert first.poll() is None
+
+
+def test_a_process_it_has_forked_does_not_keep_the_lock(start):
+    """Beam's and TensorFlow's may outlive a run that is killed."""
+    first = start("child")
+    assert first.stdout.readline() == "held\n"
+    first.kill()
+    first.wait()
+    assert start().stdout.readline() == "held\n"
+
+
+def test_who_has_not_said_who_it_is_is_unknown(tmp_path):
+    with filelock.FileLock(tmp_path / ".lock"):
+        (tmp_path / "running.json").write_text("half")
+        with (
+            pytest.raises(lock.LockedError, match=r"\(unknown\)"),
+            lock.held(tmp_path, False, print),
+        ):
+            pass
+
+
+def test_the_command_leaves_a_record_of_it(start, tmp_path, capfd):
+    """Without an import of TensorFlow: it leaves at once."""
+    first = start()
+    assert first.stdout.readline() == "held\n"
+    root = str(tmp_path / "runs")
+    began = time.monotonic()
+    assert main.main(["run", "--preset", "smoke", "--root", root]) == 1
+    out = capfd.readouterr().out
+    assert re.search(rf"vae-pipeline: another run is using .*{said_of(first)}", out)
+    assert "Imports" not in out
+    assert time.monotonic() - began < 10
+    ((found,), _) = run_record.read_all(tmp_path / "runs")
+    assert found.verdict == "failed"
+    assert found.error.startswith("another run is using ")
+
+
+def test_the_command_that_waits_ends_with_130(start, tmp_path):
+    first = start()
+    assert first.stdout.readline() == "held\n"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "pipeline", "run", "--preset", "smoke", "--wait"),
+            *("--root", str(tmp_path / "runs")),
+        ],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.startswith("waiting for another run"):
+            break
+    assert re.search(said_of(first), line)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode in (130, -signal.SIGINT)
+    assert "interrupted" in stderr
+    ((found,), _) = run_record.read_all(tmp_path / "runs")
+    assert found.verdict == "interrupted"
+    assert (tmp_path / "runs" / "running.json").exists()  # the first's

@@ -1,0 +1,89 @@
+"""How a program leaves: real processes."""
+
+import importlib.metadata
+import subprocess
+import sys
+
+import pytest
+
+BEGIN = """
+import atexit, logging, pathlib, sys, tempfile, threading
+from pipeline.runs import process
+"""
+
+
+def run(program, **options):
+    return subprocess.run(
+        [sys.executable, "-c", BEGIN + program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
+
+
+def test_what_matters_is_done_and_nothing_else_is_waited_for(tmp_path):
+    result = run(
+        f"""
+class Graph:
+    def __del__(self):
+        print("taken apart")
+
+graph = Graph()
+folder = tempfile.TemporaryDirectory(dir={str(tmp_path)!r})
+threading.Thread(target=threading.Event().wait).start()  # ends never
+atexit.register(lambda: print("at the end"))
+
+def main():
+    print("done")
+    return 3
+
+process.leave(main)
+"""
+    )
+    assert (result.returncode, result.stderr) == (3, "")
+    assert result.stdout == "done\nat the end\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "code", "printed"),
+    [
+        ("sys.exit(2)", 2, ""),
+        ("sys.exit()", 0, ""),
+        ("sys.exit('in words')", 1, "in words\n"),
+        ("raise RuntimeError('a bug')", 1, "RuntimeError: a bug\n"),
+    ],
+)
+def test_the_exit_code_is_the_one_that_python_gives(statement, code, printed):
+    result = run(f"def main():\n    {statement}\nprocess.leave(main)")
+    assert result.returncode == code
+    assert result.stderr.endswith(printed)
+
+
+def test_output_that_is_lost_is_a_failure():
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        result = subprocess.run(
+            [sys.executable, "-c", BEGIN + "process.leave(lambda: print('x') or 0)"],
+            stdout=full,
+            timeout=60,
+            check=False,
+        )
+    assert result.returncode == 1
+
+
+def test_a_closed_output_is_none():
+    command = 'exec "$0" -c "$1" >&-'
+    program = BEGIN + "process.leave(lambda: 0)"
+    result = subprocess.run(
+        ["sh", "-c", command, sys.executable, program], timeout=60, check=False
+    )
+    assert result.returncode == 0
+
+
+def test_the_installed_program_leaves_so():
+    (script,) = importlib.metadata.entry_points(
+        group="console_scripts", name="vae-pipeline"
+    )
+    assert script.value == "pipeline.__main__:main"

@@ -1,0 +1,163 @@
+"""Metrics: read back by Prometheus's own parser, and over real HTTP."""
+
+import datetime
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+from prometheus_client import parser
+
+from pipeline.cli import main
+from pipeline.config.loading import ConfigError, resolve
+from pipeline.runs import prometheus, run_record
+
+
+def pushed(run_id="run-1"):
+    found = run_record.begun(resolve("smoke"), run_id)
+    found.verdict, found.elbo, found.baseline_elbo = "pushed", -271.25, -280.5
+    found.served_version, found.versions = 1795457098, 3
+    found.took("Trainer", 12.5)
+    found.took("Ingest", 0.25, cached=True)
+    found.end()
+    found.ended, found.seconds = "2026-11-23T19:00:00.500+01:00", 61.25
+    return found
+
+
+def samples(text):
+    """Returns values by name and labels; each name must have a type and a help."""
+    found = {}
+    for family in parser.text_string_to_metric_families(text):
+        assert (family.type, bool(family.documentation)) == ("gauge", True)
+        for sample in family.samples:
+            key = (sample.name, *sorted(sample.labels.items()))
+            assert key not in found
+            found[key] = sample.value
+    return found
+
+
+MODEL = ("model", "vae")
+
+END = datetime.datetime(2026, 11, 23, 18, tzinfo=datetime.timezone.utc).timestamp()
+
+EXPECTED = {
+    ("vae_pipeline_last_run_end_timestamp_seconds", MODEL): END + 0.5,
+    ("vae_pipeline_last_run_seconds", MODEL): 61.25,
+    ("vae_pipeline_elbo_nats", MODEL): -271.25,
+    ("vae_pipeline_baseline_elbo_nats", MODEL): -280.5,
+    ("vae_pipeline_served_version", MODEL): 1795457098.0,
+    ("vae_pipeline_versions", MODEL): 3.0,
+    (
+        "vae_pipeline_step_seconds",
+        *(("cached", "false"), MODEL, ("step", "Trainer")),
+    ): 12.5,
+    (
+        "vae_pipeline_step_seconds",
+        *(("cached", "true"), MODEL, ("step", "Ingest")),
+    ): 0.25,
+    **{
+        ("vae_pipeline_last_run_verdict", MODEL, ("verdict", word)): float(
+            word == "pushed"
+        )
+        for word in (
+            *("pushed", "unchanged", "refused", "failed", "bad_data", "interrupted"),
+        )
+    },
+}
+
+
+def test_the_text_file_says_what_the_record_does(tmp_path):
+    path = tmp_path / "vae.prom"
+    path.write_text("old")
+    prometheus.write(path, pushed())
+    assert samples(path.read_text()) == EXPECTED
+    assert list(tmp_path.iterdir()) == [path]  # written beside, then renamed
+
+
+def test_what_is_not_known_is_not_there(tmp_path):
+    found = run_record.begun(resolve("smoke"), "run-1")
+    found.failed("failed", "early")
+    found.end()
+    prometheus.write(tmp_path / "vae.prom", found)
+    names = {key[0] for key in samples((tmp_path / "vae.prom").read_text())}
+    assert names == {
+        "vae_pipeline_last_run_end_timestamp_seconds",
+        "vae_pipeline_last_run_verdict",
+        "vae_pipeline_last_run_seconds",
+    }
+
+
+def get(port):
+    url = f"http://127.0.0.1:{port}/metrics"
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return samples(answer.read().decode())
+
+
+def test_over_http_it_is_the_newest_run_that_ended(tmp_path):
+    with prometheus.served(tmp_path, "127.0.0.1", 0) as port:
+        assert get(port) == {}
+        older = pushed("run-1")
+        older.verdict = "failed"
+        run_record.write(tmp_path, older)
+        run_record.write(tmp_path, pushed("run-2"))
+        run_record.write(
+            tmp_path, run_record.begun(resolve("smoke"), "run-3")
+        )  # goes on
+        assert get(port) == EXPECTED
+    with pytest.raises(urllib.error.URLError):
+        get(port)
+
+
+def test_an_address_that_is_taken_is_named(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(ConfigError) as error,
+            prometheus.served(tmp_path, "127.0.0.1", port),
+        ):
+            pass
+    assert str(error.value).startswith(
+        "--metrics-port and --metrics-host must be a free address, got "
+        f"127.0.0.1:{port}: [Errno 98] Address already in use"
+    )
+
+
+def test_a_port_that_is_none_is_named(tmp_path, capsys):
+    code = main.main(
+        [
+            *("schedule", "--local", "--cron", "0 3 * * *", "--metrics-port", "70000"),
+            *("--root", str(tmp_path)),
+        ]
+    )
+    assert code == 2
+    assert "must be a free address, got 127.0.0.1:70000" in capsys.readouterr().err
+
+
+def test_the_local_scheduler_serves_them(tmp_path):
+    run_record.write(tmp_path, pushed())
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "pipeline", "schedule", "--local"),
+            *("--cron", "0 3 1 1 *", "--metrics-port", "0", "--root", str(tmp_path)),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=pathlib.Path(__file__).parents[3],
+    )
+    try:
+        line = process.stdout.readline()
+        found = re.fullmatch(r"metrics: http://127\.0\.0\.1:(\d+)/metrics\n", line)
+        assert "to run here" in process.stdout.readline()
+        assert get(found[1]) == EXPECTED
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+    finally:
+        process.kill()
+        process.communicate()

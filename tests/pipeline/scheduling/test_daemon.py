@@ -1,0 +1,274 @@
+"""Real processes and real signals; only the trigger is quicker than cron's."""
+
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from apscheduler.triggers.interval import IntervalTrigger
+
+from pipeline.config.loading import ConfigError
+from pipeline.scheduling import daemon
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+# Runs every so many seconds, or at the given seconds after its start.
+SCHEDULER = """
+import datetime, pathlib, sys
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+from pipeline.scheduling import daemon
+
+class Times(BaseTrigger):
+    def __init__(self, seconds):
+        now = datetime.datetime.now(datetime.timezone.utc)
+        self.times = [now + datetime.timedelta(seconds=s) for s in seconds]
+    def get_next_fire_time(self, previous, now):
+        return next(t for t in self.times if t > (previous or now))
+
+seconds, grace, folder, *command = sys.argv[1:]
+seconds = [float(s) for s in seconds.split(",")]
+times = Times(seconds) if seconds[1:] else IntervalTrigger(seconds=seconds[0])
+sys.exit(daemon._loop(times, command, pathlib.Path(folder), float(grace)))
+"""
+
+# Says its process id, and ends half a second after SIGTERM.
+TIDY = """
+trap 'echo asked >>said; sleep 0.5; echo tidied >>said; exit 130' TERM
+echo $$ >pid; while :; do sleep 0.05; done
+"""
+
+# Ignores SIGTERM, and so does what it starts.
+STUBBORN = """
+trap 'echo asked >>said' TERM
+(trap '' TERM; exec sleep 300) & echo $! >grandchild
+echo $$ >pid; while :; do sleep 0.05; done
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts a scheduler of a shell command that runs in tmp_path."""
+    processes = []
+
+    def start(shell, seconds=0.5, grace=30.0, before=()):
+        command = [*before, sys.executable, "-c", SCHEDULER, str(seconds), str(grace)]
+        process = subprocess.Popen(
+            [*command, str(tmp_path / "logs"), "/bin/sh", "-c", shell],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # The tests themselves may run under nohup, or behind what is like it.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    for name in ("pid", "grandchild"):
+        with contextlib.suppress(OSError):
+            os.kill(int((tmp_path / name).read_text()), signal.SIGKILL)
+
+
+def wait_for(file, pattern=r".*\n", seconds=30):
+    """Returns what a file says when it matches."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        text = file.read_text() if file.exists() else ""
+        if re.search(pattern, text):
+            return text
+        time.sleep(0.02)
+    raise AssertionError(f"no {pattern} in {file}: {text}")
+
+
+def alive(pid):
+    try:
+        status = pathlib.Path(f"/proc/{int(pid)}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return status.rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_each_run_has_a_line_with_its_outcome(start, tmp_path):
+    (tmp_path / "codes").write_text("0\n2\n3\n130\n1\n")
+    # Each run takes the next code; the one after the last is killed.
+    process = start(
+        "code=$(head -n 1 codes); sed -i 1d codes; date +output%s; "
+        '[ "$code" ] || kill -9 $$; exit $code'
+    )
+    log = tmp_path / "logs" / "schedule.log"
+    wait_for(log, r"by signal 9")
+    process.terminate()
+    printed, _ = process.communicate(timeout=30)
+    when = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \w+"
+    first, *lines = log.read_text().splitlines()
+    assert re.fullmatch(rf"{when}  to run here: /bin/sh -c 'code=.*", first)
+    assert re.search(rf"exit \$code'; next {when}\n", log.read_text())
+    outcomes = [
+        match[1]
+        for line in lines
+        if (
+            match := re.fullmatch(
+                rf"{when}  (.+), after \d\.\d s, started {when}; next {when}", line
+            )
+        )
+    ]
+    assert outcomes[:6] == [
+        *("done", "bad input", "refused by the gate", "interrupted"),
+        *("failed (exit code 1)", "failed (by signal 9)"),
+    ]
+    assert re.fullmatch(rf"{when}  stopped by SIGTERM", lines[-1])
+    assert re.sub(r"output\d+\n", "", printed) == log.read_text()
+
+
+def test_a_time_that_comes_while_a_run_is_going_is_skipped(start, tmp_path):
+    start("echo begin >>said; sleep 1.3; echo end >>said")
+    wait_for(tmp_path / "said", r"(begin\nend\n){2}")
+    log = wait_for(tmp_path / "logs" / "schedule.log", r"(?s)done.*done")
+    assert "begin\nbegin" not in (tmp_path / "said").read_text()
+    assert re.search(r"  skipped this time: the run before is still going; next ", log)
+
+
+def test_a_command_that_cannot_be_started_is_tried_again(tmp_path):
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", SCHEDULER, "0.5", "1"),
+            *(str(tmp_path), str(tmp_path / "absent")),
+        ],
+        cwd=ROOT,
+    )
+    line = r"failed: could not be started: \[Errno 2\] No such file.*absent'; next .*\n"
+    try:
+        wait_for(tmp_path / "schedule.log", rf"(?:.*{line}){{2}}")
+    finally:
+        process.terminate()
+    assert process.wait(timeout=30) == 0
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 0)]
+)
+def test_a_signal_ends_an_idle_scheduler(start, tmp_path, signum, code):
+    process = start("exit 0", seconds=3600)
+    log = tmp_path / "logs" / "schedule.log"
+    wait_for(log, "to run here")
+    process.send_signal(signum)
+    assert process.wait(timeout=30) == code
+    assert f"stopped by {signum.name}\n" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
+)
+def test_a_signal_is_passed_on_to_the_run_and_its_end_waited_for(
+    start, tmp_path, signum, code
+):
+    process = start(TIDY)
+    pid = wait_for(tmp_path / "pid")
+    process.send_signal(signum)
+    assert process.wait(timeout=30) == code
+    assert (tmp_path / "said").read_text() == "asked\ntidied\n"
+    assert not alive(pid)
+    log = (tmp_path / "logs" / "schedule.log").read_text()
+    assert re.search(r"interrupted, after \d.*\n.*stopped by", log)
+    assert "killed" not in log
+    assert "next" not in log.splitlines()[-2]
+
+
+def test_a_run_that_does_not_end_is_killed_with_all_that_it_started(start, tmp_path):
+    process = start(STUBBORN, grace=1.0)
+    pid, grandchild = wait_for(tmp_path / "pid"), wait_for(tmp_path / "grandchild")
+    asked = time.monotonic()
+    process.terminate()
+    assert process.wait(timeout=30) == 0
+    assert time.monotonic() - asked >= 1.0
+    assert (tmp_path / "said").read_text() == "asked\n"
+    assert not alive(pid)
+    assert not alive(grandchild)
+    log = (tmp_path / "logs" / "schedule.log").read_text()
+    assert re.search(
+        r"killed: it did not end at SIGTERM\n.*failed \(by signal 9\)", log
+    )
+
+
+def test_a_second_signal_kills_at_once(start, tmp_path):
+    process = start(STUBBORN, grace=600.0)
+    pid = wait_for(tmp_path / "pid")
+    process.send_signal(signal.SIGINT)
+    wait_for(tmp_path / "said", "asked")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert not alive(pid)
+
+
+def test_a_terminal_that_closes_may_say_so_twice(start, tmp_path):
+    process = start(TIDY)
+    wait_for(tmp_path / "pid")
+    process.send_signal(signal.SIGHUP)
+    wait_for(tmp_path / "said", "asked")
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=30) == 0
+    assert (tmp_path / "said").read_text() == "asked\ntidied\n"
+
+
+def test_nohup_keeps_it_going(start, tmp_path):
+    process = start("exit 0", seconds=3600, before=["nohup"])
+    wait_for(tmp_path / "logs" / "schedule.log", "to run here")
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+
+
+def test_of_the_times_that_were_missed_one_is_made_up_for(start, tmp_path):
+    process = start("echo ran >>ran", seconds="0.2,2,2.2,86400")
+    wait_for(tmp_path / "ran")
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(2.3)  # the second and the third time come
+    process.send_signal(signal.SIGCONT)
+    log = wait_for(tmp_path / "logs" / "schedule.log", r"(?s)done.*done")
+    process.terminate()
+    assert process.wait(timeout=30) == 0
+    assert (tmp_path / "ran").read_text().count("ran") == 2
+    assert "skipped" not in log
+
+
+def test_run_says_when_it_will_run_in_the_time_zone(tmp_path):
+    code = (
+        "import pathlib, sys; from pipeline.scheduling import daemon\n"
+        "sys.exit(daemon.run('0 3 * * *', 'Asia/Kolkata', ['run', 'a b'], "
+        "pathlib.Path(sys.argv[1])))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
+    log = wait_for(tmp_path / "schedule.log")
+    process.terminate()
+    assert process.wait(timeout=30) == 0
+    assert re.search(r" IST  to run here: run 'a b'; next .* 03:00:00 IST\n", log)
+
+
+def test_the_handlers_are_given_back(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGTERM]).start()
+    assert daemon._loop(IntervalTrigger(days=1), ["true"], tmp_path) == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_log_folder_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError) as caught:
+        daemon.run("0 3 * * *", "UTC", ["true"], tmp_path / "file")
+    assert str(caught.value) == (
+        "the log folder must be one that can be written to, got "
+        f"{tmp_path}/file: File exists"
+    )

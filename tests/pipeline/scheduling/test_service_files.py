@@ -1,0 +1,149 @@
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.config.loading import ConfigError
+from pipeline.scheduling import service_files
+
+# What a shell, cron or systemd could take for something else.
+WORDS = [
+    *("two words", "50%", "%h", r"\%", r"\\%%", "it's", '"', "'\\%", "\\", "\\n", ""),
+    *(
+        "$HOME",
+        "${HOME}",
+        "$$",
+        "a$b",
+        "`id`",
+        ";",
+        "&",
+        ">x",
+        "*",
+        "~",
+        "#",
+        "é",
+        "a\tb",
+    ),
+]
+
+# Writes what it was given and where it was started to the first argument.
+TELL = (
+    "import json, os, pathlib, sys; "
+    "pathlib.Path(sys.argv[1]).write_text(json.dumps([os.getcwd(), *sys.argv[2:]]))"
+)
+
+
+def as_cron_runs(line):
+    """Returns the exit code of a crontab's line, run as cron does it."""
+    command = line.split(maxsplit=5)[5].rstrip("\n")
+    # do_command.c: a backslash goes if a % comes next, and a bare % ends the command.
+    shell, escaped = "", False
+    for character in command:
+        if escaped and character == "%":
+            shell = shell[:-1]
+        elif character == "%":
+            break
+        escaped = character == "\\" and not escaped
+        shell += character
+    return subprocess.run(["/bin/sh", "-c", shell], check=False).returncode
+
+
+def test_the_line_in_a_crontab_runs_the_command_as_it_is(tmp_path):
+    folder = tmp_path / r"it's 100\% of $HOME"
+    folder.mkdir()
+    command = [sys.executable, "-c", TELL, str(tmp_path / "told"), *WORDS]
+    line = service_files.crontab_line(
+        "0 3  * * mon-fri", None, command, folder, logs=folder / "my logs"
+    )
+    assert line.startswith("0 3 * * mon-fri cd ")
+    assert line.count("\n") == 1
+    assert as_cron_runs(line) == 0
+    assert json.loads((tmp_path / "told").read_text()) == [str(folder), *WORDS]
+    assert (folder / "my logs/cron.log").read_text() == ""
+
+
+def test_the_line_in_a_crontab_keeps_the_output_and_the_exit_code(tmp_path):
+    command = [sys.executable, "-c", "print('out'); raise SystemExit('err')"]
+    line = service_files.crontab_line(
+        "0 3 * * *", None, command, tmp_path, logs=tmp_path / "runs/logs"
+    )
+    assert [as_cron_runs(line), as_cron_runs(line)] == [1, 1]
+    log = (tmp_path / "runs/logs/cron.log").read_text()
+    assert sorted(log.split()) == ["err", "err", "out", "out"]
+
+
+def test_a_crontab_says_which_cron_heeds_the_time_zone(tmp_path):
+    *comments, timezone, line = service_files.crontab_line(
+        *("0 3 * * *", "Europe/Berlin", ["true"], tmp_path),
+        logs=pathlib.Path("/logs"),
+    ).splitlines()
+    assert all(comment.startswith("# ") for comment in comments)
+    assert "cronie" in comments[0]
+    assert timezone == "CRON_TZ=Europe/Berlin"
+    assert line == (
+        f"0 3 * * * cd {tmp_path} && mkdir -p /logs && exec true >>/logs/cron.log 2>&1"
+    )
+
+
+def test_the_units_of_systemd(tmp_path):
+    folder = pathlib.Path("/srv/100% of it")
+    command = ["/opt/my $x/python", "-m", "pipeline", "run", "--set=a.b=c", *WORDS]
+    text = service_files.systemd_units("0 3 13 * fri", "Europe/Berlin", command, folder)
+    lines = text.splitlines()
+    assert "WorkingDirectory=/srv/100%% of it" in lines
+    # By systemd.service(5); a user's systemd 252 gave a program just these words.
+    assert (
+        r'ExecStart="/opt/my $x/python" -m pipeline run --set=a.b=c '
+        r'"two words" "50%%" "%%h" "\\%%" "\\\\%%%%" "it' + "'" + r's" "\"" '
+        r'"' + "'" + r'\\%%" "\\" "\\n" "" "$$HOME" "$${HOME}" "$$$$" "a$$b" "`id`" '
+        '";" "&" ">x" "*" "~" "#" "é" "a\tb"'
+    ) in lines
+    assert "SuccessExitStatus=3" in lines
+    assert [line for line in lines if line.startswith("OnCalendar=")] == [
+        "OnCalendar=*-*-13 03:00:00 Europe/Berlin",
+        "OnCalendar=Fri *-*-* 03:00:00 Europe/Berlin",
+    ]
+    assert "Persistent=true" in lines
+    assert "#   systemctl --user enable --now vae-pipeline.timer" in lines
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd")
+def test_systemd_takes_the_units(tmp_path):
+    command = [sys.executable, "-m", "pipeline", "run", *WORDS]
+    text = service_files.systemd_units("0 3 * * *", "Europe/Berlin", command, tmp_path)
+    service, timer = text.split("\n# ~/.config/systemd/user/vae-pipeline.timer\n")
+    files = [tmp_path / f"vae-pipeline.{kind}" for kind in ("service", "timer")]
+    for file, unit in zip(files, (service, timer)):
+        file.write_text(unit)
+    result = subprocess.run(
+        ["systemd-analyze", "verify", *map(str, files)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # Of a line that it does not know, it says so and goes on.
+    ours = [line for line in result.stderr.splitlines() if "vae-pipeline" in line]
+    assert (result.returncode, ours) == (0, [])
+
+
+def crontab_line(*arguments):
+    return service_files.crontab_line(*arguments, logs=pathlib.Path("/logs"))
+
+
+@pytest.mark.parametrize("text_of", [service_files.systemd_units, crontab_line])
+def test_what_cannot_be_on_a_line_is_named(text_of, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        text_of("0 3 * * *", None, ["run", "a\nb"], tmp_path)
+    assert str(caught.value) == (
+        "what cron or systemd runs must have no line break in its words or its folder, "
+        r"got 'a\nb': put such a setting in a file (--config)"
+    )
+    with pytest.raises(ConfigError, match="no line break"):
+        text_of("0 3 * * *", None, ["run"], tmp_path / "a\nb")
+    with pytest.raises(ConfigError, match="five fields"):
+        text_of("daily", None, ["run"], tmp_path)
+    with pytest.raises(ConfigError, match="the time zone must be"):
+        text_of("0 3 * * *", "Moon/Base", ["run"], tmp_path)

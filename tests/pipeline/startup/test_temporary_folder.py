@@ -1,0 +1,131 @@
+"""What is left of a process's temporary files: nothing, however it ends."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.startup import temporary_folder
+from tests.support import bars
+
+# Does what TFDS and AutoGraph do: a folder and a module that nobody removes.
+LEAVE = """
+import importlib.util, os, pathlib, subprocess, sys, tempfile
+from pipeline.cli import main
+from pipeline.startup import temporary_folder
+with main.interruptible(), temporary_folder.own_folder():
+    tempfile.mkdtemp("tfds")
+    code = "import tempfile; tempfile.mkdtemp()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    path = pathlib.Path(tempfile.gettempdir(), "generated.py")
+    path.write_text("x = 1", encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("generated", path)
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    assert (path.parent / "__pycache__").exists()
+    print(path.parent, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def parent(tmp_path, monkeypatch):
+    """The folder for temporary files, empty."""
+    path = tmp_path / "temporary (1)"
+    path.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(path))
+    monkeypatch.setenv("TMPDIR", str(path))
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    return path
+
+
+def started():
+    process = subprocess.Popen(
+        [sys.executable, "-c", LEAVE],
+        cwd=pathlib.Path(__file__).parents[3],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    return process, pathlib.Path(process.stdout.readline().strip())
+
+
+@pytest.mark.parametrize("end", [None, signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_of_a_process_that_ends(parent, end):
+    process, folder = started()
+    assert folder.parent == parent
+    assert len(list(folder.iterdir())) == 4
+    if end is not None:
+        process.send_signal(end)
+    process.communicate("", timeout=30)
+    assert (process.returncode == 0) == (end is None)
+    assert list(parent.iterdir()) == []
+
+
+def test_what_a_killed_process_left_goes_with_the_next_one(parent):
+    others = parent / "vae-pipeline.txt"
+    others.touch()
+    (running, of_running), (killed, of_killed) = started(), started()
+    killed.kill()
+    killed.communicate()
+    assert of_killed.exists()
+    with temporary_folder.own_folder():
+        own = pathlib.Path(tempfile.gettempdir())
+        assert set(parent.iterdir()) == {own, of_running, others}
+    running.communicate("")
+    assert list(parent.iterdir()) == [others]
+
+
+def test_the_settings_of_before_are_back(parent):
+    with pytest.raises(ZeroDivisionError), temporary_folder.own_folder():
+        assert tempfile.gettempdir() == os.environ["TMPDIR"] != str(parent)
+        raise ZeroDivisionError
+    assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(parent)
+
+
+def test_processes_that_start_at_once_leave_each_other_their_folders(
+    parent, monkeypatch
+):
+    barrier, missing = threading.Barrier(4), []
+
+    def make():
+        barrier.wait()
+        for _ in range(50):
+            temporary_folder._remove_left(parent)
+            folder, lock = temporary_folder._new_folder(parent)
+            if not folder.exists():
+                missing.append(folder)
+            os.close(lock)
+
+    monkeypatch.setattr(threading, "excepthook", lambda hook: missing.append(hook))
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert missing == []
+
+
+def test_without_a_place_for_temporary_files_a_command_goes_on(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    assert main.main(["history", "--root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"no run yet below {tmp_path}\n"
+
+
+def test_preparing_data_leaves_nothing(parent, tmp_path):
+    bars.write_idx(tmp_path / "bars", labels=range(10))
+    command = [
+        *(sys.executable, "-m", "pipeline", "data", "--dataset", "bars"),
+        *("--source", str(tmp_path / "bars"), "--root", str(tmp_path / "runs")),
+        *("--data-dir", str(tmp_path / "data")),
+    ]
+    result = subprocess.run(command, capture_output=True, check=False)
+    assert result.returncode == 0, result.stdout.decode()
+    assert list(parent.iterdir()) == []
