@@ -87,6 +87,7 @@ setuptools.setup(
             # An S3 server for the tests: the parts of moto[server] that S3 takes.
             "flask",
             "flask-cors",
+            "import-linter",
             "kubernetes-validate",
             "moto[s3]>=5",
             "mypy",
