@@ -1,10 +1,4 @@
-"""A small training, for tests in this process and in others.
-
-`python -m tests.support.training losses FOLDER REPLICAS STEPS` prints the losses of
-some steps on the images of FOLDER; `... fit FOLDER NAME NETWORK EPOCHS CHECKPOINTS`
-trains a network on them, prints each report of its progress, and saves its last weights
-in FOLDER/weights-NAME.npz.
-"""
+"""A small training, for tests in this process and in forks."""
 
 import model  # noqa: F401, isort: skip, chooses Keras 2 before TensorFlow is imported
 
@@ -73,6 +67,11 @@ def losses(folder: pathlib.Path, replicas: int, count: int) -> list[float]:
     return [float(take(iterator, tf.constant(1))[1]) for _ in range(count)]
 
 
+def print_losses(folder: pathlib.Path, replicas: int, count: int) -> None:
+    """Prints `losses`, as JSON."""
+    print(json.dumps(losses(folder, replicas, count)), flush=True)
+
+
 def fit(
     folder: pathlib.Path, name: str, network: str, epochs: int, checkpoints: str
 ) -> None:
@@ -92,17 +91,3 @@ def fit(
     if devices.is_chief(trained.strategy):
         np.savez(folder / f"weights-{name}.npz", *trained.vae.get_weights())
     print("trained", flush=True)
-
-
-def main(action: str, folder: str, *arguments: str) -> None:
-    """Does what the module's docstring says."""
-    if action == "losses":
-        replicas, count = map(int, arguments)
-        print(json.dumps(losses(pathlib.Path(folder), replicas, count)))
-    else:
-        name, network, epochs, checkpoints = arguments
-        fit(pathlib.Path(folder), name, network, int(epochs), checkpoints)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

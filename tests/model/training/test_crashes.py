@@ -1,17 +1,14 @@
 """Training through crashes: real processes, real signals."""
 
 import json
-import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from tests.support import training
+from tests.support import forks, training
 from tests.support.training import MODEL  # noqa: F401, chooses Keras 2 first
 
 EPOCHS = 6  # of 10 steps
@@ -25,22 +22,8 @@ def digits(tmp_path_factory):
 
 
 def started(digits, name, checkpoints, epochs=EPOCHS, network="dense", **environment):
-    command = [
-        sys.executable,
-        "-m",
-        "tests.support.training",
-        "fit",
-        digits,
-        name,
-        network,
-    ]
-    return subprocess.Popen(
-        [*map(str, command), str(epochs), str(checkpoints)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, **environment},
-    )
+    arguments = (digits, name, network, epochs, str(checkpoints))
+    return forks.Fork(training.fit, *arguments, environment=environment)
 
 
 def wait_for(process, what):
@@ -202,8 +185,8 @@ def test_workers_that_see_different_checkpoints_say_so(digits, tmp_path, cluster
         started(digits, "apart", folder, TF_CONFIG=config)
         for folder, config in zip(folders, cluster)
     ]
-    said = [process.communicate(timeout=120)[0] for process in both]
-    assert [process.returncode for process in both] == [1, 1]
+    said = [process.stdout.read() for process in both]
+    assert [process.wait(timeout=60) for process in both] == [1, 1]
     assert (
         "RuntimeError: this worker begins with the step 0, but the mean over all is "
     ) in said[1]

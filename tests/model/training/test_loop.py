@@ -15,7 +15,7 @@ from model.config import ModelConfig, TrainConfig
 from model.training import devices, loop, steps, warm_start
 from model.training.state import State
 from model.vae import VAE
-from tests.support import training
+from tests.support import forks, training
 from tests.support.training import MODEL
 
 tfd = tfp.distributions
@@ -28,18 +28,13 @@ def digits(tmp_path_factory):
     return folder
 
 
-def in_a_process_of_its_own(*arguments):
-    command = [sys.executable, "-m", "tests.support.training", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
 def test_replicas_follow_the_same_losses(digits):
     one, two = (training.losses(digits, replicas, 20) for replicas in (1, 2))
     # A process of its own: TensorFlow takes one size of group in each
     # (tensorflow/tensorflow#50926).
-    four = json.loads(in_a_process_of_its_own("losses", digits, 4, 20))
+    process = forks.Fork(training.print_losses, digits, 4, 20)
+    four = json.loads(process.stdout.read().splitlines()[-1])
+    assert process.wait() == 0
     assert one[-1] < 0.8 * one[0]  # far enough from the start to differ
     np.testing.assert_allclose(two, one, rtol=1e-4)
     np.testing.assert_allclose(four, one, rtol=1e-4)

@@ -1,0 +1,76 @@
+"""Processes of their own that need not import TensorFlow and TFX again.
+
+The imports take most of a small training's time. They are done once, by a process that
+does nothing else; each process here is a fork of it.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+# `model` comes first: it chooses Keras 2 before TensorFlow is imported.
+_IMPORTED = [
+    "model",
+    "pipeline.cli.main",
+    "pipeline.local.runner",
+    "model.run_fn",
+    "tests.support.training",
+]
+
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(_IMPORTED)
+
+
+class Fork:
+    """A process that calls a function; what it prints is read from `stdout`."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        environment: Mapping[str, str] | None = None,
+    ):
+        """Starts the process.
+
+        Args:
+          function: of a module that a new process can import.
+          arguments: the function's, which can be pickled.
+          environment: variables over those of this process.
+        """
+        reader, writer = context.Pipe(duplex=False)
+        wanted = {**os.environ, **(environment or {})}
+        self._process = context.Process(
+            target=_call, args=(writer, wanted, function, arguments)
+        )
+        self._process.start()
+        writer.close()
+        self.stdout = os.fdopen(os.dup(reader.fileno()), encoding="utf-8")
+        reader.close()
+
+    def send_signal(self, signum: int) -> None:
+        """Sends a signal to the process."""
+        os.kill(self._process.pid, signum)
+
+    def kill(self) -> None:
+        """Ends the process by SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Returns the exit code; a signal's is negative. None after the time-out."""
+        self._process.join(timeout)
+        return self._process.exitcode
+
+
+def _call(writer, environment, function, arguments):
+    """What a forked process does."""
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(writer.fileno(), stream.fileno())
+    # What was forked has the environment of the first test.
+    os.environ.clear()
+    os.environ.update(environment)
+    logging.getLogger().handlers.clear()
+    function(*arguments)
