@@ -267,9 +267,9 @@ def test_what_was_tampered_with_is_not_used(place, use, tmp_path):
 def test_they_need_tensorflow_alone_and_a_pipe_may_end(place, tmp_path):
     """As `score ... | head -1` in a shell."""
     code = (
-        "import sys; from pipeline import cli\n"
+        "import sys; from pipeline.cli import main\n"
         "try:\n"
-        "    cli.main(sys.argv[1:])\n"
+        "    main.main(sys.argv[1:])\n"
         "finally:\n"
         "    absent = {'tfx', 'tensorflow_probability', 'tensorflow_datasets'}\n"
         "    assert not absent & set(sys.modules), absent & set(sys.modules)\n"

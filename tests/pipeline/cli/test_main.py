@@ -33,8 +33,8 @@ def run(*args, **kwargs):
 )
 def test_help_teaches_without_importing_tensorflow(args):
     check = (
-        "import sys; from pipeline import cli\n"
-        "try: cli.main(sys.argv[1:])\n"
+        "import sys; from pipeline.cli import main\n"
+        "try: main.main(sys.argv[1:])\n"
         "finally: assert not {'tensorflow', 'kfp'} & set(sys.modules)"
     )
     result = subprocess.run(

@@ -222,11 +222,11 @@ def test_a_store_that_does_not_answer(root, s3):
 def test_neither_tensorflow_nor_tfx_is_imported(root):
     root.push("a", -91), root.push("b", -90)
     code = (
-        "import sys; from pipeline import cli\n"
+        "import sys; from pipeline.cli import main\n"
         "root = sys.argv[1]\n"
-        "assert cli.main(['rollback', '--reason', 'worse', '--root', root]) == 0\n"
-        "assert cli.main(['versions', '--root', root]) == 0\n"
-        "assert cli.main(['prune', '--keep', '1', '--root', root]) == 0\n"
+        "assert main.main(['rollback', '--reason', 'worse', '--root', root]) == 0\n"
+        "assert main.main(['versions', '--root', root]) == 0\n"
+        "assert main.main(['prune', '--keep', '1', '--root', root]) == 0\n"
         "assert not {'tfx', 'tensorflow'} & set(sys.modules)\n"
     )
     command = [sys.executable, "-c", code, str(root.path / "runs")]

@@ -480,10 +480,10 @@ def test_the_words_for_people():
 def test_what_is_nothing_on_kubeflow_is_said():
     said = []
     screen = types.SimpleNamespace(line=said.append)
-    cluster_options._warn(resolve("smoke"), screen)
+    cluster_options.warn_of_local_settings(resolve("smoke"), screen)
     assert said == []
     given = ["notify.command=[tell]", "metrics.textfile=/a/b.prom"]
-    cluster_options._warn(resolve("smoke", settings=given), screen)
+    cluster_options.warn_of_local_settings(resolve("smoke", settings=given), screen)
     assert said == [
         "notify: nothing on Kubeflow; it is for runs here alone",
         "metrics: nothing on Kubeflow; it is for runs here alone",
