@@ -1,4 +1,12 @@
-"""What to tell of an exception."""
+"""The program's exit codes, and the cause of an exception in one line."""
+
+from pipeline.startup.environment import BAD_INPUT as BAD_INPUT
+
+OK = 0
+FAILED = 1
+REFUSED = 3  # the gate refused the model
+INTERRUPTED = 130  # a shell's code for a program that SIGINT ended
+UNREAD = 141  # a shell's code for a program that SIGPIPE ended
 
 
 def cause(error: BaseException) -> str:

@@ -1,28 +1,20 @@
-"""The commands for Kubeflow Pipelines, but `schedule`."""
+"""The options, the connection and the upload of the commands for a cluster."""
 
 import argparse
 import pathlib
-import shlex
 import tempfile
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from pipeline.cli.options import (
-    EXIT_CODES,
-    FAILED,
-    INTERRUPTED,
-    OK,
-    REFUSED,
-    add_settings_options,
-    fail,
-    line,
-    options,
-    path,
-    resolve,
-    screen,
-    settings,
-)
+from pipeline.cli.command_console import fail, open_console
+from pipeline.cli.options import add_settings_options, resolve, settings
 from pipeline.config import loading
+from pipeline.exit_codes import FAILED
+
+if TYPE_CHECKING:
+    from pipeline.console import Screen
+    from pipeline.kubeflow.client import Cluster
+    from pipeline.kubeflow.submission import Version
 
 CREDENTIALS = """\
 credentials are those of kfp.Client, and never flags:
@@ -39,160 +31,12 @@ another address.
 """
 
 
-def add_commands(commands: Any) -> None:
-    """Adds the commands to what argparse's `add_subparsers` gave."""
-    _add_compile(commands)
-    _add_submit(commands)
-
-
-def _compile(args: argparse.Namespace) -> int:
-    resolved, reference = resolve(args), image(args)
-    with screen(args, "compile") as shown:
-        _warn(resolved, shown)
-        kubeflow = _import_kubeflow(shown)
-        kubeflow.compile_pipeline(resolved, args.output, reference)
-        parameters = kubeflow.run_parameters(resolved).items()
-        shown.line(f"{args.output} is for Kubeflow Pipelines v2; its run parameters:")
-        for name, value in parameters:
-            shown.line(f"  {name} = {value}")
-    return OK
-
-
-def _submit(args: argparse.Namespace) -> int:
-    resolved = resolve(args)
-    if args.run is None:
-        image(args)
-
-    def act(shown: Any) -> int:
-        from pipeline.kubeflow import submission
-
-        cluster = connect(args)
-        if args.run is not None:
-            return _wait(args, cluster, args.run, shown)
-        version, parameters = upload(args, cluster, shown)
-        root = resolved.kubeflow.pipeline_root
-        run_id = submission.start(cluster, version, args.experiment, parameters, root)
-        shown.line(f"run {run_id} is started: {cluster.run_link(run_id)}")
-        return _wait(args, cluster, run_id, shown) if args.wait else OK
-
-    return on_cluster(args, "submit", act)
-
-
-def _wait(args: argparse.Namespace, cluster: Any, run_id: str, shown: Any) -> int:
-    from pipeline.kubeflow import watch
-    from pipeline.kubeflow.client import ClusterError
-
-    link, again = cluster.run_link(run_id), _again(args, run_id)
-    try:
-        run, spec = watch.follow(cluster, run_id, shown.line)
-    except KeyboardInterrupt:
-        shown.line(f"\nvae-pipeline: interrupted; the run goes on: {link}. {again}")
-        return INTERRUPTED
-    except ClusterError as error:
-        return fail(shown, f"{error}. The run may well go on. {again}", FAILED)
-    if run.state != "SUCCEEDED":
-        namespace = cluster.namespace or "kubeflow"
-        return fail(
-            shown,
-            f"{watch.failure(run, spec)}\nthe run's page: {link}\nits pods' logs: "
-            + shlex.join(
-                [
-                    *("kubectl", "logs", "-n", namespace, "-l"),
-                    *(f"pipeline/runid={run_id}", "-c", "main", "--prefix"),
-                    "--tail=50",
-                ]
-            ),
-            FAILED,
-        )
-    try:
-        verdict = watch.verdict(run, spec)
-    except watch.VerdictError as error:
-        return fail(shown, f"{error}\nthe run's page: {link}", FAILED)
-    _show_verdict(verdict, shown)
-    shown.line(f"the run's page: {link}")
-    return REFUSED if verdict["refusals"] else OK
-
-
-def _show_verdict(verdict: Mapping[str, Any], shown: Any) -> None:
-    elbo, baseline = verdict["elbo"], verdict["baseline_elbo"]
-    against = "none: nothing was served"
-    if baseline is not None:
-        against = f"{baseline:.2f}; difference {elbo - baseline:+.2f}"
-    said = f"REFUSED: {'; '.join(verdict['refusals'])}"
-    rows = [
-        ("candidate's ELBO", f"{elbo:.2f} nats per image (higher is better)"),
-        ("  estimated by", verdict["estimate"]),
-        ("baseline's ELBO", against),
-        ("verdict", said if verdict["refusals"] else "BLESSED"),
-        ("pushed", verdict["pushed"] or "nothing"),
-    ]
-    shown.table("What came of it", rows)
-
-
-def on_cluster(
-    args: argparse.Namespace, command: str, act: Callable[[Any], int]
-) -> int:
-    """Runs a command on a screen, and shows what a cluster does not do."""
-    with screen(args, command) as shown:
-        from pipeline.kubeflow.client import ClusterError
-
-        try:
-            return act(shown)
-        except ClusterError as error:
-            return fail(shown, str(error), FAILED)
-
-
-def upload(args: argparse.Namespace, cluster: Any, shown: Any) -> tuple[Any, dict]:
-    """Uploads the pipeline if need be; returns its version and the run's parameters."""
-    _warn(resolve(args), shown)
-    kubeflow = _import_kubeflow(shown)
-    from pipeline.kubeflow import submission
-    from pipeline.kubeflow.entrypoint import RUN_PARAMETERS
-
-    # What can be chosen for a run is chosen for the run: it makes no new version.
-    given = settings(args)
-    kept = [s for s in given if s.partition("=")[0] not in RUN_PARAMETERS.values()]
-    compiled = loading.resolve(args.preset, args.config, kept)
-    with tempfile.TemporaryDirectory() as folder:
-        package = pathlib.Path(folder, "pipeline.yaml")
-        kubeflow.compile_pipeline(compiled, str(package), image(args))
-        version = submission.upload(cluster, package)
-    did = "is uploaded" if version.is_new else "was there already"
-    shown.line(f"version {version.name} {did}")
-    return version, kubeflow.run_parameters(resolve(args))
-
-
-def _warn(resolved: loading.PipelineConfig, shown: Any) -> None:
-    """Says which settings are for runs here alone."""
-    told = resolved.notify.webhook or resolved.notify.command
-    given = {"notify": told, "metrics": resolved.metrics.textfile}
-    for section, value in given.items():
-        if value:
-            shown.line(f"{section}: nothing on Kubeflow; it is for runs here alone")
-
-
-def _import_kubeflow(shown: Any) -> Any:
-    with shown.step("Imports") as step:
-        from pipeline.kubeflow import compiler
-
-        step.done("TensorFlow and TFX")
-    return compiler
-
-
-def connect(args: argparse.Namespace) -> Any:
-    """Returns the Cluster that the flags name."""
-    from pipeline.kubeflow import client
-
-    return client.connect(args.host, args.namespace, client.Limits())
-
-
-def _again(args: argparse.Namespace, run_id: str) -> str:
-    given = options(args, "host", "namespace", "root")
-    return f"To wait for it again: {line('submit', *given, '--run', run_id)}"
-
-
 def image(args: argparse.Namespace) -> str:
-    """Returns the image that the flags name."""
+    """Returns the image that the flags name.
+
+    Raises:
+      ConfigError: they name none.
+    """
     if not args.image:
         raise loading.ConfigError(
             "--image must name the image of every step, such as "
@@ -201,63 +45,84 @@ def image(args: argparse.Namespace) -> str:
     return args.image
 
 
-def _add_compile(commands: Any) -> None:
-    parser = commands.add_parser(
-        "compile",
-        help="write the pipeline for Kubeflow Pipelines v2",
-        description="Writes the pipeline as the YAML that Kubeflow Pipelines v2 takes: "
-        "the same bytes for the same settings. Needs push.destination; the section "
-        "kubeflow says where and with what the steps run (see README).",
-        epilog=EXIT_CODES,
-    )
-    add_settings_options(parser)
-    parser.add_argument(
-        "--output",
-        type=path,
-        default="pipeline.yaml",
-        metavar="FILE",
-        help="the file to write (default: ./pipeline.yaml)",
-    )
-    _add_image_option(parser)
-    parser.set_defaults(command=_compile)
+def connect(args: argparse.Namespace) -> "Cluster":
+    """Returns the connection to the cluster that the flags name."""
+    from pipeline.kubeflow import client
+
+    return client.connect(args.host, args.namespace, limits=client.Limits())
 
 
-def _add_submit(commands: Any) -> None:
-    parser = commands.add_parser(
-        "submit",
-        help="run the pipeline on Kubeflow Pipelines v2",
-        description="Compiles the pipeline, uploads it as a new version if its content "
-        "is new, and starts a run. A --set of train.epochs, train.batch_size, "
-        "train.learning_rate, train.seed, gate.elbo_floor or gate.tolerance goes with "
-        "the run, and makes no new version.",
-        epilog=f"{CREDENTIALS}\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_cluster_options(parser)
-    parser.add_argument(
-        "--wait",
-        action="store_true",
-        help="follow the run to its end and to the gate's verdict, which is read from "
-        "the pipeline root: the store's credentials must be here too, and for minio:// "
-        "its address in AWS_ENDPOINT_URL",
-    )
-    parser.add_argument(
-        "--run",
-        metavar="ID",
-        help="submit nothing; wait for this run, which was submitted before",
-    )
-    parser.set_defaults(command=_submit)
+def run_on_cluster(
+    args: argparse.Namespace, command: str, *, act: Callable[["Screen"], int]
+) -> int:
+    """Runs the function of a command with a console; returns the exit code.
+
+    Shows the message of a ClusterError that the function raises.
+    """
+    with open_console(args, command) as console:
+        from pipeline.kubeflow.client import ClusterError
+
+        try:
+            return act(console)
+        except ClusterError as error:
+            return fail(console, str(error), code=FAILED)
+
+
+def upload(
+    args: argparse.Namespace, cluster: "Cluster", *, console: "Screen"
+) -> tuple["Version", dict[str, int | float]]:
+    """Uploads the pipeline, unless the cluster has a version of the same content.
+
+    Returns:
+      The version of the pipeline, and the parameters of a run by name.
+    """
+    resolved = resolve(args)
+    warn_of_local_settings(resolved, console)
+    import_compiler(console)
+    from pipeline.kubeflow import compiler, submission
+    from pipeline.kubeflow.entrypoint import RUN_PARAMETERS
+
+    # A setting that is a run parameter goes with the run, and makes no new version.
+    parameters = set(RUN_PARAMETERS.values())
+    kept = [s for s in settings(args) if s.partition("=")[0] not in parameters]
+    compiled = loading.resolve(args.preset, args.config, kept)
+    with tempfile.TemporaryDirectory() as folder:
+        package = pathlib.Path(folder, "pipeline.yaml")
+        compiler.compile_pipeline(compiled, str(package), image=image(args))
+        version = submission.upload(cluster, package)
+    state = "is uploaded" if version.is_new else "was there already"
+    console.line(f"version {version.name} {state}")
+    return version, compiler.run_parameters(resolved)
+
+
+def warn_of_local_settings(resolved: loading.PipelineConfig, console: "Screen") -> None:
+    """Shows which sections have settings that only local runs use."""
+    is_set = {
+        "notify": resolved.notify.webhook or resolved.notify.command,
+        "metrics": resolved.metrics.textfile,
+    }
+    for section, value in is_set.items():
+        if value:
+            console.line(f"{section}: nothing on Kubeflow; it is for runs here alone")
+
+
+def import_compiler(console: "Screen") -> None:
+    """Imports the compiler, and with it TFX, while the console shows a step for it."""
+    with console.step("Imports") as step:
+        from pipeline.kubeflow import compiler  # noqa: F401
+
+        step.done("TensorFlow and TFX")
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options for what runs on a cluster."""
+    """Adds the options of a command that starts runs on a cluster."""
     parser.add_argument(
         "--host",
         metavar="URL",
         help="of the KFP API server: what comes before /apis/ "
         "(default: KF_PIPELINES_ENDPOINT, else the cluster that this runs in)",
     )
-    _add_image_option(parser)
+    add_image_option(parser)
     parser.add_argument(
         "--namespace", help="a user's, where KFP has several users (profiles)"
     )
@@ -270,7 +135,8 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
     add_settings_options(parser)
 
 
-def _add_image_option(parser: argparse.ArgumentParser) -> None:
+def add_image_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the option for the container image of the steps."""
     parser.add_argument(
         "--image",
         metavar="REF",

@@ -1,15 +1,25 @@
-"""The command `evaluate`: measures a model that was pushed, on the test split."""
+"""The command `evaluate`: measures a pushed model on the test split."""
 
 import argparse
 import math
-import os
 import signal
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from pipeline.cli import options
-from pipeline.cli.options import BAD_INPUT, EXIT_CODES, FAILED, INTERRUPTED, OK
+from pipeline.cli import options, pushed_model
+from pipeline.cli.command_console import fail, open_console
 from pipeline.config import loading
+from pipeline.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, OK
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from components.datasets.prepare import Prepared
+    from components.evaluation.measure import Measured
+    from model.training.progress import ImageRate
+    from pipeline.cli.pushed_model import PushedModel
+    from pipeline.console import Screen
 
 _DESCRIPTION = """\
 Measures a model that was pushed, by its own signatures, over a data set's test split:
@@ -22,8 +32,8 @@ pixels are those that the model was exported with.
 and an hour for convolutions; Ctrl-C gives the means so far."""
 
 
-def add_command(commands: Any) -> None:
-    """Adds the command to what argparse's `add_subparsers` gave."""
+def add_command(commands: options.Commands) -> None:
+    """Adds the command `evaluate` to the command line."""
     parser = commands.add_parser(
         "evaluate",
         help="measure the served model's bounds on the test split",
@@ -32,7 +42,7 @@ def add_command(commands: Any) -> None:
         "  vae-pipeline evaluate\n"
         "  vae-pipeline evaluate --iwae 1000 --limit 2000\n"
         "  vae-pipeline evaluate --version 1795435726 --set "
-        f"push.destination=s3://models/serving\n\n{EXIT_CODES}",
+        f"push.destination=s3://models/serving\n\n{options.EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -52,45 +62,44 @@ def add_command(commands: Any) -> None:
     )
     options.add_data_dir_option(parser)
     options.add_settings_options(parser)
-    parser.set_defaults(command=_evaluate, is_result_printed=True)
+    parser.set_defaults(command=evaluate, is_result_printed=True)
 
 
-def _evaluate(args: argparse.Namespace) -> int:
+def evaluate(args: argparse.Namespace) -> int:
+    """Measures a pushed model and shows the figures; returns the exit code."""
     resolved = options.resolve(args)
     for flag in ("iwae", "limit"):
         value = getattr(args, flag)
         if value is not None and value < 1:
             raise loading.ConfigError(f"--{flag} must be at least 1, got {value}")
-    with options.screen(args, "evaluate") as screen:
+    destination = options.destination(args, resolved)
+    with open_console(args, "evaluate") as console:
         from components.datasets.idx import DataAccessError, DataError
-        from pipeline.cli import pushed_model
 
-        destination = options.destination(args, resolved)
         try:
-            with pushed_model.fetched(
-                destination, args.version, screen.line
-            ) as fetched:
-                return _measure(args, resolved, *fetched, screen)
-        except ValueError as error:  # of ours, in words
-            bad_input = isinstance(error, (loading.ConfigError, DataError))
-            bad_input = bad_input and not isinstance(error, DataAccessError)
-            code = BAD_INPUT if bad_input else FAILED
-            return options.fail(screen, str(error), code)
+            with pushed_model.fetch(
+                destination, args.version, warn=console.line
+            ) as model:
+                return _measure(args, resolved, model=model, console=console)
+        except ValueError as error:
+            is_bad_input = isinstance(error, (loading.ConfigError, DataError))
+            is_bad_input = is_bad_input and not isinstance(error, DataAccessError)
+            return fail(console, str(error), code=BAD_INPUT if is_bad_input else FAILED)
 
 
 def _measure(
     args: argparse.Namespace,
     resolved: loading.PipelineConfig,
-    version: Any,
-    folder: str,
-    screen: Any,
+    *,
+    model: "PushedModel",
+    console: "Screen",
 ) -> int:
-    """Measures the model in `folder`, a copy of the version, and shows the figures.
+    """Measures the model and shows the figures; returns the exit code.
 
     Raises:
-      ValueError: the model has not the signatures for it, or there are no such data.
+      ValueError: the model lacks a signature, or the data can't be used.
     """
-    with screen.step("Imports") as step:
+    with console.step("Imports") as step:
         from components.datasets import prepare_spans
         from components.evaluation import measure
         from model.config import ModelConfig
@@ -101,75 +110,112 @@ def _measure(
     data = prepare_spans.prepare_data(
         resolved.data.dataset,
         resolved.data.source,
-        resolved.data.span_window,
-        args.data_dir,
-        screen.line,
+        window=resolved.data.span_window,
+        data_dir=args.data_dir,
+        say=console.line,
     )
-    left = args.limit or math.inf
-    counts = {}  # of each dataset that is read
-    for part in data.parts:
-        size = part.splits[measure.SPLIT]
-        count = int(min(size, left, resolved.data.limit or size))
-        if count:
-            counts[part.path] = count
-            left -= count
+    counts = _count_images(
+        data.parts, limit_in_all=args.limit, limit_of_each=resolved.data.limit
+    )
     count, name = sum(counts.values()), data.parts[0].name
-    exported = version.manifest["config"]
+    exported = model.version.manifest["config"]
     gate, binary = exported["gate"], ModelConfig(**exported["model"]).binary
-    batches = _batches(counts, gate["seed"] if binary else None)
+    batches = _read_batches(counts, gate["seed"] if binary else None)
     k = args.iwae or resolved.gate.iwae_samples
-    signatures = measure.load(folder)
-    measured, interrupted = None, False
+    signatures = measure.load(model.folder)
+    measured, is_interrupted = None, False
     rate, started = ImageRate(count), time.monotonic()
     try:
-        # Held back until a batch ends: what it would break into is TensorFlow.
-        with screen.progress("measuring") as show, signals.deferred() as stop:
-            for measured, _ in measure.measure(signatures, batches, k):
-                show(_note(measured, rate))
+        # A signal in the middle of a batch would break into TensorFlow.
+        with console.progress("measuring") as show, signals.deferred() as stop:
+            for measured, _ in measure.measure(signatures, batches, k=k):
+                show(_describe_progress(measured, rate))
                 if stop.signal:
                     break
     except KeyboardInterrupt:
-        signal.setitimer(signal.ITIMER_REAL, 0)  # it got through: not again
-        interrupted = True
+        # The command line need not raise this interrupt again.
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        is_interrupted = True
     if measured is None:
-        return options.fail(screen, "nothing was measured yet", INTERRUPTED)
-    of_run = data.fingerprint == version.manifest["data_fingerprint"]
-    of_split = f"the {count:,} images of {name}'s {measure.SPLIT} split"
+        return fail(console, "nothing was measured yet", code=INTERRUPTED)
+    is_data_of_run = data.fingerprint == model.version.manifest["data_fingerprint"]
     rows = [
-        ("model", f"version {version.number} of {os.path.dirname(version.path)}"),
-        ("data", name + ("" if of_run else ", not the data that its run had")),
-        ("ELBO", f"{measured.elbo:.2f} nats per image (higher is better)"),
-        (
-            "  estimated by",
-            measure.estimate(
-                measure.ELBO, gate["samples"], gate["seed"], measured.images, binary
-            ),
+        ("model", str(model)),
+        ("data", name + ("" if is_data_of_run else ", not the data that its run had")),
+        *_figure_rows(
+            measured, samples=gate["samples"], seed=gate["seed"], binary=binary
         ),
-        (
-            "  its terms",
-            f"reconstruction {measured.reconstruction:.2f}, KL {measured.kl:.2f}",
-        ),
-        ("IWAE", f"{measured.iwae:.2f} nats per image (higher is better)"),
-        (
-            "  estimated by",
-            measure.estimate(measure.IWAE, k, gate["seed"], measured.images, binary),
-        ),
-        ("active latents", measured.active()),
         ("images/s", f"{measured.images / (time.monotonic() - started):,.0f}"),
     ]
-    if interrupted:
-        text = f"the means of the first {measured.images:,} of {of_split}"
+    if is_interrupted:
+        text = (
+            f"the means of the first {measured.images:,} of the {count:,} images of "
+            f"{name}'s {measure.SPLIT} split"
+        )
         rows.append(("INTERRUPTED", text))
-    screen.table("What was measured", rows)
-    return INTERRUPTED if interrupted else OK
+    console.table("What was measured", rows)
+    return INTERRUPTED if is_interrupted else OK
 
 
-def _batches(counts: dict[str, int], seed: int | None) -> Any:
-    """Returns the test splits' first images, uint8 [B, 28, 28, 1] each.
+def _figure_rows(
+    measured: "Measured", *, samples: int, seed: int, binary: bool
+) -> list[tuple[str, str]]:
+    """Returns the names and values of the figures, and how they were estimated.
 
     Args:
-      counts: how many images of each prepared TFDS dataset, by its path.
-      seed: of their fixed binarization to 0 and 255; None to leave them grey.
+      measured: the figures.
+      samples: of z per image in the ELBO.
+      seed: of the samples and of the binarization.
+      binary: whether the model is of binary pixels.
+    """
+    from components.evaluation.measure import ELBO, IWAE, estimate
+
+    images = measured.images
+    elbo_estimate = estimate(ELBO, samples, seed=seed, images=images, binary=binary)
+    iwae_estimate = estimate(IWAE, measured.k, seed=seed, images=images, binary=binary)
+    terms = f"reconstruction {measured.reconstruction:.2f}, KL {measured.kl:.2f}"
+    return [
+        ("ELBO", f"{measured.elbo:.2f} nats per image (higher is better)"),
+        ("  estimated by", elbo_estimate),
+        ("  its terms", terms),
+        ("IWAE", f"{measured.iwae:.2f} nats per image (higher is better)"),
+        ("  estimated by", iwae_estimate),
+        ("active latents", measured.active()),
+    ]
+
+
+def _count_images(
+    parts: Sequence["Prepared"],
+    *,
+    limit_in_all: int | None,
+    limit_of_each: int | None,
+) -> dict[str, int]:
+    """Returns how many test images are measured of each data set, by its path.
+
+    Args:
+      parts: the prepared TFDS data sets.
+      limit_in_all: images of all data sets together; None for no limit.
+      limit_of_each: images of one data set; None for no limit.
+    """
+    from components.evaluation.measure import SPLIT
+
+    left = limit_in_all or math.inf
+    counts = {}
+    for part in parts:
+        size = part.splits[SPLIT]
+        count = int(min(size, left, limit_of_each or size))
+        if count:
+            counts[part.path] = count
+            left -= count
+    return counts
+
+
+def _read_batches(counts: Mapping[str, int], seed: int | None) -> "tf.data.Dataset":
+    """Returns the first test images of each data set, uint8 [B, 28, 28, 1] a batch.
+
+    Args:
+      counts: how many images of each prepared TFDS data set, by its path.
+      seed: of the fixed binarization to 0 and 255; None leaves the images grey.
     """
     import tensorflow as tf
     import tensorflow_datasets as tfds
@@ -181,17 +227,20 @@ def _batches(counts: dict[str, int], seed: int | None) -> Any:
         bits = fixed_noise.binarize(tf.cast(images, tf.float32) / 255.0, seed)
         return tf.cast(bits, tf.uint8) * 255
 
-    images: Any = None
-    for path, count in counts.items():
+    def read(path: str, count: int) -> "tf.data.Dataset":
         first = tfds.core.ReadInstruction(SPLIT, to=count, unit="abs")
         examples = tfds.builder_from_directory(path).as_dataset(split=first)
-        part = examples.map(lambda example: example["image"])
-        images = part if images is None else images.concatenate(part)
+        return examples.map(lambda example: example["image"])
+
+    images, *others = (read(path, count) for path, count in counts.items())
+    for other in others:
+        images = images.concatenate(other)
     batches = images.batch(BATCH)
     return batches if seed is None else batches.map(binarize)
 
 
-def _note(measured: Any, rate: Any) -> str:
+def _describe_progress(measured: "Measured", rate: "ImageRate") -> str:
+    """Returns a line with the means so far and the pace."""
     done, *pace = rate.describe(measured.images)
     bounds = f"ELBO {measured.elbo:.2f}  IWAE {measured.iwae:.2f} nats"
     return "  ".join([done, bounds, *pace])

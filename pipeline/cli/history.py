@@ -1,14 +1,18 @@
-"""The command `history`: the runs of a root, and what came of each."""
+"""The command `history`: lists the runs of a root and how each ended."""
 
 import argparse
 import json
 import pathlib
 import re
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from pipeline.cli import tables
-from pipeline.cli.options import EXIT_CODES, OK, add_root_option
+from pipeline.cli import options, tables
+from pipeline.exit_codes import OK
+
+if TYPE_CHECKING:
+    from pipeline.runs.run_record import RunRecord
 
 _DESCRIPTION = """\
 Lists the runs below a root, newest first: when, the data, the ELBO with its difference
@@ -30,34 +34,36 @@ ROOT/history/RUN.json; a field without a value is null. These names stay.
 """
 
 
-def add_command(commands: Any) -> None:
-    """Adds the command to what argparse's `add_subparsers` gave."""
+def add_command(commands: options.Commands) -> None:
+    """Adds the command `history` to the command line."""
     parser = commands.add_parser(
         "history",
         help="list the runs, and what came of each",
         description=_DESCRIPTION,
-        epilog=f"{_EPILOG}\n{EXIT_CODES}",
+        epilog=f"{_EPILOG}\n{options.EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_root_option(parser, "of the runs")
+    options.add_root_option(parser, "of the runs")
     parser.add_argument(
         "-n",
-        type=_count,
+        type=_parse_count,
         metavar="N",
         default=20,
         help="the newest N alone (default: 20; 0: all)",
     )
     parser.add_argument("--json", action="store_true", help="for machines")
-    parser.set_defaults(command=_history, is_result_printed=True)
+    parser.set_defaults(command=history, is_result_printed=True)
 
 
-def _count(text: str) -> int:
+def _parse_count(text: str) -> int:
+    """Returns the number of runs to list, as `-n` gives it."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a number from 0, got {text!r}")
     return int(text)
 
 
-def _history(args: argparse.Namespace) -> int:
+def history(args: argparse.Namespace) -> int:
+    """Prints the newest runs of a root; returns the exit code."""
     from pipeline.config import loading
     from pipeline.runs import run_record
 
@@ -75,45 +81,50 @@ def _history(args: argparse.Namespace) -> int:
     elif not shown:
         print(f"no run yet below {args.root}")
     else:
-        _print(shown)
+        _print_table(shown)
         if len(shown) < len(found):
             print(f"{len(found) - len(shown)} older: -n 0 lists all")
     return OK
 
 
-def _print(found: list) -> None:
+def _print_table(records: Sequence["RunRecord"]) -> None:
     columns = {
-        **{"when": "left", "data": "left", "ELBO": "right", "difference": "right"},
-        **{"verdict": "fold", "version": "right", "wall": "right"},
+        "when": "left",
+        "data": "left",
+        "ELBO": "right",
+        "difference": "right",
+        "verdict": "fold",
+        "version": "right",
+        "wall": "right",
     }
     rows = [
         (
-            each.started[:19].replace("T", " "),
-            _data(each),
-            tables.Elbo(each.elbo, each.estimate),
-            "" if each.difference is None else f"{each.difference:+.2f}",
-            verdict(each),
-            "" if each.version is None else str(each.version),
-            "" if each.seconds is None else f"{each.seconds:.1f} s",
+            record.started[:19].replace("T", " "),
+            _describe_data(record),
+            tables.Elbo(record.elbo, record.estimate),
+            "" if record.difference is None else f"{record.difference:+.2f}",
+            _describe_result(record),
+            "" if record.version is None else str(record.version),
+            "" if record.seconds is None else f"{record.seconds:.1f} s",
         )
-        for each in found
+        for record in records
     ]
     priorities = ("verdict", "ELBO", "when", "version", "difference", "data", "wall")
     tables.show(columns, rows, priorities=priorities)
 
 
-def _data(record: Any) -> str:
-    """Returns the dataset, and the numbers of its spans if it has any."""
-    # Of spans, the fingerprint is `number:fingerprint`, with commas between.
+def _describe_data(record: "RunRecord") -> str:
+    """Returns the data set's name, and the numbers of its spans if it has any."""
+    # The fingerprint of spans is `number:fingerprint`, separated by commas.
     numbers = re.findall(r"(?:^|,)([0-9]+):", record.fingerprint or "")
     if not numbers:
         return record.dataset
-    several = "spans" if len(numbers) > 1 else "span"
-    return f"{record.dataset}, {several} {', '.join(numbers)}"
+    noun = "spans" if len(numbers) > 1 else "span"
+    return f"{record.dataset}, {noun} {', '.join(numbers)}"
 
 
-def verdict(record: Any) -> str:
-    """Returns what came of a run, where, and why."""
+def _describe_result(record: "RunRecord") -> str:
+    """Returns how a run ended, in which step, and why."""
     text = record.verdict.replace("_", " ")
     if record.step:
         text += f" in {record.step}"

@@ -1,4 +1,7 @@
-"""Images that a person gives: read where that is harmless, else refused in words."""
+"""Files of images: those that people give are read or refused, a picture is written.
+
+An image whose conversion would lose something is refused.
+"""
 
 import os
 import pathlib
@@ -17,14 +20,14 @@ _EXPECTED = "a grey PNG or JPEG of 28x28 pixels, or a .npy of such"
 
 
 class ImageError(ValueError):
-    """An image that is not read; the message says why, and what was expected."""
+    """A file of images was refused; the message says why, and what was expected."""
 
 
 class Images(NamedTuple):
     """The images of one file."""
 
     names: list[str]
-    pixels: np.ndarray  # uint8 or float, [N, 28, 28]; of a .npy still in the file
+    pixels: np.ndarray  # uint8 or float, [N, 28, 28]; a .npy's are mapped from the file
 
 
 def read(path: str, note: Callable[[str], None]) -> Images:
@@ -33,10 +36,10 @@ def read(path: str, note: Callable[[str], None]) -> Images:
     Args:
       path: of a PNG, a JPEG, or a .npy of [28, 28], [28, 28, 1], [N, 28, 28] or
         [N, 28, 28, 1], uint8 or of floats in [0, 1].
-      note: is told what was converted.
+      note: called with a line about what was converted.
 
     Raises:
-      ImageError: it is no such file.
+      ImageError: the file is none of those.
     """
     try:
         if path.lower().endswith(".npy"):
@@ -72,6 +75,7 @@ def batches(
 
 
 def _floats(names: list[str], pixels: np.ndarray) -> np.ndarray:
+    """Returns float32 [B, 28, 28] in [0, 1] of uint8 or of floats in that range."""
     if pixels.dtype.kind == "u":
         return pixels.astype(np.float32) / 255
     bad = ~((pixels >= 0) & (pixels <= 1))  # NaN is neither
@@ -85,6 +89,7 @@ def _floats(names: list[str], pixels: np.ndarray) -> np.ndarray:
 
 
 def _read_array(path: str, note: Callable[[str], None]) -> Images:
+    """Returns the images of a .npy; their values are read when they are used."""
     try:
         # Only the header is read, and nothing is unpickled.
         array = np.lib.format.open_memmap(path, mode="r")
@@ -118,7 +123,7 @@ def _read_array(path: str, note: Callable[[str], None]) -> Images:
 
 
 def _read_picture(path: str, note: Callable[[str], None]) -> np.ndarray:
-    """Returns uint8 [28, 28]."""
+    """Returns the grey values of a PNG or JPEG, uint8 [28, 28]."""
     size = os.path.getsize(path)
     if size > _FILE_BYTES:
         raise ImageError(
@@ -153,11 +158,17 @@ def _read_picture(path: str, note: Callable[[str], None]) -> np.ndarray:
             raise ImageError(
                 f"{path}: its EXIF data say that it is to be turned: save it upright"
             )
-        return _grey(path, image, note)
+        return _grey_values(path, image, note=note)
 
 
-def _grey(path: str, image: Image.Image, note: Callable[[str], None]) -> np.ndarray:
-    """Returns an image's grey values, uint8 [28, 28], if it has no others."""
+def _grey_values(
+    path: str, image: Image.Image, *, note: Callable[[str], None]
+) -> np.ndarray:
+    """Returns an image's grey values, uint8 [28, 28].
+
+    Raises:
+      ImageError: it has colours, transparent pixels, or values that 8 bits can't hold.
+    """
     mode = image.mode
     if mode == "L" and "transparency" not in image.info:
         return np.asarray(image)
@@ -165,7 +176,7 @@ def _grey(path: str, image: Image.Image, note: Callable[[str], None]) -> np.ndar
         note(f"{path}: of 1 bit; became grey values of 0 and 255")
         return np.asarray(image.convert("L"))
     if mode.startswith("I"):
-        return _of_16_bits(path, np.asarray(image), note)
+        return _eight_of_16_bits(path, np.asarray(image), note=note)
     if mode not in ("L", "LA", "P", "PA", "RGB", "RGBA"):
         raise ImageError(f"{path}: it must be grey, got mode {mode}")
     *colours, alpha = np.moveaxis(np.asarray(image.convert("RGBA")), -1, 0)
@@ -179,10 +190,11 @@ def _grey(path: str, image: Image.Image, note: Callable[[str], None]) -> np.ndar
     return colours[0]
 
 
-def _of_16_bits(
-    path: str, values: np.ndarray, note: Callable[[str], None]
+def _eight_of_16_bits(
+    path: str, values: np.ndarray, *, note: Callable[[str], None]
 ) -> np.ndarray:
-    eight, rest = np.divmod(values.astype(np.int64), 257)  # 65535 is 255 of 255
+    """Returns 16-bit values as uint8, if each is a value of 8 bits times 257."""
+    eight, rest = np.divmod(values.astype(np.int64), 257)  # 65535 is 257 * 255
     if rest.any() or not ((eight >= 0) & (eight <= 255)).all():
         raise ImageError(
             f"{path}: it must be of 8 bits, got 16, and values that 8 can't hold"
@@ -191,13 +203,14 @@ def _of_16_bits(
     return eight.astype(np.uint8)
 
 
-def grid(images: np.ndarray, columns: int, group: int = 0) -> Image.Image:
-    """Returns images side by side, row by row, on a grey ground, twice as large.
+def grid(images: np.ndarray, columns: int, *, group: int = 0) -> Image.Image:
+    """Returns a picture of images, row by row, each twice as large, on a grey ground.
 
     Args:
       images: [N, 28, 28, 1] in [0, 1].
-      columns: images a row.
-      group: images of a row that belong together, apart from the next; 0: all.
+      columns: how many images are in a row.
+      group: how many neighbours in a row are one group; a gap separates the groups. 0
+        makes one group of each row.
     """
     scale, gap = 2, 2
     side = SIZE * scale + gap  # of an image and one gap
@@ -213,3 +226,17 @@ def grid(images: np.ndarray, columns: int, group: int = 0) -> Image.Image:
         left = gap + side * column + (between * (column // group) if group else 0)
         ground[top : top + SIZE * scale, left : left + SIZE * scale] = pixels
     return Image.fromarray(ground)
+
+
+def write_png(picture: Image.Image, path: str) -> None:
+    """Writes a picture as PNG; after a failure the file is as it was before.
+
+    Raises:
+      OSError: the file can't be written.
+    """
+    partial = f"{path}.partial"
+    try:
+        picture.save(partial, "PNG", optimize=True)
+        os.replace(partial, path)
+    except OSError as error:
+        raise OSError(f"{path} can't be written: {error.strerror}") from error

@@ -1,38 +1,32 @@
-"""What commands share: options, the screen, exit codes, command lines to print."""
+"""The options that commands share, and the configuration that they name."""
 
 import argparse
-import contextlib
-import dataclasses
 import json
 import os
-import pathlib
-import shlex
-import shutil
-import sys
-from collections.abc import Iterator
+from typing import TypeAlias
 
 from model.files import safe_paths
 from pipeline.config import loading
-from pipeline.config.sections import PushConfig
-from pipeline.startup.environment import BAD_INPUT as BAD_INPUT
 
-OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 3, 130
-UNREAD = 141  # as a shell has it for a program that SIGPIPE ended
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 EXIT_CODES = (
     "exit codes: 0 all went well; 2 bad input; 3 the gate refused the model; "
     "130 interrupted; 141 the reader of what is printed left early; 1 anything else"
 )
 
-_PROGRAM = "vae-pipeline"
+DEFAULTS = {"root": "runs", "data-dir": "data", "preset": loading.DEFAULT}
 
-# Options of the data and settings of a run, as `options` takes them.
-SETTINGS = ("config", "dataset", "source", "span-window", "set")
-_DEFAULTS = {"root": "runs", "data-dir": "data", "preset": loading.DEFAULT}
+# The help on the argument that `add_images_argument` adds.
+IMAGES = (
+    "IMAGE: a grey PNG or JPEG of 28x28 pixels, white on black as MNIST's; or a .npy "
+    "of [28, 28], [28, 28, 1], [N, 28, 28] or [N, 28, 28, 1], uint8 or floats in "
+    "[0, 1]. Another mode is converted where that loses nothing, and said so."
+)
 
 
 def add_settings_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that `settings` and `screen` read."""
+    """Adds the options that `settings` and `open_console` read."""
     add_root_option(parser, "where all state of local runs goes")
     parser.add_argument(
         "--dataset",
@@ -73,7 +67,7 @@ def add_settings_options(parser: argparse.ArgumentParser) -> None:
 
 
 def path(text: str) -> str:
-    """Returns a path of the command line with a home folder in place of `~`."""
+    """Returns a path of the command line with the home folder in place of `~`."""
     try:
         return safe_paths.expand_home(text)
     except safe_paths.PathError as error:
@@ -81,25 +75,25 @@ def path(text: str) -> str:
 
 
 def add_root_option(parser: argparse.ArgumentParser, text: str) -> None:
-    """Adds the option for the folder of the runs' state; the text is for its help."""
-    root = _DEFAULTS["root"]
+    """Adds the option for the folder of the runs' state; `text` begins its help."""
+    root = DEFAULTS["root"]
     parser.add_argument(
         "--root", type=path, default=root, help=f"{text} (default: ./{root})"
     )
 
 
 def add_data_dir_option(parser: argparse.ArgumentParser) -> None:
-    """Adds the option that says where data sets are."""
+    """Adds the option for the folder of the prepared data sets."""
     parser.add_argument(
         "--data-dir",
         type=path,
-        default=_DEFAULTS["data-dir"],
+        default=DEFAULTS["data-dir"],
         help="where TFDS datasets are prepared (default: ./data)",
     )
 
 
 def add_version_option(parser: argparse.ArgumentParser) -> None:
-    """Adds the option that says which model that was pushed."""
+    """Adds the option for the version of the pushed model."""
     parser.add_argument(
         "--version",
         type=int,
@@ -109,13 +103,40 @@ def add_version_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_images_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds the argument for files of images; IMAGES describes them."""
+    parser.add_argument(
+        "images", type=path, nargs="+", metavar="IMAGE", help="see above"
+    )
+
+
+def add_picture_option(parser: argparse.ArgumentParser, default: str) -> None:
+    """Adds the option for the PNG that a command writes."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=path,
+        default=default,
+        metavar="FILE",
+        help=f"the PNG to write (default: {default})",
+    )
+
+
+def check_picture_option(args: argparse.Namespace) -> None:
+    """Raises ConfigError if the file to write is not named as a PNG."""
+    if not args.output.lower().endswith(".png"):
+        raise loading.ConfigError(
+            f"--output must be the name of a .png, got {args.output}"
+        )
+
+
 def settings(args: argparse.Namespace) -> list[str]:
-    """Returns the settings that the flags mean, as `config.resolve` takes them."""
+    """Returns the settings that the flags give, as `loading.resolve` takes them."""
     result = list(args.set)
     for flag in ("dataset", "source"):
         value = getattr(args, flag)
         if value is not None:
-            result.append(_setting(f"data.{flag}", value))
+            result.append(format_setting(f"data.{flag}", value))
     if args.span_window is not None:
         result.append(f"data.span_window={args.span_window}")
     if getattr(args, "replicas", None) is not None:
@@ -126,7 +147,7 @@ def settings(args: argparse.Namespace) -> list[str]:
 
 
 def resolve(args: argparse.Namespace) -> loading.PipelineConfig:
-    """Returns the configuration that the flags mean."""
+    """Returns the configuration that the flags name."""
     return loading.resolve(args.preset, args.config, settings(args))
 
 
@@ -139,7 +160,11 @@ def destination(args: argparse.Namespace, resolved: loading.PipelineConfig) -> s
 
 
 def check_paths(args: argparse.Namespace, resolved: loading.PipelineConfig) -> None:
-    """Raises ConfigError for the root or the destination of a run if it is unusable."""
+    """Checks the root and the destination of a run before it begins.
+
+    Raises:
+      ConfigError: one of them can't be used.
+    """
     try:
         safe_paths.check_no_pattern("--root", os.path.abspath(args.root))
         safe_paths.check_no_pattern("push.destination", destination(args, resolved))
@@ -147,120 +172,7 @@ def check_paths(args: argparse.Namespace, resolved: loading.PipelineConfig) -> N
         raise loading.ConfigError(str(error)) from error
 
 
-@contextlib.contextmanager
-def screen(args: argparse.Namespace, command: str) -> Iterator:
-    """Gives a `Screen` whose log is in the root's folder of logs."""
-    import datetime
-
-    from model.files import filesystems
-    from pipeline.console import Screen
-
-    # To the microsecond: it names the run, and a cached one takes less than a second.
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    log = pathlib.Path(args.root, "logs", f"{command}-{now}.log")
-    try:
-        # Versions may be below it; what else is there has the umask's modes.
-        filesystems.make_public_folder(os.path.abspath(args.root))
-        opened = Screen(str(log.absolute()))
-    except OSError as error:
-        raise loading.ConfigError(
-            f"--root must be a folder that can be written to, got {args.root}: "
-            f"{error.strerror}"
-        ) from error
-    try:
-        yield opened
-    finally:
-        opened.close()
-        args.is_output_lost = opened.is_output_lost
-
-
-@contextlib.contextmanager
-def slow_named() -> Iterator[None]:
-    """Prints what is slow to standard error, for a command without a `Screen`."""
-    import logging
-
-    from model.training import progress
-
-    handler = logging.StreamHandler(sys.stderr)
-    level = progress.logger.level
-    progress.logger.addHandler(handler)
-    progress.logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        progress.logger.removeHandler(handler)
-        progress.logger.setLevel(level)
-
-
-def fail(screen, message: str, code: int) -> int:
-    """Shows what went wrong, and returns the exit code for it."""
-    screen.line(f"\nvae-pipeline: {message}")
-    screen.line(f"the whole log: {screen.log_path}")
-    return code
-
-
-def program(name: str = _PROGRAM) -> list[str]:
-    """Returns the words by which other programs start one of this environment's.
-
-    Never `python -m` where it can be helped: that imports from the current folder.
-    """
-    script = os.path.join(os.path.dirname(sys.executable), name)
-    if os.access(script, os.X_OK):
-        return [os.path.abspath(script)]
-    if os.path.basename(sys.argv[0]) == name and os.access(sys.argv[0], os.X_OK):
-        return [os.path.abspath(sys.argv[0])]
-    modules = {_PROGRAM: "pipeline", "tensorboard": "tensorboard.main"}
-    return [sys.executable, "-m", modules[name]]
-
-
-def line(*words: str, program_name: str = _PROGRAM) -> str:
-    """Returns a command as a line to paste into a shell in the current folder.
-
-    Args:
-      words: the arguments.
-      program_name: of the program, which is of this environment.
-    """
-    first, *rest = program(program_name)
-    found = shutil.which(program_name)
-    if found and os.path.realpath(found) == os.path.realpath(first):
-        first = program_name
-    else:
-        relative = os.path.relpath(first)
-        if not relative.startswith(os.pardir):
-            first = relative if os.sep in relative else os.path.join(".", relative)
-    return shlex.join([first, *rest, *words])
-
-
-def options(args: argparse.Namespace, *names: str) -> list[str]:
-    """Returns those of the named options that are in force and are no defaults."""
-    result = []
-    for name in names:
-        value = getattr(args, name.replace("-", "_"), None)
-        if not value or value == _DEFAULTS.get(name):
-            continue
-        for each in value if isinstance(value, list) else [value]:
-            if each is True:
-                result.append(f"--{name}")
-            elif str(each).startswith("-"):  # else it would be an option itself
-                result.append(f"--{name}={each}")
-            else:
-                result += [f"--{name}", str(each)]
-    return result
-
-
-def push_options(
-    args: argparse.Namespace, resolved: loading.PipelineConfig
-) -> list[str]:
-    """Returns the options by which a command finds what a run pushed."""
-    result = options(args, "root")
-    for field in dataclasses.fields(PushConfig):
-        value = getattr(resolved.push, field.name)
-        if value != field.default:
-            result += ["--set", _setting(f"push.{field.name}", value)]
-    return result
-
-
-def _setting(key: str, value: str) -> str:
+def format_setting(key: str, value: str) -> str:
     """Returns `key=value` as --set takes it: in YAML, quoted where that is needed."""
     if loading.parse_value(value) == value:
         return f"{key}={value}"

@@ -1,13 +1,16 @@
-"""The command `prune`: removes what nothing refers to any more."""
+"""The command `prune`: removes old versions, and artifacts that nothing refers to."""
 
 import argparse
 import pathlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pipeline.cli import options
-from pipeline.cli.options import EXIT_CODES, FAILED, OK
 from pipeline.config import loading
+from pipeline.exit_codes import FAILED, OK
+
+if TYPE_CHECKING:
+    from pipeline.local.unused_artifacts import Plan
 
 _DESCRIPTION = """\
 Removes what nothing refers to any more.
@@ -20,8 +23,8 @@ and checkpoints go, and what failed steps left. A run that would have taken them
 the cache makes them anew. No run may be using ROOT."""
 
 
-def add_command(commands: Any) -> None:
-    """Adds the command to what argparse's `add_subparsers` gave."""
+def add_command(commands: options.Commands) -> None:
+    """Adds the command `prune` to the command line."""
     parser = commands.add_parser(
         "prune",
         help="remove old versions, and artifacts that nothing refers to",
@@ -29,7 +32,7 @@ def add_command(commands: Any) -> None:
         epilog="such as:\n"
         "  vae-pipeline prune --keep 5 --dry-run\n"
         "  vae-pipeline prune --keep 5 --set push.destination=s3://models/serving\n\n"
-        f"{EXIT_CODES}",
+        f"{options.EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -43,10 +46,11 @@ def add_command(commands: Any) -> None:
         "--dry-run", action="store_true", help="say what would go, and remove nothing"
     )
     options.add_settings_options(parser)
-    parser.set_defaults(command=_prune)
+    parser.set_defaults(command=prune)
 
 
-def _prune(args: argparse.Namespace) -> int:
+def prune(args: argparse.Namespace) -> int:
+    """Shows what no run and no version needs, and removes it; returns the exit code."""
     resolved = options.resolve(args)
     if args.keep < 1:
         raise loading.ConfigError(f"--keep must be at least 1, got {args.keep}")
@@ -61,31 +65,31 @@ def _prune(args: argparse.Namespace) -> int:
     destination = options.destination(args, resolved)
     try:
         with lock.held(root, wait=False, say=print):
-            todo = unused_artifacts.plan(root, destination, args.keep)
-            for line in lines(todo):
+            plan = unused_artifacts.plan(root, destination, keep=args.keep)
+            for line in describe_plan(plan):
                 print(line)
             if not args.dry_run:
-                unused_artifacts.carry_out(root, todo)
-    except (lock.LockedError, ValueError, OSError) as error:  # of ours, in words
+                unused_artifacts.carry_out(root, plan)
+    except (lock.LockedError, ValueError, OSError) as error:
         print(f"vae-pipeline: {error}", file=sys.stderr)
         return FAILED
     would = "would be " if args.dry_run else ""
-    print(f"{todo.bytes / 1e6:.1f} MB {would}freed")
+    print(f"{plan.bytes / 1e6:.1f} MB {would}freed")
     return OK
 
 
-def lines(todo: Any) -> list[str]:
-    """Returns what goes and stays, a line each kind."""
+def describe_plan(plan: "Plan") -> list[str]:
+    """Returns a line for each kind of thing to remove, and one for what stays."""
     result = []
-    if todo.versions:
+    if plan.versions:
         result.append(
-            f"{todo.version_bytes / 1e6:8.1f} MB  {len(todo.versions)} "
-            f"{'version' if len(todo.versions) == 1 else 'versions'} at "
-            f"{todo.destination}: {', '.join(map(str, todo.versions))}"
+            f"{plan.version_bytes / 1e6:8.1f} MB  {len(plan.versions)} "
+            f"{'version' if len(plan.versions) == 1 else 'versions'} at "
+            f"{plan.destination}: {', '.join(map(str, plan.versions))}"
         )
-    for group in todo.groups:
+    for group in plan.groups:
         result.append(f"{group.bytes / 1e6:8.1f} MB  {len(group.paths)} {group.kind}")
     if not result:
         result.append("nothing is to go")
-    stay = ", ".join(map(str, todo.kept)) or "none"
+    stay = ", ".join(map(str, plan.kept)) or "none"
     return [*result, f"versions that stay: {stay}"]

@@ -1,38 +1,127 @@
-"""A model that was pushed, for commands that use it: its SavedModel alone."""
+"""A pushed model, for the commands that use it: its version and its SavedModel."""
 
+import argparse
 import contextlib
+import dataclasses
+import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from components.registry import listing
+from pipeline.cli import options
+from pipeline.cli.command_console import open_console
 from pipeline.config import loading
+from pipeline.exit_codes import BAD_INPUT, FAILED, OK
+
+if TYPE_CHECKING:
+    from components.registry.listing import Version
+    from pipeline.console import Screen
+
+
+@dataclasses.dataclass(frozen=True)
+class PushedModel:
+    """A version and a verified copy of its SavedModel."""
+
+    version: "Version"
+    folder: str  # of the copy
+
+    def __str__(self) -> str:
+        folder = os.path.dirname(self.version.path)
+        return f"version {self.version.number} of {folder}"
 
 
 @contextlib.contextmanager
-def fetched(
-    destination: str, number: int | None, say: Callable[[str], None]
-) -> Iterator[tuple[listing.Version, str]]:
-    """Gives a version and the folder of a verified copy, which the block may use.
+def fetch(
+    destination: str, number: int | None, *, warn: Callable[[str], None]
+) -> Iterator[PushedModel]:
+    """Gives a pushed model, whose copy is removed when the block ends.
 
     Args:
       destination: the folder of versions, or its URI.
       number: of the version; None for the one that is served.
-      say: is told of newer versions that are damaged.
+      warn: called with a line for each damaged version newer than the served one.
 
     Raises:
       ConfigError: there is no such version.
       ValueError: nothing is served, or its files are not those that were pushed.
       StorageError: the object store does not answer.
     """
-    version = _version(destination, number, say)
+    from components.registry import listing
+
+    version = _find(destination, number, warn=warn)
     with tempfile.TemporaryDirectory() as folder:
         listing.fetch(version, folder)
-        yield version, folder
+        yield PushedModel(version, folder)
 
 
-def _version(
-    destination: str, number: int | None, say: Callable[[str], None]
-) -> listing.Version:
+def add_model_command(
+    commands: options.Commands,
+    name: str,
+    *,
+    function: Callable[[argparse.Namespace], int],
+    summary: str,
+    description: str,
+    examples: Sequence[str],
+) -> argparse.ArgumentParser:
+    """Adds a command that uses a pushed model, with the options that name the model.
+
+    Args:
+      commands: the commands of the command line.
+      name: the command's name.
+      function: runs the command and returns its exit code.
+      summary: the command's line in the list of all commands.
+      description: the first part of the command's help.
+      examples: command lines without the program's name.
+
+    Returns:
+      The parser, to which the command adds its own options.
+    """
+    lines = "".join(f"  vae-pipeline {example}\n" for example in examples)
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=f"such as:\n{lines}\n{options.EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_version_option(parser)
+    options.add_settings_options(parser)
+    parser.set_defaults(command=function)
+    return parser
+
+
+def run_with_model(
+    args: argparse.Namespace,
+    name: str,
+    *,
+    use: Callable[[PushedModel, "Screen"], None],
+) -> int:
+    """Calls a function with the model that the flags name; returns the exit code.
+
+    Warnings and errors go to standard error: standard output is the command's result.
+    """
+    destination = options.destination(args, options.resolve(args))
+    with open_console(args, name) as console:
+        from pipeline.cli.image_files import ImageError
+
+        try:
+            with fetch(destination, args.version, warn=console.aside) as model:
+                use(model, console)
+        except (loading.ConfigError, ImageError) as error:
+            console.aside(f"vae-pipeline: {error}")
+            return BAD_INPUT
+        except (ValueError, OSError) as error:  # of the model; of the output
+            console.aside(f"vae-pipeline: {error}")
+            return FAILED
+    return OK
+
+
+def _find(
+    destination: str, number: int | None, *, warn: Callable[[str], None]
+) -> "Version":
+    """Returns the version of a number, or the one that is served."""
+    from components.registry import listing
+
     if number is not None:
         try:
             return listing.find(destination, number)
@@ -40,7 +129,7 @@ def _version(
             raise loading.ConfigError(f"--version: {error}") from error
     version, damaged = listing.intact(destination)
     for other in damaged:
-        say(other.told(version))
+        warn(other.told(version))
     if version is None:
         raise ValueError(
             f"nothing is served at {destination}: `run` first, or name the place by "

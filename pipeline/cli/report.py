@@ -1,12 +1,12 @@
-"""The command `report`: makes the page of a local run again, and shows it."""
+"""The command `report`: writes the page of a local run again, and shows it."""
 
 import argparse
 import pathlib
 import sys
 import webbrowser
-from typing import Any
 
-from pipeline.cli.options import BAD_INPUT, EXIT_CODES, OK, add_root_option
+from pipeline.cli import options
+from pipeline.exit_codes import BAD_INPUT, OK
 
 _DESCRIPTION = """\
 Makes the report of a local run again, from metadata and what its Report step left: one
@@ -14,18 +14,19 @@ HTML page that needs no network, and its pictures as PNG, in ROOT/reports/RUN. `
 made it already, of a model that the gate refused too."""
 
 
-def add_command(commands: Any) -> None:
-    """Adds the command to what argparse's `add_subparsers` gave."""
+def add_command(commands: options.Commands) -> None:
+    """Adds the command `report` to the command line."""
     parser = commands.add_parser(
         "report",
         help="make a run's report again, and show it",
         description=_DESCRIPTION,
         epilog="such as:\n"
         "  vae-pipeline report --open\n"
-        f"  vae-pipeline report --run run-20261123-180015-785816\n\n{EXIT_CODES}",
+        "  vae-pipeline report --run run-20261123-180015-785816\n\n"
+        f"{options.EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_root_option(parser, "where all state of local runs is")
+    options.add_root_option(parser, "where all state of local runs is")
     parser.add_argument(
         "--run",
         metavar="ID",
@@ -35,10 +36,11 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--open", action="store_true", help="show the page in the browser"
     )
-    parser.set_defaults(command=_report)
+    parser.set_defaults(command=report)
 
 
-def _report(args: argparse.Namespace) -> int:
+def report(args: argparse.Namespace) -> int:
+    """Writes the page of a run and prints its path; returns the exit code."""
     from pipeline.local import run_report
 
     try:

@@ -1,36 +1,23 @@
-"""The command `schedule`: on a cluster, or here."""
+"""The command `schedule`: runs the pipeline again and again, on a cluster or here."""
 
 import argparse
 import contextlib
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
-from pipeline.cli.cluster_options import (
-    CREDENTIALS,
-    add_cluster_options,
-    connect,
-    image,
-    on_cluster,
-    upload,
-)
-from pipeline.cli.options import (
-    EXIT_CODES,
-    FAILED,
-    OK,
-    SETTINGS,
-    add_data_dir_option,
-    check_paths,
-    fail,
-    options,
-    program,
-    resolve,
-)
+from pipeline.cli import cluster_options, options
+from pipeline.cli.command_console import fail
+from pipeline.cli.printed_commands import SETTINGS, options_in_force, program
 from pipeline.config import loading
+from pipeline.exit_codes import FAILED, OK
+
+if TYPE_CHECKING:
+    from pipeline.console import Screen
 
 
-def add_command(commands: Any) -> None:
-    """Adds the command to what argparse's `add_subparsers` gave."""
+def add_command(commands: options.Commands) -> None:
+    """Adds the command `schedule` to the command line."""
     parser = commands.add_parser(
         "schedule",
         help="run the pipeline again and again, on a cluster or here",
@@ -38,7 +25,7 @@ def add_command(commands: Any) -> None:
         "changes it: enabled, one run at a time, no catching up on missed times. The "
         "same call again changes nothing; after one that failed, it mends what is "
         "half done.",
-        epilog=f"{CREDENTIALS}\n{EXIT_CODES}",
+        epilog=f"{cluster_options.CREDENTIALS}\n{options.EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -93,113 +80,132 @@ def add_command(commands: Any) -> None:
         metavar="ADDRESS",
         help="the address to serve them on (default: %(default)s, this machine alone)",
     )
-    add_cluster_options(parser)
-    add_data_dir_option(parser)
-    parser.set_defaults(command=_schedule)
+    cluster_options.add_cluster_options(parser)
+    options.add_data_dir_option(parser)
+    parser.set_defaults(command=schedule)
 
 
-def _schedule(args: argparse.Namespace) -> int:
+def schedule(args: argparse.Namespace) -> int:
+    """Makes, changes or lists schedules, or runs one here; returns the exit code."""
     if args.metrics_port is not None and not args.local:
         raise loading.ConfigError(
             f"--metrics-port must come with --local, got {args.metrics_port} without: "
             "nothing else stays to serve them; see metrics.textfile"
         )
     if args.local or args.print:
-        return _here(args)
-    act = _set if args.action is None else _change
-    return on_cluster(args, "schedule", lambda shown: act(args, shown))
+        return _schedule_here(args)
+    act = _set_schedule if args.action is None else _change_schedules
+    return cluster_options.run_on_cluster(
+        args, "schedule", act=lambda console: act(args, console)
+    )
 
 
-def _set(args: argparse.Namespace, shown: Any) -> int:
+def _set_schedule(args: argparse.Namespace, console: "Screen") -> int:
+    """Makes the recurring run that the flags name, or changes it to them."""
     from pipeline.kubeflow import recurring_runs
 
-    resolved = resolve(args)
+    resolved = options.resolve(args)
     cron = recurring_runs.kfp_cron(_cron(args), args.timezone)
-    image(args)
-    cluster = connect(args)
-    version, parameters = upload(args, cluster, shown)
-    recurring_run, changed = recurring_runs.schedule(
+    cluster_options.image(args)  # raises if it is missing, before the connection
+    cluster = cluster_options.connect(args)
+    version, parameters = cluster_options.upload(args, cluster, console=console)
+    recurring_run, is_changed = recurring_runs.schedule(
         cluster,
         args.name,
-        cron,
-        version,
-        args.experiment,
-        parameters,
-        resolved.kubeflow.pipeline_root,
+        cron=cron,
+        version=version,
+        experiment=args.experiment,
+        parameters=parameters,
+        pipeline_root=resolved.kubeflow.pipeline_root,
     )
     link = cluster.link(f"recurringrun/details/{recurring_run}")
-    did = "is set" if changed else "was so already"
-    shown.line(f"the schedule {args.name} {did}: {cron} (seconds first): {link}")
+    state = "is set" if is_changed else "was so already"
+    console.line(f"the schedule {args.name} {state}: {cron} (seconds first): {link}")
     return OK
 
 
-def _change(args: argparse.Namespace, shown: Any) -> int:
+def _change_schedules(args: argparse.Namespace, console: "Screen") -> int:
+    """Lists the recurring runs, or pauses, resumes or deletes the named one."""
     from pipeline.kubeflow import recurring_runs, submission
 
-    cluster = connect(args)
+    cluster = cluster_options.connect(args)
     pipeline_id = submission.find_pipeline(cluster)
     if args.action == "list":
         args.is_result_printed = True
         for run in recurring_runs.all_of(cluster, pipeline_id):
             state = "enabled" if recurring_runs.is_enabled(run) else "paused"
             link = cluster.link(f"recurringrun/details/{run.recurring_run_id}")
-            shown.line(
+            console.line(
                 f"{run.display_name}  {state}  {recurring_runs.cron_of(run)}  {link}"
             )
         return OK
-    found = recurring_runs.find(cluster, args.name, pipeline_id)
+    found = recurring_runs.find(cluster, args.name, pipeline_id=pipeline_id)
     if not found:
         return fail(
-            shown,
+            console,
             f"there is no schedule named {args.name}: see those that --list shows, or "
             "make it with --cron",
-            FAILED,
+            code=FAILED,
         )
-    action = {
+    change = {
         "pause": recurring_runs.pause,
         "resume": recurring_runs.resume,
         "delete": recurring_runs.delete,
     }[args.action]
-    action(cluster, found)
-    shown.line(f"the schedule {args.name}: {args.action}d")
+    change(cluster, found)
+    console.line(f"the schedule {args.name}: {args.action}d")
     return OK
 
 
-def _here(args: argparse.Namespace) -> int:
+def _schedule_here(args: argparse.Namespace) -> int:
+    """Runs the pipeline at cron's times, or prints what makes this machine do so."""
     cron = _cron(args)
-    check_paths(args, resolve(args))  # what can't be must not wait for the night
-    from pipeline.scheduling import daemon
+    # A bad path must fail now, and not at the first run.
+    options.check_paths(args, options.resolve(args))
+    from pipeline.scheduling import daemon, service_files
 
     names = ("root", "data-dir", "preset", *SETTINGS)
-    command = [*program(), "run", "--if-changed", *options(args, *names)]
+    command = [*program(), "run", "--if-changed", *options_in_force(args, *names)]
     log_folder = pathlib.Path(args.root, "logs").absolute()
     if args.local:
-        with _metrics(args):
-            return daemon.run(cron, args.timezone, command, log_folder)
+        with _serve_metrics(args):
+            return daemon.run(
+                cron, args.timezone, command=command, log_folder=log_folder
+            )
     args.is_result_printed = True
-    here = pathlib.Path.cwd()
+    folder = pathlib.Path.cwd()
     if args.print == "systemd":
-        text = daemon.systemd_units(cron, args.timezone, command, here)
+        text = service_files.systemd_units(
+            cron, args.timezone, command=command, folder=folder
+        )
     else:
-        text = daemon.crontab_line(cron, args.timezone, command, here, logs=log_folder)
+        text = service_files.crontab_line(
+            cron, args.timezone, command=command, folder=folder, logs=log_folder
+        )
     print(text, end="")
     return OK
 
 
 @contextlib.contextmanager
-def _metrics(args: argparse.Namespace) -> Iterator[None]:
+def _serve_metrics(args: argparse.Namespace) -> Iterator[None]:
+    """Serves the metrics of the last run while the block runs, if a port is given."""
     if args.metrics_port is None:
         yield
         return
     from pipeline.runs import prometheus
 
     root = pathlib.Path(args.root).absolute()
-    with prometheus.served(root, args.metrics_host, args.metrics_port) as port:
+    with prometheus.served(root, args.metrics_host, port=args.metrics_port) as port:
         print(f"metrics: http://{args.metrics_host}:{port}/metrics", flush=True)
         yield
 
 
 def _cron(args: argparse.Namespace) -> str:
+    """Returns the cron expression of the flags.
+
+    Raises:
+      ConfigError: there is none.
+    """
     if not args.cron:
         raise loading.ConfigError(
             "--cron must say when, such as --cron '0 3 * * *' for three o'clock every "

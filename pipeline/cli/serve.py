@@ -1,4 +1,4 @@
-"""The command `serve`: an HTTP server over what was pushed."""
+"""The command `serve`: serves the pushed model over HTTP."""
 
 import argparse
 import logging
@@ -7,11 +7,11 @@ import signal
 import socket
 import sys
 import warnings
-from typing import Any
+from collections.abc import Callable
 
 from pipeline.cli import options
-from pipeline.cli.options import EXIT_CODES, INTERRUPTED, OK
 from pipeline.config import loading
+from pipeline.exit_codes import INTERRUPTED, OK
 
 _DESCRIPTION = """\
 Serves the model that was pushed over HTTP, as TensorFlow Serving does, for machines
@@ -28,8 +28,31 @@ SIGTERM and Ctrl-C let what has begun end. There is no TLS and no access control
 it behind what has both before strangers reach it."""
 
 
-def add_command(commands: Any) -> None:
-    """Adds the command to what argparse's `add_subparsers` gave."""
+def _parse_positive(text: str) -> float:
+    """Returns a number of the command line that must be above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    return value
+
+
+_Parse = Callable[[str], str | int | float]
+
+# Each with its metavariable, type, default and help.
+_OPTIONS: list[tuple[str, str, _Parse, str | int | float, str]] = [
+    ("--host", "ADDRESS", str, "127.0.0.1", "where to listen; 0.0.0.0: everywhere"),
+    ("--port", "PORT", int, 8501, "0: any that is free"),
+    ("--poll", "SECONDS", _parse_positive, 10.0, "between two looks for a new version"),
+    ("--max-batch", "IMAGES", int, 128, "that are computed at once; 1: no batching"),
+    ("--max-delay", "MS", float, 0.0, "that a request waits for others"),
+    ("--max-images", "IMAGES", int, 1024, "of one request"),
+    ("--max-body", "MB", _parse_positive, 32.0, "of one request"),
+    ("--grace", "SECONDS", _parse_positive, 30.0, "that the last answers may take"),
+]
+
+
+def add_command(commands: options.Commands) -> None:
+    """Adds the command `serve` to the command line."""
     parser = commands.add_parser(
         "serve",
         help="serve the pushed model over HTTP, as TensorFlow Serving does",
@@ -38,35 +61,17 @@ def add_command(commands: Any) -> None:
         "  vae-pipeline serve\n"
         '  curl -d \'{"signature_name": "generate", "inputs": {"n": 1, "seed": 7}}\''
         " \\\n      http://127.0.0.1:8501/v1/models/vae:predict\n\n"
-        f"{EXIT_CODES}; of this command, 0 after SIGTERM",
+        f"{options.EXIT_CODES}; of this command, 0 after SIGTERM",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    number = _positive
-    own: list[tuple[str, str, Any, Any, str]] = [
-        ("--host", "ADDRESS", str, "127.0.0.1", "where to listen; 0.0.0.0: everywhere"),
-        ("--port", "PORT", int, 8501, "0: any that is free"),
-        ("--poll", "SECONDS", number, 10.0, "between two looks for a new version"),
-        (
-            "--max-batch",
-            "IMAGES",
-            int,
-            128,
-            "that are computed at once; 1: no batching",
-        ),
-        ("--max-delay", "MS", float, 0.0, "that a request waits for others"),
-        ("--max-images", "IMAGES", int, 1024, "of one request"),
-        ("--max-body", "MB", number, 32.0, "of one request"),
-        ("--grace", "SECONDS", number, 30.0, "that the last answers may take"),
-    ]
-    for flag, metavar, kind, default, text in own:
+    for flag, metavar, kind, default, text in _OPTIONS:
+        shown = default if isinstance(default, str) else f"{default:g}"
         parser.add_argument(
             flag,
             metavar=metavar,
             type=kind,
             default=default,
-            help=f"{text} (default: {default:g})"
-            if isinstance(default, (int, float))
-            else f"{text} (default: {default})",
+            help=f"{text} (default: {shown})",
         )
     parser.add_argument(
         "--model-name",
@@ -77,21 +82,15 @@ def add_command(commands: Any) -> None:
         "--access-log", action="store_true", help="log a line for each request"
     )
     options.add_settings_options(parser)
-    parser.set_defaults(command=_serve)
+    parser.set_defaults(command=serve)
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
-    return value
-
-
-def _serve(args: argparse.Namespace) -> int:
+def serve(args: argparse.Namespace) -> int:
+    """Serves the pushed model until a signal; returns the exit code."""
     resolved = options.resolve(args)
-    _check(args)
+    _check_options(args)
     destination = options.destination(args, resolved)
-    listening = _listening(args.host, args.port)
+    listening = _bind(args.host, args.port)
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s  %(message)s"
     )
@@ -111,29 +110,32 @@ def _serve(args: argparse.Namespace) -> int:
     log = logging.getLogger("pipeline.serving")
 
     async def run() -> int:
-        served = models.Models(name, destination, batches, os.cpu_count() or 1)
+        served = models.Models(
+            name, destination, limits=batches, threads=os.cpu_count() or 1
+        )
         host, port = listening.getsockname()[:2]
         host = f"[{host}]" if ":" in host else host
         return await server.run(
             app.App(served, limits),
             served,
-            listening,
-            args.poll,
-            args.grace,
-            lambda: log.info(
+            sock=listening,
+            poll=args.poll,
+            grace=args.grace,
+            started=lambda: log.info(
                 "listening on http://%s:%d/v1/models/%s", host, port, name
             ),
         )
 
     try:
         signum = asyncio.run(run())
-    except KeyboardInterrupt:  # before it listened
+    except KeyboardInterrupt:  # came before the server listened
         return INTERRUPTED
     log.info("stopped")
     return INTERRUPTED if signum == signal.SIGINT else OK
 
 
-def _check(args: argparse.Namespace) -> None:
+def _check_options(args: argparse.Namespace) -> None:
+    """Raises ConfigError for an option whose value can't be used."""
     for flag in ("max_batch", "max_images"):
         if getattr(args, flag) < 1:
             text = flag.replace("_", "-")
@@ -154,8 +156,8 @@ def _check(args: argparse.Namespace) -> None:
         )
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """Returns a socket that is bound: at once, and not after the imports."""
+def _bind(host: str, port: int) -> socket.socket:
+    """Returns a bound socket, so that a bad address fails before the imports."""
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

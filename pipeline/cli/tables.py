@@ -1,4 +1,4 @@
-"""A table of ELBOs for the terminal; how each was estimated stands below it."""
+"""A table with ELBOs for the terminal, and below it how each was estimated."""
 
 import dataclasses
 import sys
@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Elbo:
-    """A cell: an ELBO in nats per image, and how it was estimated, in words."""
+    """A cell: an ELBO in nats per image, and the words for how it was estimated."""
 
     value: float | None
     estimate: str | None
 
 
 _FOLDED = 14  # the least width of a column that folds: no number in it is longer
-_FRAME = 3  # what a column takes beside its text: a line and two spaces
+_FRAME = 3  # the width of a column beside its text: a line and two spaces
 
 
 def show(
@@ -24,16 +24,17 @@ def show(
     *,
     priorities: Sequence[str],
 ) -> None:
-    """Prints the table; where estimates differ, each ELBO has the number of its own.
+    """Prints the table; where estimates differ, each ELBO shows the number of its own.
 
-    On a terminal that is too narrow for all columns, whole ones are left out and named:
-    none is cut.
+    On a terminal that is too narrow for all columns, leaves out whole columns and names
+    them: no cell is cut.
 
     Args:
-      columns: `left`, `right` or `fold` (left, and over several lines) by its title.
+      columns: `left`, `right` or `fold` (left, and over several lines), by the title of
+        the column.
       rows: a cell for each column.
-      title: stands above.
-      priorities: the columns' titles, the one to leave out first at the end.
+      title: of the table.
+      priorities: the columns' titles, the most important first.
     """
     from rich.console import Console
     from rich.table import Table
@@ -45,7 +46,7 @@ def show(
         for number, estimate in enumerate(estimates, 1)
     }
     texts = [
-        [_text(cell, marks) if isinstance(cell, Elbo) else cell for cell in row]
+        [_format_elbo(cell, marks) if isinstance(cell, Elbo) else cell for cell in row]
         for row in rows
     ]
     least = {
@@ -55,7 +56,7 @@ def show(
     # Without a terminal there is no width to fold the table to.
     on_terminal = sys.stdout.isatty()
     width = Console().width if on_terminal else max(120, _width(least.values()))
-    kept = _fitting(least, priorities, width)
+    kept = _columns_that_fit(least, priorities, width=width)
     console = Console(
         width=max(width, _width(least[name] for name in kept)), highlight=False
     )
@@ -84,11 +85,18 @@ def show(
         console.print(line, markup=False, soft_wrap=not on_terminal)
 
 
-def _fitting(
-    least: Mapping[str, int], priorities: Sequence[str], width: int
+def _columns_that_fit(
+    least: Mapping[str, int], priorities: Sequence[str], *, width: int
 ) -> list[str]:
-    """Returns the titles of the columns that fit, the most important ones first to be
-    taken; that one is always there."""
+    """Returns the titles of the columns that fit, in the table's order.
+
+    Chooses the most important columns first; the first of all is always there.
+
+    Args:
+      least: the least width of each column's text, by title.
+      priorities: the columns' titles, the most important first.
+      width: of the terminal.
+    """
     first, *others = priorities
     kept = {first}
     for name in others:
@@ -102,7 +110,8 @@ def _width(texts: Iterable[int]) -> int:
     return 1 + sum(text + _FRAME for text in texts)
 
 
-def _text(cell: Elbo, marks: Mapping[str, str]) -> str:
+def _format_elbo(cell: Elbo, marks: Mapping[str, str]) -> str:
+    """Returns the ELBO and the mark of its estimate; nothing if there is no ELBO."""
     if cell.value is None:
         return ""
     return f"{cell.value:.2f}{marks.get(cell.estimate or '', '')}"

@@ -1,93 +1,86 @@
-"""The commands `versions` and `rollback`: what is served, and going back."""
+"""The command `versions`: lists the pushed versions and which one is served."""
 
 import argparse
 import dataclasses
 import datetime
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pipeline.cli import options, tables
-from pipeline.cli.options import EXIT_CODES, FAILED, OK
-from pipeline.config import loading
+from pipeline.cli.command_console import log_slow_work_to_stderr
+from pipeline.exit_codes import FAILED, OK
 
-_VERSIONS = """\
+if TYPE_CHECKING:
+    from components.registry.listing import Damaged, Version
+
+_DESCRIPTION = """\
 Lists what is at push.destination, or else in ROOT/serving, the newest first: the
 version, when it was pushed (UTC), its ELBO, the data it was trained on, its size, and
 its state. Served is the newest version whose files are those of its manifest: it is the
 next run's baseline. All files are read."""
 
-_ROLLBACK = """\
-Makes an older version the served one. Its files are pushed again, under a new, highest
-number, which model servers load as they load any; nothing is removed. Who did it, when
-and why is kept in its manifest. The model that was served is noted beside the versions,
-and is never pushed there again. The next run's baseline is the model gone back to."""
 
-
-def add_commands(commands: Any) -> None:
-    """Adds the commands to what argparse's `add_subparsers` gave."""
-    listing = commands.add_parser(
+def add_command(commands: options.Commands) -> None:
+    """Adds the command `versions` to the command line."""
+    parser = commands.add_parser(
         "versions",
         help="list what was pushed, and what is served",
-        description=_VERSIONS,
+        description=_DESCRIPTION,
         epilog="such as:\n"
         "  vae-pipeline versions\n"
         "  vae-pipeline versions --set push.destination=s3://models/serving --json\n\n"
-        f"{EXIT_CODES}",
+        f"{options.EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    listing.add_argument("--json", action="store_true", help="for machines")
-    options.add_settings_options(listing)
-    listing.set_defaults(command=_versions, is_result_printed=True)
-
-    rollback = commands.add_parser(
-        "rollback",
-        help="make an older version the served one",
-        description=_ROLLBACK,
-        epilog="such as:\n"
-        "  vae-pipeline rollback --reason 'sevens look like ones'\n"
-        "  vae-pipeline rollback 1795457098 --reason 'sevens look like ones'\n\n"
-        f"{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    rollback.add_argument(
-        "version",
-        nargs="?",
-        type=int,
-        metavar="VERSION",
-        help="the version to go back to (default: the newest intact one before what is "
-        "served that holds another model and was not rolled back from)",
-    )
-    rollback.add_argument(
-        "--reason", required=True, metavar="TEXT", help="why; it is kept"
-    )
-    options.add_settings_options(rollback)
-    rollback.set_defaults(command=_rollback)
+    parser.add_argument("--json", action="store_true", help="for machines")
+    options.add_settings_options(parser)
+    parser.set_defaults(command=list_versions, is_result_printed=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What is told of a version; the names are those of --json, and stay."""
+    """What the command shows of a version; the names are those of --json, and stay."""
 
     version: int
     path: str  # or the URI
-    pushed_at: str | None  # ISO 8601, UTC: what its number says
+    pushed_at: str | None  # ISO 8601, UTC; its number is that time
     state: str  # served, older or damaged
-    damage: str | None  # in words
+    damage: str | None  # what is wrong with its files
     elbo: float | None  # nats per image, higher is better
-    estimate: str | None  # how, in words
+    estimate: str | None  # how the ELBO was estimated
     data_fingerprint: str | None
     bytes: int
-    rejected: dict | None  # if its model was rolled back from: by, why, at, ...
-    rolled_back: dict | None  # if it repeats an older one: from, to, by, why, at
+    # Who rolled back from its model, when and why; None if nobody did.
+    rejected: dict[str, object] | None
+    # If a rollback made it: from, to, by, why, at.
+    rolled_back: dict[str, object] | None
 
 
-def rows(destination: str) -> list[Row]:
-    """Returns what is told of each version, the newest first.
+def list_versions(args: argparse.Namespace) -> int:
+    """Prints the versions at the destination; returns the exit code."""
+    destination = options.destination(args, options.resolve(args))
+    try:
+        with log_slow_work_to_stderr():
+            rows = read_rows(destination)
+    except ValueError as error:
+        print(f"vae-pipeline: {error}", file=sys.stderr)
+        return FAILED
+    if args.json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+    elif not rows:
+        print(f"nothing was pushed to {destination}")
+    else:
+        _print_table(destination, rows)
+    return OK
+
+
+def read_rows(destination: str) -> list[Row]:
+    """Returns what the command shows of each version, the newest first.
 
     Raises:
-      ValueError: in words, when the destination or a record there can't be read.
+      ValueError: the destination, or a record of a rollback there, can't be read.
     """
     from components.registry import listing, publish, rolling_back
 
@@ -96,37 +89,38 @@ def rows(destination: str) -> list[Row]:
     for found in listing.look(destination):
         size = publish.size(destination, found.number)
         if isinstance(found, listing.Damaged):
-            result.append(_damaged(found, size))
+            result.append(_damaged_row(found, size))
             continue
         manifest, singleprint = found.manifest, found.manifest.get("singleprint")
-        notes = [r for r in records if r.is_of(found.digest, singleprint)]
-        newest = all(row.state == "damaged" for row in result)
+        rejections = [r for r in records if r.is_of(found.digest, singleprint)]
+        is_served = all(row.state == "damaged" for row in result)
         result.append(
             Row(
                 version=found.number,
                 path=found.path,
-                pushed_at=_time(found.number),
-                state="served" if newest else "older",
+                pushed_at=_push_time(found.number),
+                state="served" if is_served else "older",
                 damage=None,
                 elbo=manifest.get("elbo", {}).get("elbo"),
-                estimate=_estimate(manifest),
+                estimate=_describe_estimate(found),
                 data_fingerprint=manifest.get("data_fingerprint"),
                 bytes=size,
-                rejected=dataclasses.asdict(notes[0]) if notes else None,
+                rejected=dataclasses.asdict(rejections[0]) if rejections else None,
                 rolled_back=manifest.get("rolled_back"),
             )
         )
     return result
 
 
-def _damaged(found: Any, size: int) -> Row:
+def _damaged_row(found: "Damaged", size: int) -> Row:
+    """Returns the row of a damaged version, whose manifest may be of other files."""
     return Row(
         version=found.number,
         path=found.path,
-        pushed_at=_time(found.number),
+        pushed_at=_push_time(found.number),
         state="damaged",
         damage=found.why,
-        elbo=None,  # its manifest may be of other files
+        elbo=None,
         estimate=None,
         data_fingerprint=None,
         bytes=size,
@@ -135,64 +129,32 @@ def _damaged(found: Any, size: int) -> Row:
     )
 
 
-def _versions(args: argparse.Namespace) -> int:
-    destination = options.destination(args, options.resolve(args))
-    try:
-        with options.slow_named():
-            found = rows(destination)
-    except ValueError as error:  # of ours, in words
-        print(f"vae-pipeline: {error}", file=sys.stderr)
-        return FAILED
-    if args.json:
-        print(json.dumps([dataclasses.asdict(row) for row in found], indent=2))
-    elif not found:
-        print(f"nothing was pushed to {destination}")
-    else:
-        _print(destination, found)
-    return OK
-
-
-def _rollback(args: argparse.Namespace) -> int:
-    destination = options.destination(args, options.resolve(args))
-    reason = args.reason.strip()
-    if not reason:
-        raise loading.ConfigError("--reason must say why, it is kept: got nothing")
-    from components.registry import rolling_back
-
-    try:
-        with options.slow_named():
-            version = rolling_back.roll_back(destination, args.version, reason)
-    except rolling_back.RollbackError as error:
-        raise loading.ConfigError(str(error)) from error
-    except (ValueError, OSError) as error:
-        print(f"vae-pipeline: {error}", file=sys.stderr)
-        return FAILED
-    print(f"version {version.number} {rolling_back.origin(version)}")
-    print(f"it is what is served from {destination}, and the next run's baseline")
-    return OK
-
-
-def _print(destination: str, found: Sequence[Row]) -> None:
+def _print_table(destination: str, rows: Sequence[Row]) -> None:
     columns = {
-        **{"version": "left", "pushed (UTC)": "left", "ELBO": "right"},
-        **{"data": "left", "MB": "right", "state": "fold"},
+        "version": "left",
+        "pushed (UTC)": "left",
+        "ELBO": "right",
+        "data": "left",
+        "MB": "right",
+        "state": "fold",
     }
-    rows = [
+    cells = [
         (
             str(row.version),
             (row.pushed_at or "")[:19].replace("T", " "),
             tables.Elbo(row.elbo, row.estimate),
             (row.data_fingerprint or "")[:8],
             f"{row.bytes / 1e6:.1f}",
-            _state(row),
+            _describe_state(row),
         )
-        for row in found
+        for row in rows
     ]
     priorities = ("version", "state", "ELBO", "pushed (UTC)", "data", "MB")
-    tables.show(columns, rows, title=destination, priorities=priorities)
+    tables.show(columns, cells, title=destination, priorities=priorities)
 
 
-def _state(row: Row) -> str:
+def _describe_state(row: Row) -> str:
+    """Returns whether a version is served, and the rollbacks that it was part of."""
     parts = [row.state if row.damage is None else f"damaged: {row.damage}"]
     if record := row.rolled_back:
         parts.append(
@@ -208,23 +170,24 @@ def _state(row: Row) -> str:
     return "; ".join(parts)
 
 
-def _time(number: int) -> str | None:
+def _push_time(number: int) -> str | None:
+    """Returns when a version was pushed; None if its number is no time."""
     try:
         zone = datetime.timezone.utc
         return datetime.datetime.fromtimestamp(number, zone).isoformat()
-    except (ValueError, OverflowError, OSError):  # another's number is no time
+    except (ValueError, OverflowError, OSError):  # a number that another program chose
         return None
 
 
-def _estimate(manifest: Mapping[str, Any]) -> str | None:
-    """Returns how the gate estimated the ELBO; None if the manifest does not say."""
+def _describe_estimate(version: "Version") -> str | None:
+    """Returns how the gate estimated the ELBO; None if the manifest lacks it."""
     from components.evaluation.estimate import ELBO, estimate
     from model.config import ModelConfig
 
     try:
-        gate, model = manifest["config"]["gate"], manifest["config"]["model"]
-        binary = ModelConfig(**model).binary
-        images = manifest["elbo"]["images"]
-        return estimate(ELBO, gate["samples"], gate["seed"], images, binary)
-    except (LookupError, TypeError, ValueError):  # of another release
+        config, images = version.manifest["config"], version.manifest["elbo"]["images"]
+        binary = ModelConfig(**config["model"]).binary
+        samples, seed = config["gate"]["samples"], config["gate"]["seed"]
+        return estimate(ELBO, samples, seed=seed, images=images, binary=binary)
+    except (LookupError, TypeError, ValueError):  # another release wrote it
         return None

@@ -1,4 +1,4 @@
-"""Runs a command at cron's times: here, or by what systemd or cron are told."""
+"""Runs a command at cron's times, in a process that stays."""
 
 import contextlib
 import datetime
@@ -18,12 +18,9 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from model.files import filesystems
-from pipeline.cli.options import BAD_INPUT, INTERRUPTED, OK, REFUSED
 from pipeline.config.loading import ConfigError
-from pipeline.scheduling.cron import check_cron, trigger
-from pipeline.scheduling.service_files import crontab_line, systemd_units
-
-__all__ = ["check_cron", "crontab_line", "run", "systemd_units"]
+from pipeline.exit_codes import BAD_INPUT, INTERRUPTED, OK, REFUSED
+from pipeline.scheduling.cron import trigger
 
 _OUTCOMES = {
     OK: "done",

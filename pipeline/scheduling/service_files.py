@@ -5,8 +5,8 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from pipeline.cli.options import REFUSED
 from pipeline.config.loading import ConfigError
+from pipeline.exit_codes import REFUSED
 from pipeline.scheduling.cron import check_cron, on_calendar
 
 

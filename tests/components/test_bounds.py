@@ -14,34 +14,10 @@ from tfx.utils import path_utils
 from components import bounds
 from components.bounds import Bounds, read_bounds, read_of_images
 from components.evaluation.measure import BATCH
+from tests.support.known_model import KnownModel
 
 COUNT = 2 * BATCH + 3
 VARIANCES = np.array([1.0, 0.02, 0.005, 0.0])
-IMAGES = tf.TensorSpec([None, 28, 28, 1], tf.float32, name="images")
-
-
-class Known(tf.Module):
-    """Bounds and latents that stand in an image's pixels, the latents scaled."""
-
-    def __init__(self, scales, shift=0.0):
-        super().__init__()
-        self.scales = tf.Variable(scales, dtype=tf.float32)
-        self.shift = tf.Variable(shift, dtype=tf.float32)
-
-    @tf.function(input_signature=[IMAGES])
-    def elbo(self, images):
-        reconstruction, kl = -images[:, 0, 0, 0], images[:, 0, 1, 0]
-        return {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
-
-    @tf.function(input_signature=[IMAGES, tf.TensorSpec([], tf.int32, name="k")])
-    def iwae(self, images, k):
-        return {
-            "iwae": self.shift - 100 * images[:, 20, 20, 0] / tf.cast(k, tf.float32)
-        }
-
-    @tf.function(input_signature=[IMAGES])
-    def encode(self, images):
-        return {"loc": 5.0 + images[:, 1, :4, 0] * self.scales}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +58,7 @@ def model_of(folder, module, **signatures):
 
 
 def known(folder, scales=(1, 1, 1, 1), shift=0.0):
-    module = Known(scales, shift)
+    module = KnownModel(scales, shift)
     return model_of(
         folder, module, elbo=module.elbo, iwae=module.iwae, encode=module.encode
     )
@@ -171,7 +147,7 @@ def test_no_images_are_named(tmp_path):
 
 
 def test_a_model_of_an_older_release_is_named(tmp_path, examples):
-    module = Known([1, 1, 1, 1])
+    module = KnownModel([1, 1, 1, 1])
     model = model_of(tmp_path, module, elbo=module.elbo, encode=module.encode)
     with pytest.raises(ValueError, match="must have the signatures") as error:
         run(tmp_path, model, examples)

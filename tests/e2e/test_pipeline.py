@@ -25,8 +25,8 @@ from model import export
 from model.training.tensorboard import read_curves
 from pipeline.cli import main
 from pipeline.runs import lifecycle, run_record
-from tests.components.reporting.test_page import Reader
 from tests.support.bars import write_idx
+from tests.support.report_page import PageReader
 
 pytestmark = pytest.mark.e2e
 
@@ -66,7 +66,7 @@ class Place:
 
     def report(self):
         """Returns the last run's page, read."""
-        return Reader(self.reports()[-1].read_text())
+        return PageReader(self.reports()[-1].read_text())
 
     def served(self):
         return listing.served(str(self.destination))

@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from pipeline.cli import main
-from tests.faults.test_signals import STEPS, cached, ended
 from tests.support import disks, runs
+from tests.support.printed_steps import STEPS, cached, ended
 
 pytestmark = pytest.mark.faults
 

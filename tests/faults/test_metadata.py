@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from tests.pipeline.local.test_metadata_database import LOCK
 from tests.support import disks
+from tests.support.locked_database import LOCK
 
 pytestmark = pytest.mark.faults
 

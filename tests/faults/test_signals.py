@@ -1,29 +1,13 @@
 import itertools
 import json
-import re
 import signal
 
 import pytest
 
 from pipeline.cli import main
+from tests.support.printed_steps import STEPS, cached, ended
 
 pytestmark = pytest.mark.faults
-
-STEPS = {
-    *("Data", "ImportSchemaGen", "Ingest", "ServedModel", "StatisticsGen"),
-    *("ExampleValidator", "DataGate", "Transform", "Trainer", "Bounds", "Evaluator"),
-    *("InfraCheck", "Pusher", "Report"),
-}
-
-
-def ended(printed):
-    """Returns the steps of the graph that a run ended itself."""
-    return {*re.findall(r"^(\w+) +\d+\.\d s ", printed, re.M)} - {"Imports", "Data"}
-
-
-def cached(printed):
-    """Returns the steps that a run took from the cache."""
-    return {*re.findall(r"^(\w+) +from the cache", printed, re.M)}
 
 
 def test_sigkill_in_each_step(prepared, place, outcome, capsys):

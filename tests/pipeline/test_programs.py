@@ -24,9 +24,9 @@ from components.registry import listing
 from model import export
 from model.config import TrainConfig
 from model.training import loop
-from tests.components.reporting.test_page import Reader
-from tests.pipeline.cli.test_report import COMPLETE, Runs
 from tests.support import training
+from tests.support.metadata_runs import COMPLETE, MetadataRuns
+from tests.support.report_page import PageReader
 
 BIN = pathlib.Path(sys.executable).parent
 PIPELINE = str(BIN / "vae-pipeline")
@@ -176,10 +176,10 @@ def test_schedule_waits_for_its_time_and_stops_at_sigterm(tmp_path):
 
 
 def test_report_writes_the_page_of_the_last_run(tmp_path):
-    Runs(tmp_path).add("run-1", {"Ingest": COMPLETE, "Report": COMPLETE})
+    MetadataRuns(tmp_path).add("run-1", {"Ingest": COMPLETE, "Report": COMPLETE})
     page = pathlib.Path(run(PIPELINE, "report", "--root", tmp_path).strip())
     assert page == tmp_path / "reports" / "run-1" / "report.html"
-    assert "run-1, 2019-03-08" in Reader(page.read_text(encoding="utf-8")).text
+    assert "run-1, 2019-03-08" in PageReader(page.read_text(encoding="utf-8")).text
 
 
 def test_compile_writes_a_pipeline_spec(tmp_path):

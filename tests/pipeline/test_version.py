@@ -51,8 +51,8 @@ def copy(tmp_path):
 
 def test_the_command_says_version_stack_and_commit():
     check = (
-        "import sys; from pipeline import cli\n"
-        "try: cli.main(['--version'])\n"
+        "import sys; from pipeline.cli import main\n"
+        "try: main.main(['--version'])\n"
         "finally: assert not {'tensorflow', 'tfx'} & set(sys.modules)"
     )
     printed = subprocess.run(

@@ -44,3 +44,19 @@ def printed_on(columns: int, *command: str) -> tuple[int, str]:
     os.close(master)
     text = b"".join(parts).decode().replace("\r\n", "\n")
     return process.wait(), re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+
+
+def joined_cells(printed):
+    """Returns each row's cells as text; spaces join the lines of a folded cell."""
+    rows = []
+    for line in printed.splitlines():
+        if line.startswith("├") or line.startswith("┡"):
+            continue
+        cells = [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
+        if not cells:
+            continue
+        if rows and len(rows[-1]) == len(cells) and not cells[0]:
+            rows[-1] = [f"{a} {b}".strip() for a, b in zip(rows[-1], cells)]
+        else:
+            rows.append(cells)
+    return rows

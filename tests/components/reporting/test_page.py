@@ -1,96 +1,14 @@
 """The page: what a browser would make of it, and what its facts say."""
 
 import base64
-import html.parser
 import json
 import math
 import re
 
-import numpy as np
 import pytest
 
-from components.evaluation.measure import Measured
-from components.evaluator import Evaluation
-from components.evaluator import Measured as OfModel
 from components.reporting import facts, page
-from components.reporting.measurements import Scores
-from pipeline.config.loading import decisive, resolve
-
-PNG = b"\x89PNG\r\n\x1a\n of the histogram"
-CONFIG = decisive(resolve("demo"))
-
-
-class Reader(html.parser.HTMLParser):
-    """Keeps the elements' attributes and the text; checks that tags are closed."""
-
-    VOID = ("meta", "img", "br", "link", "input")
-
-    def __init__(self, text):
-        super().__init__()
-        self.elements, self.open, self.text = [], [], ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-        self.text = " ".join(self.text.split())
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-        if tag not in ("code", "small", "strong"):
-            self.text += " "
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.text += data
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-def measured(elbo):
-    return OfModel(elbo, elbo + 20.0, 20.0, {})
-
-
-def make_facts(refusals=(), baseline=True, elbo=-100.0, **changes):
-    """The facts of a page, made as the component makes them."""
-    rng = np.random.default_rng(0)
-    # Of digit 3 the candidate is worse, of the others better.
-    labels = np.repeat([3, 5], 500)
-    of_candidate = np.full(1000, elbo) + np.where(labels == 3, -2.0, 3.0)
-    test = Scores(
-        pixels=np.zeros([1000, 28, 28, 1]),
-        labels=labels,
-        elbo=of_candidate,
-        baseline=rng.normal(elbo, 1.0, 1000) if baseline else None,
-        loc=np.zeros([1000, 2]),
-    )
-    found = Evaluation(
-        measured(elbo + 0.5), measured(elbo) if baseline else None, images=1000
-    )
-    bounds = Measured(1000, elbo, elbo + 20, 20.0, elbo + 3, 64, 7, 16)
-    curves = {
-        ("train", "images_per_second"): [(1, 2000.0), (2, 3000.0)],
-        ("eval", "elbo"): [(1, -120.0), (2, -110.5)],
-    }
-    version, why = (17, "") if baseline else (None, "version 17 is damaged")
-    return {
-        "made": "2019-03-08 12:00 UTC",
-        "problem": "",
-        "training": facts.of_training(curves),
-        "bounds": facts.of_bounds(bounds),
-        **facts.of_verdict(found, test, refusals, CONFIG, version, why),
-        **facts.of_data({"train": {3: 9, 5: 1}, "test": {3: 5}}, [], None),
-        **facts.of_lineage(
-            {"run_key": "5eed", "config": CONFIG},
-            *("f1a9", {"python": "3.10.13"}, "/serving/vae/18", '{"elbo": 1}'),
-        ),
-        "run": {"id": "run-1", "steps": []},
-        **changes,
-    }
+from tests.support.report_page import PNG, PageReader, make_facts
 
 
 def make_page(given=None, pictures=None):
@@ -100,7 +18,7 @@ def make_page(given=None, pictures=None):
 
 def test_the_page_needs_nothing_else():
     text = make_page(pictures={"elbo_histogram": PNG, "rebuilt": PNG})
-    reader = Reader(text)
+    reader = PageReader(text)
     assert "link" not in dict(reader.elements)
     assert "script" not in dict(reader.elements)
     assert not re.search(r"https?:|url\(|@import|//[a-z]", text)
@@ -117,11 +35,13 @@ def test_it_is_light_dark_and_printed():
     text = make_page()
     assert "@media (prefers-color-scheme: dark)" in text
     assert "@media print" in text
-    assert {"name": "color-scheme", "content": "light dark"} in Reader(text).all("meta")
+    assert {"name": "color-scheme", "content": "light dark"} in PageReader(text).all(
+        "meta"
+    )
 
 
 def test_the_verdict_is_in_words_and_numbers():
-    text = Reader(make_page()).text
+    text = PageReader(make_page()).text
     assert "BLESSED" in text
     assert "mean ELBO over 1,000 test images is -99.50 nats, 15.50 above the floor" in (
         text
@@ -136,14 +56,14 @@ def test_the_verdict_is_in_words_and_numbers():
 
 
 def test_a_digit_that_got_worse_is_marked():
-    reader = Reader(make_page())
+    reader = PageReader(make_page())
     rows = [each for each in reader.all("tr") if each.get("class") == "worse"]
     assert len(rows) == 1
     assert "3 500 -102.00 -100.03 -1.97 [-2.06, -1.88] worse 5 500 " in reader.text
 
 
 def test_without_a_baseline_there_is_no_difference():
-    text = Reader(make_page(make_facts(baseline=False))).text
+    text = PageReader(make_page(make_facts(baseline=False))).text
     assert "There is no baseline to compare with: version 17 is damaged." in text
     assert "baseline's ELBO none version 17 is damaged" in text
     assert "difference" not in text
@@ -152,7 +72,7 @@ def test_without_a_baseline_there_is_no_difference():
 def test_a_refusal_says_why():
     why = "ELBO -99.50 must be at least the floor, -1.00 nats per image"
     given = make_facts([why])
-    reader = Reader(make_page(given))
+    reader = PageReader(make_page(given))
     assert f"REFUSED {why}" in reader.text
     assert any("refused" in each.get("class", "") for each in reader.all("section"))
     assert facts.scalars(given)["blessed"] == 0
@@ -160,7 +80,7 @@ def test_a_refusal_says_why():
 
 def test_a_model_of_no_numbers_has_a_page():
     given = make_facts(["no number"], elbo=math.nan, problem="ValueError: no number")
-    text = Reader(make_page(given)).text
+    text = PageReader(make_page(given)).text
     assert "The candidate's mean ELBO is not a finite number." in text
     assert "candidate's ELBO not a number" in text
     assert "Not drawn: ValueError: no number" in text
@@ -168,13 +88,13 @@ def test_a_model_of_no_numbers_has_a_page():
 
 
 def test_what_the_facts_say_is_text_and_never_markup():
-    reader = Reader(make_page(make_facts(["<script>alert(1)</script>"])))
+    reader = PageReader(make_page(make_facts(["<script>alert(1)</script>"])))
     assert "<script>alert(1)</script>" in reader.text
     assert reader.all("script") == []
 
 
 def test_training_data_and_lineage():
-    text = Reader(make_page()).text
+    text = PageReader(make_page()).text
     assert (
         "2 epochs at 2,500 images/s; the best ELBO on the eval split, -110.50 nats per "
         "image, came after epoch 2." in text
@@ -192,7 +112,7 @@ def test_drift_and_anomalies_are_shown():
     numbers = {"distance": 0.0125, "threshold": 0.1}
     found = {"baseline_version": 17, "features": [feature | numbers]}
     data = facts.of_data({"train": {3: 1}}, ["train: odd"], found)
-    text = Reader(make_page(make_facts(**data))).text
+    text = PageReader(make_page(make_facts(**data))).text
     assert "To what version 17 was trained on" in text
     assert "label drift L-infinity 0.0125 0.1000" in text
     assert "train: odd" in text

@@ -147,7 +147,7 @@ def test_every_path_of_the_command_line_and_the_settings_knows_the_home(
     monkeypatch.chdir(elsewhere)
     words = ["--dataset", "bars", "--source=~/bars", "--config=~/config.yaml"]
     words += ["--root", "~/runs", "--set", "push.destination=~/serving"]
-    args = main._parser().parse_args(["run", *words, "--data-dir", "~/data"])
+    args = main.build_parser().parse_args(["run", *words, "--data-dir", "~/data"])
     assert (args.root, args.data_dir) == (f"{home}/runs", f"{home}/data")
     resolved = options.resolve(args)
     assert options.destination(args, resolved) == f"{home}/serving/vae"
@@ -215,7 +215,7 @@ def test_what_becomes_a_pattern_is_refused_at_once(
         ("kubeflow.checkpoints", f"s3://b/{name}"),
     ):
         with pytest.raises(ConfigError, match=f"^{key} ") as error:
-            resolve("smoke", None, [options._setting(key, value)])
+            resolve("smoke", None, [options.format_setting(key, value)])
         assert f"{message}{value!r}" in str(error.value)
     # A relative path is one of the current folder's.
     (tmp_path / name).mkdir()
@@ -239,7 +239,7 @@ def test_what_becomes_no_pattern_may_have_its_characters(tmp_path):
             *("--config", f"{folder}/my.yaml"),
         ]
         assert main.main(arguments) == 0
-        args = main._parser().parse_args(arguments)
+        args = main.build_parser().parse_args(arguments)
         data = prepare_spans.prepare_data("bars", args.source, 1, args.data_dir)
         chunk = ingest.Chunk("train", 0, 3)
         assert len(list(ingest.read_chunk(chunk, data.parts[0].path))) == 3

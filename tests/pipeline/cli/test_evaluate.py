@@ -21,8 +21,8 @@ from model.config import ModelConfig
 from model.vae import VAE
 from pipeline.cli import main
 from pipeline.config.loading import decisive, resolve
-from tests.components.test_bounds import Known
 from tests.support.bars import write_idx
+from tests.support.known_model import KnownModel
 
 SAMPLES, SEED = 3, 11  # of the export: not the defaults
 
@@ -39,7 +39,7 @@ class Place:
         self.vae = VAE(ModelConfig(latent_size=2, hidden_units=8))
         export.export(self.vae, str(path / "old"), SAMPLES, SEED)
         self.old = self._push("old", "bernoulli")
-        known = Known([1, 1, 1, 1])
+        known = KnownModel([1, 1, 1, 1])
         signatures = {"elbo": known.elbo, "iwae": known.iwae, "encode": known.encode}
         tf.saved_model.save(known, str(path / "new"), signatures)
         self.new = self._push("new", "continuous_bernoulli")
@@ -210,8 +210,8 @@ def test_what_was_tampered_with_is_not_measured(place, evaluate, tmp_path):
 
 def test_it_needs_no_tfx_and_an_interrupt_gives_the_means_so_far(place):
     code = (
-        "import sys; from pipeline import cli\n"
-        "code = cli.main(sys.argv[1:])\n"
+        "import sys; from pipeline.cli import main\n"
+        "code = main.main(sys.argv[1:])\n"
         "assert not {'tfx', 'tensorflow_model_analysis'} & set(sys.modules)\n"
         "sys.exit(code)"
     )

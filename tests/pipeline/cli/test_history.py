@@ -7,22 +7,9 @@ import sys
 import pytest
 
 from pipeline.cli import main
-from pipeline.config.loading import resolve
-from pipeline.runs import run_record
+from tests.support.run_records import keep
 
 ESTIMATE = "the evidence lower bound, 4 samples of z per image, 500 images"
-
-
-def keep(root, run_id, second, **changes):
-    found = run_record.begun(resolve("smoke"), run_id)
-    found.verdict = run_record.UNCHANGED
-    found.end()
-    found.started = f"2026-11-23T18:00:{second:02d}.123+00:00"
-    found.seconds = 12.345
-    for name, value in changes.items():
-        setattr(found, name, value)
-    run_record.write(root, found)
-    return found
 
 
 @pytest.fixture
@@ -150,8 +137,8 @@ def test_n_must_be_a_number(tmp_path, capsys):
 
 def test_it_imports_nothing_that_is_slow(root):
     check = (
-        "import sys; from pipeline import cli\n"
-        "assert cli.main(['history', '--root', sys.argv[1]]) == 0\n"
+        "import sys; from pipeline.cli import main\n"
+        "assert main.main(['history', '--root', sys.argv[1]]) == 0\n"
         "assert not {'tensorflow', 'tfx', 'kfp', 'requests'} & set(sys.modules)"
     )
     subprocess.run(

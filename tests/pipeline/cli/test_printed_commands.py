@@ -17,13 +17,20 @@ from components.registry import listing
 from model import export
 from model.config import ModelConfig
 from model.vae import VAE
-from pipeline.cli import main, options
+from pipeline.cli import main, options, printed_commands
 from pipeline.config import loading
 from tests.support import bars
 
 NAME = "my digits"  # push.model_name
 BIN = os.path.dirname(sys.executable)
-SERVED = object()
+
+
+def next_commands(args, destination, is_served=True):
+    """Returns the command lines that are printed after a run, by their purpose."""
+    found = printed_commands.next_commands(
+        args, options.resolve(args), destination=destination, is_served=is_served
+    )
+    return dict(found)
 
 
 @dataclasses.dataclass
@@ -45,7 +52,7 @@ class Place:
 
     @property
     def args(self):
-        return main._parser().parse_args(["run", *self.arguments])
+        return main.build_parser().parse_args(["run", *self.arguments])
 
     @property
     def destination(self):
@@ -53,10 +60,7 @@ class Place:
 
     def commands(self):
         """Returns the words of each command that is printed after a run."""
-        found = main.next_commands(
-            self.args, options.resolve(self.args), self.destination, SERVED
-        )
-        lines = dict(found)
+        lines = next_commands(self.args, self.destination)
         assert len(lines) == 6
         return lines
 
@@ -119,7 +123,7 @@ def options_of(words):
     """Returns what the real parser makes of a command of this program."""
     program, *arguments = words
     assert program == os.path.join(BIN, "vae-pipeline")
-    return main._parser().parse_args(arguments)
+    return main.build_parser().parse_args(arguments)
 
 
 def test_each_is_parsed_with_the_options_of_the_run(place):
@@ -179,7 +183,7 @@ def test_evaluate(place):
 
 
 def test_a_plain_name_is_served_as_the_image_documents():
-    assert main._docker_line("/a:b/c,d", "digits-2") == (
+    assert printed_commands.docker_line("/a:b/c,d", "digits-2") == (
         "docker run -p 8501:8501 --mount "
         "'type=bind,\"source=/a:b/c,d\",target=/models/digits-2,readonly' "
         "-e MODEL_NAME=digits-2 tensorflow/serving"
@@ -188,10 +192,8 @@ def test_a_plain_name_is_served_as_the_image_documents():
 
 def test_defaults_are_left_out(monkeypatch):
     monkeypatch.setenv("PATH", f"/usr/bin:{BIN}")
-    args = main._parser().parse_args(["run"])
-    resolved = options.resolve(args)
-    lines = [line for _, line in main.next_commands(args, resolved, "/s/vae", SERVED)]
-    assert lines == [
+    args = main.build_parser().parse_args(["run"])
+    assert list(next_commands(args, "/s/vae").values()) == [
         "vae-pipeline generate",
         "vae-pipeline serve",
         "docker run -p 8501:8501 --mount "
@@ -214,9 +216,8 @@ def test_defaults_are_left_out(monkeypatch):
     ],
 )
 def test_a_preset_that_reaches_more_is_next(preset, better):
-    args = main._parser().parse_args(["run", "--preset", preset])
-    found = dict(main.next_commands(args, options.resolve(args), "/s/vae", None))
-    line = found.get("a better model")
+    args = main.build_parser().parse_args(["run", "--preset", preset])
+    line = next_commands(args, "/s/vae", is_served=False).get("a better model")
     assert (line and shlex.split(line)[2:]) == better
 
 
@@ -229,14 +230,11 @@ def test_a_preset_that_reaches_more_is_next(preset, better):
     ],
 )
 def test_a_folder_of_versions_can_be_served(destination, folder):
-    args = main._parser().parse_args(["run"])
-    resolved = options.resolve(args)
-    found = dict(main.next_commands(args, resolved, destination, SERVED))
-    docker = found.get("TensorFlow Serving itself")
+    args = main.build_parser().parse_args(["run"])
+    docker = next_commands(args, destination).get("TensorFlow Serving itself")
     assert (docker is not None) == (folder is not None)
     assert docker is None or f"source={folder}," in docker
-    nothing = dict(main.next_commands(args, resolved, destination, None))
-    assert list(nothing) == [
+    assert list(next_commands(args, destination, is_served=False)) == [
         *("the curves of the training", "a better model", "nearer to log p(x)")
     ]
 
@@ -249,7 +247,10 @@ def test_another_program_of_that_name_on_the_path_is_not_this_one(
     other.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    assert shlex.split(options.line("serve")) == [f"{BIN}/vae-pipeline", "serve"]
+    assert shlex.split(printed_commands.line("serve")) == [
+        f"{BIN}/vae-pipeline",
+        "serve",
+    ]
 
 
 def test_the_program_below_the_current_folder_is_named_from_there(
@@ -260,24 +261,26 @@ def test_the_program_below_the_current_folder_is_named_from_there(
     (tmp_path / "my venv").mkdir()
     (tmp_path / "my venv" / "vae-pipeline").symlink_to(f"{BIN}/vae-pipeline")
     monkeypatch.chdir(tmp_path)
-    assert options.line("serve") == "'my venv/vae-pipeline' serve"
+    assert printed_commands.line("serve") == "'my venv/vae-pipeline' serve"
     monkeypatch.chdir(tmp_path / "my venv")
-    assert options.line("serve") == "./vae-pipeline serve"
+    assert printed_commands.line("serve") == "./vae-pipeline serve"
 
 
 def test_a_program_that_is_nowhere_is_a_module(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setattr(sys, "argv", ["pytest"])
-    assert options.program() == [str(tmp_path / "python"), "-m", "pipeline"]
+    assert printed_commands.program() == [str(tmp_path / "python"), "-m", "pipeline"]
 
 
 @pytest.mark.parametrize("value", ["-x", "a b", "~x", "it's #1: y", "{a}", "null", "7"])
 def test_values_of_options_come_through(value):
-    args = main._parser().parse_args(
+    args = main.build_parser().parse_args(
         ["run", f"--source={value}" if value[0] != "~" else "--source=./~x"]
     )
-    words = shlex.split(options.line("run", *options.options(args, "source")))
-    again = main._parser().parse_args(words[words.index("run") :])
+    words = shlex.split(
+        printed_commands.line("run", *printed_commands.options_in_force(args, "source"))
+    )
+    again = main.build_parser().parse_args(words[words.index("run") :])
     assert again.source == args.source
     assert options.resolve(again).data.source == args.source
 
@@ -309,16 +312,3 @@ def _systemd_words(line):
         (re.sub(r"\\(.)", r"\1", quoted) or plain).replace("$$", "$").replace("%%", "%")
         for quoted, plain in words
     ]
-
-
-def test_a_run_that_is_waited_for_again(monkeypatch):
-    from pipeline.cli import cluster_options
-
-    monkeypatch.setenv("PATH", f"/usr/bin:{BIN}")
-    args = main._parser().parse_args(
-        ["submit", "--host", "http://x:1", "--root", "a b", "--wait"]
-    )
-    assert cluster_options._again(args, "r-1") == (
-        "To wait for it again: vae-pipeline submit --host http://x:1 --root 'a b' "
-        "--run r-1"
-    )

@@ -1,73 +1,20 @@
 """The command `report`, on metadata as TFX leaves them."""
 
 import io
-import json
 import pathlib
 
 import pytest
-from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 from PIL import Image
 
 from pipeline.cli import main
-from tests.components.reporting.test_page import PNG, Reader, make_facts
-
-COMPLETE = metadata_store_pb2.Execution.COMPLETE
-CACHED = metadata_store_pb2.Execution.CACHED
-FAILED = metadata_store_pb2.Execution.FAILED
-
-
-class Runs:
-    """A root, and a way to add runs to its metadata."""
-
-    def __init__(self, path):
-        self.path = path
-        config = metadata_store_pb2.ConnectionConfig()
-        config.sqlite.filename_uri = str(path / "metadata.sqlite")
-        config.sqlite.connection_mode = 3  # make it
-        self.store = metadata_store.MetadataStore(config)
-        self.run_type = self.store.put_context_type(
-            metadata_store_pb2.ContextType(name="pipeline_run")
-        )
-
-    def add(self, name, steps):
-        run = metadata_store_pb2.Context(type_id=self.run_type, name=name)
-        (context,) = self.store.put_contexts([run])
-        for step, state in steps.items():
-            kind = self.store.put_execution_type(
-                metadata_store_pb2.ExecutionType(
-                    name=f"components.{step.lower()}.{step}"
-                )
-            )
-            execution = metadata_store_pb2.Execution(
-                type_id=kind, last_known_state=state
-            )
-            outputs = [self.metrics()] if step == "Report" and state != FAILED else []
-            self.store.put_execution(
-                execution,
-                outputs,
-                [metadata_store_pb2.Context(id=context, **self.named(name))],
-            )
-
-    def named(self, name):
-        return {"type_id": self.run_type, "name": name}
-
-    def metrics(self):
-        folder = self.path / "artifacts" / "Report" / "metrics" / "13"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.json").write_text(json.dumps(make_facts()))
-        (folder / "rebuilt.png").write_bytes(PNG)
-        kind = self.store.put_artifact_type(
-            metadata_store_pb2.ArtifactType(name="Metrics")
-        )
-        event = metadata_store_pb2.Event(type=metadata_store_pb2.Event.OUTPUT)
-        event.path.steps.add().key = "metrics"
-        return metadata_store_pb2.Artifact(type_id=kind, uri=str(folder)), event
+from tests.support.metadata_runs import CACHED, COMPLETE, FAILED, MetadataRuns
+from tests.support.report_page import PNG, PageReader
 
 
 @pytest.fixture
 def runs(tmp_path):
-    return Runs(tmp_path)
+    return MetadataRuns(tmp_path)
 
 
 @pytest.fixture
@@ -89,7 +36,7 @@ def test_the_last_run_that_has_a_report_is_made_again(runs, report):
     assert code == 0
     page = runs.path / "reports" / "run-2" / "report.html"
     assert out.strip() == str(page)
-    reader = Reader(page.read_text())
+    reader = PageReader(page.read_text())
     assert "run-2, 2019-03-08" in reader.text
     assert [image["alt"] for image in reader.all("img")] == [
         "test images, and the decoder's modes and means of them",

@@ -1,18 +1,116 @@
-"""The table that closes a run."""
+"""Tables of ELBOs on terminals of every width, by the commands that print them."""
 
+import functools
+import itertools
+import pathlib
 import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 
-from pipeline.console import Screen
+from components.registry import listing, rolling_back
+from pipeline.config.loading import decisive, resolve
+from tests.support.places import FILES, write_model
+from tests.support.run_records import keep
+from tests.support.terminals import joined_cells, printed_on
+
+COLUMNS = [40, 50, 60, 80, 120, 200]
 
 
-@pytest.mark.parametrize("length", range(80, 240, 8))
-def test_a_long_path_is_folded_and_keeps_its_end(length, tmp_path, capfd):
-    path = "/" + "a" * (length - 2) + "z"
-    screen = Screen(str(tmp_path / "log"))
-    try:
-        screen.table("What came of it", [("report", path), ("next", "b" * 100)])
-    finally:
-        screen.close()
-    assert path in re.sub(r"[\s│]", "", capfd.readouterr().out)
+class Root(NamedTuple):
+    path: pathlib.Path
+    pushed: list[int]
+    printed: Callable[[str, int], str]  # by a command, on a terminal so wide
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A root with runs of every kind and versions of every state."""
+    tmp_path = tmp_path_factory.mktemp("root")
+    one = {"estimate": "the evidence lower bound, 4 samples of z per image"}
+    two = {"estimate": "the evidence lower bound, 16 samples of z per image"}
+    floor = "ELBO -12290.47 must be at least the floor, -10100.25 nats per image"
+    keep(
+        tmp_path, "run-1", 1, verdict="pushed", elbo=-271.25, version=1795457098, **one
+    )
+    keep(
+        *(tmp_path, "run-2", 2),
+        **dict(verdict="refused", elbo=-12290.47, difference=-12018.22, **two),
+        refusals=[floor],
+        fingerprint="5:0a,7:1b,8:2c",
+        seconds=86_399.9,
+    )
+    error = "DataGate failed: the data are not what they should be"
+    keep(tmp_path, "run-3", 3, verdict="bad_data", step="DataGate", error=error)
+    destination = str(tmp_path / "serving" / "vae")
+    pushed = []
+    for name, elbo, samples in (("a", -91.67, 4), ("b", -1090.5, 16), ("c", -89, 4)):
+        files = {**FILES, "saved_model.pb": name.encode()}
+        manifest = {
+            "elbo": {"elbo": elbo, "images": 10_000},
+            "data_fingerprint": "0123456789abcdef",
+            "config": decisive(resolve("demo", None, [f"gate.samples={samples}"])),
+        }
+        model = write_model(tmp_path / "models" / name, files)
+        pushed.append(listing.push(model, destination, manifest))
+    pathlib.Path(pushed[2].path, "saved_model.pb").unlink()
+    rolling_back.roll_back(destination, None, "blurred")
+
+    @functools.cache
+    def printed(command, columns):
+        flags = ["-m", "pipeline", command, "--root", str(tmp_path)]
+        code, text = printed_on(columns, *flags)
+        assert code == 0, text
+        return text
+
+    return Root(tmp_path, [version.number for version in pushed], printed)
+
+
+def numbers(text):
+    return set(re.findall(r"[-+]?\d[\d.,]*", text))
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+@pytest.mark.parametrize("command", ["history", "versions"])
+def test_numbers_are_whole_and_what_is_left_out_is_named(root, command, columns):
+    wide, printed = root.printed(command, 1000), root.printed(command, columns)
+    assert "not shown" not in wide
+    assert max(map(len, printed.splitlines())) <= columns
+    assert "…" not in printed
+    text = printed.split("not shown")[0].replace(str(root.path), "")
+    # Each is one that the widest table has: a part of a number would be another.
+    cells = itertools.chain.from_iterable(joined_cells(text))
+    assert numbers(" ".join(cells)) <= numbers(wide)
+    shown = re.split("[┃]", next(s for s in printed.splitlines() if "┃" in s))[1:-1]
+    every = re.split("[┃]", next(s for s in wide.splitlines() if "┃" in s))[1:-1]
+    missing = [name.strip() for name in every]
+    for name in shown:
+        missing.remove(name.strip())
+    sentence = f"not shown for lack of width: {', '.join(missing)}; --json has all"
+    assert (sentence in " ".join(printed.split())) == bool(missing)
+    assert (columns < 200) or not missing
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_history_has_the_gate_decision_and_the_elbo(root, columns):
+    printed = root.printed("history", columns)
+    text = " ".join(" ".join(row) for row in joined_cells(printed))
+    for part in ("-12290.47 (1)", "-271.25 (2)", "pushed", "bad data in DataGate: "):
+        assert part in text
+    folded = "refused: ELBO -12290.47 must be at least the floor, -10100.25 nats per"
+    # Other cells of its row come between its lines where it is not the last column.
+    for word in folded.split():
+        assert word in text
+
+
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_versions_has_each_number_and_state(root, columns):
+    pushed = root.pushed
+    rows = joined_cells(root.printed("versions", columns))[1:]
+    states = {int(row[0]): row[-1] for row in rows}
+    assert set(pushed) < set(states)
+    assert states[pushed[0]] == "older"
+    assert states[pushed[1]].startswith("older; rolled back from by ")
+    assert states[pushed[2]] == "damaged: saved_model.pb is missing"
+    assert states[max(states)].startswith(f"served; version {pushed[0]} again, in ")

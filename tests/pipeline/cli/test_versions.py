@@ -1,4 +1,4 @@
-"""The commands `versions` and `rollback`: what they print, and their exit codes."""
+"""The command `versions`: what it prints, and its exit codes."""
 
 import dataclasses
 import datetime
@@ -10,42 +10,13 @@ import sys
 import pytest
 
 from components.registry import listing, rolling_back
-from pipeline.cli import main
-from pipeline.config.loading import decisive, resolve
-from tests.support.places import FILES, write_model
-
-ROOT = pathlib.Path(__file__).parents[3]
-
-
-class Root:
-    """A root with versions, and what a command on it printed."""
-
-    def __init__(self, path, capsys):
-        self.path, self._capsys = path, capsys
-        self.destination = str(path / "runs" / "serving" / "vae")
-        self.out = self.err = ""
-
-    def command(self, *arguments):
-        root = ["--root", str(self.path / "runs")]
-        code = main.main([*map(str, arguments), *root])
-        self.out, self.err = self._capsys.readouterr()
-        return code
-
-    def push(self, name, elbo, destination=None, samples=4):
-        files = {**FILES, "saved_model.pb": name.encode() * 50_000}
-        model = write_model(self.path / "models" / name, files)
-        config = decisive(resolve("demo", None, [f"gate.samples={samples}"]))
-        manifest = {
-            "elbo": {"elbo": elbo, "images": 10_000},
-            "data_fingerprint": "0123456789abcdef",
-            "config": config,
-        }
-        return listing.push(model, destination or self.destination, manifest)
+from tests.support.places import write_model
+from tests.support.version_root import VersionRoot
 
 
 @pytest.fixture
 def root(tmp_path, capsys):
-    return Root(tmp_path, capsys)
+    return VersionRoot(tmp_path, capsys)
 
 
 def test_versions_are_listed_newest_first(root):
@@ -149,88 +120,32 @@ def test_a_manifest_of_another_kind_is_listed_all_the_same(root):
     assert "ELBO:" not in root.out
 
 
-def test_rolling_back_says_what_is_served(root):
-    one, two = root.push("a", -91), root.push("b", -90)
-    assert root.command("rollback", "--reason", " sevens look like ones ") == 0
-    served = listing.served(root.destination)
-    record = served.manifest["rolled_back"]
-    assert root.out.splitlines() == [
-        f"version {served.number} is version {one.number} again, in place of "
-        f"{two.number}: by {record['by']} at {record['at']} (sevens look like ones)",
-        f"it is what is served from {root.destination}, and the next run's baseline",
-    ]
-
-
-def test_to_a_version_that_is_named(root):
-    one, _, three = (root.push(name, -90) for name in "abc")
-    assert root.command("rollback", one.number, "--reason", "worse") == 0
-    record = listing.served(root.destination).manifest["rolled_back"]
-    assert (record["to"], record["from"]) == (one.number, three.number)
-
-
-def test_in_an_object_store(root, s3):
+def test_versions_in_an_object_store_are_listed(root, s3):
     uri = f"s3://{s3.name}/serving/vae"
     one, two = (root.push(name, -90, uri) for name in "ab")
     there = ["--set", f"push.destination=s3://{s3.name}/serving"]
-    assert root.command("rollback", "--reason", "worse", *there) == 0
-    served = listing.served(uri)
-    assert served.digest == one.digest
     assert root.command("versions", "--json", *there) == 0
     listed = json.loads(root.out)
-    assert [row["version"] for row in listed] == [
-        version.number for version in (served, two, one)
-    ]
-    assert [row["state"] for row in listed] == ["served", "older", "older"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["7", "--reason", "x"], "the version must be one of {one}, {two}, got 7"),
-        (["{two}", "--reason", "x"], "version {two} is what is served: choose another"),
-        (
-            ["{one}", "--reason", "x"],
-            "version {one} is damaged: saved_model.pb is miss",
-        ),
-        (["--reason", "x"], "there is no intact version older than {two}, of another"),
-        (["--reason", " "], "--reason must say why, it is kept: got nothing"),
-    ],
-)
-def test_where_there_is_no_going_back(root, arguments, message):
-    one, two = root.push("a", -91), root.push("b", -90)
-    pathlib.Path(one.path, "saved_model.pb").unlink()
-    names = {"one": one.number, "two": two.number}
-    assert root.command("rollback", *(a.format(**names) for a in arguments)) == 2
-    assert f"vae-pipeline: {message.format(**names)}" in root.err
-    assert listing.served(root.destination) == two
-    assert rolling_back.rejected(root.destination) == []
-
-
-def test_a_reason_is_asked_for(root):
-    with pytest.raises(SystemExit) as error:
-        root.command("rollback")
-    assert error.value.code == 2
+    assert [row["version"] for row in listed] == [two.number, one.number]
+    assert [row["state"] for row in listed] == ["served", "older"]
 
 
 def test_a_store_that_does_not_answer(root, s3):
     there = ["--set", "push.destination=s3://no-such-bucket/serving"]
-    for command in (["versions"], ["rollback", "--reason", "x"]):
-        assert root.command(*command, *there) == 1
-        assert "vae-pipeline: can't use s3://no-such-bucket/serving/vae (" in root.err
+    assert root.command("versions", *there) == 1
+    assert "vae-pipeline: can't use s3://no-such-bucket/serving/vae (" in root.err
 
 
-def test_neither_tensorflow_nor_tfx_is_imported(root):
+def test_what_changes_versions_imports_neither_tensorflow_nor_tfx(root):
     root.push("a", -91), root.push("b", -90)
     code = (
-        "import sys; from pipeline import cli\n"
+        "import sys; from pipeline.cli import main\n"
         "root = sys.argv[1]\n"
-        "assert cli.main(['rollback', '--reason', 'worse', '--root', root]) == 0\n"
-        "assert cli.main(['versions', '--root', root]) == 0\n"
-        "assert cli.main(['prune', '--keep', '1', '--root', root]) == 0\n"
+        "assert main.main(['rollback', '--reason', 'worse', '--root', root]) == 0\n"
+        "assert main.main(['versions', '--root', root]) == 0\n"
+        "assert main.main(['prune', '--keep', '1', '--root', root]) == 0\n"
         "assert not {'tfx', 'tensorflow'} & set(sys.modules)\n"
     )
     command = [sys.executable, "-c", code, str(root.path / "runs")]
-    result = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -12,14 +12,7 @@ from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.local import metadata_database
 from tests.support import disks
-
-LOCK = """
-import sqlite3, sys
-database = sqlite3.connect(sys.argv[1])
-database.execute("BEGIN EXCLUSIVE")
-print("locked", flush=True)
-sys.stdin.read()
-"""
+from tests.support.locked_database import LOCK
 
 
 def opened(file):

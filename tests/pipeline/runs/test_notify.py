@@ -11,11 +11,10 @@ import subprocess
 import sys
 import threading
 import time
-import types
 
 import pytest
 
-from pipeline.cli import cluster_options, main
+from pipeline.cli import main
 from pipeline.config.loading import ConfigError, resolve
 from pipeline.config.notifications import NotifyConfig
 from pipeline.runs import lifecycle, notify, run_record, webhook
@@ -475,16 +474,3 @@ def test_the_words_for_people():
     found.failed("interrupted", "SIGINT or SIGTERM")
     found.step = "Trainer"
     assert lifecycle.summary(found).endswith("run-1: interrupted in Trainer")
-
-
-def test_what_is_nothing_on_kubeflow_is_said():
-    said = []
-    screen = types.SimpleNamespace(line=said.append)
-    cluster_options._warn(resolve("smoke"), screen)
-    assert said == []
-    given = ["notify.command=[tell]", "metrics.textfile=/a/b.prom"]
-    cluster_options._warn(resolve("smoke", settings=given), screen)
-    assert said == [
-        "notify: nothing on Kubeflow; it is for runs here alone",
-        "metrics: nothing on Kubeflow; it is for runs here alone",
-    ]

@@ -16,17 +16,7 @@ from prometheus_client import parser
 from pipeline.cli import main
 from pipeline.config.loading import ConfigError, resolve
 from pipeline.runs import prometheus, run_record
-
-
-def pushed(run_id="run-1"):
-    found = run_record.begun(resolve("smoke"), run_id)
-    found.verdict, found.elbo, found.baseline_elbo = "pushed", -271.25, -280.5
-    found.served_version, found.versions = 1795457098, 3
-    found.took("Trainer", 12.5)
-    found.took("Ingest", 0.25, cached=True)
-    found.end()
-    found.ended, found.seconds = "2026-11-23T19:00:00.500+01:00", 61.25
-    return found
+from tests.support.run_records import pushed
 
 
 def samples(text):

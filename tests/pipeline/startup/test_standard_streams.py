@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.runs import run_record
 from pipeline.startup import standard_streams
-from tests.pipeline.runs.test_prometheus import pushed
+from tests.support.run_records import pushed
 
 ROOT = pathlib.Path(__file__).parents[3]
 PROGRAM = os.path.join(os.path.dirname(sys.executable), "vae-pipeline")

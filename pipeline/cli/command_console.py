@@ -1,0 +1,69 @@
+"""The console of a command: where its lines, its log and its failures go."""
+
+import argparse
+import contextlib
+import datetime
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pipeline.config import loading
+
+if TYPE_CHECKING:
+    from pipeline.console import Screen
+
+
+@contextlib.contextmanager
+def open_console(args: argparse.Namespace, command: str) -> Iterator["Screen"]:
+    """Gives the console of a command; its log is in the root's folder of logs.
+
+    Raises:
+      ConfigError: the root is no folder that can be written to.
+    """
+    from model.files import filesystems
+    from pipeline.console import Screen
+
+    # To the microsecond: it names the run, and a cached one takes less than a second.
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+    log = pathlib.Path(args.root, "logs", f"{command}-{now}.log")
+    try:
+        # A model server may read versions below the root; other files have the umask's
+        # modes.
+        filesystems.make_public_folder(os.path.abspath(args.root))
+        console = Screen(str(log.absolute()))
+    except OSError as error:
+        raise loading.ConfigError(
+            f"--root must be a folder that can be written to, got {args.root}: "
+            f"{error.strerror}"
+        ) from error
+    try:
+        yield console
+    finally:
+        console.close()
+        args.is_output_lost = console.is_output_lost
+
+
+@contextlib.contextmanager
+def log_slow_work_to_stderr() -> Iterator[None]:
+    """Prints which work is slow to standard error, for a command without a console."""
+    from model.training import progress
+
+    handler = logging.StreamHandler(sys.stderr)
+    level = progress.logger.level
+    progress.logger.addHandler(handler)
+    progress.logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        progress.logger.removeHandler(handler)
+        progress.logger.setLevel(level)
+
+
+def fail(console: "Screen", message: str, *, code: int) -> int:
+    """Shows why the command failed and where its log is; returns the exit code."""
+    console.line(f"\nvae-pipeline: {message}")
+    console.line(f"the whole log: {console.log_path}")
+    return code

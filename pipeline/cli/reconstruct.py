@@ -1,0 +1,69 @@
+"""The command `reconstruct`: shows images as a pushed model reconstructs them.
+
+It needs the SavedModel and TensorFlow; no TFX, no TFP, no data set.
+"""
+
+import argparse
+import math
+from typing import TYPE_CHECKING
+
+from pipeline.cli import options, pushed_model
+
+if TYPE_CHECKING:
+    from pipeline.cli.pushed_model import PushedModel
+    from pipeline.console import Screen
+
+_MOST_IMAGES = 1_000
+
+
+def add_command(commands: options.Commands) -> None:
+    """Adds the command `reconstruct` to the command line."""
+    parser = pushed_model.add_model_command(
+        commands,
+        "reconstruct",
+        function=reconstruct,
+        summary="show images as the served model gives them back",
+        description="Shows each image, and the mode and the mean of p(x|z) at its z, "
+        f"side by side, in one PNG.\n\n{options.IMAGES}",
+        examples=["reconstruct seven.png", "reconstruct digits.npy -o pairs.png"],
+    )
+    options.add_images_argument(parser)
+    options.add_picture_option(parser, "reconstructed.png")
+
+
+def reconstruct(args: argparse.Namespace) -> int:
+    """Writes a picture of images and their reconstructions; returns the exit code."""
+    options.check_picture_option(args)
+
+    def use(model: "PushedModel", console: "Screen") -> None:
+        import numpy as np
+        import tensorflow as tf
+
+        from components.evaluation import measure
+        from pipeline.cli import image_files
+
+        files = [image_files.read(path, console.aside) for path in args.images]
+        count = sum(len(file.names) for file in files)
+        if count > _MOST_IMAGES:
+            raise image_files.ImageError(
+                f"at most {_MOST_IMAGES:,} images are shown in one picture, got "
+                f"{count:,}"
+            )
+        signature = measure.load(model.folder, "reconstruct")["reconstruct"]
+        rows = []
+        for _, pixels in image_files.batches(files, measure.BATCH):
+            outputs = signature(images=tf.constant(pixels))
+            columns = [pixels, outputs["mode"].numpy(), outputs["mean"].numpy()]
+            rows.append(np.stack(columns, axis=1))
+        shown = np.concatenate(rows)  # [N, 3, 28, 28, 1]
+        # About as wide as high: several images, of three columns each, in a row.
+        across = max(1, round(math.sqrt(count / 3)))
+        images = shown.reshape(-1, *shown.shape[2:])
+        picture = image_files.grid(images, 3 * across, group=3)
+        image_files.write_png(picture, args.output)
+        noun = "image" if count == 1 else "images"
+        console.line(
+            f"{args.output}: {count:,} {noun}, each as input, mode and mean, by {model}"
+        )
+
+    return pushed_model.run_with_model(args, "reconstruct", use=use)

@@ -1,0 +1,182 @@
+"""The command `run`: runs the whole pipeline on this machine."""
+
+import argparse
+import pathlib
+import time
+from typing import TYPE_CHECKING
+
+from model.training import tf_config
+from pipeline.cli import options
+from pipeline.cli.command_console import fail, open_console
+from pipeline.cli.printed_commands import next_commands
+from pipeline.config import loading
+from pipeline.exit_codes import BAD_INPUT, FAILED, OK, REFUSED, cause
+
+if TYPE_CHECKING:
+    from pipeline.console import Screen
+    from pipeline.runs.run_record import RunRecord
+
+
+def add_command(commands: options.Commands) -> None:
+    """Adds the command `run` to the command line."""
+    parser = commands.add_parser(
+        "run",
+        help="run the whole pipeline here",
+        description="Ingests, validates, transforms, trains, evaluates, checks and, if "
+        "the model is blessed, pushes it to push.destination, or else to ROOT/serving. "
+        "Steps whose inputs have not changed come from the cache.",
+        epilog=f"every setting, as --preset {loading.DEFAULT} has it (see README, "
+        "Configuration):\n\n"
+        + loading.to_yaml(loading.resolve(loading.DEFAULT))
+        + f"\n{options.EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_data_dir_option(parser)
+    options.add_settings_options(parser)
+    parser.add_argument(
+        "--beam-arg",
+        action="append",
+        default=[],
+        metavar="ARG",
+        help="an option for Beam, such as --beam-arg=--runner=DataflowRunner; may be "
+        "given more than once; instead of the in-memory runner's",
+    )
+    parser.add_argument(
+        "--replicas",
+        type=int,
+        metavar="N",
+        help="train on N logical CPU devices in step, as on N GPUs (default: on every "
+        "GPU, or the one CPU); the same as --set train.replicas=N",
+    )
+    parser.add_argument(
+        "--warm-start",
+        action="store_true",
+        help="begin with the weights of the model that is served, if the networks "
+        "match; the same as --set train.warm_start=true",
+    )
+    parser.add_argument(
+        "--wait",
+        action="store_true",
+        help="if another run is using --root, wait until it ends (default: leave with "
+        "a message that names it)",
+    )
+    parser.add_argument(
+        "--if-changed",
+        action="store_true",
+        help="do nothing, and say so, if neither the data nor the settings nor the "
+        "code have changed since the last run that came to a verdict; so `schedule` "
+        "runs",
+    )
+    parser.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print the resolved configuration as YAML, and do nothing else",
+    )
+    parser.set_defaults(command=run_pipeline)
+
+
+def run_pipeline(args: argparse.Namespace) -> int:
+    """Runs the pipeline under a run record of its own; returns the exit code."""
+    resolved = options.resolve(args)
+    if args.print_config:
+        args.is_result_printed = True
+        print(loading.to_yaml(resolved), end="")
+        return OK
+    _check_can_run(args, resolved)
+    with open_console(args, "run") as console:
+        from pipeline.runs import lifecycle, lock
+
+        for line in loading.lines(resolved):
+            console.line(line)
+        console.line(f"log: {console.log_path}")
+        pathlib.Path(console.log_path).with_suffix(".yaml").write_text(
+            loading.to_yaml(resolved), encoding="utf-8"
+        )
+        root = pathlib.Path(args.root).absolute()
+        try:
+            with lifecycle.recorded(
+                resolved,
+                root,
+                run_id=pathlib.Path(console.log_path).stem,
+                wait=args.wait,
+                say=console.line,
+            ) as record:
+                return _run_steps(args, resolved, record=record, console=console)
+        except lock.LockedError as error:
+            return fail(console, str(error), code=FAILED)
+
+
+def _check_can_run(args: argparse.Namespace, resolved: loading.PipelineConfig) -> None:
+    """Raises ConfigError for what would stop a run, before the run begins."""
+    try:
+        options.check_paths(args, resolved)
+        tf_config.count_workers()
+    except tf_config.TFConfigError as error:
+        raise loading.ConfigError(str(error)) from error
+
+
+def _run_steps(
+    args: argparse.Namespace,
+    resolved: loading.PipelineConfig,
+    *,
+    record: "RunRecord",
+    console: "Screen",
+) -> int:
+    """Runs the steps and shows the result; returns the exit code.
+
+    Writes to the run record how the run failed, if it does.
+    """
+    started = time.monotonic()
+    record.step = "Imports"
+    with console.step("Imports") as step:
+        from components.datasets.idx import DataAccessError, DataError
+        from pipeline.local import runner, summary
+        from pipeline.runs import run_record as records
+
+        record.took("Imports", step.done("TensorFlow and TFX"))
+    root = runner.Root(pathlib.Path(args.root).absolute())
+    try:
+        outcome = runner.run(
+            resolved,
+            root,
+            data_dir=args.data_dir,
+            record=record,
+            screen=console,
+            beam_args=args.beam_arg,
+            if_changed=args.if_changed,
+        )
+    except DataAccessError as error:
+        record.failed(records.FAILED, str(error))
+        return fail(console, str(error), code=FAILED)
+    except DataError as error:
+        record.failed(records.BAD_DATA, str(error))
+        return fail(console, str(error), code=BAD_INPUT)
+    except runner.RunError as error:
+        is_bad_data = isinstance(error, runner.BadDataError)
+        record.failed(records.BAD_DATA if is_bad_data else records.FAILED, str(error))
+        return fail(console, str(error), code=FAILED)
+    if outcome is None:  # nothing has changed
+        return OK
+    destination = root.destination(resolved)
+    rows = [*summary.rows(outcome, destination), ("report", _make_report(root.path))]
+    rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))
+    console.table("What came of it", rows)
+    console.line("next")
+    is_served = outcome.served is not None
+    for purpose, line in next_commands(
+        args, resolved, destination=destination, is_served=is_served
+    ):
+        console.line(f"  {purpose}:\n    {line}")
+    return REFUSED if outcome.refusals else OK
+
+
+def _make_report(root: pathlib.Path) -> str:
+    """Writes the page of the last run; returns its path, or why there is none."""
+    from model.training.progress import log_if_slow
+    from pipeline.local import run_report
+
+    try:
+        with log_if_slow("writing the report"):
+            return str(run_report.make(root))
+    except Exception as error:  # the run itself has succeeded
+        return f"could not be written: {cause(error)}"

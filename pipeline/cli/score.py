@@ -1,0 +1,117 @@
+"""The command `score`: prints the ELBO of single images under a pushed model.
+
+It needs the SavedModel and TensorFlow; no TFX, no TFP, no data set.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.cli import options, pushed_model
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from pipeline.cli.image_files import Images
+    from pipeline.cli.pushed_model import PushedModel
+    from pipeline.console import Screen
+
+_REPORT_EVERY = 5.0  # seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageScore:
+    """The ELBO of an image and its terms, in nats; the names are those of --json."""
+
+    image: str
+    elbo: float
+    reconstruction: float
+    kl: float
+
+
+def add_command(commands: options.Commands) -> None:
+    """Adds the command `score` to the command line."""
+    parser = pushed_model.add_model_command(
+        commands,
+        "score",
+        function=score,
+        summary="find the images that the served model finds unlikely",
+        description="Prints each image's ELBO, a lower bound on log p(x) in nats, the "
+        f"lowest first: outliers come first.\n\n{options.IMAGES}",
+        examples=["score seven.png eight.png", "score digits.npy --json"],
+    )
+    options.add_images_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON, not a list")
+    parser.set_defaults(is_result_printed=True)
+
+
+def score(args: argparse.Namespace) -> int:
+    """Prints the score of each image, the lowest first; returns the exit code."""
+
+    def use(model: "PushedModel", console: "Screen") -> None:
+        from components.evaluation import measure
+        from model.config import ModelConfig
+        from pipeline.cli import image_files
+
+        files = [image_files.read(path, console.aside) for path in args.images]
+        signature = measure.load(model.folder, "elbo")["elbo"]
+        scores = sorted(
+            _score_images(files, signature, console=console),
+            key=lambda each: each.elbo,
+        )
+        exported = model.version.manifest["config"]
+        binary = ModelConfig(**exported["model"]).binary
+        samples, seed = exported["gate"]["samples"], exported["gate"]["seed"]
+        if args.json:
+            content = {
+                "version": model.version.number,
+                "path": model.version.path,
+                "bound": measure.ELBO,
+                "unit": "nats per image",
+                "samples": samples,
+                "binarization": "fixed" if binary else None,
+                "seed": seed,
+                "images": [dataclasses.asdict(each) for each in scores],
+            }
+            console.line(json.dumps(content, indent=2))
+            return
+        estimate = measure.estimate_of_image(
+            measure.ELBO, samples, seed=seed, binary=binary
+        )
+        console.line(f"nats per image, higher is better: {estimate}; {model}")
+        console.line("    ELBO  reconstruction      KL  image")
+        for each in scores:
+            console.line(
+                f"{each.elbo:8.2f}  {each.reconstruction:14.2f}  {each.kl:6.2f}  "
+                f"{each.image}"
+            )
+
+    return pushed_model.run_with_model(args, "score", use=use)
+
+
+def _score_images(
+    files: Sequence["Images"],
+    signature: Callable[..., dict[str, "tf.Tensor"]],
+    *,
+    console: "Screen",
+) -> Iterator[ImageScore]:
+    """Yields the score of each image, and now and then shows how many are scored."""
+    import tensorflow as tf
+
+    from components.evaluation.measure import BATCH
+    from pipeline.cli import image_files
+
+    count = sum(len(file.names) for file in files)
+    done, reported = 0, time.monotonic()
+    for names, pixels in image_files.batches(files, BATCH):
+        outputs = signature(images=tf.constant(pixels))
+        terms = (outputs[term].numpy() for term in ("elbo", "reconstruction", "kl"))
+        for name, elbo, reconstruction, kl in zip(names, *terms):
+            yield ImageScore(name, float(elbo), float(reconstruction), float(kl))
+        done += len(names)
+        if time.monotonic() - reported > _REPORT_EVERY and done < count:
+            reported = time.monotonic()
+            console.aside(f"{done:,} of {count:,} images")

@@ -1,0 +1,151 @@
+"""The command `submit`: runs the pipeline on Kubeflow Pipelines v2."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.cli import cluster_options, options
+from pipeline.cli.command_console import fail
+from pipeline.cli.printed_commands import line, options_in_force
+from pipeline.exit_codes import FAILED, INTERRUPTED, OK, REFUSED
+
+if TYPE_CHECKING:
+    from pipeline.console import Screen
+    from pipeline.kubeflow.client import Cluster
+
+
+def add_command(commands: options.Commands) -> None:
+    """Adds the command `submit` to the command line."""
+    parser = commands.add_parser(
+        "submit",
+        help="run the pipeline on Kubeflow Pipelines v2",
+        description="Compiles the pipeline, uploads it as a new version if its content "
+        "is new, and starts a run. A --set of train.epochs, train.batch_size, "
+        "train.learning_rate, train.seed, gate.elbo_floor or gate.tolerance goes with "
+        "the run, and makes no new version.",
+        epilog=f"{cluster_options.CREDENTIALS}\n{options.EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    cluster_options.add_cluster_options(parser)
+    parser.add_argument(
+        "--wait",
+        action="store_true",
+        help="follow the run to its end and to the gate's verdict, which is read from "
+        "the pipeline root: the store's credentials must be here too, and for minio:// "
+        "its address in AWS_ENDPOINT_URL",
+    )
+    parser.add_argument(
+        "--run",
+        metavar="ID",
+        help="submit nothing; wait for this run, which was submitted before",
+    )
+    parser.set_defaults(command=submit)
+
+
+def submit(args: argparse.Namespace) -> int:
+    """Starts a run on a cluster, or waits for one; returns the exit code."""
+    resolved = options.resolve(args)
+    if args.run is None:
+        cluster_options.image(args)  # raises if it is missing, before the connection
+
+    def act(console: "Screen") -> int:
+        from pipeline.kubeflow import submission
+
+        cluster = cluster_options.connect(args)
+        if args.run is not None:
+            return _wait_for_run(args, cluster, run_id=args.run, console=console)
+        version, parameters = cluster_options.upload(args, cluster, console=console)
+        run_id = submission.start(
+            cluster,
+            version,
+            experiment=args.experiment,
+            parameters=parameters,
+            pipeline_root=resolved.kubeflow.pipeline_root,
+        )
+        console.line(f"run {run_id} is started: {cluster.run_link(run_id)}")
+        if not args.wait:
+            return OK
+        return _wait_for_run(args, cluster, run_id=run_id, console=console)
+
+    return cluster_options.run_on_cluster(args, "submit", act=act)
+
+
+def _wait_for_run(
+    args: argparse.Namespace, cluster: "Cluster", *, run_id: str, console: "Screen"
+) -> int:
+    """Shows a run until its end and the gate's decision; returns the exit code."""
+    from pipeline.kubeflow import watch
+    from pipeline.kubeflow.client import ClusterError
+
+    link, advice = cluster.run_link(run_id), describe_waiting_again(args, run_id)
+    try:
+        run, spec = watch.follow(cluster, run_id, show=console.line)
+    except KeyboardInterrupt:
+        console.line(f"\nvae-pipeline: interrupted; the run goes on: {link}. {advice}")
+        return INTERRUPTED
+    except ClusterError as error:
+        message = f"{error}. The run may well go on. {advice}"
+        return fail(console, message, code=FAILED)
+    if run.state != "SUCCEEDED":
+        logs = _logs_line(run_id, cluster.namespace or "kubeflow")
+        reasons = watch.failure(run, spec)
+        message = f"{reasons}\nthe run's page: {link}\nits pods' logs: {logs}"
+        return fail(console, message, code=FAILED)
+    try:
+        verdict = watch.verdict(run, spec)
+    except watch.VerdictError as error:
+        return fail(console, f"{error}\nthe run's page: {link}", code=FAILED)
+    rows = _decision_rows(
+        elbo=verdict["elbo"],
+        estimate=verdict["estimate"],
+        baseline_elbo=verdict["baseline_elbo"],
+        refusals=verdict["refusals"],
+        pushed=verdict["pushed"],
+    )
+    console.table("What came of it", rows)
+    console.line(f"the run's page: {link}")
+    return REFUSED if verdict["refusals"] else OK
+
+
+def _decision_rows(
+    *,
+    elbo: float,
+    estimate: str,
+    baseline_elbo: float | None,
+    refusals: Sequence[str],
+    pushed: str | None,
+) -> list[tuple[str, str]]:
+    """Returns the names and values of the closing table: the gate's decision.
+
+    Args:
+      elbo: the candidate's, in nats per image.
+      estimate: how both ELBOs were estimated.
+      baseline_elbo: in nats per image; None if nothing was served.
+      refusals: why the gate refused the candidate; empty if it blessed it.
+      pushed: path or URI of the version that was pushed; None or empty for none.
+    """
+    baseline = "none: nothing was served"
+    if baseline_elbo is not None:
+        difference = elbo - baseline_elbo
+        baseline = f"{baseline_elbo:.2f}; difference {difference:+.2f}"
+    decision = f"REFUSED: {'; '.join(refusals)}" if refusals else "BLESSED"
+    return [
+        ("candidate's ELBO", f"{elbo:.2f} nats per image (higher is better)"),
+        ("  estimated by", estimate),
+        ("baseline's ELBO", baseline),
+        ("verdict", decision),
+        ("pushed", pushed or "nothing"),
+    ]
+
+
+def _logs_line(run_id: str, namespace: str) -> str:
+    """Returns the command that shows the logs of a run's pods."""
+    words = ["kubectl", "logs", "-n", namespace, "-l", f"pipeline/runid={run_id}"]
+    return shlex.join([*words, "-c", "main", "--prefix", "--tail=50"])
+
+
+def describe_waiting_again(args: argparse.Namespace, run_id: str) -> str:
+    """Returns a sentence with the command that waits for a run again."""
+    given = options_in_force(args, "host", "namespace", "root")
+    return f"To wait for it again: {line('submit', *given, '--run', run_id)}"

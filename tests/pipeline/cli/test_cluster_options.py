@@ -1,0 +1,61 @@
+"""What the commands for a cluster share, before any cluster is reached."""
+
+import argparse
+
+import pytest
+
+from pipeline.cli import cluster_options, main
+from pipeline.config.loading import ConfigError, resolve
+
+
+class Console:
+    """Keeps the lines that are shown."""
+
+    def __init__(self):
+        self.lines = []
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+def test_sections_that_only_local_runs_use_are_named():
+    console = Console()
+    cluster_options.warn_of_local_settings(resolve("smoke"), console)
+    assert console.lines == []
+    given = ["notify.command=[tell]", "metrics.textfile=/a/b.prom"]
+    cluster_options.warn_of_local_settings(resolve("smoke", settings=given), console)
+    assert console.lines == [
+        "notify: nothing on Kubeflow; it is for runs here alone",
+        "metrics: nothing on Kubeflow; it is for runs here alone",
+    ]
+
+
+@pytest.mark.parametrize("image", [None, ""])
+def test_an_image_is_asked_for(image):
+    with pytest.raises(ConfigError) as error:
+        cluster_options.image(argparse.Namespace(image=image))
+    assert str(error.value) == (
+        "--image must name the image of every step, such as registry/vae-pipeline:1.0, "
+        "got nothing"
+    )
+
+
+@pytest.mark.parametrize("command", ["compile", "submit", "schedule"])
+def test_without_an_image_nothing_is_done(command, tmp_path, capsys):
+    more = ["--cron", "0 3 * * *"] if command == "schedule" else []
+    root = tmp_path / "runs"
+    assert main.main([command, "--root", str(root), *more]) == 2
+    assert "vae-pipeline: --image must name the image" in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.yaml"))
+
+
+def test_what_the_cluster_does_not_do_is_a_failure(tmp_path, capfd):
+    from pipeline.kubeflow.client import ClusterError
+
+    def refuse(console):
+        raise ClusterError("GET /apis was answered with 403")
+
+    args = argparse.Namespace(root=str(tmp_path))
+    assert cluster_options.run_on_cluster(args, "submit", act=refuse) == 1
+    assert "vae-pipeline: GET /apis was answered with 403\n" in capfd.readouterr().out
+    assert list((tmp_path / "logs").glob("submit-*.log"))

@@ -1,0 +1,75 @@
+"""The command `rollback`: what it prints, and its exit codes."""
+
+import pathlib
+
+import pytest
+
+from components.registry import listing, rolling_back
+from tests.support.version_root import VersionRoot
+
+
+@pytest.fixture
+def root(tmp_path, capsys):
+    return VersionRoot(tmp_path, capsys)
+
+
+def test_rolling_back_says_what_is_served(root):
+    one, two = root.push("a", -91), root.push("b", -90)
+    assert root.command("rollback", "--reason", " sevens look like ones ") == 0
+    served = listing.served(root.destination)
+    record = served.manifest["rolled_back"]
+    assert root.out.splitlines() == [
+        f"version {served.number} is version {one.number} again, in place of "
+        f"{two.number}: by {record['by']} at {record['at']} (sevens look like ones)",
+        f"it is what is served from {root.destination}, and the next run's baseline",
+    ]
+
+
+def test_to_a_version_that_is_named(root):
+    one, _, three = (root.push(name, -90) for name in "abc")
+    assert root.command("rollback", one.number, "--reason", "worse") == 0
+    record = listing.served(root.destination).manifest["rolled_back"]
+    assert (record["to"], record["from"]) == (one.number, three.number)
+
+
+def test_in_an_object_store(root, s3):
+    uri = f"s3://{s3.name}/serving/vae"
+    one, _ = (root.push(name, -90, uri) for name in "ab")
+    there = ["--set", f"push.destination=s3://{s3.name}/serving"]
+    assert root.command("rollback", "--reason", "worse", *there) == 0
+    assert listing.served(uri).digest == one.digest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["7", "--reason", "x"], "the version must be one of {one}, {two}, got 7"),
+        (["{two}", "--reason", "x"], "version {two} is what is served: choose another"),
+        (
+            ["{one}", "--reason", "x"],
+            "version {one} is damaged: saved_model.pb is miss",
+        ),
+        (["--reason", "x"], "there is no intact version older than {two}, of another"),
+        (["--reason", " "], "--reason must say why, it is kept: got nothing"),
+    ],
+)
+def test_where_there_is_no_going_back(root, arguments, message):
+    one, two = root.push("a", -91), root.push("b", -90)
+    pathlib.Path(one.path, "saved_model.pb").unlink()
+    names = {"one": one.number, "two": two.number}
+    assert root.command("rollback", *(a.format(**names) for a in arguments)) == 2
+    assert f"vae-pipeline: {message.format(**names)}" in root.err
+    assert listing.served(root.destination) == two
+    assert rolling_back.rejected(root.destination) == []
+
+
+def test_a_reason_is_asked_for(root):
+    with pytest.raises(SystemExit) as error:
+        root.command("rollback")
+    assert error.value.code == 2
+
+
+def test_a_store_that_does_not_answer(root, s3):
+    there = ["--set", "push.destination=s3://no-such-bucket/serving"]
+    assert root.command("rollback", "--reason", "x", *there) == 1
+    assert "vae-pipeline: can't use s3://no-such-bucket/serving/vae (" in root.err

@@ -1,0 +1,67 @@
+"""The command `submit`: the table that it ends with, and the commands that it names.
+
+tests/pipeline/kubeflow has the command's tests against an API server.
+"""
+
+import os
+import shlex
+import sys
+
+import pytest
+
+from pipeline.cli import main, submit
+
+BIN = os.path.dirname(sys.executable)
+
+
+def test_a_run_that_is_waited_for_again(monkeypatch):
+    monkeypatch.setenv("PATH", f"/usr/bin:{BIN}")
+    args = main.build_parser().parse_args(
+        ["submit", "--host", "http://x:1", "--root", "a b", "--wait"]
+    )
+    assert submit.describe_waiting_again(args, "r-1") == (
+        "To wait for it again: vae-pipeline submit --host http://x:1 --root 'a b' "
+        "--run r-1"
+    )
+
+
+def test_the_command_for_the_logs_is_for_a_shell():
+    words = shlex.split(submit._logs_line("r-1", "ada's"))
+    assert words == [
+        *("kubectl", "logs", "-n", "ada's", "-l", "pipeline/runid=r-1"),
+        *("-c", "main", "--prefix", "--tail=50"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {},
+            {
+                "candidate's ELBO": "-90.50 nats per image (higher is better)",
+                "  estimated by": "4 samples",
+                "baseline's ELBO": "-92.25; difference +1.75",
+                "verdict": "BLESSED",
+                "pushed": "s3://models/vae/7",
+            },
+        ),
+        ({"baseline_elbo": None}, {"baseline's ELBO": "none: nothing was served"}),
+        ({"baseline_elbo": 0.0}, {"baseline's ELBO": "0.00; difference -90.50"}),
+        ({"pushed": None}, {"pushed": "nothing"}),
+        (
+            {"refusals": ["too low", "no number"], "pushed": None},
+            {"verdict": "REFUSED: too low; no number", "pushed": "nothing"},
+        ),
+    ],
+)
+def test_the_closing_table_has_the_gate_decision(changes, expected):
+    gate = {
+        "elbo": -90.5,
+        "estimate": "4 samples",
+        "baseline_elbo": -92.25,
+        "refusals": [],
+        "pushed": "s3://models/vae/7",
+    }
+    rows = dict(submit._decision_rows(**{**gate, **changes}))
+    assert {name: rows[name] for name in expected} == expected

@@ -1,0 +1,91 @@
+"""A pushed model, images for it, and the pictures that commands make with it."""
+
+import pathlib
+
+import numpy as np
+import tf_keras as tfk
+from PIL import Image
+
+from components.registry import listing
+from model import export, fixed_noise
+from model.config import ModelConfig
+from model.vae import VAE
+from pipeline.config.loading import decisive, resolve
+from tests.support.serving_http import Affine
+
+SAMPLES, SEED = 3, 11  # of the export: not the defaults
+SIZE = {"latent_size": 2, "hidden_units": 8}
+
+
+class ModelRoot:
+    """A root with one version, a folder with one that lacks signatures, and images."""
+
+    def __init__(self, path):
+        self.path = path
+        tfk.utils.set_random_seed(0)
+        self.vae = VAE(ModelConfig(**SIZE))
+        export.export(self.vae, str(path / "model"), SAMPLES, SEED)
+        settings = [f"gate.samples={SAMPLES}", f"gate.seed={SEED}"]
+        settings += [f"model.{field}={value}" for field, value in SIZE.items()]
+        config = decisive(resolve("demo", None, [*settings, "model.prior=standard"]))
+        destination = str(path / "runs" / "serving" / "vae")
+        self.version = listing.push(
+            str(path / "model"), destination, {"config": config}
+        )
+        self.named = f"version {self.version.number} of {destination}"
+        other = Affine(1.0, 0.0).export(path / "other")
+        listing.push(other, str(path / "old" / "vae"), {})
+        rng = np.random.default_rng(0)
+        self.images = rng.integers(0, 256, [130, 28, 28], dtype=np.uint8)
+        np.save(path / "many.npy", self.images)
+        self.one, self.two = str(path / "one.png"), str(path / "two.png")
+        Image.fromarray(self.images[0]).save(self.one)
+        Image.fromarray(self.images[1]).convert("RGB").save(self.two)
+
+    def elbo(self, images):
+        """Returns the ELBO and its terms, from the model in memory."""
+        grey = (images / 255).astype(np.float32)[..., np.newaxis]
+        bits = fixed_noise.binarize(grey, SEED)
+        noise = fixed_noise.normal(bits, SEED, SAMPLES, SIZE["latent_size"])
+        terms = self.vae.elbo_terms(bits, noise)
+        return np.array([terms.elbo(), terms.reconstruction, terms.kl]).T
+
+
+def tiles(path, columns, group=0):
+    """Returns each image of a picture, uint8 [N, 28, 28], and the empty places.
+
+    Args:
+      path: of the PNG.
+      columns: images in a row.
+      group: how many neighbours in a row are one group; 0: all.
+    """
+    pixels = np.asarray(Image.open(path))
+    found = []
+    for top in range(2, len(pixels), 58):
+        for column in range(columns):
+            left = 2 + 58 * column + (6 * (column // group) if group else 0)
+            tile = pixels[top : top + 56, left : left + 56]
+            np.testing.assert_array_equal(tile[::2, ::2], tile[1::2, 1::2])
+            found.append(tile[::2, ::2])
+    return np.stack(found)
+
+
+def assert_shows(shown, expected):
+    """Asserts that bytes show values in [0, 1]."""
+    np.testing.assert_allclose(shown / 255, expected[..., 0], atol=0.51 / 255)
+
+
+def assert_fails(use, arguments, *, code, message):
+    """Asserts that a command fails with a message, prints no result, writes no file.
+
+    Args:
+      use: the fixture of that name.
+      arguments: the command line.
+      code: the exit code.
+      message: the beginning of what the command says.
+    """
+    got, out, err = use(*arguments)
+    assert got == code, out + err
+    assert f"vae-pipeline: {message}" in err
+    assert out == ""
+    assert not list(pathlib.Path().glob("*.png*"))

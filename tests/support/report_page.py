@@ -1,0 +1,88 @@
+"""The facts of a report's page, and a reader of the page."""
+
+import html.parser
+
+import numpy as np
+
+from components.evaluation.measure import Measured
+from components.evaluator import Evaluation
+from components.evaluator import Measured as OfModel
+from components.reporting import facts
+from components.reporting.measurements import Scores
+from pipeline.config.loading import decisive, resolve
+
+PNG = b"\x89PNG\r\n\x1a\n of the histogram"
+CONFIG = decisive(resolve("demo"))
+
+
+class PageReader(html.parser.HTMLParser):
+    """Keeps the attributes of elements, and the text; checks that tags are closed."""
+
+    VOID = ("meta", "img", "br", "link", "input")
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.text = [], [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+        self.text = " ".join(self.text.split())
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        if tag not in ("code", "small", "strong"):
+            self.text += " "
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text += data
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def _measured(elbo):
+    return OfModel(elbo, elbo + 20.0, 20.0, {})
+
+
+def make_facts(refusals=(), baseline=True, elbo=-100.0, **changes):
+    """Returns the facts of a page, made as the component makes them."""
+    rng = np.random.default_rng(0)
+    # Of digit 3 the candidate is worse, of the others better.
+    labels = np.repeat([3, 5], 500)
+    of_candidate = np.full(1000, elbo) + np.where(labels == 3, -2.0, 3.0)
+    test = Scores(
+        pixels=np.zeros([1000, 28, 28, 1]),
+        labels=labels,
+        elbo=of_candidate,
+        baseline=rng.normal(elbo, 1.0, 1000) if baseline else None,
+        loc=np.zeros([1000, 2]),
+    )
+    found = Evaluation(
+        _measured(elbo + 0.5), _measured(elbo) if baseline else None, images=1000
+    )
+    bounds = Measured(1000, elbo, elbo + 20, 20.0, elbo + 3, 64, 7, 16)
+    curves = {
+        ("train", "images_per_second"): [(1, 2000.0), (2, 3000.0)],
+        ("eval", "elbo"): [(1, -120.0), (2, -110.5)],
+    }
+    version, why = (17, "") if baseline else (None, "version 17 is damaged")
+    return {
+        "made": "2019-03-08 12:00 UTC",
+        "problem": "",
+        "training": facts.of_training(curves),
+        "bounds": facts.of_bounds(bounds),
+        **facts.of_verdict(found, test, refusals, CONFIG, version, why),
+        **facts.of_data({"train": {3: 9, 5: 1}, "test": {3: 5}}, [], None),
+        **facts.of_lineage(
+            {"run_key": "5eed", "config": CONFIG},
+            *("f1a9", {"python": "3.10.13"}, "/serving/vae/18", '{"elbo": 1}'),
+        ),
+        "run": {"id": "run-1", "steps": []},
+        **changes,
+    }

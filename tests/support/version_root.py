@@ -1,0 +1,34 @@
+"""A root with pushed versions, and what the commands on it print."""
+
+from components.registry import listing
+from pipeline.cli import main
+from pipeline.config.loading import decisive, resolve
+from tests.support.places import FILES, write_model
+
+
+class VersionRoot:
+    """A root with versions, and what the last command on it printed."""
+
+    def __init__(self, path, capsys):
+        self.path, self._capsys = path, capsys
+        self.destination = str(path / "runs" / "serving" / "vae")
+        self.out = self.err = ""
+
+    def command(self, *arguments):
+        """Runs a command on the root; returns its exit code."""
+        root = ["--root", str(self.path / "runs")]
+        code = main.main([*map(str, arguments), *root])
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+    def push(self, name, elbo, destination=None, samples=4):
+        """Pushes a model of 0.1 MB with such an ELBO; returns the version."""
+        files = {**FILES, "saved_model.pb": name.encode() * 50_000}
+        model = write_model(self.path / "models" / name, files)
+        config = decisive(resolve("demo", None, [f"gate.samples={samples}"]))
+        manifest = {
+            "elbo": {"elbo": elbo, "images": 10_000},
+            "data_fingerprint": "0123456789abcdef",
+            "config": config,
+        }
+        return listing.push(model, destination or self.destination, manifest)
