@@ -50,7 +50,7 @@ def _compile(args: argparse.Namespace) -> int:
     with screen(args, "compile") as shown:
         _warn(resolved, shown)
         kubeflow = _import_kubeflow(shown)
-        kubeflow.compile_pipeline(resolved, args.output, reference)
+        kubeflow.compile_pipeline(resolved, args.output, image=reference)
         parameters = kubeflow.run_parameters(resolved).items()
         shown.line(f"{args.output} is for Kubeflow Pipelines v2; its run parameters:")
         for name, value in parameters:
@@ -146,16 +146,16 @@ def upload(args: argparse.Namespace, cluster: Any, shown: Any) -> tuple[Any, dic
     """Uploads the pipeline if need be; returns its version and the run's parameters."""
     _warn(resolve(args), shown)
     kubeflow = _import_kubeflow(shown)
-    from pipeline.kubeflow import submission
-    from pipeline.kubeflow.entrypoint import RUN_PARAMETERS
+    from pipeline.kubeflow import contract, submission
 
     # What can be chosen for a run is chosen for the run: it makes no new version.
     given = settings(args)
-    kept = [s for s in given if s.partition("=")[0] not in RUN_PARAMETERS.values()]
+    of_runs = {parameter.setting for parameter in contract.RUN_PARAMETERS}
+    kept = [s for s in given if s.partition("=")[0] not in of_runs]
     compiled = loading.resolve(args.preset, args.config, kept)
     with tempfile.TemporaryDirectory() as folder:
         package = pathlib.Path(folder, "pipeline.yaml")
-        kubeflow.compile_pipeline(compiled, str(package), image(args))
+        kubeflow.compile_pipeline(compiled, str(package), image=image(args))
         version = submission.upload(cluster, package)
     did = "is uploaded" if version.is_new else "was there already"
     shown.line(f"version {version.name} {did}")

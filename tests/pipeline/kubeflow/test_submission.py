@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from pipeline.cli import main
-from pipeline.kubeflow import entrypoint, submission
+from pipeline.kubeflow import contract, submission
 from pipeline.kubeflow.client import ClusterError
 from tests.kubeflow.api_server import Fault
 
@@ -114,12 +114,12 @@ def test_submit_uploads_once_and_gives_each_run_its_own_values(kfp, tmp_path, ca
         "elbo_floor": -115.0,
         "tolerance": 0.5,
     }
-    chosen = [f"--set={setting}=1" for setting in entrypoint.RUN_PARAMETERS.values()]
+    chosen = [f"--set={each.setting}=1" for each in contract.RUN_PARAMETERS]
     assert call(kfp, tmp_path, "--preset", "demo", *chosen) == 0
     assert "was there already" in capfd.readouterr().out
     assert len(kfp.versions) == 1
     parameters = list(kfp.runs.values())[1].runtime_config.parameters
-    assert parameters == dict.fromkeys(entrypoint.RUN_PARAMETERS, 1)
+    assert parameters == {each.name: 1 for each in contract.RUN_PARAMETERS}
 
     root = ("--set", "kubeflow.pipeline_root=s3://b/root")
     changed = ("--preset", "demo", "--set=model.latent_size=8")
