@@ -70,8 +70,15 @@ def _submit(args: argparse.Namespace) -> int:
         if args.run is not None:
             return _wait(args, cluster, args.run, shown)
         version, parameters = upload(args, cluster, shown)
-        root = resolved.kubeflow.pipeline_root
-        run_id = submission.start(cluster, version, args.experiment, parameters, root)
+        run_id = submission.start(
+            cluster,
+            submission.RunRequest(
+                version=version,
+                experiment=args.experiment,
+                parameters=parameters,
+                pipeline_root=resolved.kubeflow.pipeline_root,
+            ),
+        )
         shown.line(f"run {run_id} is started: {cluster.run_link(run_id)}")
         return _wait(args, cluster, run_id, shown) if args.wait else OK
 
@@ -84,7 +91,7 @@ def _wait(args: argparse.Namespace, cluster: Any, run_id: str, shown: Any) -> in
 
     link, again = cluster.run_link(run_id), _again(args, run_id)
     try:
-        run, spec = watch.follow(cluster, run_id, shown.line)
+        run, spec = watch.follow(cluster, run_id, show=shown.line)
     except KeyboardInterrupt:
         shown.line(f"\nvae-pipeline: interrupted; the run goes on: {link}. {again}")
         return INTERRUPTED
@@ -183,7 +190,7 @@ def connect(args: argparse.Namespace) -> Any:
     """Returns the Cluster that the flags name."""
     from pipeline.kubeflow import client
 
-    return client.connect(args.host, args.namespace, client.Limits())
+    return client.connect(args.host, args.namespace, limits=client.Limits())
 
 
 def _again(args: argparse.Namespace, run_id: str) -> str:

@@ -111,7 +111,7 @@ def _schedule(args: argparse.Namespace) -> int:
 
 
 def _set(args: argparse.Namespace, shown: Any) -> int:
-    from pipeline.kubeflow import recurring_runs
+    from pipeline.kubeflow import recurring_runs, submission
 
     resolved = resolve(args)
     cron = recurring_runs.kfp_cron(_cron(args), args.timezone)
@@ -121,11 +121,13 @@ def _set(args: argparse.Namespace, shown: Any) -> int:
     recurring_run, changed = recurring_runs.schedule(
         cluster,
         args.name,
-        cron,
-        version,
-        args.experiment,
-        parameters,
-        resolved.kubeflow.pipeline_root,
+        cron=cron,
+        request=submission.RunRequest(
+            version=version,
+            experiment=args.experiment,
+            parameters=parameters,
+            pipeline_root=resolved.kubeflow.pipeline_root,
+        ),
     )
     link = cluster.link(f"recurringrun/details/{recurring_run}")
     did = "is set" if changed else "was so already"
@@ -147,7 +149,7 @@ def _change(args: argparse.Namespace, shown: Any) -> int:
                 f"{run.display_name}  {state}  {recurring_runs.cron_of(run)}  {link}"
             )
         return OK
-    found = recurring_runs.find(cluster, args.name, pipeline_id)
+    found = recurring_runs.find(cluster, args.name, pipeline_id=pipeline_id)
     if not found:
         return fail(
             shown,

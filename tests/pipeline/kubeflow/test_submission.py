@@ -1,3 +1,4 @@
+import dataclasses
 import pathlib
 
 import pytest
@@ -88,14 +89,20 @@ def test_an_upload_that_fails_is_said(kfp, connection, package, status):
 
 def test_a_run_gets_its_parameters_and_its_root(kfp, connection, package):
     version = submission.upload(connection, package)
-    run_id = submission.start(connection, version, "nightly", PARAMETERS, "s3://b/root")
+    request = submission.RunRequest(
+        version=version,
+        experiment="nightly",
+        parameters=PARAMETERS,
+        pipeline_root="s3://b/root",
+    )
+    run_id = submission.start(connection, request)
     run = kfp.runs[run_id]
     assert run.runtime_config.parameters == PARAMETERS
     assert run.runtime_config.pipeline_root == "s3://b/root"
     assert run.pipeline_version_reference.pipeline_version_id == version.version_id
     assert kfp.experiments[run.experiment_id].display_name == "nightly"
     assert run.display_name.startswith("vae 20")
-    again = submission.start(connection, version, "nightly", PARAMETERS, "")
+    again = submission.start(connection, dataclasses.replace(request, pipeline_root=""))
     assert kfp.runs[again].experiment_id == run.experiment_id
     assert kfp.runs[again].runtime_config.pipeline_root is None
 
