@@ -23,34 +23,41 @@ from pipeline.config.loading import NAME, PipelineConfig, decisive
 BEAM_ARGS = (
     "--runner=FnApiRunner",
     "--direct_running_mode=in_memory",
-    # No container is used. But TFX would else pack itself into an archive, which takes
-    # seconds and 50 MB in each step, for the workers that there are not.
+    # No container is used. Without this, TFX packs itself into an archive for workers
+    # that do not exist, which takes seconds and 50 MB in each step.
     "--sdk_container_image=none",
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Paths:
-    """Where a runner wants things, and what it knows of what is there."""
+    """The places that a runner chose, and the state that it found there."""
 
     pipeline_root: str  # below it, each step's outputs
     data_dir: str  # TFDS datasets
     schema_file: str
     destination: str  # the folder of versions
-    checkpoints: str = ""  # a folder or URI that outlives the Trainer; empty: none does
+    # A folder or URI that outlives the Trainer; empty: no checkpoint outlives it.
+    checkpoints: str = ""
     source: str = "auto"  # of the data, when they are not in data_dir yet
-    # What is there now, so that a change is never hidden by the cache. A runner that
-    # can't see it leaves it empty, and does not cache the step that reads it.
+    # The state outside the pipeline, so that the cache never hides a change. A runner
+    # that can't see it leaves it empty, and does not cache the step that reads it.
     data_fingerprint: str = ""
-    spans: str = ""  # those that were found, as span_data.Data has them
+    spans: str = ""  # the spans that were found, as prepare_spans.Data has them
     served_fingerprint: str = ""
-    run_key: str = ""  # of all that decides what the run makes; goes into the manifest
+    run_key: str = ""  # digest of all that decides what the run makes; for the manifest
 
 
 def create_pipeline(
-    config: PipelineConfig, paths: Paths, beam_args: Sequence[str] = ()
+    config: PipelineConfig, paths: Paths, *, beam_args: Sequence[str] = ()
 ) -> tfx.dsl.Pipeline:
-    """Returns the pipeline that both orchestrators run."""
+    """Returns the pipeline that both orchestrators run.
+
+    Args:
+      config: the settings of the steps.
+      paths: where the runner keeps things, and the state outside the pipeline.
+      beam_args: Beam's options.
+    """
     # Read the data set into the splits train, eval and test.
     ingest = Ingest(
         dataset=config.data.dataset,
@@ -62,21 +69,21 @@ def create_pipeline(
         eval_images=config.data.eval_images,
         limit=config.data.limit or 0,
     )
-    # Bring in the schema that people reviewed.
+    # Import the schema that people reviewed.
     schema = tfx.components.ImportSchemaGen(schema_file=paths.schema_file)
-    # Count what is in the splits.
+    # Count the values in the splits.
     statistics = tfx.components.StatisticsGen(
         examples=ingest.outputs["examples"], schema=schema.outputs["schema"]
     )
-    # Fetch the model that is being served now, if any.
+    # Fetch the model that is served now, if there is one.
     served = ServedModel(
         destination=paths.destination, fingerprint=paths.served_fingerprint
     )
-    # Compare the two, and stop here if they differ, or if the data are not like those
-    # of the served model.
+    # Compare the statistics with the schema.
     validator = tfx.components.ExampleValidator(
         statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
     )
+    # Stop the run if they differ, or if the data drifted from the served model's.
     data_gate = DataGate(
         anomalies=validator.outputs["anomalies"],
         examples=ingest.outputs["examples"],
@@ -84,7 +91,7 @@ def create_pipeline(
         baseline=served.outputs["model"],
         accept_drift=int(config.data.accept_drift),
     )
-    # Pixels to floats, and the evaluation's binarization.
+    # Convert pixels to floats, and binarize them once for the evaluation.
     transform = tfx.components.Transform(
         examples=ingest.outputs["examples"],
         schema=schema.outputs["schema"],
@@ -107,30 +114,32 @@ def create_pipeline(
             "checkpoints": paths.checkpoints,
         },
     )
-    # Measure both on the test split, and bless the new one or not.
+    # Measure the candidate and the served model on the test split; bless or refuse.
     evaluation = Evaluator(
         examples=transform.outputs["transformed_examples"],
         example_splits=[SPLIT],
         model=trainer.outputs["model"],
         baseline_model=served.outputs["model"],
         eval_config=eval_config(
-            config.gate.elbo_floor, config.gate.tolerance, config.model.binary
+            elbo_floor=config.gate.elbo_floor,
+            tolerance=config.gate.tolerance,
+            binary=config.model.binary,
         ),
     )
     feature = BINARIZED if config.model.binary else IMAGE
-    # Measure the importance-weighted bound too, which decides nothing.
+    # Measure the importance-weighted bound of the candidate, which decides nothing.
     bounds = Bounds(
         model=trainer.outputs["model"],
         examples=transform.outputs["transformed_examples"],
         feature=feature,
         samples=config.gate.iwae_samples,
     )
-    # See whether a model server could serve it.
+    # Check that a model server can serve the candidate.
     infra_check = InfraCheck(
         model=trainer.outputs["model"], timeout=config.gate.infra_timeout
     )
     provenance = json.dumps({"run_key": paths.run_key, "config": decisive(config)})
-    # Ship it if both blessed it.
+    # Publish the candidate if Evaluator and InfraCheck blessed it.
     pusher = Pusher(
         model=trainer.outputs["model"],
         blessing=evaluation.outputs["blessing"],
@@ -142,7 +151,7 @@ def create_pipeline(
         destination=paths.destination,
         provenance=provenance,
     )
-    # Say what came of it, with pictures.
+    # Report the results, with figures.
     report = Report(
         model=trainer.outputs["model"],
         baseline=served.outputs["model"],

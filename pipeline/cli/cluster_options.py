@@ -14,7 +14,7 @@ from pipeline.exit_codes import FAILED
 if TYPE_CHECKING:
     from pipeline.console import Screen
     from pipeline.kubeflow.client import Cluster
-    from pipeline.kubeflow.submission import Version
+    from pipeline.kubeflow.submission import RunRequest
 
 CREDENTIALS = """\
 credentials are those of kfp.Client, and never flags:
@@ -70,21 +70,20 @@ def run_on_cluster(
 
 def upload(
     args: argparse.Namespace, cluster: "Cluster", *, console: "Screen"
-) -> tuple["Version", dict[str, int | float]]:
+) -> "RunRequest":
     """Uploads the pipeline, unless the cluster has a version of the same content.
 
     Returns:
-      The version of the pipeline, and the parameters of a run by name.
+      what a run, or each run of a schedule, is started with.
     """
     resolved = resolve(args)
     warn_of_local_settings(resolved, console)
     import_compiler(console)
-    from pipeline.kubeflow import compiler, submission
-    from pipeline.kubeflow.entrypoint import RUN_PARAMETERS
+    from pipeline.kubeflow import compiler, contract, submission
 
     # A setting that is a run parameter goes with the run, and makes no new version.
-    parameters = set(RUN_PARAMETERS.values())
-    kept = [s for s in settings(args) if s.partition("=")[0] not in parameters]
+    of_runs = {parameter.setting for parameter in contract.RUN_PARAMETERS}
+    kept = [s for s in settings(args) if s.partition("=")[0] not in of_runs]
     compiled = loading.resolve(args.preset, args.config, kept)
     with tempfile.TemporaryDirectory() as folder:
         package = pathlib.Path(folder, "pipeline.yaml")
@@ -92,7 +91,12 @@ def upload(
         version = submission.upload(cluster, package)
     state = "is uploaded" if version.is_new else "was there already"
     console.line(f"version {version.name} {state}")
-    return version, compiler.run_parameters(resolved)
+    return submission.RunRequest(
+        version=version,
+        experiment=args.experiment,
+        parameters=contract.run_parameters(resolved),
+        pipeline_root=resolved.kubeflow.pipeline_root,
+    )
 
 
 def warn_of_local_settings(resolved: loading.PipelineConfig, console: "Screen") -> None:

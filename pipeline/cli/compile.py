@@ -35,10 +35,10 @@ def compile_pipeline(args: argparse.Namespace) -> int:
     with open_console(args, "compile") as console:
         cluster_options.warn_of_local_settings(resolved, console)
         cluster_options.import_compiler(console)
-        from pipeline.kubeflow import compiler
+        from pipeline.kubeflow import compiler, contract
 
         compiler.compile_pipeline(resolved, args.output, image=image)
-        parameters = compiler.run_parameters(resolved)
+        parameters = contract.run_parameters(resolved)
         console.line(f"{args.output} is for Kubeflow Pipelines v2; its run parameters:")
         for name, value in parameters.items():
             console.line(f"  {name} = {value}")

@@ -104,19 +104,12 @@ def _set_schedule(args: argparse.Namespace, console: "Screen") -> int:
     """Makes the recurring run that the flags name, or changes it to them."""
     from pipeline.kubeflow import recurring_runs
 
-    resolved = options.resolve(args)
     cron = recurring_runs.kfp_cron(_cron(args), args.timezone)
     cluster_options.image(args)  # raises if it is missing, before the connection
     cluster = cluster_options.connect(args)
-    version, parameters = cluster_options.upload(args, cluster, console=console)
+    request = cluster_options.upload(args, cluster, console=console)
     recurring_run, is_changed = recurring_runs.schedule(
-        cluster,
-        args.name,
-        cron=cron,
-        version=version,
-        experiment=args.experiment,
-        parameters=parameters,
-        pipeline_root=resolved.kubeflow.pipeline_root,
+        cluster, args.name, cron=cron, request=request
     )
     link = cluster.link(f"recurringrun/details/{recurring_run}")
     state = "is set" if is_changed else "was so already"

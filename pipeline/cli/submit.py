@@ -45,7 +45,7 @@ def add_command(commands: options.Commands) -> None:
 
 def submit(args: argparse.Namespace) -> int:
     """Starts a run on a cluster, or waits for one; returns the exit code."""
-    resolved = options.resolve(args)
+    options.resolve(args)  # raises for a wrong setting, before the connection
     if args.run is None:
         cluster_options.image(args)  # raises if it is missing, before the connection
 
@@ -55,14 +55,8 @@ def submit(args: argparse.Namespace) -> int:
         cluster = cluster_options.connect(args)
         if args.run is not None:
             return _wait_for_run(args, cluster, run_id=args.run, console=console)
-        version, parameters = cluster_options.upload(args, cluster, console=console)
-        run_id = submission.start(
-            cluster,
-            version,
-            experiment=args.experiment,
-            parameters=parameters,
-            pipeline_root=resolved.kubeflow.pipeline_root,
-        )
+        request = cluster_options.upload(args, cluster, console=console)
+        run_id = submission.start(cluster, request)
         console.line(f"run {run_id} is started: {cluster.run_link(run_id)}")
         if not args.wait:
             return OK

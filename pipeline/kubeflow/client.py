@@ -18,15 +18,15 @@ from pipeline.config.loading import ConfigError
 TOKEN_FILE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105, a variable's name
 
 _PAGE = 100  # of a list, in items
-_MESSAGE = 400  # characters of what a server says that are shown at most
+_MESSAGE = 400  # characters of a server's message that are shown at most
 _REPEATED = (500, 502, 503, 504)
 
 
 class ClusterError(Exception):
-    """The API server did not do what was asked.
+    """The API server did not do what was requested.
 
     Attributes:
-      status: what it answered, in HTTP; None: there was no answer of its own.
+      status: the HTTP status of its answer; None: it did not answer.
     """
 
     def __init__(self, message: str, status: int | None = None):
@@ -36,31 +36,31 @@ class ClusterError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """How long a request may take."""
+    """The time limits of a request."""
 
     connect: float = 10.0  # seconds
-    read: float = 60.0  # seconds, until something comes
+    read: float = 60.0  # seconds, until the next bytes of the answer
     backoff: float = 1.0  # seconds; before the third attempt, twice that for the next
 
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """A connection that was made."""
+    """A connection to an API server."""
 
     client: kfp.Client
-    namespace: str | None  # None: KFP has but one user
+    namespace: str | None  # None: KFP has only one user
 
     def link(self, page: str) -> str:
-        """Returns a page of the UI, such as runs/details/ID."""
+        """Returns the URL of a page of the UI, such as runs/details/ID."""
         return f"{self.client._get_url_prefix()}/#/{page}"
 
     def run_link(self, run_id: str) -> str:
-        """Returns a run's page of the UI."""
+        """Returns the URL of a run's page of the UI."""
         return self.link(f"runs/details/{run_id}")
 
 
-def connect(host: str | None, namespace: str | None, limits: Limits) -> Cluster:
-    """Connects as kfp.Client does, but no request lasts for ever.
+def connect(host: str | None, namespace: str | None, *, limits: Limits) -> Cluster:
+    """Connects as kfp.Client does, but with time limits for every request.
 
     Credentials are kfp.Client's: IAP's variables (KF_PIPELINES_IAP_OAUTH2_CLIENT_ID,
     KF_PIPELINES_APP_OAUTH2_CLIENT_ID and _SECRET), ~/.config/kfp/context.json (a cookie
@@ -69,25 +69,25 @@ def connect(host: str | None, namespace: str | None, limits: Limits) -> Cluster:
     kfp.Client itself reads only in a pod.
 
     Args:
-      host: the URL below which there is /apis/; None: kfp.Client finds it.
-      namespace: a user's; None: that of kfp's context, or none.
-      limits: how long each request may take.
+      host: the URL before /apis/; None: kfp.Client finds it.
+      namespace: a user's; None: the namespace of kfp's context, or none.
+      limits: the time limits of each request.
 
     Raises:
       ConfigError: the host or the token file is not what it should be.
-      ClusterError: there is no KFP, or it refuses.
+      ClusterError: KFP can't be reached, or refuses.
     """
     if host is not None:
         _check_host(host)
 
     class Client(kfp.Client):
         def get_kfp_healthz(self, sleep_duration=5):
-            # kfp's constructor asks this, five times, and waits for ever each time.
-            _install(self, limits)
+            # kfp's constructor calls this five times, without a time limit.
+            _install_limits(self, limits)
             return super().get_kfp_healthz(sleep_duration)
 
-    client = Client(host=host, credentials=_token())
-    _install(client, limits)
+    client = Client(host=host, credentials=_find_token())
+    _install_limits(client, limits)
     return Cluster(client, namespace or client.get_user_namespace() or None)
 
 
@@ -102,8 +102,8 @@ def pages(call: Callable, field: str, **arguments: Any) -> Iterator[Any]:
             return
 
 
-def named(name: str) -> str:
-    """Returns the filter of a list for what has this name."""
+def filter_by_name(name: str) -> str:
+    """Returns the filter that limits a list of KFP's to one display name."""
     predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
     return json.dumps({"predicates": [predicate]})
 
@@ -111,12 +111,12 @@ def named(name: str) -> str:
 class _Rest(rest.RESTClientObject):
     """kfp-server-api's requests, with time-outs, repetition and clear errors.
 
-    The one place through which all of them go, whichever version names them how.
+    Every request goes through it, whatever a version of kfp-server-api names its API.
     """
 
     def __init__(self, configuration, limits: Limits):
         self._timeouts = (limits.connect, limits.read)
-        # Only a GET is repeated after something may have reached the server.
+        # Only a GET is repeated after a request may have reached the server.
         configuration.retries = urllib3.Retry(
             total=3,
             connect=1,
@@ -135,9 +135,13 @@ class _Rest(rest.RESTClientObject):
         try:
             response = super().request(method, url, **arguments)
         except urllib3.exceptions.HTTPError as error:
-            raise ClusterError(self._unreachable(what, method, error)) from error
+            raise ClusterError(
+                self._describe_failure(what, method, error=error)
+            ) from error
         except kfp_server_api.ApiException as error:
-            raise ClusterError(_refusal(what, error), error.status or None) from error
+            raise ClusterError(
+                _describe_refusal(what, error), error.status or None
+            ) from error
         if response.data.lstrip()[:1] == b"<":
             raise ClusterError(
                 f"{what} gave a page of HTML, not KFP's JSON, most likely to log in: "
@@ -145,7 +149,8 @@ class _Rest(rest.RESTClientObject):
             )
         return response
 
-    def _unreachable(self, what: str, method: str, error: Exception) -> str:
+    def _describe_failure(self, what: str, method: str, *, error: Exception) -> str:
+        """Returns the message for a request that was not answered."""
         cause = getattr(error, "reason", None) or error  # of a MaxRetryError
         if isinstance(cause, urllib3.exceptions.ReadTimeoutError):
             text = f"{what} was not answered within {self._timeouts[1]:g} s"
@@ -162,8 +167,8 @@ class _Rest(rest.RESTClientObject):
         return text
 
 
-def _install(client: kfp.Client, limits: Limits) -> None:
-    # All of kfp.Client's APIs share this one.
+def _install_limits(client: kfp.Client, limits: Limits) -> None:
+    # All of kfp.Client's APIs share this api_client.
     api_client = client._healthz_api.api_client
     api_client.rest_client = _Rest(api_client.configuration, limits)
 
@@ -181,7 +186,7 @@ def _check_host(host: str) -> None:
         )
 
 
-def _token() -> set_volume_credentials.ServiceAccountTokenVolumeCredentials | None:
+def _find_token() -> set_volume_credentials.ServiceAccountTokenVolumeCredentials | None:
     path = os.environ.get(TOKEN_FILE)
     if not path:
         return None
@@ -196,10 +201,11 @@ def _token() -> set_volume_credentials.ServiceAccountTokenVolumeCredentials | No
     return set_volume_credentials.ServiceAccountTokenVolumeCredentials(path)
 
 
-def _refusal(what: str, error: Any) -> str:
+def _describe_refusal(what: str, error: Any) -> str:
+    """Returns the message for a request that was answered with an error."""
     if not error.status:  # TLS
         return f"{what} can't be reached safely: {_first_line(error.reason)}"
-    said = _said(error.body)
+    message = _find_message(error.body)
     if error.status == 401:
         advice = "it wants credentials, or others: see --help for where they go"
     elif error.status == 403:
@@ -213,11 +219,11 @@ def _refusal(what: str, error: Any) -> str:
         advice = "the server failed: see the log of its deployment ml-pipeline"
     else:
         advice = "mend what it says, and call again"
-    return f"{what} was answered with {error.status} ({said}): {advice}"
+    return f"{what} was answered with {error.status} ({message}): {advice}"
 
 
-def _said(body: bytes) -> str:
-    """Returns the first line of the server's own words, from any of its formats."""
+def _find_message(body: bytes) -> str:
+    """Returns the first line of the server's message, from any of its formats."""
     text = (body or b"").decode(errors="replace").strip()
     try:
         fields = json.loads(text)
@@ -230,7 +236,7 @@ def _said(body: bytes) -> str:
 
 
 def _reason(cause: Any) -> str:
-    # urllib3 puts the object's name before.
+    # urllib3 puts the object's name before the reason.
     return _first_line(str(cause).rpartition(": ")[2])
 
 

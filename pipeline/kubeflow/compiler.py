@@ -1,45 +1,35 @@
-"""Compiles the graph for Kubeflow Pipelines v2."""
+"""Compiles the graph to a package for Kubeflow Pipelines v2."""
 
 import copy
-import dataclasses
 import hashlib
 import json
 import pathlib
-import re
 from collections.abc import Iterable
 from typing import Any
 
 import yaml
-from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
 from pipeline import graph
 from pipeline.config.loading import ConfigError, PipelineConfig, decisive
-from pipeline.config.sections import StepConfig
-from pipeline.kubeflow import entrypoint
+from pipeline.kubeflow import contract, kubernetes
+from pipeline.kubeflow.contract import run_parameters
+from pipeline.kubeflow.kubernetes import task_name
 
-# They look at what KFP does not see, and so can't know to have changed.
-UNCACHED = tuple(entrypoint.FINGERPRINTS)
+_SCHEMA_FILE = f"{contract.PACKAGE}pipeline/schema.pbtxt"
 
-# They get the volumes and the secrets: the others touch only their artifacts. So does
-# the Trainer when it leaves checkpoints.
-_OUTSIDE = ("Ingest", "ServedModel", "Pusher")
-
-_COMMAND = ["python", "-m", "pipeline.kubeflow.entrypoint"]
-_SCHEMA_FILE = f"{entrypoint.PACKAGE}pipeline/schema.pbtxt"
-
-_Container = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec
+_Spec = dict[str, Any]  # a PipelineSpec in JSON, as TFX's runner returns it
 
 
-def compile_pipeline(config: PipelineConfig, output: str, image: str) -> None:
+def compile_pipeline(config: PipelineConfig, output: str, *, image: str) -> None:
     """Writes the pipeline in KFP's YAML: for the same arguments, the same bytes.
 
     The first document is a PipelineSpec 2.1.0. A second, where one is needed, has what
     KFP leaves to Kubernetes: node selectors, volumes and secrets.
 
     Args:
-      config: what to compile; those of its settings that are RUN_PARAMETERS become the
-        defaults of the run's.
+      config: what to compile; its values of contract.RUN_PARAMETERS become the defaults
+        of the runs' parameters.
       output: the file, *.yaml.
       image: the container image of every step.
 
@@ -50,20 +40,18 @@ def compile_pipeline(config: PipelineConfig, output: str, image: str) -> None:
         raise ConfigError(f"the output must be a .yaml file, got {output!r}")
     if not image:
         raise ConfigError("the image must be named, such as registry/vae-pipeline:1.0")
-    spec = _compiled_by_tfx(config, image)
+    spec = _compile_with_tfx(config, image)
     steps = list(spec["components"])
     for step in steps:
-        _add_arguments(spec, step, config)
+        _add_arguments(spec, step, config=config)
+    for step in contract.FINGERPRINTS:
+        _disable_cache(spec, step)
     _add_run_parameters(spec, config)
     _add_fingerprints(spec)
-    # Who waits for a run reads its verdict from what its Pusher left; the report names
-    # the run.
-    run_id = {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}
-    for step in ("Pusher", "Report"):
-        _add_parameter(spec, step, entrypoint.RUN_ID, "STRING", run_id)
-    _add_types(spec)
-    _rename(spec)
-    documents = [spec, *_platform(config, steps)]
+    _add_run_id(spec)
+    _add_shown_types(spec)
+    _rename_for_kubernetes(spec)
+    documents = [spec, *kubernetes.platform_documents(config, steps)]
     try:
         pathlib.Path(output).write_text(
             yaml.safe_dump_all(documents, sort_keys=True), encoding="utf-8"
@@ -72,32 +60,19 @@ def compile_pipeline(config: PipelineConfig, output: str, image: str) -> None:
         raise ConfigError(f"can't write {output}: {error.strerror}") from error
 
 
-def run_parameters(config: PipelineConfig) -> dict[str, int | float]:
-    """Returns the values of a run's parameters that this config means."""
-    values = {}
-    for name, setting in entrypoint.RUN_PARAMETERS.items():
-        section, field = setting.split(".")
-        values[name] = getattr(getattr(config, section), field)
-    return values
-
-
-def task_name(step: str) -> str:
-    """Returns a step's name on Kubernetes: that of StatisticsGen is statistics-gen."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", step).lower()
-
-
-def _compiled_by_tfx(config: PipelineConfig, image: str) -> dict[str, Any]:
+def _compile_with_tfx(config: PipelineConfig, image: str) -> _Spec:
+    """Returns what TFX compiles, with each container's resources."""
     pipeline = graph.create_pipeline(
         config,
         graph.Paths(
             pipeline_root=config.kubeflow.pipeline_root,
             data_dir=config.kubeflow.data_dir,
             schema_file=_SCHEMA_FILE,
-            destination=_destination(config),
+            destination=_find_destination(config),
             checkpoints=config.kubeflow.checkpoints,
             source=config.data.source,
         ),
-        graph.BEAM_ARGS,
+        beam_args=graph.BEAM_ARGS,
     )
     steps = [component.id for component in pipeline.components]
     unknown = set(config.kubeflow.steps) - {"default", *steps}
@@ -107,10 +82,12 @@ def _compiled_by_tfx(config: PipelineConfig, image: str) -> dict[str, Any]:
             f"got {', '.join(sorted(unknown))}"
         )
     for component in pipeline.components:
-        component.with_platform_config(_resources(_step(config, component.id)))
+        component.with_platform_config(
+            kubernetes.container_resources(config.kubeflow, component.id)
+        )
     runner_config = kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
         default_image=image,
-        default_commands=_COMMAND,
+        default_commands=list(contract.COMMAND),
         use_pipeline_spec_2_1=True,  # open-source KFP takes no other
     )
     runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(runner_config)
@@ -120,7 +97,8 @@ def _compiled_by_tfx(config: PipelineConfig, image: str) -> dict[str, Any]:
     return spec
 
 
-def _destination(config: PipelineConfig) -> str:
+def _find_destination(config: PipelineConfig) -> str:
+    """Returns the folder or URI of the versions, if containers can use it."""
     if not config.push.destination:
         raise ConfigError(
             "push.destination must be a URI such as s3://bucket/serving, or a folder "
@@ -139,110 +117,108 @@ def _destination(config: PipelineConfig) -> str:
     return f"{config.push.destination.rstrip('/')}/{config.push.model_name}"
 
 
-def _step(config: PipelineConfig, step: str) -> StepConfig:
-    steps = config.kubeflow.steps
-    return steps.get(step) or steps.get("default") or StepConfig()
+def _add_arguments(spec: _Spec, step: str, *, config: PipelineConfig) -> None:
+    """Adds a step's own arguments of the entrypoint.
 
-
-def _resources(step: StepConfig) -> Any:
-    # Limits, which Kubernetes takes for the requests too. KFP has newer fields, in
-    # text, that older versions refuse; these ones every version reads.
-    resources = _Container.ResourceSpec(cpu_limit=step.cpu, memory_limit=step.memory)
-    if step.gpus:
-        resources.accelerator.type = step.gpu_type
-        resources.accelerator.count = step.gpus
-    return resources
-
-
-def _add_arguments(spec: dict[str, Any], step: str, config: PipelineConfig) -> None:
-    """Tells the entrypoint what TFX does not, and KFP what not to cache.
-
-    KFP's cache knows a step's inputs by their names alone, on some backends the same in
-    every run (kubeflow/pipelines#12751). So all that decides what they hold is a part
-    of the step's own key: here the settings; below the run parameters and the
-    fingerprints of the steps before.
+    KFP's cache knows a step's inputs by their names alone, which are the same in every
+    run on some backends (kubeflow/pipelines#12751). So everything that decides what the
+    inputs hold is a part of the step's own key: the settings by `--key`, and the run
+    parameters and fingerprints of the upstream steps as parameters.
     """
-    outputs = spec["components"][step].get("outputDefinitions", {})
-    key = hashlib.sha256(_json(decisive(config)).encode()).hexdigest()
-    _args(spec, step).extend(
-        ["--step", step, "--outputs", _json(outputs), "--key", key]
+    has_run_parameters = any(
+        step in parameter.properties for parameter in contract.RUN_PARAMETERS
     )
-    if step in UNCACHED:
-        spec["root"]["dag"]["tasks"][step]["cachingOptions"] = {}
+    arguments = contract.StepArguments(
+        step=step,
+        outputs=_to_json(spec["components"][step].get("outputDefinitions", {})),
+        key=hashlib.sha256(_to_json(decisive(config)).encode()).hexdigest(),
+        config=_to_json(_settings_of_steps(config)) if has_run_parameters else None,
+    )
+    label = spec["components"][step]["executorLabel"]
+    container = spec["deploymentSpec"]["executors"][label]["container"]
+    container["args"].extend(arguments.to_args())
 
 
-def _add_run_parameters(spec: dict[str, Any], config: PipelineConfig) -> None:
-    """Gives the pipeline the run parameters, and each step those that it depends on.
-
-    No step gets more: a value that changes nothing would still keep it from the cache.
-    """
-    compiled = entrypoint.properties(config)
-    definitions = {}
-    for name, value in run_parameters(config).items():
-        kind = "NUMBER_INTEGER" if isinstance(value, int) else "NUMBER_DOUBLE"
-        setting = entrypoint.RUN_PARAMETERS[name]
-        definitions[name] = {
-            "parameterType": kind,
-            "defaultValue": value,
-            "isOptional": True,
-            "description": f"the setting {setting}",
-        }
-        changed = entrypoint.properties(_with_another_value(config, setting))
-        steps = [step for step in compiled if changed[step] != compiled[step]]
-        for step in steps:
-            if "--config" not in _args(spec, step):
-                _args(spec, step).extend(["--config", _json(_of_steps(config))])
-        for step in _with_those_after(spec, steps):
-            _add_parameter(spec, step, name, kind, {"componentInputParameter": name})
-    spec["root"]["inputDefinitions"] = {"parameters": definitions}
-
-
-def _of_steps(config: PipelineConfig) -> dict[str, dict[str, Any]]:
+def _settings_of_steps(config: PipelineConfig) -> dict[str, dict[str, Any]]:
     """Returns the sections from which a step makes its properties anew."""
     if not config.kubeflow.checkpoints:
-        return decisive(config)  # all else there is for Kubernetes alone
-    places = {
+        return decisive(config)  # the rest of `kubeflow` is for Kubernetes alone
+    kubeflow = {
         "checkpoints": config.kubeflow.checkpoints,
         "volumes": config.kubeflow.volumes,
     }
-    return {**decisive(config), "kubeflow": places}
+    return {**decisive(config), "kubeflow": kubeflow}
 
 
-def _add_fingerprints(spec: dict[str, Any]) -> None:
-    """Gives each step what the uncached ones before it found."""
-    for step in UNCACHED:
+def _disable_cache(spec: _Spec, step: str) -> None:
+    spec["root"]["dag"]["tasks"][step]["cachingOptions"] = {}
+
+
+def _add_run_parameters(spec: _Spec, config: PipelineConfig) -> None:
+    """Adds the run parameters to the pipeline and to the steps that they reach."""
+    definitions = {}
+    values = run_parameters(config)
+    for parameter in contract.RUN_PARAMETERS:
+        value = values[parameter.name]
+        kind = "NUMBER_INTEGER" if isinstance(value, int) else "NUMBER_DOUBLE"
+        definitions[parameter.name] = {
+            "parameterType": kind,
+            "defaultValue": value,
+            "isOptional": True,
+            "description": f"the setting {parameter.setting}",
+        }
+        source = {"componentInputParameter": parameter.name}
+        for step in _with_downstream_steps(spec, parameter.properties):
+            _add_parameter(spec, step, name=parameter.name, kind=kind, source=source)
+    spec["root"]["inputDefinitions"] = {"parameters": definitions}
+
+
+def _add_fingerprints(spec: _Spec) -> None:
+    """Adds the fingerprints to the steps that have them and to those downstream."""
+    for step, fingerprint in contract.FINGERPRINTS.items():
         outputs = spec["components"][step]["outputDefinitions"]
-        outputs["parameters"] = {entrypoint.FINGERPRINT: {"parameterType": "STRING"}}
-        name = f"{task_name(step)}_{entrypoint.FINGERPRINT}".replace("-", "_")
+        outputs["parameters"] = {contract.FINGERPRINT: {"parameterType": "STRING"}}
         source = {
             "taskOutputParameter": {
                 "producerTask": step,
-                "outputParameterKey": entrypoint.FINGERPRINT,
+                "outputParameterKey": contract.FINGERPRINT,
             }
         }
-        for after in _with_those_after(spec, [step]) - {step}:
-            _add_parameter(spec, after, name, "STRING", source)
-            task = spec["root"]["dag"]["tasks"][after]
+        for downstream in _with_downstream_steps(spec, [step]) - {step}:
+            _add_parameter(
+                spec,
+                downstream,
+                name=fingerprint.parameter,
+                kind="STRING",
+                source=source,
+            )
+            task = spec["root"]["dag"]["tasks"][downstream]
             task["dependentTasks"] = sorted({*task["dependentTasks"], step})
 
 
-def _add_types(spec: dict[str, Any]) -> None:
+def _add_run_id(spec: _Spec) -> None:
+    source = {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}
+    for step in contract.RUN_ID_STEPS:
+        _add_parameter(spec, step, name=contract.RUN_ID, kind="STRING", source=source)
+
+
+def _add_shown_types(spec: _Spec) -> None:
     """Gives outputs the types by which KFP's UI knows a page and metrics.
 
-    The entrypoint has TFX's own types by then, in its arguments.
+    The entrypoint has TFX's own types in its arguments, which are complete by now.
     """
-    for step, outputs in entrypoint.SHOWN.items():
+    for step, outputs in contract.SHOWN_OUTPUTS.items():
         artifacts = spec["components"][step]["outputDefinitions"]["artifacts"]
-        for name, title in outputs.items():
-            kind = {"schemaTitle": title, "schemaVersion": "0.0.1"}
+        for name, shown_as in outputs.items():
+            kind = {"schemaTitle": shown_as.value, "schemaVersion": "0.0.1"}
             artifacts[name]["artifactType"] = kind
 
 
-def _with_those_after(spec: dict[str, Any], steps: Iterable[str]) -> set[str]:
-    """Returns steps and all that read what they, or such steps, made.
+def _with_downstream_steps(spec: _Spec, steps: Iterable[str]) -> set[str]:
+    """Returns steps and all that read their outputs, directly or through others.
 
-    Not a step that only waits: Transform makes the same, whatever DataGate compared its
-    data with.
+    A step that only waits for one of them is not among them: Transform makes the same
+    whatever DataGate compared its data with.
     """
     found = set(steps)
     tasks = spec["root"]["dag"]["tasks"].items()
@@ -259,24 +235,16 @@ def _producers(task: dict[str, Any]) -> set[str]:
 
 
 def _add_parameter(
-    spec: dict[str, Any], step: str, name: str, kind: str, source: dict[str, Any]
+    spec: _Spec, step: str, *, name: str, kind: str, source: dict[str, Any]
 ) -> None:
     inputs = spec["components"][step].setdefault("inputDefinitions", {})
     inputs.setdefault("parameters", {})[name] = {"parameterType": kind}
     task = spec["root"]["dag"]["tasks"][step]
+    # A copy, because YAML writes an object that occurs twice as an alias.
     task["inputs"].setdefault("parameters", {})[name] = copy.deepcopy(source)
 
 
-def _with_another_value(config: PipelineConfig, setting: str) -> PipelineConfig:
-    section, field = setting.split(".")
-    fields = getattr(config, section)
-    value = getattr(fields, field)
-    # Twice as much: a batch stays a multiple of the replicas.
-    fields = dataclasses.replace(fields, **{field: value * 2 or 1})
-    return dataclasses.replace(config, **{section: fields})
-
-
-def _rename(spec: dict[str, Any]) -> None:
+def _rename_for_kubernetes(spec: _Spec) -> None:
     """Names tasks, components and executors as KFP's own compiler does.
 
     Kubernetes takes neither capitals nor underscores; kfp.local cuts `comp-` off.
@@ -286,7 +254,9 @@ def _rename(spec: dict[str, Any]) -> None:
         label = component["executorLabel"]
         component["executorLabel"] = f"exec-{task_name(step)}"
         components[f"comp-{task_name(step)}"] = component
-        executors[component["executorLabel"]] = _executors(spec)[label]
+        executors[component["executorLabel"]] = spec["deploymentSpec"]["executors"][
+            label
+        ]
     tasks = {}
     for step, task in spec["root"]["dag"]["tasks"].items():
         task["taskInfo"]["name"] = task_name(step)  # by this, KFP looks tasks up
@@ -302,46 +272,5 @@ def _rename(spec: dict[str, Any]) -> None:
     spec["root"]["dag"]["tasks"] = tasks
 
 
-def _platform(config: PipelineConfig, steps: list[str]) -> list[dict[str, Any]]:
-    """Returns the document for Kubernetes, as kfp-kubernetes writes it, if any."""
-    executors = {}
-    outside = (*_OUTSIDE, *(["Trainer"] if config.kubeflow.checkpoints else []))
-    for step in steps:
-        fields: dict[str, Any] = {}
-        if _step(config, step).node_selector:
-            fields["nodeSelector"] = {"labels": _step(config, step).node_selector}
-        if step in outside:
-            # By the older fields for the names, which every version of KFP reads.
-            fields["pvcMount"] = [
-                {"constant": claim, "mountPath": folder}
-                for folder, claim in config.kubeflow.volumes.items()
-            ]
-            fields["secretAsEnv"] = [
-                {
-                    "secretName": source.split("/")[0],
-                    "keyToEnv": [
-                        {"envVar": variable, "secretKey": source.split("/")[1]}
-                    ],
-                }
-                for variable, source in config.kubeflow.secrets.items()
-            ]
-        fields = {name: value for name, value in fields.items() if value}
-        if fields:
-            executors[f"exec-{task_name(step)}"] = fields
-    if not executors:
-        return []
-    deployment = {"deploymentSpec": {"executors": executors}}
-    return [{"platforms": {"kubernetes": deployment}}]
-
-
-def _executors(spec: dict[str, Any]) -> dict[str, Any]:
-    return spec["deploymentSpec"]["executors"]
-
-
-def _args(spec: dict[str, Any], step: str) -> list[str]:
-    label = spec["components"][step]["executorLabel"]
-    return _executors(spec)[label]["container"]["args"]
-
-
-def _json(value: Any) -> str:
+def _to_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)

@@ -1,16 +1,17 @@
-"""The schedule on a cluster: one recurring run by name, whatever happened before."""
+"""The schedules on a cluster: one recurring run for each name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from pipeline.config.loading import ConfigError
 from pipeline.kubeflow import submission
-from pipeline.kubeflow.client import Cluster, ClusterError, named, pages
+from pipeline.kubeflow.client import Cluster, ClusterError, filter_by_name, pages
+from pipeline.kubeflow.submission import RunRequest
 from pipeline.scheduling.cron import check_cron, robfig
 
 _ZONE_OF_KFP = ("UTC", "Etc/UTC")
 _ACTIVE = ("PENDING", "RUNNING", "CANCELING", "PAUSED")
-_LATEST = 100  # runs among which those of a schedule that go on are looked for
+_LATEST = 100  # runs of an experiment that are searched for active ones
 
 
 def kfp_cron(cron: str, timezone: str | None = None) -> str:
@@ -22,10 +23,10 @@ def kfp_cron(cron: str, timezone: str | None = None) -> str:
 
     Args:
       cron: minute, hour, day of the month, month, day of the week.
-      timezone: where the clock is meant to hang; only UTC can be had.
+      timezone: the expression's; only UTC is possible.
 
     Raises:
-      ConfigError: the expression or the zone is none, or not for KFP.
+      ConfigError: the expression or the zone is not valid, or not possible in KFP.
     """
     check_cron(cron, timezone)
     if timezone not in (None, *_ZONE_OF_KFP):
@@ -39,48 +40,39 @@ def kfp_cron(cron: str, timezone: str | None = None) -> str:
 
 
 def schedule(
-    cluster: Cluster,
-    name: str,
-    cron: str,
-    version: submission.Version,
-    experiment: str,
-    parameters: Mapping[str, Any],
-    pipeline_root: str,
+    cluster: Cluster, name: str, *, cron: str, request: RunRequest
 ) -> tuple[str, bool]:
-    """Makes the one recurring run of this name be this one, and enabled.
+    """Replaces the recurring run of this name, unless it is as requested and enabled.
 
-    KFP can't change one. So the new one is made, still paused; then the old ones are
-    paused, the new one is enabled, and the old ones are deleted: two are never enabled,
-    and after a failure at any point the same call again mends all.
+    KFP can't change a recurring run. So the new one is made, still paused; then the old
+    ones are paused, the new one is enabled, and the old ones are deleted: two are never
+    enabled, and after a failure at any point the same call again completes the change.
 
     Args:
-      cluster: where.
-      name: by which it is known; no other pipeline's may have it.
-      cron: what `kfp_cron` gave.
-      version: the version of the pipeline to run.
-      experiment: the name of the experiment that its runs belong to.
-      parameters: the runs', by name.
-      pipeline_root: URI for the steps' outputs; empty: the cluster's default.
+      cluster: where the runs go.
+      name: the recurring run's; no other pipeline's may have it.
+      cron: what `kfp_cron` returned.
+      request: what each run is started with.
 
     Returns:
-      Its id, and whether anything was changed.
+      The recurring run's id, and whether anything was changed.
 
     Raises:
       ClusterError: it could not be made, or a run of the old one goes on.
     """
     client = cluster.client
-    experiment_id = submission.experiment_id(cluster, experiment)
+    experiment_id = submission.experiment_id(cluster, request.experiment)
     wanted = {
         "experiment_id": experiment_id,
         "cron": cron,
-        "version_id": version.version_id,
-        "parameters": dict(parameters),
-        "pipeline_root": pipeline_root,
+        "version_id": request.version.version_id,
+        "parameters": dict(request.parameters),
+        "pipeline_root": request.pipeline_root,
         "no_catchup": True,
         "max_concurrency": "1",
     }
-    old = find(cluster, name, version.pipeline_id)
-    if len(old) == 1 and is_enabled(old[0]) and _definition(old[0]) == wanted:
+    old = find(cluster, name, pipeline_id=request.version.pipeline_id)
+    if len(old) == 1 and is_enabled(old[0]) and _define(old[0]) == wanted:
         return old[0].recurring_run_id, False
     for recurring_run in old:
         _check_idle(cluster, recurring_run)
@@ -90,10 +82,10 @@ def schedule(
         cron_expression=cron,
         max_concurrency=1,
         no_catchup=True,
-        params=dict(parameters),
-        pipeline_id=version.pipeline_id,
-        version_id=version.version_id,
-        pipeline_root=pipeline_root or None,
+        params=dict(request.parameters),
+        pipeline_id=request.version.pipeline_id,
+        version_id=request.version.version_id,
+        pipeline_root=request.pipeline_root or None,
         enabled=False,
     )
     try:
@@ -111,15 +103,14 @@ def schedule(
     return new.recurring_run_id, True
 
 
-def find(cluster: Cluster, name: str, pipeline_id: str | None) -> list[Any]:
+def find(cluster: Cluster, name: str, *, pipeline_id: str | None) -> list[Any]:
     """Returns the recurring runs of this name: one, unless a change was interrupted.
 
     Raises:
       ClusterError: one of them is another pipeline's.
     """
-    found = [
-        run for run in _all(cluster, filter=named(name)) if run.display_name == name
-    ]
+    listed = _list_recurring_runs(cluster, filter=filter_by_name(name))
+    found = [run for run in listed if run.display_name == name]
     for run in found:
         reference = run.pipeline_version_reference
         if reference is None or reference.pipeline_id != pipeline_id:
@@ -134,14 +125,14 @@ def all_of(cluster: Cluster, pipeline_id: str | None) -> list[Any]:
     """Returns all recurring runs of the pipeline."""
     return [
         run
-        for run in _all(cluster)
+        for run in _list_recurring_runs(cluster)
         if run.pipeline_version_reference is not None
         and run.pipeline_version_reference.pipeline_id == pipeline_id
     ]
 
 
 def pause(cluster: Cluster, found: list[Any]) -> None:
-    """Pauses recurring runs; those that go on, go on."""
+    """Pauses recurring runs; their runs that have started go on."""
     for run in filter(is_enabled, found):
         cluster.client.disable_recurring_run(run.recurring_run_id)
 
@@ -150,7 +141,7 @@ def resume(cluster: Cluster, found: list[Any]) -> None:
     """Resumes a recurring run that was paused.
 
     Raises:
-      ClusterError: there are several: only `schedule` knows which one to keep.
+      ClusterError: there are several; only `schedule` can decide which to keep.
     """
     if len(found) > 1:
         raise ClusterError(
@@ -165,7 +156,7 @@ def delete(cluster: Cluster, found: list[Any]) -> None:
     """Deletes recurring runs.
 
     Raises:
-      ClusterError: a run of theirs goes on, which KFP would end.
+      ClusterError: one of their runs goes on, and KFP would end it.
     """
     for run in found:
         _check_idle(cluster, run)
@@ -174,17 +165,17 @@ def delete(cluster: Cluster, found: list[Any]) -> None:
 
 
 def is_enabled(recurring_run: Any) -> bool:
-    """Returns whether it starts runs."""
+    """Returns whether a recurring run starts runs."""
     return recurring_run.mode == "ENABLE"
 
 
 def cron_of(recurring_run: Any) -> str:
-    """Returns its cron expression as KFP has it; empty if it has none."""
+    """Returns a recurring run's cron expression as KFP has it; empty: it has none."""
     trigger = recurring_run.trigger
     return (trigger and trigger.cron_schedule and trigger.cron_schedule.cron) or ""
 
 
-def _all(cluster: Cluster, **arguments: Any) -> Iterator[Any]:
+def _list_recurring_runs(cluster: Cluster, **arguments: Any) -> Iterator[Any]:
     return pages(
         cluster.client.list_recurring_runs,
         "recurring_runs",
@@ -193,8 +184,8 @@ def _all(cluster: Cluster, **arguments: Any) -> Iterator[Any]:
     )
 
 
-def _definition(recurring_run: Any) -> dict[str, Any]:
-    """Returns what decides what a recurring run does, as `schedule` wants it."""
+def _define(recurring_run: Any) -> dict[str, Any]:
+    """Returns the facts that `schedule` compares with a request."""
     runtime = recurring_run.runtime_config
     return {
         "experiment_id": recurring_run.experiment_id,
@@ -208,7 +199,8 @@ def _definition(recurring_run: Any) -> dict[str, Any]:
 
 
 def _check_idle(cluster: Cluster, recurring_run: Any) -> None:
-    # It takes its runs with it: https://github.com/kubeflow/pipelines/issues/7421
+    """Raises ClusterError if a run of a recurring run goes on."""
+    # Deleting a recurring run ends its runs: https://github.com/kubeflow/pipelines/issues/7421
     runs = cluster.client.list_runs(
         experiment_id=recurring_run.experiment_id,
         page_size=_LATEST,

@@ -1,4 +1,4 @@
-"""Starts a run on a cluster, of a pipeline that is uploaded if it is new there."""
+"""The submission of runs to a cluster: uploads the pipeline and starts runs of it."""
 
 import dataclasses
 import datetime
@@ -10,7 +10,7 @@ from typing import Any
 import kfp_server_api
 
 from pipeline.config.loading import NAME
-from pipeline.kubeflow.client import Cluster, ClusterError, named, pages
+from pipeline.kubeflow.client import Cluster, ClusterError, filter_by_name, pages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,17 @@ class Version:
     name: str  # holds the digest of its content
     pipeline_id: str
     version_id: str
-    is_new: bool  # whether this very call uploaded it
+    is_new: bool  # whether this call uploaded it
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What a run, or each run of a schedule, is started with."""
+
+    version: Version
+    experiment: str  # the name of the experiment that the run belongs to
+    parameters: Mapping[str, int | float]  # by name
+    pipeline_root: str  # URI for the steps' outputs; empty: the cluster's default
 
 
 def upload(cluster: Cluster, package: pathlib.Path) -> Version:
@@ -31,7 +41,7 @@ def upload(cluster: Cluster, package: pathlib.Path) -> Version:
     """
     name = f"{NAME}-{hashlib.sha256(package.read_bytes()).hexdigest()[:16]}"
     pipeline_id = find_pipeline(cluster) or _create_pipeline(cluster)
-    version = _version(cluster, pipeline_id, name)
+    version = _find_version(cluster, pipeline_id, name=name)
     is_new = version is None
     if version is None:
         try:
@@ -39,66 +49,56 @@ def upload(cluster: Cluster, package: pathlib.Path) -> Version:
                 str(package), name, pipeline_id=pipeline_id
             )
         except ClusterError as error:
-            version = _made_by_another(
-                error, lambda: _version(cluster, pipeline_id, name)
+            version = _read_after_race(
+                error, lambda: _find_version(cluster, pipeline_id, name=name)
             )
             is_new = False
     return Version(name, pipeline_id, version.pipeline_version_id, is_new)
 
 
 def find_pipeline(cluster: Cluster) -> str | None:
-    """Returns the id of our pipeline, or None before the first upload."""
+    """Returns the id of the pipeline, or None before the first upload."""
     pipelines = pages(
         cluster.client.list_pipelines,
         "pipelines",
-        filter=named(NAME),
+        filter=filter_by_name(NAME),
         namespace=cluster.namespace,
     )
     return next((p.pipeline_id for p in pipelines if p.display_name == NAME), None)
 
 
 def experiment_id(cluster: Cluster, name: str) -> str:
-    """Returns the id of the experiment with this name, which is made if need be."""
+    """Returns the id of the experiment with this name; makes it if there is none."""
     client, namespace = cluster.client, cluster.namespace
     try:
         experiment = client.create_experiment(name, namespace=namespace)
     except ClusterError as error:
-        experiment = _made_by_another(
+        experiment = _read_after_race(
             error,
             lambda: client.get_experiment(experiment_name=name, namespace=namespace),
         )
     return experiment.experiment_id
 
 
-def start(
-    cluster: Cluster,
-    version: Version,
-    experiment: str,
-    parameters: Mapping[str, Any],
-    pipeline_root: str,
-) -> str:
+def start(cluster: Cluster, request: RunRequest) -> str:
     """Starts a run and returns its id.
 
-    Args:
-      cluster: where.
-      version: what.
-      experiment: the name of the experiment that it belongs to.
-      parameters: the run's, by name.
-      pipeline_root: URI for the steps' outputs; empty: the cluster's default.
+    Raises:
+      ClusterError: it could not be started.
     """
     run = cluster.client.run_pipeline(
-        experiment_id(cluster, experiment),
+        experiment_id(cluster, request.experiment),
         f"{NAME} {datetime.datetime.now():%Y-%m-%d %H:%M:%S}",
-        params=dict(parameters),
-        pipeline_id=version.pipeline_id,
-        version_id=version.version_id,
-        pipeline_root=pipeline_root or None,
+        params=dict(request.parameters),
+        pipeline_id=request.version.pipeline_id,
+        version_id=request.version.version_id,
+        pipeline_root=request.pipeline_root or None,
     )
     return run.run_id
 
 
 def _create_pipeline(cluster: Cluster) -> str:
-    # kfp.Client can only make one together with a version, whose name it chooses.
+    # kfp.Client makes a pipeline only together with a version, whose name it chooses.
     api = cluster.client.pipelines
     # Newer versions of kfp-server-api have longer names.
     create = getattr(api, "pipeline_service_create_pipeline", None)
@@ -108,21 +108,21 @@ def _create_pipeline(cluster: Cluster) -> str:
     try:
         return (create or api.create_pipeline)(body).pipeline_id
     except ClusterError as error:
-        return _made_by_another(error, lambda: find_pipeline(cluster))
+        return _read_after_race(error, lambda: find_pipeline(cluster))
 
 
-def _version(cluster: Cluster, pipeline_id: str, name: str) -> Any:
+def _find_version(cluster: Cluster, pipeline_id: str, *, name: str) -> Any:
     versions = pages(
         cluster.client.list_pipeline_versions,
         "pipeline_versions",
-        filter=named(name),
+        filter=filter_by_name(name),
         pipeline_id=pipeline_id,
     )
     return next((v for v in versions if v.display_name == name), None)
 
 
-def _made_by_another(error: ClusterError, read: Callable[[], Any]) -> Any:
-    """Returns what is there by now, for there was a race; else raises the error."""
+def _read_after_race(error: ClusterError, read: Callable[[], Any]) -> Any:
+    """Returns what another caller made at the same time; else raises the error."""
     if error.status not in (409, 500):  # older versions of KFP answer 500
         raise error
     found = read()

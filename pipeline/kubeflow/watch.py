@@ -1,5 +1,6 @@
 """A run on a cluster until its end: its steps, its failure or its gate's verdict."""
 
+import dataclasses
 import datetime
 import json
 import time
@@ -16,7 +17,7 @@ DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"
 _NOT_STARTED = ("RUNTIME_STATE_UNSPECIFIED", "PENDING")
 _ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 _POLL = 5.0  # seconds
-_PATIENCE = 300.0  # seconds of a server that does not answer, until we give up
+_PATIENCE = 300.0  # seconds without an answer of the server until `follow` ends
 _WIDTH = 18  # of a task's name
 
 
@@ -24,44 +25,56 @@ class VerdictError(Exception):
     """A run succeeded, but what its gate found can't be read."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """The functions that measure time and wait, in seconds."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
 def follow(
     cluster: Cluster,
     run_id: str,
+    *,
     show: Callable[[str], None],
     poll: float = _POLL,
     patience: float = _PATIENCE,
+    clock: Clock | None = None,
 ) -> tuple[Any, Mapping[str, Any]]:
     """Shows a line for each step that starts or ends, until the run ends.
 
     Args:
       cluster: where it runs.
-      run_id: which one.
+      run_id: the run's.
       show: prints a line.
-      poll: seconds between two looks.
-      patience: seconds for which the server may be away meanwhile.
+      poll: seconds between two requests.
+      patience: seconds for which the server may fail to answer meanwhile.
+      clock: measures and waits for both; None: the system's.
 
     Returns:
       The run, as KFP describes it, and its pipeline's spec.
 
     Raises:
-      ClusterError: the server refuses, or is away for longer.
+      ClusterError: the server refuses, or does not answer for longer.
     """
+    clock = clock or Clock()
     run = cluster.client.get_run(run_id)
     spec = _spec(cluster, run)
     shown: dict[str, str] = {}
-    answered = time.monotonic()
+    answered = clock.monotonic()
     while True:
         for task in _steps(run, spec):
-            _show_change(task, shown, show)
+            _show_change(task, shown, show=show)
         if run.state in _ENDED:
             return run, spec
-        time.sleep(poll)
+        clock.sleep(poll)
         try:
             run = cluster.client.get_run(run_id)
-            answered = time.monotonic()
+            answered = clock.monotonic()
         except ClusterError as error:
             passing = error.status is None or error.status >= 500
-            if not passing or time.monotonic() - answered > patience:
+            if not passing or clock.monotonic() - answered > patience:
                 raise
 
 
@@ -127,7 +140,9 @@ def _steps(run: Any, spec: Mapping[str, Any]) -> list[Any]:
     return sorted(steps, key=lambda task: task.start_time or latest)
 
 
-def _show_change(task: Any, shown: dict[str, str], show: Callable[[str], None]) -> None:
+def _show_change(
+    task: Any, shown: dict[str, str], *, show: Callable[[str], None]
+) -> None:
     if task.state in (None, *_NOT_STARTED, shown.get(task.task_id)):
         return
     shown[task.task_id] = task.state

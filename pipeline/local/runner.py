@@ -148,7 +148,7 @@ def run(
             served_fingerprint=baseline,
             run_key=key,
         ),
-        beam_args or graph.BEAM_ARGS,
+        beam_args=beam_args or graph.BEAM_ARGS,
     )
     # What was pushed may have been removed since: only while this run's own model
     # is what is served may the Pusher's work count as done.

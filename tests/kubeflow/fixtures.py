@@ -34,7 +34,7 @@ def kfp(_kfp_server, monkeypatch, tmp_path):
 @pytest.fixture
 def connection(kfp):
     """A connection to it."""
-    return client.connect(kfp.url, None, LIMITS)
+    return client.connect(kfp.url, None, limits=LIMITS)
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ class Local:
                 *settings,
             ],
         )
-        compiler.compile_pipeline(config, str(path), self.image)
+        compiler.compile_pipeline(config, str(path), image=self.image)
         root = self.folder / "outputs" / str(self.runs)
         script = pathlib.Path(__file__).with_name("kfp_local.py")
         done = self.engine.call(

@@ -1,45 +1,39 @@
 import json
 
 import pytest
+from apache_beam.options import pipeline_options
 from tfx.dsl.compiler import compiler
 
 from components.evaluation import measure
 from pipeline import graph
 from pipeline.config.loading import resolve
+from tests.support.graph_steps import STEPS, UPSTREAM
 
-ORDER = {
-    "StatisticsGen": ["Ingest", "ImportSchemaGen"],
-    "ExampleValidator": ["StatisticsGen", "ImportSchemaGen"],
-    "DataGate": ["ExampleValidator", "Ingest", "ImportSchemaGen", "ServedModel"],
-    "Transform": ["Ingest", "ImportSchemaGen", "DataGate"],
-    "Trainer": ["Transform"],
-    "Evaluator": ["Transform", "Trainer", "ServedModel"],
-    "Bounds": ["Transform", "Trainer"],
-    "InfraCheck": ["Trainer"],
-    "Pusher": [
-        *("Trainer", "Evaluator", "InfraCheck", "ServedModel", "Ingest", "DataGate"),
-    ],
-    "Report": [
-        *("Ingest", "ExampleValidator", "Transform", "ServedModel", "Trainer"),
-        *("DataGate", "Evaluator", "Bounds", "InfraCheck", "Pusher"),
-    ],
-}
-# It only waits for it.
-AFTER = {"Transform": ["DataGate"]}
+PATHS = graph.Paths(
+    pipeline_root="/root",
+    data_dir="/data",
+    schema_file="/schema.pbtxt",
+    destination="/serving",
+    checkpoints="/checkpoints",
+    source="auto",
+    data_fingerprint="data-1",
+    spans="spans-1",
+    served_fingerprint="served-1",
+    run_key="key-1",
+)
 
 
 @pytest.fixture(scope="module")
 def nodes():
-    paths = graph.Paths("/root", "/data", "/schema.pbtxt", "/serving")
-    pipeline = graph.create_pipeline(resolve("demo"), paths, ["--runner=X"])
+    pipeline = graph.create_pipeline(resolve("demo"), PATHS, beam_args=["--runner=X"])
     ir = compiler.Compiler().compile(pipeline)
     return {n.pipeline_node.node_info.id: n.pipeline_node for n in ir.nodes}
 
 
 def test_every_step_waits_for_what_it_needs(nodes):
-    assert set(nodes) == {"Ingest", "ImportSchemaGen", "ServedModel", *ORDER}
+    assert set(nodes) == STEPS
     for name, node in nodes.items():
-        assert sorted(node.upstream_nodes) == sorted(ORDER.get(name, []))
+        assert sorted(node.upstream_nodes) == sorted(UPSTREAM.get(name, []))
 
 
 def test_nothing_that_kubeflow_cannot_run(nodes):
@@ -50,8 +44,7 @@ def test_nothing_that_kubeflow_cannot_run(nodes):
 
 
 def test_no_step_has_a_driver():
-    paths = graph.Paths("/root", "/data", "/schema.pbtxt", "/serving")
-    pipeline = graph.create_pipeline(resolve("demo"), paths)
+    pipeline = graph.create_pipeline(resolve("demo"), PATHS)
     ir = compiler.Compiler().compile(pipeline)
     from tfx.orchestration.local import runner_utils
 
@@ -81,8 +74,7 @@ def test_the_gate_is_the_configs(nodes):
 )
 def test_bounds_are_of_what_the_model_takes(likelihood, feature):
     settings = [f"model.likelihood={likelihood}", "gate.iwae_samples=7"]
-    paths = graph.Paths("/root", "/data", "/schema.pbtxt", "/serving")
-    pipeline = graph.create_pipeline(resolve("demo", settings=settings), paths)
+    pipeline = graph.create_pipeline(resolve("demo", settings=settings), PATHS)
     (bounds,) = [step for step in pipeline.components if step.id == "Bounds"]
     assert bounds.exec_properties == {"feature": feature, "samples": 7}
 
@@ -91,3 +83,89 @@ def test_the_test_split_is_never_trained_on(nodes):
     trainer = nodes["Trainer"]
     assert json.loads(parameter(trainer, "train_args"))["splits"] == ["train"]
     assert json.loads(parameter(trainer, "eval_args"))["splits"] == ["eval"]
+
+
+def find_properties(config):
+    """Returns every step's execution properties."""
+    pipeline = graph.create_pipeline(config, PATHS)
+    return {step.id: step.exec_properties for step in pipeline.components}
+
+
+def test_the_steps_read_and_write_where_the_runner_says():
+    properties = find_properties(resolve("demo"))
+    ingest = properties["Ingest"]
+    assert (ingest["data_dir"], ingest["source"]) == ("/data", "auto")
+    assert (ingest["fingerprint"], ingest["spans"]) == ("data-1", "spans-1")
+    assert properties["ImportSchemaGen"]["schema_file"] == "/schema.pbtxt"
+    assert properties["ServedModel"] == {
+        "destination": "/serving",
+        "fingerprint": "served-1",
+    }
+    assert properties["Pusher"]["destination"] == "/serving"
+    custom_config = json.loads(properties["Trainer"]["custom_config"])
+    assert custom_config["checkpoints"] == "/checkpoints"
+    for step in ("Pusher", "Report"):
+        assert json.loads(properties[step]["provenance"])["run_key"] == "key-1"
+
+
+def test_the_steps_get_the_settings():
+    settings = [
+        *("data.dataset=bars", "data.limit=6000", "data.eval_images=7"),
+        *("data.accept_drift=true", "gate.seed=5", "gate.samples=3"),
+        *("gate.infra_timeout=77", "train.epochs=9", "model.latent_size=3"),
+    ]
+    properties = find_properties(resolve("demo", settings=settings))
+    ingest = properties["Ingest"]
+    assert (ingest["dataset"], ingest["limit"]) == ("bars", 6000)
+    assert (ingest["eval_images"], ingest["span_window"]) == (7, 1)
+    assert properties["DataGate"]["accept_drift"] == 1
+    assert json.loads(properties["Transform"]["custom_config"]) == {"seed": 5}
+    assert properties["InfraCheck"]["timeout"] == 77
+    custom_config = json.loads(properties["Trainer"]["custom_config"])
+    assert custom_config["train"]["epochs"] == 9
+    assert custom_config["model"]["latent_size"] == 3
+    assert custom_config["evaluation"] == {"samples": 3, "seed": 5}
+    config = json.loads(properties["Report"]["provenance"])["config"]
+    assert config["model"]["latent_size"] == 3
+
+
+def test_no_limit_is_a_limit_of_0():
+    config = resolve("demo", settings=["data.limit=null"])
+    assert find_properties(config)["Ingest"]["limit"] == 0
+
+
+@pytest.mark.parametrize("is_warm", [True, False])
+def test_only_a_warm_start_trains_the_served_model_further(is_warm):
+    config = resolve("demo", settings=[f"train.warm_start={str(is_warm).lower()}"])
+    pipeline = graph.create_pipeline(config, PATHS)
+    (trainer,) = [step for step in pipeline.components if step.id == "Trainer"]
+    assert ("base_model" in trainer.inputs) == is_warm
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "upper_bound"),
+    [("bernoulli", {"upper_bound": 0.0}), ("continuous_bernoulli", {})],
+)
+def test_the_gate_refuses_an_elbo_above_0_only_for_probabilities(
+    likelihood, upper_bound
+):
+    config = resolve("demo", settings=[f"model.likelihood={likelihood}"])
+    gate = json.loads(find_properties(config)["Evaluator"]["eval_config"])
+    (threshold,) = gate["metrics_specs"][0]["metrics"][0]["per_slice_thresholds"]
+    value_threshold = threshold["threshold"]["value_threshold"]
+    assert value_threshold == {"lower_bound": -115.0, **upper_bound}
+
+
+def test_the_pipeline_is_cached_and_has_the_runners_options():
+    pipeline = graph.create_pipeline(resolve("demo"), PATHS, beam_args=["--runner=X"])
+    assert pipeline.enable_cache
+    assert pipeline.beam_pipeline_args == ["--runner=X"]
+    info = pipeline.pipeline_info
+    assert (info.pipeline_name, info.pipeline_root) == ("vae", "/root")
+
+
+def test_beam_runs_in_this_process():
+    options = pipeline_options.PipelineOptions(list(graph.BEAM_ARGS), strict=True)
+    assert options.view_as(pipeline_options.StandardOptions).runner == "FnApiRunner"
+    direct = options.view_as(pipeline_options.DirectOptions)
+    assert direct.direct_running_mode == "in_memory"

@@ -15,8 +15,8 @@ SHORT = Limits(connect=0.5, read=0.5, backoff=0.01)
 HTML = "<!DOCTYPE html><html><body>Log in to Your Account</body></html>"
 
 
-def connect(kfp, **kwargs):
-    return client.connect(kfp.url, kwargs.pop("namespace", None), LIMITS, **kwargs)
+def connect(kfp, namespace=None):
+    return client.connect(kfp.url, namespace, limits=LIMITS)
 
 
 def get(connection):
@@ -68,12 +68,12 @@ def test_a_token_file_that_cannot_be_read_is_named(kfp, tmp_path, monkeypatch):
 )
 def test_a_host_that_is_none_is_named(host, message):
     with pytest.raises(ConfigError, match=message):
-        client.connect(host, None, LIMITS)
+        client.connect(host, None, limits=LIMITS)
 
 
 def test_credentials_in_the_host_are_refused_and_not_shown():
     with pytest.raises(ConfigError, match="must hold no credentials") as caught:
-        client.connect("https://ada:secret@kfp.example", None, LIMITS)
+        client.connect("https://ada:secret@kfp.example", None, limits=LIMITS)
     assert "secret" not in str(caught.value)
 
 
@@ -135,11 +135,11 @@ def test_a_server_that_hangs_is_not_waited_for(kfp):
     kfp.faults = [api_server.Fault(hang=2, times=1)]
     message = r"GET .*/healthz was not answered within 0.5 s: is the server well, and"
     with pytest.raises(ClusterError, match=message):
-        client.connect(kfp.url, None, SHORT)
+        client.connect(kfp.url, None, limits=SHORT)
 
 
 def test_a_change_without_an_answer_may_have_been_made(kfp, connection):
-    client._install(connection.client, SHORT)
+    client._install_limits(connection.client, SHORT)
     kfp.faults = [api_server.Fault(hang=2, times=1, path="experiments", method="POST")]
     with pytest.raises(ClusterError, match=r"It may have been done all the same: look"):
         connection.client._experiment_api.api_client.call_api(
@@ -152,7 +152,7 @@ def test_a_server_that_is_not_there_is_named():
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(ClusterError) as caught:
-        client.connect(url, None, LIMITS)
+        client.connect(url, None, limits=LIMITS)
     message = f"GET {url}/apis/v2beta1/healthz can't be reached ("
     assert str(caught.value).startswith(message)
     assert "refused): is --host right" in str(caught.value)
@@ -161,7 +161,7 @@ def test_a_server_that_is_not_there_is_named():
 
 def test_tls_that_is_none_is_said(kfp):
     with pytest.raises(ClusterError, match="can't be reached"):
-        client.connect(kfp.url.replace("http:", "https:"), None, LIMITS)
+        client.connect(kfp.url.replace("http:", "https:"), None, limits=LIMITS)
 
 
 def test_a_connection_that_is_not_made_is_not_waited_for():
@@ -174,7 +174,7 @@ def test_a_connection_that_is_not_made_is_not_waited_for():
             waiting.connect_ex(full.getsockname())
         url = f"http://127.0.0.1:{full.getsockname()[1]}"
         with pytest.raises(ClusterError, match=r"could not connect within 0.5 s"):
-            client.connect(url, None, SHORT)
+            client.connect(url, None, limits=SHORT)
 
 
 def test_a_login_page_is_told_from_an_answer(kfp):

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import re
@@ -10,35 +11,19 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from pipeline.config import loading
 from pipeline.config.loading import ConfigError, resolve
 from pipeline.kubeflow import compiler
-from tests.pipeline.test_graph import AFTER, ORDER
+from pipeline.kubeflow.kubernetes import task_name
+from tests.support.graph_steps import STEPS, UPSTREAM, find_steps_read_by
+from tests.support.packages import DESTINATION, IMAGE, SETTINGS, compile_package
 
-IMAGE = "registry.example/vae-pipeline@sha256:0123"
-SETTINGS = [
-    "push.destination=s3://models/serving/",
-    "kubeflow.pipeline_root=minio://mlpipeline/vae",
-    "kubeflow.data_dir=/data/tfds",
-    "kubeflow.volumes={/data: datasets}",
-    "kubeflow.secrets={AWS_ACCESS_KEY_ID: s3/key, AWS_SECRET_ACCESS_KEY: s3/secret}",
-    "kubeflow.steps={default: {cpu: 0.5, memory: 3}, Trainer: {cpu: 8, memory: 16.5, "
-    "gpus: 2, gpu_type: amd.com/gpu, node_selector: {pool: gpu}}}",
-]
 OUTSIDE = {"Ingest", "ServedModel"}  # what they give, KFP does not see change
-# https://kubernetes.io/docs/concepts/overview/working-with-objects/names/: RFC 1123
-LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-
-
-def compiled(folder, *settings, image=IMAGE):
-    path = folder / "pipeline.yaml"
-    config = resolve("demo", None, settings)
-    compiler.compile_pipeline(config, str(path), image)
-    return path
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    return compiled(tmp_path_factory.mktemp("kubeflow"), *SETTINGS)
+    return compile_package(tmp_path_factory.mktemp("kubeflow"), *SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +65,7 @@ def test_the_schema_is_the_one_that_open_source_kfp_takes(spec):
     assert spec.default_pipeline_root == "minio://mlpipeline/vae"
 
 
-def test_every_executor_is_a_container_of_ours_and_nothing_more(spec, executors):
+def test_every_executor_is_a_container_of_the_image_and_nothing_more(spec, executors):
     assert len(executors) == len(spec.components) == 13
     for executor in executors.values():
         assert executor.WhichOneof("spec") == "container"
@@ -127,19 +112,16 @@ def test_kfps_ui_knows_the_page_and_the_metrics(spec, executors):
     assert titles == {"page": "tfx.File", "metrics": "tfx.Metrics"}
 
 
-def before(step):
-    """Returns all steps whose outputs, or what was made of them, one reads."""
-    direct = set(ORDER.get(step, [])) - set(AFTER.get(step, []))
-    return {*direct, *(e for s in direct for e in before(s))}
-
-
 def test_no_task_waits_for_more_or_less_than_in_the_graph(tasks):
     expected = {
-        compiler.task_name(step): sorted(
+        task_name(step): sorted(
             # Those whose fingerprint it gets come before it in any case.
-            map(compiler.task_name, {*ORDER.get(step, []), *(before(step) & OUTSIDE)})
+            map(
+                task_name,
+                {*UPSTREAM.get(step, []), *(find_steps_read_by(step) & OUTSIDE)},
+            )
         )
-        for step in {"Ingest", "ImportSchemaGen", "ServedModel", *ORDER}
+        for step in STEPS
     }
     assert {n: sorted(t.dependent_tasks) for n, t in tasks.items()} == expected
     for task in tasks.values():
@@ -150,9 +132,8 @@ def test_no_task_waits_for_more_or_less_than_in_the_graph(tasks):
 
 
 def test_names_are_kubernetes_names(spec, executors, tasks):
-    names = [*tasks, *spec.components, *executors]
-    assert [name for name in names if not LABEL.fullmatch(name)] == []
-    assert "statistics-gen" in tasks
+    assert set(tasks) == set(map(task_name, STEPS))
+    assert len(tasks) == len(spec.components) == len(executors)
     for name, task in tasks.items():
         assert task.task_info.name == name  # by it, KFP's driver finds a producer
         assert task.component_ref.name == f"comp-{name}"  # kfp.local cuts comp- off
@@ -164,7 +145,7 @@ def test_only_what_looks_outside_is_never_cached(tasks):
     assert uncached == {"ingest", "served-model"}
 
 
-def test_resources_are_in_the_fields_that_every_driver_reads(executors):
+def test_each_container_has_its_steps_resources(executors):
     trainer = executors["exec-trainer"].container.resources
     assert (trainer.cpu_limit, trainer.memory_limit) == (8.0, 16.5)
     assert (trainer.accelerator.type, trainer.accelerator.count) == ("amd.com/gpu", 2)
@@ -174,29 +155,44 @@ def test_resources_are_in_the_fields_that_every_driver_reads(executors):
         assert not resources.HasField("accelerator")
 
 
-def test_kubernetes_gets_what_kfp_leaves_to_it(documents):
-    outside = {
-        "pvcMount": [{"constant": "datasets", "mountPath": "/data"}],
-        "secretAsEnv": [
-            {
-                "secretName": "s3",
-                "keyToEnv": [{"envVar": "AWS_ACCESS_KEY_ID", "secretKey": "key"}],
-            },
-            {
-                "secretName": "s3",
-                "keyToEnv": [
-                    {"envVar": "AWS_SECRET_ACCESS_KEY", "secretKey": "secret"}
-                ],
-            },
-        ],
+def test_the_second_document_is_for_kubernetes(documents, executors):
+    assert len(documents) == 2
+    found = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    steps = ("ingest", "served-model", "pusher", "trainer")
+    assert set(found) == {f"exec-{step}" for step in steps} < set(executors)
+
+
+def test_a_container_gets_tfxs_arguments_and_then_the_compilers(executors):
+    # By sha256sum of the settings that decide what a run makes, as sorted JSON.
+    decisive = json.dumps(loading.decisive(resolve("demo", None, SETTINGS)))
+    text = json.dumps(json.loads(decisive), sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()
+    with_config = {"Trainer", "Evaluator", "Pusher", "Report"}
+    for step in STEPS:
+        args = list(executors[f"exec-{task_name(step)}"].container.args)
+        ours = args[args.index("--step") :]
+        assert ours[::2] == [
+            *("--step", "--outputs", "--key"),
+            *(["--config"] if step in with_config else []),
+        ]
+        values = dict(zip(ours[::2], ours[1::2], strict=True))
+        assert (values["--step"], values["--key"]) == (step, key)
+        assert values.get("--config", text) == text
+        assert args[args.index("--json_serialized_invocation_args") + 1] == "{{$}}"
+
+
+def test_the_places_of_checkpoints_go_with_the_settings(tmp_path):
+    checkpoints = "kubeflow.checkpoints=/data/checkpoints"
+    path = compile_package(tmp_path, *SETTINGS, checkpoints)
+    (document, _) = yaml.safe_load_all(path.read_text())
+    executor = document["deploymentSpec"]["executors"]["exec-trainer"]
+    args = executor["container"]["args"]
+    config = json.loads(args[args.index("--config") + 1])
+    assert config["kubeflow"] == {
+        "checkpoints": "/data/checkpoints",
+        "volumes": {"/data": "datasets"},
     }
-    assert documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"] == {
-        "exec-ingest": outside,
-        "exec-served-model": outside,
-        "exec-pusher": outside,
-        "exec-trainer": {"nodeSelector": {"labels": {"pool": "gpu"}}},
-    }
-    json_format.ParseDict(documents[1], pipeline_spec_pb2.PlatformSpec())
+    assert loading.from_dict(config).kubeflow.checkpoints == "/data/checkpoints"
 
 
 def test_paths_are_the_clusters_and_fingerprints_are_empty(tasks):
@@ -214,7 +210,7 @@ def test_paths_are_the_clusters_and_fingerprints_are_empty(tasks):
 def test_the_time_that_infra_check_gets_changes_no_other_steps_cache_key(
     path, tasks, tmp_path
 ):
-    other = compiled(tmp_path, *SETTINGS, "gate.infra_timeout=77")
+    other = compile_package(tmp_path, *SETTINGS, "gate.infra_timeout=77")
     lines = (file.read_text().splitlines() for file in (path, other))
     changed = [pair for pair in zip(*lines, strict=True) if pair[0] != pair[1]]
     assert [pair[1].split() for pair in changed] == [["constant:", "77.0"]]
@@ -263,34 +259,34 @@ def test_a_step_gets_the_parameters_that_it_or_a_step_before_depends_on(spec, ta
 
 
 def test_a_step_gets_the_fingerprints_of_what_comes_before(spec, tasks):
-    for step in {"ImportSchemaGen", *OUTSIDE, *ORDER}:
-        name = compiler.task_name(step)
+    for step in STEPS:
+        name = task_name(step)
         given = {
             (key, value.task_output_parameter.producer_task)
             for key, value in tasks[name].inputs.parameters.items()
             if value.task_output_parameter.output_parameter_key == "fingerprint"
         }
-        sources = map(compiler.task_name, before(step) & OUTSIDE)
+        sources = map(task_name, find_steps_read_by(step) & OUTSIDE)
         assert given == {
             (f"{source.replace('-', '_')}_fingerprint", source) for source in sources
         }
         declared = spec.components[f"comp-{name}"].input_definitions.parameters
         assert {key for key, _ in given} <= set(declared)
-    for name in map(compiler.task_name, OUTSIDE):
+    for name in map(task_name, OUTSIDE):
         outputs = spec.components[f"comp-{name}"].output_definitions.parameters
         assert set(outputs) == {"fingerprint"}
 
 
 def test_every_setting_is_in_the_cache_key_of_every_step(executors, tmp_path):
     """KFP's cache sees the arguments, and of an input nothing but its name."""
-    other = compiled(tmp_path, *SETTINGS, "model.latent_size=3")
+    other = compile_package(tmp_path, *SETTINGS, "model.latent_size=3")
     (document, _) = yaml.safe_load_all(other.read_text())
     for name, executor in document["deploymentSpec"]["executors"].items():
         assert executor["container"]["args"] != list(executors[name].container.args)
 
 
 def test_what_is_for_kubernetes_alone_changes_no_step(documents, tmp_path):
-    other = compiled(tmp_path, *SETTINGS[:1], SETTINGS[2])
+    other = compile_package(tmp_path, DESTINATION, SETTINGS[2])
     (document,) = yaml.safe_load_all(other.read_text())  # nothing for Kubernetes
 
     def without_resources(spec):
@@ -303,9 +299,9 @@ def test_what_is_for_kubernetes_alone_changes_no_step(documents, tmp_path):
     assert without_resources(document) == without_resources(documents[0])
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, SETTINGS[:1]], ids=["all", "least"])
+@pytest.mark.parametrize("settings", [SETTINGS, [DESTINATION]], ids=["all", "least"])
 def test_kfp_loads_it(settings, tmp_path):
-    path = compiled(tmp_path, *settings)
+    path = compile_package(tmp_path, *settings)
     inputs = kfp.components.load_component_from_file(str(path)).component_spec.inputs
     assert {name: (spec.type, spec.default) for name, spec in inputs.items()} == {
         "epochs": ("Integer", 10),
@@ -320,8 +316,8 @@ def test_kfp_loads_it(settings, tmp_path):
 def test_the_same_config_gives_the_same_bytes(path, tmp_path):
     # In another process, whose sets and hashes come in another order.
     code = (
-        "import pathlib, sys; from tests.pipeline.kubeflow import test_compiler as t\n"
-        "t.compiled(pathlib.Path(sys.argv[1]), *t.SETTINGS)"
+        "import pathlib, sys; from tests.support import packages\n"
+        "packages.compile_package(pathlib.Path(sys.argv[1]), *packages.SETTINGS)"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     subprocess.run(
@@ -331,7 +327,7 @@ def test_the_same_config_gives_the_same_bytes(path, tmp_path):
 
 
 def test_the_configs_values_are_the_defaults(tmp_path):
-    path = compiled(tmp_path, SETTINGS[0], "train.epochs=3", "gate.tolerance=0")
+    path = compile_package(tmp_path, DESTINATION, "train.epochs=3", "gate.tolerance=0")
     (document,) = yaml.safe_load_all(path.read_text())
     defaults = document["root"]["inputDefinitions"]["parameters"]
     assert defaults["epochs"]["defaultValue"] == 3
@@ -348,7 +344,7 @@ def test_the_configs_values_are_the_defaults(tmp_path):
     [
         ([], "push.destination must be a URI such as s3://bucket/serving"),
         (
-            [SETTINGS[0], "kubeflow.steps={Trainr: {cpu: 1}}"],
+            [DESTINATION, "kubeflow.steps={Trainr: {cpu: 1}}"],
             "Bounds, Evaluator, InfraCheck, Pusher, Report) or default, got Trainr",
         ),
         (["kubeflow.steps={Trainer: {gpu: 1}}"], "kubeflow.steps.Trainer.gpu "),
@@ -368,22 +364,25 @@ def test_the_configs_values_are_the_defaults(tmp_path):
                 "home of yours, got '~/x': write a URI, or the whole path of a folder "
                 "in one of kubeflow.volumes",
             )
-            for key, others in (("push.destination", []), ("data.source", SETTINGS[:1]))
+            for key, others in (
+                ("push.destination", []),
+                ("data.source", [DESTINATION]),
+            )
         ),
         (["kubeflow.secrets={KEY: s3}"], "secrets.KEY must be secret/key, got 's3'"),
     ],
 )
 def test_bad_settings_are_named(tmp_path, settings, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
-        compiled(tmp_path, *settings)
+        compile_package(tmp_path, *settings)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_arguments_are_named(tmp_path):
     config = resolve("demo", None, SETTINGS)
     with pytest.raises(ConfigError, match=r"must be a \.yaml file, got .*\.json"):
-        compiler.compile_pipeline(config, str(tmp_path / "pipeline.json"), IMAGE)
+        compiler.compile_pipeline(config, str(tmp_path / "pipeline.json"), image=IMAGE)
     with pytest.raises(ConfigError, match=r"can't write .*: No such file or directory"):
-        compiled(tmp_path / "missing", *SETTINGS)
+        compile_package(tmp_path / "missing", *SETTINGS)
     with pytest.raises(ConfigError, match="the image must be named"):
-        compiled(tmp_path, *SETTINGS, image="")
+        compile_package(tmp_path, *SETTINGS, image="")

@@ -29,9 +29,13 @@ def version(connection, tmp_path):
 def schedule(connection, version):
     def schedule(cron=CRON, name="vae", **parameters):
         parameters = parameters or {"epochs": 3}
-        return recurring_runs.schedule(
-            connection, name, cron, version, "vae", parameters, "s3://b/root"
+        request = submission.RunRequest(
+            version=version,
+            experiment="vae",
+            parameters=parameters,
+            pipeline_root="s3://b/root",
         )
+        return recurring_runs.schedule(connection, name, cron=cron, request=request)
 
     return schedule
 
@@ -101,7 +105,8 @@ def test_a_change_leaves_one(kfp, schedule, change):
 def test_one_that_is_paused_is_enabled(kfp, connection, schedule, version):
     schedule()
     recurring_runs.pause(
-        connection, recurring_runs.find(connection, "vae", version.pipeline_id)
+        connection,
+        recurring_runs.find(connection, "vae", pipeline_id=version.pipeline_id),
     )
     second, changed = schedule()
     assert changed
@@ -163,7 +168,7 @@ def test_a_run_that_goes_on_is_not_ended(kfp, connection, schedule, version):
     )
     with pytest.raises(ClusterError, match=message):
         schedule(epochs=9)
-    found = recurring_runs.find(connection, "vae", version.pipeline_id)
+    found = recurring_runs.find(connection, "vae", pipeline_id=version.pipeline_id)
     with pytest.raises(ClusterError, match=message):
         recurring_runs.delete(connection, found)
     assert list(kfp.recurring_runs) == [first]
@@ -177,7 +182,7 @@ def test_resuming_one_of_two_is_refused(kfp, connection, schedule, version):
     kfp.faults = [Fault(503, 1, "POST", ":enable$")]
     with pytest.raises(ClusterError):
         schedule(epochs=9)
-    found = recurring_runs.find(connection, "vae", version.pipeline_id)
+    found = recurring_runs.find(connection, "vae", pipeline_id=version.pipeline_id)
     with pytest.raises(
         ClusterError, match="there are 2 recurring runs named vae, for a"
     ):

@@ -1,10 +1,11 @@
+import dataclasses
 import pathlib
 
 import pytest
 import yaml
 
 from pipeline.cli import main
-from pipeline.kubeflow import entrypoint, submission
+from pipeline.kubeflow import contract, submission
 from pipeline.kubeflow.client import ClusterError
 from tests.kubeflow.api_server import Fault
 
@@ -88,14 +89,20 @@ def test_an_upload_that_fails_is_said(kfp, connection, package, status):
 
 def test_a_run_gets_its_parameters_and_its_root(kfp, connection, package):
     version = submission.upload(connection, package)
-    run_id = submission.start(connection, version, "nightly", PARAMETERS, "s3://b/root")
+    request = submission.RunRequest(
+        version=version,
+        experiment="nightly",
+        parameters=PARAMETERS,
+        pipeline_root="s3://b/root",
+    )
+    run_id = submission.start(connection, request)
     run = kfp.runs[run_id]
     assert run.runtime_config.parameters == PARAMETERS
     assert run.runtime_config.pipeline_root == "s3://b/root"
     assert run.pipeline_version_reference.pipeline_version_id == version.version_id
     assert kfp.experiments[run.experiment_id].display_name == "nightly"
     assert run.display_name.startswith("vae 20")
-    again = submission.start(connection, version, "nightly", PARAMETERS, "")
+    again = submission.start(connection, dataclasses.replace(request, pipeline_root=""))
     assert kfp.runs[again].experiment_id == run.experiment_id
     assert kfp.runs[again].runtime_config.pipeline_root is None
 
@@ -114,12 +121,12 @@ def test_submit_uploads_once_and_gives_each_run_its_own_values(kfp, tmp_path, ca
         "elbo_floor": -115.0,
         "tolerance": 0.5,
     }
-    chosen = [f"--set={setting}=1" for setting in entrypoint.RUN_PARAMETERS.values()]
+    chosen = [f"--set={each.setting}=1" for each in contract.RUN_PARAMETERS]
     assert call(kfp, tmp_path, "--preset", "demo", *chosen) == 0
     assert "was there already" in capfd.readouterr().out
     assert len(kfp.versions) == 1
     parameters = list(kfp.runs.values())[1].runtime_config.parameters
-    assert parameters == dict.fromkeys(entrypoint.RUN_PARAMETERS, 1)
+    assert parameters == {each.name: 1 for each in contract.RUN_PARAMETERS}
 
     root = ("--set", "kubeflow.pipeline_root=s3://b/root")
     changed = ("--preset", "demo", "--set=model.latent_size=8")

@@ -1,15 +1,16 @@
+import datetime
 import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
-import threading
-import time
 
 import pytest
 import s3fs
 import yaml
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 
 from pipeline.cli import main
 from pipeline.kubeflow import submission, watch
@@ -42,7 +43,12 @@ def started(connection, folder, root="", documents=(PACKAGE,)):
     path = folder / "pipeline.yaml"
     path.write_text(yaml.safe_dump_all(documents))
     version = submission.upload(connection, path)
-    return submission.start(connection, version, "vae", {}, root)
+    return submission.start(
+        connection,
+        submission.RunRequest(
+            version=version, experiment="vae", parameters={}, pipeline_root=root
+        ),
+    )
 
 
 @pytest.fixture
@@ -59,7 +65,7 @@ def leave(store, run_id, verdict, where="v2/artifacts", attempt=""):
 
 def ended(kfp, connection, run_id):
     kfp.finish(run_id)
-    return watch.follow(connection, run_id, lambda line: None)
+    return watch.follow(connection, run_id, show=lambda line: None)
 
 
 def wait(kfp, tmp_path, run_id, *args):
@@ -67,9 +73,7 @@ def wait(kfp, tmp_path, run_id, *args):
     return main.main(["submit", "--host", kfp.url, *root, "--run", run_id, *args])
 
 
-def test_each_step_is_shown_when_it_starts_and_when_it_ends(
-    kfp, connection, run_id, monkeypatch
-):
+def test_each_step_is_shown_when_it_starts_and_when_it_ends(kfp, connection, run_id):
     lines, looks = [], []
 
     def show(line):
@@ -99,8 +103,8 @@ def test_each_step_is_shown_when_it_starts_and_when_it_ends(
         looks.append(seconds)
         expected = expected + next(steps)
 
-    monkeypatch.setattr(time, "sleep", advance)
-    run, spec = watch.follow(connection, run_id, show, poll=7)
+    clock = watch.Clock(sleep=advance)
+    run, spec = watch.follow(connection, run_id, show=show, poll=7, clock=clock)
     assert run.state == "SUCCEEDED"
     assert list(spec["root"]["dag"]["tasks"]) == sorted(STEPS)
     assert set(looks) == {7}
@@ -111,37 +115,42 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(kfp, connection, run_id
     kfp.task(run_id, "ingest", "RUNNING")
     away = Fault(503, times=9, path="runs/")  # more than one request's attempts
 
-    def away_then_well():
-        time.sleep(0.1)
-        kfp.faults = [away]
-        time.sleep(0.3)
-        kfp.finish(run_id)
+    times = iter(range(0, 600, 100))  # the server is away for less than 300 s
 
-    thread = threading.Thread(target=away_then_well)
-    thread.start()
-    run, _ = watch.follow(connection, run_id, lambda line: None, poll=0.05)
-    thread.join()
+    def sleep(seconds):
+        if kfp.faults:
+            kfp.finish(run_id)  # while it does not answer
+        else:
+            kfp.faults = [away]
+
+    clock = watch.Clock(monotonic=lambda: float(next(times)), sleep=sleep)
+    run, _ = watch.follow(connection, run_id, show=lambda line: None, clock=clock)
     assert run.state == "SUCCEEDED"
     assert away.times == 0
 
 
-@pytest.mark.parametrize(("status", "patience"), [(401, 60), (500, 0.1)])
+@pytest.mark.parametrize(
+    ("status", "seconds"), [(401, [7]), (500, [7] * 43)], ids=["refuses", "is away"]
+)
 def test_a_server_that_refuses_or_stays_away_is_not(
-    kfp, connection, run_id, status, patience
+    kfp, connection, run_id, status, seconds
 ):
     def end(line):
         kfp.faults = [Fault(status, path="runs/")]
 
+    waits = []
+    clock = watch.Clock(monotonic=lambda: float(sum(waits)), sleep=waits.append)
     kfp.task(run_id, "ingest", "RUNNING")
     with pytest.raises(ClusterError, match=f"answered with {status}"):
-        watch.follow(connection, run_id, end, poll=0.02, patience=patience)
+        watch.follow(connection, run_id, show=end, poll=7, clock=clock)
+    assert waits == seconds  # 43 * 7 is the first multiple above 300
 
 
 def test_a_run_that_is_not_there_is_said(connection):
     with pytest.raises(
         ClusterError, match=r"runs/none was answered with 404 \(none no"
     ):
-        watch.follow(connection, "none", lambda line: None)
+        watch.follow(connection, "none", show=lambda line: None)
 
 
 def test_a_failure_names_the_step_and_what_the_api_tells(kfp, connection, run_id):
@@ -149,7 +158,7 @@ def test_a_failure_names_the_step_and_what_the_api_tells(kfp, connection, run_id
     kfp.task(run_id, "root-driver", "FAILED", (0, 3), error="a child failed")
     kfp.task(run_id, "trainer", "FAILED", (4, 5))
     kfp.finish(run_id, "FAILED", error="the run failed")
-    run, spec = watch.follow(connection, run_id, lambda line: None)
+    run, spec = watch.follow(connection, run_id, show=lambda line: None)
     assert watch.failure(run, spec) == (
         "ingest failed: OOMKilled; trainer failed: KFP's API does not say why"
     )
@@ -157,7 +166,7 @@ def test_a_failure_names_the_step_and_what_the_api_tells(kfp, connection, run_id
 
 def test_a_run_without_a_failed_step_says_its_own_error(kfp, connection, run_id):
     kfp.finish(run_id, "CANCELED", error="by ada")
-    run, spec = watch.follow(connection, run_id, lambda line: None)
+    run, spec = watch.follow(connection, run_id, show=lambda line: None)
     expected = "the run is CANCELED, and no step of it failed: by ada"
     assert watch.failure(run, spec) == expected
 
@@ -189,7 +198,10 @@ def test_the_root_that_was_compiled_is_looked_into(kfp, connection, store, tmp_p
 
 def test_the_last_attempt_counts(kfp, connection, run_id, store):
     leave(store, run_id, BLESSED, attempt="z/")
-    time.sleep(1.1)  # S3 tells the time in seconds
+    # As if it were older: S3 gives the time in seconds.
+    bucket = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets["mlpipeline"]
+    for key in bucket.keys.values():
+        key.last_modified -= datetime.timedelta(seconds=2)
     leave(store, run_id, REFUSED, attempt="a/")
     assert watch.verdict(*ended(kfp, connection, run_id)) == REFUSED
 

@@ -1,0 +1,114 @@
+"""What Kubernetes gives each step's pod: resources, volumes, secrets, node selector."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from pipeline.config.loading import PipelineConfig
+from pipeline.config.sections import KubeflowConfig, StepConfig
+
+_Container = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec
+
+# The steps that get the volumes and the secrets: all others use only their artifacts.
+_STEPS_WITH_ACCESS = ("Ingest", "ServedModel", "Pusher")
+
+
+@dataclasses.dataclass(frozen=True)
+class SecretVariable:
+    """An environment variable whose value is a key of a Kubernetes secret."""
+
+    variable: str
+    secret: str
+    key: str
+
+
+@dataclasses.dataclass(frozen=True)
+class PodSettings:
+    """What one step's pod gets besides its resources."""
+
+    node_selector: dict[str, str]  # label -> value
+    volumes: Mapping[str, str]  # folder -> claim
+    secrets: tuple[SecretVariable, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields of kfp-kubernetes' KubernetesExecutorConfig."""
+        fields: dict[str, Any] = {}
+        if self.node_selector:
+            fields["nodeSelector"] = {"labels": self.node_selector}
+        # Names are in the older fields, which every version of KFP reads.
+        if self.volumes:
+            fields["pvcMount"] = [
+                {"constant": claim, "mountPath": folder}
+                for folder, claim in self.volumes.items()
+            ]
+        if self.secrets:
+            fields["secretAsEnv"] = [
+                {
+                    "secretName": secret.secret,
+                    "keyToEnv": [{"envVar": secret.variable, "secretKey": secret.key}],
+                }
+                for secret in self.secrets
+            ]
+        return fields
+
+
+def task_name(step: str) -> str:
+    """Returns a step's name on Kubernetes: statistics-gen for StatisticsGen."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", step).lower()
+
+
+def container_resources(
+    config: KubeflowConfig, step: str
+) -> pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec.ResourceSpec:
+    """Returns the resources of a step's container.
+
+    They are limits, which Kubernetes takes for the requests too. KFP has newer fields,
+    in text, which older versions refuse; every version reads these.
+    """
+    settings = _step_settings(config, step)
+    resources = _Container.ResourceSpec(
+        cpu_limit=settings.cpu, memory_limit=settings.memory
+    )
+    if settings.gpus:
+        resources.accelerator.type = settings.gpu_type
+        resources.accelerator.count = settings.gpus
+    return resources
+
+
+def pod_settings(config: KubeflowConfig, step: str) -> PodSettings:
+    """Returns what a step's pod gets besides its resources."""
+    node_selector = _step_settings(config, step).node_selector
+    # The Trainer too, if it keeps its checkpoints outside its pod.
+    has_access = step in _STEPS_WITH_ACCESS or (
+        step == "Trainer" and config.checkpoints
+    )
+    if not has_access:
+        return PodSettings(node_selector=node_selector, volumes={}, secrets=())
+    secrets = []
+    for variable, source in config.secrets.items():
+        secret, _, key = source.partition("/")
+        secrets.append(SecretVariable(variable, secret, key=key))
+    return PodSettings(
+        node_selector=node_selector, volumes=config.volumes, secrets=tuple(secrets)
+    )
+
+
+def platform_documents(
+    config: PipelineConfig, steps: Iterable[str]
+) -> list[dict[str, Any]]:
+    """Returns the package's document for Kubernetes, or none if it would be empty."""
+    executors = {}
+    for step in steps:
+        if fields := pod_settings(config.kubeflow, step).to_json():
+            executors[f"exec-{task_name(step)}"] = fields
+    if not executors:
+        return []
+    deployment = {"deploymentSpec": {"executors": executors}}
+    return [{"platforms": {"kubernetes": deployment}}]
+
+
+def _step_settings(config: KubeflowConfig, step: str) -> StepConfig:
+    return config.steps.get(step) or config.steps.get("default") or StepConfig()

@@ -1,0 +1,29 @@
+"""The steps of the graph and those that each waits for, written by hand."""
+
+UPSTREAM = {
+    "StatisticsGen": ["Ingest", "ImportSchemaGen"],
+    "ExampleValidator": ["StatisticsGen", "ImportSchemaGen"],
+    "DataGate": ["ExampleValidator", "Ingest", "ImportSchemaGen", "ServedModel"],
+    "Transform": ["Ingest", "ImportSchemaGen", "DataGate"],
+    "Trainer": ["Transform"],
+    "Evaluator": ["Transform", "Trainer", "ServedModel"],
+    "Bounds": ["Transform", "Trainer"],
+    "InfraCheck": ["Trainer"],
+    "Pusher": [
+        *("Trainer", "Evaluator", "InfraCheck", "ServedModel", "Ingest", "DataGate"),
+    ],
+    "Report": [
+        *("Ingest", "ExampleValidator", "Transform", "ServedModel", "Trainer"),
+        *("DataGate", "Evaluator", "Bounds", "InfraCheck", "Pusher"),
+    ],
+}
+STEPS = {"Ingest", "ImportSchemaGen", "ServedModel", *UPSTREAM}
+
+# Upstream steps whose outputs are not read.
+ONLY_WAITED_FOR = {"Transform": ["DataGate"]}
+
+
+def find_steps_read_by(step):
+    """Returns all steps whose outputs a step reads, directly or through others."""
+    direct = set(UPSTREAM.get(step, [])) - set(ONLY_WAITED_FOR.get(step, []))
+    return direct.union(*map(find_steps_read_by, direct))
