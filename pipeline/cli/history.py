@@ -114,10 +114,10 @@ def _data(record: Any) -> str:
 
 def verdict(record: Any) -> str:
     """Returns what came of a run, where, and why."""
-    text = record.verdict.replace("_", " ")
+    text = record.status.value.replace("_", " ")
     if record.step:
         text += f" in {record.step}"
     why = "; ".join(record.refusals)
-    if record.error and record.verdict != "interrupted":
+    if record.error and record.status != "interrupted":
         why = record.error.removeprefix(f"{record.step} failed: ")
     return f"{text}: {why}" if why else text

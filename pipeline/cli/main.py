@@ -153,10 +153,14 @@ def _run(args: argparse.Namespace) -> int:
         root = pathlib.Path(args.root).absolute()
         run_id = pathlib.Path(screen.log_path).stem
         try:
-            with lifecycle.recorded(
-                resolved, root, run_id, args.wait, screen.line
-            ) as record:
-                return _run_recorded(args, resolved, root, record, screen)
+            with lifecycle.record_run(
+                resolved,
+                root,
+                run_id=run_id,
+                should_wait=args.wait,
+                print_line=screen.line,
+            ) as recorder:
+                return _run_recorded(args, resolved, root, recorder, screen)
         except lock.LockedError as error:
             return options.fail(screen, str(error), FAILED)
 
@@ -174,34 +178,42 @@ def _run_recorded(
     args: argparse.Namespace,
     resolved: loading.PipelineConfig,
     path: pathlib.Path,
-    record,
+    recorder,
     screen,
 ) -> int:
     started = time.monotonic()
-    record.step = "Imports"
+    recorder.record_step_started("Imports")
     with screen.step("Imports") as step:
         from components.datasets.idx import DataAccessError, DataError
         from model.training.progress import log_if_slow
         from pipeline.exit_codes import cause
         from pipeline.local import run_report, runner, summary
-        from pipeline.runs import run_record as records
+        from pipeline.runs.run_record import RunStatus
 
-        record.took("Imports", step.done("TensorFlow and TFX"))
+        seconds = step.done("TensorFlow and TFX")
+        recorder.record_step_completed("Imports", seconds)
     root = runner.Root(path)
     try:
         result = runner.run(
-            *(resolved, root, args.data_dir, record, screen),
-            *(args.beam_arg, args.if_changed),
+            resolved,
+            root,
+            data_dir=args.data_dir,
+            recorder=recorder,
+            console=screen,
+            options=runner.RunOptions(
+                beam_args=args.beam_arg, is_only_if_changed=args.if_changed
+            ),
         )
     except DataAccessError as error:
-        record.failed(records.FAILED, str(error))
+        recorder.record_failure(RunStatus.FAILED, str(error))
         return options.fail(screen, str(error), FAILED)
     except DataError as error:
-        record.failed(records.BAD_DATA, str(error))
+        recorder.record_failure(RunStatus.BAD_DATA, str(error))
         return options.fail(screen, str(error), BAD_INPUT)
     except runner.RunError as error:
-        bad_data = isinstance(error, runner.BadDataError)
-        record.failed(records.BAD_DATA if bad_data else records.FAILED, str(error))
+        is_bad = isinstance(error, runner.BadDataError)
+        status = RunStatus.BAD_DATA if is_bad else RunStatus.FAILED
+        recorder.record_failure(status, str(error))
         return options.fail(screen, str(error), FAILED)
     if result is None:
         return OK

@@ -60,8 +60,8 @@ def _prune(args: argparse.Namespace) -> int:
 
     destination = options.destination(args, resolved)
     try:
-        with lock.held(root, wait=False, say=print):
-            todo = unused_artifacts.plan(root, destination, args.keep)
+        with lock.hold_lock(root, should_wait=False, print_line=print):
+            todo = unused_artifacts.plan(root, destination, keep=args.keep)
             for line in lines(todo):
                 print(line)
             if not args.dry_run:

