@@ -175,13 +175,17 @@ def _here(args: argparse.Namespace) -> int:
     log_folder = pathlib.Path(args.root, "logs").absolute()
     if args.local:
         with _metrics(args):
-            return daemon.run(cron, args.timezone, command, log_folder)
+            return daemon.run(
+                cron, args.timezone, command=command, log_folder=log_folder
+            )
     args.is_result_printed = True
     here = pathlib.Path.cwd()
     if args.print == "systemd":
-        text = daemon.systemd_units(cron, args.timezone, command, here)
+        text = daemon.systemd_units(cron, args.timezone, command=command, folder=here)
     else:
-        text = daemon.crontab_line(cron, args.timezone, command, here, logs=log_folder)
+        text = daemon.crontab_line(
+            cron, args.timezone, command=command, folder=here, logs=log_folder
+        )
     print(text, end="")
     return OK
 

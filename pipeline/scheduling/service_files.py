@@ -1,4 +1,4 @@
-"""Cron's times and a command, in the words of systemd's units and of a crontab."""
+"""Service files that run a command at cron's times: systemd's units, a crontab."""
 
 import pathlib
 import re
@@ -7,22 +7,34 @@ from collections.abc import Sequence
 
 from pipeline.cli.options import REFUSED
 from pipeline.config.loading import ConfigError
-from pipeline.scheduling.cron import check_cron, on_calendar
+from pipeline.scheduling.cron import check_cron, to_systemd_events
 
 
 def systemd_units(
-    cron: str, timezone: str | None, command: Sequence[str], folder: pathlib.Path
+    cron: str,
+    timezone: str | None,
+    *,
+    command: Sequence[str],
+    folder: pathlib.Path,
 ) -> str:
     """Returns a service and a timer for systemd that run the command in the folder.
+
+    Args:
+      cron: five fields.
+      timezone: a name of the IANA database; None: local time.
+      command: the program and its arguments.
+      folder: the folder in which it runs.
 
     Raises:
       ConfigError: the expression or the time zone is bad, or a word has a line break.
 
     Source: systemd.service(5), "Command lines", and systemd.timer(5).
     """
-    events = "\n".join(f"OnCalendar={event}" for event in on_calendar(cron, timezone))
+    events = "\n".join(
+        f"OnCalendar={event}" for event in to_systemd_events(cron, timezone)
+    )
     _check_one_line([str(folder), *command])
-    # Variables are put into the arguments, but not into the program's path.
+    # systemd expands variables in the arguments, but not in the program's path.
     program, *args = map(_systemd_quoted, command)
     words = [program, *(arg.replace("$", "$$") for arg in args)]
     return f"""\
@@ -68,9 +80,9 @@ WantedBy=timers.target
 def crontab_line(
     cron: str,
     timezone: str | None,
+    *,
     command: Sequence[str],
     folder: pathlib.Path,
-    *,
     logs: pathlib.Path,
 ) -> str:
     """Returns the lines for `crontab -e` that run the command in the folder.
@@ -78,9 +90,9 @@ def crontab_line(
     Args:
       cron: five fields.
       timezone: a name of the IANA database; None: local time.
-      command: what to run.
-      folder: where to run it.
-      logs: the folder of cron.log, which gets what the command prints.
+      command: the program and its arguments.
+      folder: the folder in which it runs.
+      logs: the folder of cron.log, which gets the output of the command.
 
     Raises:
       ConfigError: the expression or the time zone is bad, or a word has a line break.
@@ -92,8 +104,9 @@ def crontab_line(
         f"mkdir -p {shlex.quote(str(logs))} && "
         f"exec {shlex.join(command)} >>{shlex.quote(str(logs / 'cron.log'))} 2>&1"
     )
-    # cron ends the command at a %, and takes \% for one. Not so in \\%: a backslash of
-    # ours is kept off by an end and a new beginning of the quotes that it is in.
+    # cron ends the command at a %, and reads \% as a %. After a backslash that belongs
+    # to a word, the quotes around the word end and begin again, so that cron does not
+    # read both as \%.
     shell = re.sub(r"(?<=\\)%", "''%", shell).replace("%", r"\%")
     line = f"{' '.join(cron.split())} {shell}\n"
     if timezone is None:
