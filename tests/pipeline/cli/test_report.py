@@ -1,73 +1,19 @@
 """The command `report`, on metadata as TFX leaves them."""
 
 import io
-import json
 import pathlib
 
 import pytest
-from ml_metadata import metadata_store
-from ml_metadata.proto import metadata_store_pb2
 from PIL import Image
 
 from pipeline.cli import main
 from tests.components.reporting.test_page import PNG, Reader, make_facts
-
-COMPLETE = metadata_store_pb2.Execution.COMPLETE
-CACHED = metadata_store_pb2.Execution.CACHED
-FAILED = metadata_store_pb2.Execution.FAILED
-
-
-class Runs:
-    """A root, and a way to add runs to its metadata."""
-
-    def __init__(self, path):
-        self.path = path
-        config = metadata_store_pb2.ConnectionConfig()
-        config.sqlite.filename_uri = str(path / "metadata.sqlite")
-        config.sqlite.connection_mode = 3  # make it
-        self.store = metadata_store.MetadataStore(config)
-        self.run_type = self.store.put_context_type(
-            metadata_store_pb2.ContextType(name="pipeline_run")
-        )
-
-    def add(self, name, steps):
-        run = metadata_store_pb2.Context(type_id=self.run_type, name=name)
-        (context,) = self.store.put_contexts([run])
-        for step, state in steps.items():
-            kind = self.store.put_execution_type(
-                metadata_store_pb2.ExecutionType(
-                    name=f"components.{step.lower()}.{step}"
-                )
-            )
-            execution = metadata_store_pb2.Execution(
-                type_id=kind, last_known_state=state
-            )
-            outputs = [self.metrics()] if step == "Report" and state != FAILED else []
-            self.store.put_execution(
-                execution,
-                outputs,
-                [metadata_store_pb2.Context(id=context, **self.named(name))],
-            )
-
-    def named(self, name):
-        return {"type_id": self.run_type, "name": name}
-
-    def metrics(self):
-        folder = self.path / "artifacts" / "Report" / "metrics" / "13"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.json").write_text(json.dumps(make_facts()))
-        (folder / "rebuilt.png").write_bytes(PNG)
-        kind = self.store.put_artifact_type(
-            metadata_store_pb2.ArtifactType(name="Metrics")
-        )
-        event = metadata_store_pb2.Event(type=metadata_store_pb2.Event.OUTPUT)
-        event.path.steps.add().key = "metrics"
-        return metadata_store_pb2.Artifact(type_id=kind, uri=str(folder)), event
+from tests.support.report_runs import CACHED, COMPLETE, FAILED, Runs
 
 
 @pytest.fixture
 def runs(tmp_path):
-    return Runs(tmp_path)
+    return Runs(tmp_path, facts=make_facts(), picture=PNG)
 
 
 @pytest.fixture
@@ -106,22 +52,6 @@ def test_a_run_can_be_named(runs, report):
     code, out, _ = report("--run", "run-1")
     assert code == 0
     assert pathlib.Path(out.strip()).parent.name == "run-1"
-
-
-def test_seconds_and_cache_are_what_metadata_say(runs):
-    from pipeline.local.run_report import _describe_step
-
-    execution = metadata_store_pb2.Execution(
-        type="tfx.components.trainer.component.Trainer",
-        last_known_state=CACHED,
-        create_time_since_epoch=1_000,
-        last_update_time_since_epoch=3_500,
-    )
-    assert _describe_step(execution) == {
-        "name": "Trainer",
-        "seconds": 2.5,
-        "cached": True,
-    }
 
 
 def test_a_run_that_stopped_has_no_report(runs, report):
