@@ -17,7 +17,6 @@ from components.registry import listing
 from pipeline.cli import main
 from pipeline.runs import lifecycle
 from pipeline.config.loading import resolve
-from pipeline.runs.lock import held
 place, model = sys.argv[1:3]
 root = f"{place}/new/runs"
 assert main.main(["generate", "--root", root]) == 1  # nothing is served yet
@@ -30,7 +29,13 @@ for name in ("saved_model.pb", "variables/variables.index"):
 flags = ["--root", root, "--set", f"push.destination={root}/serving/deeper"]
 assert main.main(["rollback", "--reason", "worse", *flags]) == 0
 config = resolve("smoke", None, [f"metrics.textfile={place}/vae.prom"])
-with lifecycle.recorded(config, pathlib.Path(root), "run-1", False, print):
+with lifecycle.record_run(
+    config,
+    pathlib.Path(root),
+    run_id="run-1",
+    should_wait=False,
+    print_line=print,
+):
     pass
 """
 

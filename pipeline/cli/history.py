@@ -125,10 +125,10 @@ def _describe_data(record: "RunRecord") -> str:
 
 def _describe_result(record: "RunRecord") -> str:
     """Returns how a run ended, in which step, and why."""
-    text = record.verdict.replace("_", " ")
+    text = record.status.value.replace("_", " ")
     if record.step:
         text += f" in {record.step}"
     why = "; ".join(record.refusals)
-    if record.error and record.verdict != "interrupted":
+    if record.error and record.status != "interrupted":
         why = record.error.removeprefix(f"{record.step} failed: ")
     return f"{text}: {why}" if why else text

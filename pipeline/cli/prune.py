@@ -64,7 +64,7 @@ def prune(args: argparse.Namespace) -> int:
 
     destination = options.destination(args, resolved)
     try:
-        with lock.held(root, wait=False, say=print):
+        with lock.hold_lock(root, should_wait=False, print_line=print):
             plan = unused_artifacts.plan(root, destination, keep=args.keep)
             for line in describe_plan(plan):
                 print(line)

@@ -14,7 +14,7 @@ from pipeline.exit_codes import BAD_INPUT, FAILED, OK, REFUSED, cause
 
 if TYPE_CHECKING:
     from pipeline.console import Screen
-    from pipeline.runs.run_record import RunRecord
+    from pipeline.runs.recorder import RunRecorder
 
 
 def add_command(commands: options.Commands) -> None:
@@ -94,14 +94,14 @@ def run_pipeline(args: argparse.Namespace) -> int:
         )
         root = pathlib.Path(args.root).absolute()
         try:
-            with lifecycle.recorded(
+            with lifecycle.record_run(
                 resolved,
                 root,
                 run_id=pathlib.Path(console.log_path).stem,
-                wait=args.wait,
-                say=console.line,
-            ) as record:
-                return _run_steps(args, resolved, record=record, console=console)
+                should_wait=args.wait,
+                print_line=console.line,
+            ) as recorder:
+                return _run_steps(args, resolved, recorder=recorder, console=console)
         except lock.LockedError as error:
             return fail(console, str(error), code=FAILED)
 
@@ -119,7 +119,7 @@ def _run_steps(
     args: argparse.Namespace,
     resolved: loading.PipelineConfig,
     *,
-    record: "RunRecord",
+    recorder: "RunRecorder",
     console: "Screen",
 ) -> int:
     """Runs the steps and shows the result; returns the exit code.
@@ -127,33 +127,36 @@ def _run_steps(
     Writes to the run record how the run failed, if it does.
     """
     started = time.monotonic()
-    record.step = "Imports"
+    recorder.record_step_started("Imports")
     with console.step("Imports") as step:
         from components.datasets.idx import DataAccessError, DataError
         from pipeline.local import runner, summary
-        from pipeline.runs import run_record as records
+        from pipeline.runs.run_record import RunStatus
 
-        record.took("Imports", step.done("TensorFlow and TFX"))
+        seconds = step.done("TensorFlow and TFX")
+        recorder.record_step_completed("Imports", seconds)
     root = runner.Root(pathlib.Path(args.root).absolute())
     try:
         outcome = runner.run(
             resolved,
             root,
             data_dir=args.data_dir,
-            record=record,
-            screen=console,
-            beam_args=args.beam_arg,
-            if_changed=args.if_changed,
+            recorder=recorder,
+            console=console,
+            options=runner.RunOptions(
+                beam_args=args.beam_arg, is_only_if_changed=args.if_changed
+            ),
         )
     except DataAccessError as error:
-        record.failed(records.FAILED, str(error))
+        recorder.record_failure(RunStatus.FAILED, str(error))
         return fail(console, str(error), code=FAILED)
     except DataError as error:
-        record.failed(records.BAD_DATA, str(error))
+        recorder.record_failure(RunStatus.BAD_DATA, str(error))
         return fail(console, str(error), code=BAD_INPUT)
     except runner.RunError as error:
         is_bad_data = isinstance(error, runner.BadDataError)
-        record.failed(records.BAD_DATA if is_bad_data else records.FAILED, str(error))
+        status = RunStatus.BAD_DATA if is_bad_data else RunStatus.FAILED
+        recorder.record_failure(status, str(error))
         return fail(console, str(error), code=FAILED)
     if outcome is None:  # nothing has changed
         return OK

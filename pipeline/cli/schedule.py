@@ -188,7 +188,9 @@ def _serve_metrics(args: argparse.Namespace) -> Iterator[None]:
     from pipeline.runs import prometheus
 
     root = pathlib.Path(args.root).absolute()
-    with prometheus.served(root, args.metrics_host, port=args.metrics_port) as port:
+    with prometheus.serve_metrics(
+        root, host=args.metrics_host, port=args.metrics_port
+    ) as port:
         print(f"metrics: http://{args.metrics_host}:{port}/metrics", flush=True)
         yield
 

@@ -1,7 +1,7 @@
-"""Seals: the digests of what a step made, taken when it ended.
+"""Checksums of what a step made, stored with its artifacts in metadata.
 
-An artifact that comes from the cache must be what its step made: a disk may have lost
-a part of it since. The seal is kept with the artifact in metadata.
+An artifact from the cache must be what its step made: a disk may have lost a part of it
+since.
 """
 
 import json
@@ -13,61 +13,63 @@ from ml_metadata.proto import metadata_store_pb2
 
 from components.datasets import fingerprint
 
-_PROPERTY = "seal"  # JSON: the bytes and the SHA-256 of each file, by its path
+# JSON: the bytes and the SHA-256 of each file, by its path. The name is the one that
+# the metadata of existing roots have.
+_PROPERTY = "seal"
 
 
-def put(
+def store_checksums(
     store: metadata_store.MetadataStore,
     artifacts: Sequence[metadata_store_pb2.Artifact],
 ) -> None:
-    """Seals artifacts that their step has just made."""
+    """Stores the checksums of artifacts that their step has just made."""
     for artifact in artifacts:
         files = {
             name: [path.stat().st_size, fingerprint.sha256(path)]
-            for name, path in _files(artifact.uri).items()
+            for name, path in _list_files(artifact.uri).items()
         }
         artifact.custom_properties[_PROPERTY].string_value = json.dumps(files)
     store.put_artifacts(artifacts)
 
 
-def forget(
+def discard_artifact(
     store: metadata_store.MetadataStore, artifact: metadata_store_pb2.Artifact
 ) -> None:
-    """Keeps an artifact from ever being used again; its files stay."""
+    """Excludes an artifact from the cache for ever; its files stay."""
     artifact.state = metadata_store_pb2.Artifact.DELETED
     store.put_artifacts([artifact])
 
 
-def damage(artifact: metadata_store_pb2.Artifact) -> str:
+def find_damage(artifact: metadata_store_pb2.Artifact) -> str:
     """Returns what is wrong with an artifact's files; empty if nothing is."""
-    # To look up what is not there would add it, empty: ml-metadata ends the process.
+    # Looking up an absent property would add an empty one, on which ml-metadata aborts.
     if _PROPERTY not in artifact.custom_properties:
         return (
-            f"{artifact.uri} has no seal: its step was stopped before its end, or ran "
-            "before there were seals"
+            f"{artifact.uri} has no checksums: its step was stopped before its end, or "
+            "ran before checksums were stored"
         )
-    sealed = json.loads(artifact.custom_properties[_PROPERTY].string_value)
-    return _difference(artifact.uri, sealed)
+    expected = json.loads(artifact.custom_properties[_PROPERTY].string_value)
+    return _find_difference(artifact.uri, expected)
 
 
-def _difference(uri: str, sealed: Mapping[str, Sequence]) -> str:
-    found = _files(uri)
-    for name, (size, sha256) in sealed.items():
+def _find_difference(uri: str, expected: Mapping[str, Sequence]) -> str:
+    files = _list_files(uri)
+    for name, (size, sha256) in expected.items():
         path = pathlib.Path(uri, name)
-        if name not in found:
+        if name not in files:
             return f"{path} is missing"
         actual = path.stat().st_size
         if actual != size:
             return f"{path} has {actual:,} bytes, not {size:,}"
         if fingerprint.sha256(path) != sha256:
             return f"{path} has other content than when its step ended"
-    for name in found:
-        if name not in sealed:
+    for name in files:
+        if name not in expected:
             return f"{pathlib.Path(uri, name)} was added after its step ended"
     return ""
 
 
-def _files(uri: str) -> dict[str, pathlib.Path]:
+def _list_files(uri: str) -> dict[str, pathlib.Path]:
     folder = pathlib.Path(uri)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path for path in paths}

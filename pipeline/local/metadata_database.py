@@ -1,4 +1,4 @@
-"""A root's metadata file: it is opened, and looked at before a run relies on it."""
+"""The metadata file of a root, and the check that a run can rely on it."""
 
 import contextlib
 import datetime
@@ -10,86 +10,91 @@ import ml_metadata
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-DONE = (  # the states of a step that ended well
+DONE = (  # the states of a step that completed
     metadata_store_pb2.Execution.COMPLETE,
     metadata_store_pb2.Execution.CACHED,
 )
 
-_WAIT = 10.0  # seconds for another process to let go of the file
+_LOCK_TIMEOUT = 10.0  # seconds to wait for another process's lock on the file
 
 
 class MetadataError(RuntimeError):
-    """A metadata file can't be used; the message names it and says what to do."""
+    """A metadata file cannot be used; the message names it and says what to do."""
 
 
-def check(
+def check_metadata(
     file: pathlib.Path,
     artifacts: pathlib.Path,
-    say: Callable[[str], None],
-    wait: float = _WAIT,
+    *,
+    print_line: Callable[[str], None],
+    lock_timeout: float = _LOCK_TIMEOUT,
 ) -> None:
-    """Returns if a run can write to a metadata file, or to a new one.
+    """Raises MetadataError for a file that a run cannot write to.
 
-    Metadata that know of no execution number theirs from 1: into folders in which old
-    artifacts may be. Those are set aside, under a name with the time.
+    Metadata without an execution number new ones from 1, in folders that may have old
+    artifacts. So this renames the folder of such artifacts, to a name with the time.
 
     Args:
-      file: SQLite's, or where it will be.
-      artifacts: the folder of what the steps made.
-      say: is called with what was set aside.
-      wait: seconds to wait for a lock.
+      file: the SQLite file, which need not exist.
+      artifacts: the folder of the steps' outputs.
+      print_line: prints which folder was renamed.
+      lock_timeout: seconds to wait for another process's lock.
 
     Raises:
-      MetadataError: the file is no SQLite database, is damaged, can't be written,
-        stays locked, or is not of the schema that this ml-metadata knows.
+      MetadataError: the file is no SQLite database, is damaged, cannot be written,
+        stays locked, or has a schema that this ml-metadata does not know.
     """
-    executions = _executions(file, wait) if file.exists() else 0
+    executions = _count_executions(file, lock_timeout) if file.exists() else 0
     if executions == 0 and artifacts.is_dir() and any(artifacts.iterdir()):
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         aside = artifacts.with_name(f"{artifacts.name}-{now}")
         artifacts.rename(aside)
-        say(
+        print_line(
             f"{file} knows nothing of the artifacts in {artifacts}: they are in "
             f"{aside} now, and every step runs again"
         )
 
 
-def opened(file: pathlib.Path, read_only: bool = False) -> metadata_store.MetadataStore:
-    """Returns the store in a file; read only, a run may go on meanwhile."""
+def open_store(
+    file: pathlib.Path, *, is_read_only: bool = False
+) -> metadata_store.MetadataStore:
+    """Returns the store in a file; a read-only one does not disturb a run."""
     config = metadata_store_pb2.ConnectionConfig()
     config.sqlite.filename_uri = str(file)
-    if read_only:
+    if is_read_only:
         config.sqlite.connection_mode = (
             metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
         )
     return metadata_store.MetadataStore(config)
 
 
-def _executions(file: pathlib.Path, wait: float) -> int:
-    """Returns how many executions the file knows of."""
+def _count_executions(file: pathlib.Path, lock_timeout: float) -> int:
+    """Returns how many executions the file contains, after checks of the file."""
     try:
-        # Closed before ml-metadata opens the file: POSIX lets go of all of a process's
-        # locks on a file when it closes one of its descriptors.
-        with contextlib.closing(_connect(file, wait)) as database:
+        # Closed before ml-metadata opens the file: POSIX releases all of a process's
+        # locks on a file when the process closes one of its descriptors.
+        with contextlib.closing(_connect(file, lock_timeout)) as database:
             _try_to_write(database)
-            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
-            if found != "ok":
-                raise sqlite3.DatabaseError(" ".join(found.split()))
+            (fault,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if fault != "ok":
+                raise sqlite3.DatabaseError(" ".join(fault.split()))
             version = _one_number(database, "SELECT schema_version FROM MLMDEnv")
             count = _one_number(database, "SELECT count(*) FROM Execution")
     except sqlite3.Error as error:
-        raise MetadataError(f"{file} {_what_to_do(str(error), wait)}") from error
+        raise MetadataError(
+            f"{file} {_what_to_do(str(error), lock_timeout)}"
+        ) from error
     if version:
-        _open(file, version)
+        _check_schema(file, version)
     return count
 
 
-def _connect(file: pathlib.Path, wait: float) -> sqlite3.Connection:
-    # A transaction begins where we say so.
+def _connect(file: pathlib.Path, lock_timeout: float) -> sqlite3.Connection:
+    # Without an isolation level, only BEGIN begins a transaction.
     return sqlite3.connect(
         f"{file.absolute().as_uri()}?mode=rw",
         uri=True,
-        timeout=wait,
+        timeout=lock_timeout,
         isolation_level=None,
     )
 
@@ -111,28 +116,28 @@ def _one_number(database: sqlite3.Connection, query: str) -> int:
     return row[0] if row else 0
 
 
-def _what_to_do(found: str, wait: float) -> str:
-    if "locked" in found:
+def _what_to_do(fault: str, lock_timeout: float) -> str:
+    if "locked" in fault:
         return (
-            f"is locked by another process, and was for {wait:.0f} s: wait until that "
-            "ends, or find it with `fuser` and end it"
+            f"is locked by another process, and was for {lock_timeout:.0f} s: wait "
+            "until that ends, or find it with `fuser` and end it"
         )
-    if "readonly" in found or "unable to open" in found:
+    if "readonly" in fault or "unable to open" in fault:
         return (
-            f"can't be written ({found}): make the file and its folder writable, or "
+            f"can't be written ({fault}): make the file and its folder writable, or "
             "choose another --root"
         )
-    if "full" in found or "disk I/O" in found:
-        return f"can't be written ({found}): free some space on its disk"
+    if "full" in fault or "disk I/O" in fault:
+        return f"can't be written ({fault}): free some space on its disk"
     return (
-        f"is no SQLite database that can be read ({found}): move it away, and the next "
+        f"is no SQLite database that can be read ({fault}): move it away, and the next "
         "run begins with new metadata; what is served stays the baseline"
     )
 
 
-def _open(file: pathlib.Path, version: int) -> None:
+def _check_schema(file: pathlib.Path, version: int) -> None:
     try:
-        opened(file)
+        open_store(file)
     except RuntimeError as error:
         raise MetadataError(
             f"{file} has the schema version {version}, which ml-metadata "

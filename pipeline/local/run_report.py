@@ -1,4 +1,4 @@
-"""The report of a local run, made again from its metadata."""
+"""The report of a local run, rendered again from its metadata."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ from components.reporting import charts, page
 from pipeline.local import metadata_database
 from pipeline.runs import run_record
 
-_RUN = "pipeline_run"  # TFX's type of a run's context
+_RUN = "pipeline_run"  # TFX's type of the context of a run
 _STEP = "Report"
 
 
@@ -22,22 +22,23 @@ class ReportError(ValueError):
 def make(root: pathlib.Path, run_id: str | None = None) -> pathlib.Path:
     """Writes the page and the pictures of a run into ROOT/reports/RUN.
 
-    Beside what the Report step wrote, the page has what only metadata know: how long
-    each step took, and what came from the cache.
+    To the facts of the Report step this adds two that only the metadata contain: how
+    long each step took, and which steps came from the cache.
 
     Args:
-      root: where the state of local runs is.
-      run_id: as the run's log is named; None for the last run that has a report.
+      root: the root of local runs.
+      run_id: the run's id, which its log has as name; None for the last run with a
+        report.
 
     Returns:
-      the page's path.
+      The path of the page.
 
     Raises:
       ReportError: there is no such run, or it has no report.
     """
-    store = _store(root / "metadata.sqlite")
-    run, executions = _find(store, root, run_id)
-    folder = _folder(store, executions)
+    store = _open_store(root / "metadata.sqlite")
+    run, executions = _find_run(store, root, run_id=run_id)
+    folder = _find_facts_folder(store, executions)
     try:
         facts = json.loads((folder / page.FACTS).read_text(encoding="utf-8"))
     except OSError as error:
@@ -46,7 +47,7 @@ def make(root: pathlib.Path, run_id: str | None = None) -> pathlib.Path:
             "with another --root"
         ) from error
     pictures = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.png"))}
-    steps = [_step(execution) for execution in executions]
+    steps = [_describe_step(execution) for execution in executions]
     facts["run"] = {"id": run, "steps": steps}
     figure = charts.seconds_per_step(
         [(step["name"], step["seconds"], step["cached"]) for step in steps]
@@ -61,21 +62,22 @@ def make(root: pathlib.Path, run_id: str | None = None) -> pathlib.Path:
     return path
 
 
-def _store(path: pathlib.Path) -> metadata_store.MetadataStore:
+def _open_store(path: pathlib.Path) -> metadata_store.MetadataStore:
     if not path.exists():
         raise ReportError(
             f"--root must be a folder with runs, there is no {path}: the command `run` "
             "makes it"
         )
-    return metadata_database.opened(path, read_only=True)  # a run may be going on
+    # Read-only, because a run may use it now.
+    return metadata_database.open_store(path, is_read_only=True)
 
 
-def _find(
-    store: metadata_store.MetadataStore, root: pathlib.Path, run_id: str | None
+def _find_run(
+    store: metadata_store.MetadataStore, root: pathlib.Path, *, run_id: str | None
 ) -> tuple[str, list[Any]]:
-    """Returns a run's name, and its executions in their order."""
+    """Returns the id of a run with a report, and its executions in their order."""
     runs = sorted(store.get_contexts_by_type(_RUN), key=lambda context: context.id)
-    names = [run_record.of_turn(context.name) for context in runs]
+    names = [run_record.run_id_of_turn(context.name) for context in runs]
     if run_id is not None and run_id not in names:
         known = ", ".join(names[-3:]) or "none"
         raise ReportError(
@@ -85,23 +87,25 @@ def _find(
         executions = store.get_executions_by_context(context.id)
         executions.sort(key=lambda execution: execution.id)
         last = executions[-1] if executions else None
-        done = (
+        has_report = (
             last is not None
             and _name(last) == _STEP
             and last.last_known_state in metadata_database.DONE
         )
-        if run_id is None and done:
+        if run_id is None and has_report:
             return name, executions
         if name == run_id:
-            if done:
+            if has_report:
                 return name, executions
             where = f"it ended in {_name(last)}" if last else "it has no steps"
             raise ReportError(f"the run {run_id} has no report: {where}")
     raise ReportError(f"no run in {root} has a report: the command `run` makes one")
 
 
-def _folder(store: metadata_store.MetadataStore, executions: list) -> pathlib.Path:
-    """Returns where the Report step left what its page is made of."""
+def _find_facts_folder(
+    store: metadata_store.MetadataStore, executions: list
+) -> pathlib.Path:
+    """Returns the folder of the facts and pictures that the Report step wrote."""
     events = store.get_events_by_execution_ids([executions[-1].id])
     (artifact,) = store.get_artifacts_by_id(
         [
@@ -114,7 +118,7 @@ def _folder(store: metadata_store.MetadataStore, executions: list) -> pathlib.Pa
     return pathlib.Path(artifact.uri)
 
 
-def _step(execution) -> dict[str, Any]:
+def _describe_step(execution) -> dict[str, Any]:
     milliseconds = (
         execution.last_update_time_since_epoch - execution.create_time_since_epoch
     )

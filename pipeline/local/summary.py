@@ -22,7 +22,7 @@ from components.datasets import prepare_spans
 from components.evaluation import drift, measure
 from components.registry import listing
 from pipeline.config.loading import PipelineConfig, from_dict
-from pipeline.runs.run_record import PUSHED, REFUSED, UNCHANGED, RunRecord
+from pipeline.runs.recorder import RunRecorder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,33 +80,38 @@ def read(
     )
 
 
-def fill(record: RunRecord, outcome: Outcome) -> None:
-    """Puts what came of a run into its record."""
-    config, found = outcome.config, outcome.evaluation
-    candidate, baseline = found.candidate, found.baseline
-    record.elbo = candidate.elbo
-    record.reconstruction, record.kl = candidate.reconstruction, candidate.kl
-    record.estimate = _estimate(config, found.images)
+def fill(recorder: RunRecorder, outcome: Outcome) -> None:
+    """Records the outcome of a run."""
+    candidate, baseline = outcome.evaluation.candidate, outcome.evaluation.baseline
+    recorder.record_candidate(
+        elbo=candidate.elbo,
+        reconstruction=candidate.reconstruction,
+        kl=candidate.kl,
+        estimate=_estimate(outcome.config, outcome.evaluation.images),
+    )
     if baseline is not None:
-        record.baseline_elbo = baseline.elbo
-        record.baseline_version = outcome.baseline_version
-        record.difference = candidate.elbo - baseline.elbo
-    record.refusals = list(outcome.refusals)
-    record.served_version = outcome.served.number if outcome.served else None
-    if outcome.newly_pushed:
-        record.verdict, record.version = PUSHED, outcome.pushed_version
+        recorder.record_baseline(elbo=baseline.elbo, version=outcome.baseline_version)
+    if outcome.newly_pushed and outcome.pushed_version is not None:
+        recorder.record_push(outcome.pushed_version)
+    elif outcome.refusals:
+        recorder.record_refusal(outcome.refusals)
     else:
-        record.verdict = REFUSED if outcome.refusals else UNCHANGED
+        recorder.record_unchanged()
+    recorder.record_served_version(outcome.served.number if outcome.served else None)
 
 
-def fill_pushed(record: RunRecord, number: int, manifest: Mapping[str, Any]) -> None:
-    """Puts a version that a run pushed into its record, before all else is known."""
+def fill_pushed(
+    recorder: RunRecorder, number: int, manifest: Mapping[str, Any]
+) -> None:
+    """Records a version that a run pushed, before its outcome is read."""
     elbo = manifest["elbo"]
-    record.elbo = elbo["elbo"]
-    record.reconstruction, record.kl = elbo["reconstruction"], elbo["kl"]
-    record.estimate = _estimate(from_dict(manifest["config"]), elbo["images"])
-    record.verdict, record.version = PUSHED, number
-    record.served_version = number
+    recorder.record_candidate(
+        elbo=elbo["elbo"],
+        reconstruction=elbo["reconstruction"],
+        kl=elbo["kl"],
+        estimate=_estimate(from_dict(manifest["config"]), elbo["images"]),
+    )
+    recorder.record_push(number)
 
 
 def describe(step: Step) -> str:

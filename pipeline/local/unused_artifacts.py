@@ -1,9 +1,8 @@
-"""What nothing refers to any more: old versions, artifacts, logs, what was left behind.
+"""The versions, artifacts and logs that nothing refers to any more, and their removal.
 
-Kept of versions: the newest so many, what is served, and the baselines that it and the
-last run were measured against. Kept of a root: all that the last so many runs that
-ended used, or a run after them, or the run that made a kept version. A run that uses a
-step's outputs from the cache refers to them like the one that made them.
+Of a root stays what these runs used: the last ones that completed, those after them,
+and the ones that made the versions that stay. A run that took a step's outputs from the
+cache used them like the run that made them.
 """
 
 import dataclasses
@@ -16,33 +15,33 @@ from collections.abc import Iterator, Sequence
 from ml_metadata import errors, metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from components.registry import listing, publish
-from model.files import filesystems
+from components.registry import publish
 from pipeline.exit_codes import cause
-from pipeline.local import metadata_database
+from pipeline.local import metadata_database, unused_versions
 from pipeline.runs import run_record
 
-_SYSTEM = ".system"  # of a step's folder: what TFX leaves for itself
-_RUN = re.compile(r"[a-z]+-(\d{8}-\d{6}-\d{6})")  # as command.screen names logs
-_ASIDE = re.compile(r"artifacts-(\d{8}-\d{6})")  # as metadata_file.check names them
+_SYSTEM = ".system"  # TFX's own folder in a step's folder
+_RUN = re.compile(r"[a-z]+-(\d{8}-\d{6}-\d{6})")  # options.screen's names of logs
+# metadata_database.check_metadata's names of the folders that it renames.
+_RENAMED = re.compile(r"artifacts-(\d{8}-\d{6})")
 
 
 class PruneError(ValueError):
-    """What is there can't be told; nothing was removed."""
+    """It cannot be read what there is; nothing was removed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Things of one kind that go."""
+    """Files and folders of one kind that nothing refers to."""
 
-    kind: str  # in words
+    kind: str  # describes them for people
     paths: Sequence[pathlib.Path]
     bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What goes, and which versions stay."""
+    """What to remove, and which versions stay."""
 
     destination: str
     versions: Sequence[int]
@@ -53,45 +52,44 @@ class Plan:
 
     @property
     def bytes(self) -> int:
-        """Bytes that are freed."""
+        """The bytes that the removal frees."""
         return self.version_bytes + sum(group.bytes for group in self.groups)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Kept:
-    """What a root's runs refer to."""
+    """What the runs that stay refer to."""
 
-    outputs: frozenset[str]  # of steps: STEP/KEY/ID, wherever the root was then
+    outputs: frozenset[str]  # of steps: STEP/KEY/ID, because a root may be moved
     since: str | None  # the oldest run that counts as recent; None: all do
-    since_seconds: float  # Unix time of its start
-    runs: frozenset[str]  # all that are kept
+    since_seconds: float  # Unix time of the start of that run
+    runs: frozenset[str]  # ids of the runs
 
 
-def plan(root: pathlib.Path, destination: str, keep: int) -> Plan:
-    """Returns what goes when the last `keep` versions and runs stay.
+def plan(root: pathlib.Path, destination: str, *, keep: int) -> Plan:
+    """Returns what to remove when the last `keep` versions and runs stay.
 
-    The root must be this process's: a run that goes on is taken for one that died.
+    This process must hold the root's lock: a run without an end counts as dead here.
 
     Raises:
-      PruneError: the metadata can't be read.
+      PruneError: the metadata cannot be read.
       StorageError: the object store does not answer.
     """
-    numbers, kept = _versions(root, destination, keep)
+    numbers, kept = unused_versions.find_unused(root, destination, keep=keep)
     size = sum(publish.size(destination, number) for number in numbers)
     keys = {version.manifest.get("run_key") for version in kept}
     artifacts: list[mlmd.Artifact] = []
     groups: list[Group] = []
     if (root / "metadata.sqlite").exists():
         try:
-            artifacts, used = _artifacts(
-                metadata_database.opened(root / "metadata.sqlite"), root, keep, keys
-            )
+            store = metadata_database.open_store(root / "metadata.sqlite")
+            artifacts, used = _find_unused_artifacts(store, root, keep=keep, keys=keys)
         except (errors.StatusError, RuntimeError) as error:
             raise PruneError(
                 f"{root}/metadata.sqlite can't be read ({cause(error)}): nothing was "
                 "removed"
             ) from error
-        groups = [group for group in _groups(root, used) if group.paths]
+        groups = [group for group in _group_paths(root, used) if group.paths]
     return Plan(
         destination=destination,
         versions=numbers,
@@ -103,19 +101,20 @@ def plan(root: pathlib.Path, destination: str, keep: int) -> Plan:
 
 
 def carry_out(root: pathlib.Path, todo: Plan) -> None:
-    """Removes what the plan says.
+    """Removes what the plan contains.
 
-    First metadata: killed on the way, no step's outputs are taken from the cache that
-    are only half there, and the next time removes the rest.
+    The metadata come first: if this is killed, the cache offers no outputs that are
+    half removed, and the next call removes the rest.
 
     Raises:
-      OSError: a folder can't be removed.
-      StorageError: the object store did not do it.
+      OSError: a folder cannot be removed.
+      StorageError: the object store did not remove a version.
     """
     if todo.artifacts:
         for artifact in todo.artifacts:
             artifact.state = mlmd.Artifact.DELETED
-        metadata_database.opened(root / "metadata.sqlite").put_artifacts(todo.artifacts)
+        store = metadata_database.open_store(root / "metadata.sqlite")
+        store.put_artifacts(todo.artifacts)
     publish.remove(todo.destination, todo.versions)
     for group in todo.groups:
         for path in group.paths:
@@ -125,48 +124,22 @@ def carry_out(root: pathlib.Path, todo: Plan) -> None:
                 path.unlink()
 
 
-def _versions(
-    root: pathlib.Path, destination: str, keep: int
-) -> tuple[list[int], list[listing.Version]]:
-    """Returns the numbers that go, and the intact versions that stay, newest first."""
-    found = list(listing.look(destination))
-    intact = [each for each in found if isinstance(each, listing.Version)]
-    if not intact:
-        return [], []
-    served = intact[0]
-    baselines = {(served.manifest.get("baseline") or {}).get("version")}
-    if last := run_record.last_ended(root):
-        baselines.add(last.baseline_version)
-    stay = [
-        each
-        for index, each in enumerate(intact)
-        if index < keep or each.number in baselines
-    ]
-    go = [each.number for each in intact if each not in stay]
-    for each in found:
-        # One that is newer may be another's, who is writing it now; one that only could
-        # not be read may be good.
-        if isinstance(each, listing.Damaged) and each.number < served.number:
-            unfinished = not each.pushed and _half_pushed(destination, each.number)
-            if each.compared or unfinished:
-                go.append(each.number)
-    return sorted(go), stay
-
-
-def _half_pushed(destination: str, number: int) -> bool:
-    """Whether a push to an object store died there; others' folders are not ours."""
-    is_store = filesystems.local_path(destination) is None
-    return is_store and publish.is_claimed(destination, number)
-
-
-def _artifacts(
+def _find_unused_artifacts(
     store: metadata_store.MetadataStore,
     root: pathlib.Path,
+    *,
     keep: int,
     keys: set[str | None],
 ) -> tuple[list[mlmd.Artifact], _Kept]:
-    """Returns the artifacts below the root that go, and what stays."""
-    # By id: a clock may go back between two runs.
+    """Returns the artifacts below the root to remove, and what stays.
+
+    Args:
+      store: the root's metadata.
+      root: the root.
+      keep: how many of the last completed runs stay.
+      keys: the run keys of the versions that stay.
+    """
+    # By id, because the clock may be set back between two runs.
     runs = sorted(
         store.get_contexts_by_type("pipeline_run"), key=lambda run: run.id, reverse=True
     )
@@ -197,18 +170,18 @@ def _artifacts(
                 used.add(event.artifact_id)
     found = store.get_artifacts()
     folder = (root / "artifacts").resolve()
-    go = [
+    unused = [
         each
         for each in found
         if each.id not in used
         and each.state != mlmd.Artifact.DELETED
         and folder in pathlib.Path(each.uri).resolve().parents
     ]
-    return go, _Kept(
+    return unused, _Kept(
         outputs=frozenset(_output(each.uri) for each in found if each.id in used),
-        since=run_record.of_turn(first.name) if first else None,
+        since=run_record.run_id_of_turn(first.name) if first else None,
         since_seconds=first.create_time_since_epoch / 1000 if first else 0.0,
-        runs=frozenset(run_record.of_turn(run.name) for run in kept),
+        runs=frozenset(run_record.run_id_of_turn(run.name) for run in kept),
     )
 
 
@@ -217,7 +190,7 @@ def _run_key(pusher: mlmd.Execution) -> str | None:
     return json.loads(text).get("run_key") if text else None
 
 
-def _groups(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
+def _group_paths(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
     outputs, scratch = [], []
     for step in _folders((root / "artifacts").resolve()):
         for key in _folders(step):
@@ -252,12 +225,12 @@ def _groups(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
     yield _group("logs of runs before those", logs)
     pages = [folder for folder in _folders(root / "reports") if is_old(folder)]
     yield _group("reports of runs before those", pages)
-    aside = [
+    renamed = [
         folder
         for folder in _folders(root)
-        if (match := _ASIDE.fullmatch(folder.name)) and match[1] < stamp
+        if (match := _RENAMED.fullmatch(folder.name)) and match[1] < stamp
     ]
-    yield _group("artifacts that were set aside with their metadata", aside)
+    yield _group("artifacts that were set aside with their metadata", renamed)
 
 
 def _output(uri: str | pathlib.Path) -> str:
@@ -269,7 +242,7 @@ def _group(kind: str, paths: Sequence[pathlib.Path]) -> Group:
 
 
 def _folders(path: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the folders in a folder; a symbolic link is not followed."""
+    """Returns the folders in a folder, without symbolic links."""
     if path.is_symlink() or not path.is_dir():
         return []
     return [

@@ -1,51 +1,56 @@
-"""Whether a run would only repeat the last one that came to a verdict."""
+"""The check whether a run would only repeat an earlier one."""
 
 import pathlib
 
 from components.registry import listing
-from pipeline.runs import run_record as records
-from pipeline.runs.run_record import PUSHED, REFUSED, UNCHANGED, RunRecord
+from pipeline.runs import run_record
+from pipeline.runs.run_record import RunRecord, RunStatus
+
+_DECIDED = (RunStatus.PUSHED, RunStatus.UNCHANGED, RunStatus.REFUSED)
 
 
-def find(root: pathlib.Path) -> RunRecord | None:
-    """Returns the record of the last run below a root that came to a verdict."""
-    found, _ = records.read_all(root)  # without one, a run too many does no harm
-    verdicts = (PUSHED, UNCHANGED, REFUSED)
-    return next((record for record in found if record.verdict in verdicts), None)
+def find_last_decided(root: pathlib.Path) -> RunRecord | None:
+    """Returns the record of the last run below a root whose model the gate decided on.
+
+    A record that cannot be read is skipped: to run once more does no harm.
+    """
+    records, _ = run_record.read_all(root)
+    return next((record for record in records if record.status in _DECIDED), None)
 
 
-def nothing_to_do(
+def explain_nothing_to_do(
     last: RunRecord | None,
+    *,
     run_key: str,
     baseline: str,
     served: listing.Version | None,
     spans: str,
 ) -> str | None:
-    """Returns why a run would come to what one has come to already, or None.
+    """Returns why a run would only repeat an earlier one, or None if it would not.
 
-    A run whose version was rolled back is not repeated, one whose version is gone
-    altogether is; so is a refused one when another version is served since.
+    A run is not repeated after a rollback from its version, but it is when its version
+    was removed. A refused run is repeated when another version is served since.
 
     Args:
-      last: the last run.
-      run_key: of the run to be.
-      baseline: what it would be judged against.
-      served: what is served now.
-      spans: such as `span 7`; empty if the data are none.
+      last: the last run that the gate decided on.
+      run_key: the key of the new run.
+      baseline: the version that the new run would be measured against.
+      served: the version that is served now.
+      spans: the data's spans, such as `span 7`; empty if the data have none.
     """
     same = last if last is not None and last.run_key == run_key else None
     what = f"{spans or 'the data'} and the configuration are those of"
     if served is not None and served.manifest.get("run_key") == run_key:
-        if same is not None and same.verdict == PUSHED:
+        if same is not None and same.status == RunStatus.PUSHED:
             what += f" run {same.run_id}, which was pushed as"
         return f"nothing to do: {what} version {served.number}"
-    if same is None or (served is None and same.verdict != REFUSED):
+    if same is None or (served is None and same.status != RunStatus.REFUSED):
         return None
-    if same.verdict == REFUSED and same.baseline != baseline:
+    if same.status == RunStatus.REFUSED and same.baseline != baseline:
         return None
-    came = {
-        PUSHED: f"was pushed as version {same.version}",
-        UNCHANGED: f"made what is served, version {same.served_version}",
-        REFUSED: "the gate refused",
+    ends = {
+        RunStatus.PUSHED: f"was pushed as version {same.version}",
+        RunStatus.UNCHANGED: f"made what is served, version {same.served_version}",
+        RunStatus.REFUSED: "the gate refused",
     }
-    return f"nothing to do: {what} run {same.run_id}, which {came[same.verdict]}"
+    return f"nothing to do: {what} run {same.run_id}, which {ends[same.status]}"

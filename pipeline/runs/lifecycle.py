@@ -1,4 +1,4 @@
-"""How a run begins and ends: the lock, its record, its metrics, who is told of it."""
+"""The run lifecycle: lock, record, metrics and notifications of a run."""
 
 import contextlib
 import dataclasses
@@ -11,108 +11,119 @@ from model.training import signals
 from model.training.progress import log_if_slow
 from pipeline.config.loading import PipelineConfig
 from pipeline.exit_codes import cause
-from pipeline.runs import lock, notify, prometheus
-from pipeline.runs import run_record as records
-from pipeline.runs.run_record import (
-    BAD_DATA,
-    FAILED,
-    INTERRUPTED,
-    NOTHING_TO_DO,
-    PUSHED,
-    REFUSED,
-    RUNNING,
-    RunRecord,
-)
+from pipeline.runs import lock, notify, prometheus, recorder, run_record
+from pipeline.runs.recorder import RunRecorder
+from pipeline.runs.run_record import RunRecord, RunStatus
 
-Say = Callable[[str], None]
+PrintLine = Callable[[str], None]
 
 
 @contextlib.contextmanager
-def recorded(
-    config: PipelineConfig, root: pathlib.Path, run_id: str, wait: bool, say: Say
-) -> Iterator[RunRecord]:
-    """Keeps the root to a run, records its end, whatever that is, and tells of it.
+def record_run(
+    config: PipelineConfig,
+    root: pathlib.Path,
+    *,
+    run_id: str,
+    should_wait: bool,
+    print_line: PrintLine,
+) -> Iterator[RunRecorder]:
+    """Locks the root, records how the run in the block ends, and notifies.
 
-    The block fills in the record. Nothing that goes wrong with the record, the metrics
-    or a notification changes the block's outcome: it is said in a line.
+    A fault of the record, the metrics or a notification changes nothing about how the
+    run ends: it is printed.
 
     Args:
-      config: what is run.
-      root: where its state goes.
+      config: the settings of the run.
+      root: the folder of its state.
       run_id: the run's name.
-      wait: for another run on the root to end.
-      say: prints a line.
+      should_wait: whether to wait for another run that uses the root.
+      print_line: prints a line for people.
+
+    Yields:
+      The recorder, to which the block reports what happens.
 
     Raises:
-      LockedError: another run is using the root.
+      LockedError: another run uses the root.
     """
-    for problem in notify.problems(config.notify):
-        say(problem)
-    record = records.begun(config, run_id)
+    for problem in notify.find_problems(config.notify):
+        print_line(problem)
+    record = RunRecorder(root, run_record.create_record(config, run_id))
     with (
-        _told_of(config, record, say),
-        _ended(config, root, record, say),
-        lock.held(root, wait, say),
+        _notifies_at_end(config, record, print_line),
+        _records_end(config, record, print_line),
+        lock.hold_lock(root, should_wait=should_wait, print_line=print_line),
     ):
-        record.begin()  # the wait was not the run
-        _attempt("record", say, lambda: records.write(root, record))
-        _attempt("end of an earlier one", say, lambda: _tell_of_died(config, root, say))
+        record.record_run_started()
+        _try_to_write("record", record.write, print_line)
+        _try_to_write(
+            "end of an earlier one",
+            lambda: _notify_of_deaths(config, root, print_line),
+            print_line,
+        )
         yield record
 
 
-def _tell_of_died(config: PipelineConfig, root: pathlib.Path, say: Say) -> None:
-    """Tells once of each run that could not tell of its own end: it was killed."""
-    for died in records.read_all(root)[0]:
-        gone = died.ended is None and died.process.is_gone()
-        if gone and died.error is None:
-            died.error = "its process died: killed, out of memory, or the machine ended"
-            records.write(root, died)
-            verdict = PUSHED if died.verdict == PUSHED else FAILED
-            told = dataclasses.replace(died, verdict=verdict)
-            notify.send(config.notify, told, summary(told), say)
+def _notify_of_deaths(
+    config: PipelineConfig, root: pathlib.Path, print_line: PrintLine
+) -> None:
+    """Notifies once of each run that was killed before it could notify itself."""
+    for record in run_record.read_all(root)[0]:
+        is_dead = record.ended is None and record.process.is_gone()
+        if is_dead and record.error is None:
+            dead = recorder.record_death(root, record)
+            if dead.status != RunStatus.PUSHED:
+                dead = dataclasses.replace(dead, status=RunStatus.FAILED)
+            notify.send(
+                config.notify, dead, text=summarize(dead), print_line=print_line
+            )
 
 
 @contextlib.contextmanager
-def _told_of(config: PipelineConfig, record: RunRecord, say: Say) -> Iterator[None]:
+def _notifies_at_end(
+    config: PipelineConfig, record: RunRecorder, print_line: PrintLine
+) -> Iterator[None]:
+    def send() -> None:
+        text = summarize(record.record)
+        notify.send(config.notify, record.record, text=text, print_line=print_line)
+
     try:
         yield
     finally:
         _come_once()
         with log_if_slow("sending notifications"):
-            _attempt(
-                "end",
-                say,
-                lambda: notify.send(config.notify, record, summary(record), say),
-            )
+            _try_to_write("end", send, print_line)
 
 
 @contextlib.contextmanager
-def _ended(
-    config: PipelineConfig, root: pathlib.Path, record: RunRecord, say: Say
+def _records_end(
+    config: PipelineConfig, record: RunRecorder, print_line: PrintLine
 ) -> Iterator[None]:
-    began = True
+    has_started = True
     try:
         yield
     except KeyboardInterrupt:
-        if record.verdict == RUNNING:  # else it had done its work
-            record.failed(INTERRUPTED, "SIGINT or SIGTERM")
+        record.record_interrupt()
         raise
     except lock.LockedError as error:
-        began = False  # the metrics are those of the run that has the lock
-        record.failed(FAILED, str(error))
+        has_started = False  # the metrics are those of the run that has the lock
+        record.record_failure(RunStatus.FAILED, str(error))
         raise
     except BaseException as error:
-        record.failed(FAILED, cause(error))
+        record.record_failure(RunStatus.FAILED, cause(error))
         raise
     finally:
         _come_once()
         with signals.deferred():
-            record.end()
-            _attempt("record", say, lambda: _leave(root, record))
-            ran = began and record.verdict != NOTHING_TO_DO
-            if config.metrics.textfile and ran:
+            record.record_end()
+            _try_to_write("record", record.write, print_line)
+            has_run = has_started and record.record.status != RunStatus.NOTHING_TO_DO
+            if config.metrics.textfile and has_run:
                 path = pathlib.Path(safe_paths.expand_home(config.metrics.textfile))
-                _attempt("metrics", say, lambda: prometheus.write(path, record))
+                _try_to_write(
+                    "metrics",
+                    lambda: prometheus.write_metrics(path, record.record),
+                    print_line,
+                )
 
 
 def _come_once() -> None:
@@ -123,33 +134,26 @@ def _come_once() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _leave(root: pathlib.Path, record: RunRecord) -> None:
-    """Writes the record; of a run that had nothing to do there is none."""
-    if record.verdict == NOTHING_TO_DO:
-        records.discard(root, record)
-    else:
-        records.write(root, record)
-
-
-def _attempt(what: str, say: Say, write: Callable[[], None]) -> None:
+def _try_to_write(what: str, write: Callable[[], None], print_line: PrintLine) -> None:
     try:
         write()
     except Exception as error:
-        say(f"the run's {what} could not be written: {cause(error)}")
+        print_line(f"the run's {what} could not be written: {cause(error)}")
 
 
-def summary(record: RunRecord) -> str:
-    """Returns in a line what came of a run that ended."""
+def summarize(record: RunRecord) -> str:
+    """Returns one line that says how a run ended."""
     what = f"vae-pipeline: {record.model}, run {record.run_id}: "
-    if record.verdict == PUSHED:
+    status = record.status.value.replace("_", " ")
+    if record.status == RunStatus.PUSHED:
         then = f"; then: {record.error}" if record.error else ""
         return f"{what}pushed version {record.version}, ELBO {_elbo(record)}{then}"
-    if record.verdict == REFUSED:
+    if record.status == RunStatus.REFUSED:
         return f"{what}refused: {'; '.join(record.refusals)}"
-    if record.verdict in (FAILED, BAD_DATA):
-        return f"{what}{record.verdict.replace('_', ' ')}: {record.error}"
+    if record.status in (RunStatus.FAILED, RunStatus.BAD_DATA):
+        return f"{what}{status}: {record.error}"
     step = f" in {record.step}" if record.step else ""
-    return f"{what}{record.verdict}{step}"
+    return f"{what}{status}{step}"
 
 
 def _elbo(record: RunRecord) -> str:

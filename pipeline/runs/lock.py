@@ -1,4 +1,4 @@
-"""One run at a time on a root: its metadata, in SQLite, take one writer.
+"""One run at a time on a root, because its SQLite metadata allow one writer.
 
 The kernel frees the lock of a process that ends, however it ends.
 """
@@ -17,17 +17,17 @@ import pydantic
 from model.files import atomic_write
 from pipeline.runs import process
 
-_LOOK = 0.5  # seconds between looks at whom one waits for
-_SETTLE = 1.0  # seconds in which one that has just got the lock says who it is
+_TRY_EVERY = 0.5  # seconds between two tries to get the lock
+_NAMED_WITHIN = 1.0  # seconds in which a process that got the lock writes who it is
 
 
 class LockedError(RuntimeError):
-    """Another process is using the root; the message says which."""
+    """Another process uses the root; the message says which."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Owner:
-    """Who holds a root's lock."""
+    """The process that holds a root's lock."""
 
     process: process.Process
     started: str  # ISO 8601, with the zone
@@ -39,70 +39,83 @@ class Owner:
 
 
 @contextlib.contextmanager
-def held(root: pathlib.Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Keeps a root to this process while the block runs.
+def hold_lock(
+    root: pathlib.Path, *, should_wait: bool, print_line: Callable[[str], None]
+) -> Iterator[None]:
+    """Holds a root's lock while the block runs.
 
     Args:
-      root: the folder; made if it is not there.
-      wait: until another that holds it ends; or else raise.
-      say: is told for whom this waits.
+      root: the folder; it is made if it does not exist.
+      should_wait: whether to wait for a process that holds the lock, or to raise.
+      print_line: prints the process that this waits for.
 
     Raises:
-      LockedError: another process holds it.
-      OSError: the folder can't be written to.
+      LockedError: another process holds the lock.
+      OSError: the folder cannot be written to.
     """
     root.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(root / ".lock")
-    _acquire(lock, root, wait, say)
-    owner = _owner_file(root)
+    _acquire(lock, root, should_wait=should_wait, print_line=print_line)
+    owner_file = _owner_file(root)
     try:
         started = datetime.datetime.now().astimezone().isoformat()
-        us = {"process": dataclasses.asdict(process.this()), "started": started}
-        atomic_write.write(owner, json.dumps(us) + "\n")
+        owner = Owner(process.current(), started)
+        atomic_write.write(owner_file, json.dumps(dataclasses.asdict(owner)) + "\n")
         yield
     finally:
-        owner.unlink(missing_ok=True)
+        owner_file.unlink(missing_ok=True)
         lock.release()
 
 
 def _acquire(
     lock: filelock.BaseFileLock,
     root: pathlib.Path,
-    wait: bool,
-    say: Callable[[str], None],
+    *,
+    should_wait: bool,
+    print_line: Callable[[str], None],
 ) -> None:
-    told = None
+    printed = None
     timeout = 0.0
     while True:
         try:
             lock.acquire(timeout=timeout)
         except filelock.Timeout:
-            who = _who(root)
-            if not wait:
+            owner = describe_owner(root)
+            if not should_wait:
                 raise LockedError(
-                    f"another run is using {root} ({who}): wait until it ends (run "
+                    f"another run is using {root} ({owner}): wait until it ends (run "
                     "--wait does that), or choose another --root"
                 ) from None
-            if who != told:
-                say(f"waiting for another run that is using {root} ({who})")
-                told = who
-            timeout = _LOOK
+            if owner != printed:
+                print_line(f"waiting for another run that is using {root} ({owner})")
+                printed = owner
+            timeout = _TRY_EVERY
         else:
             return
 
 
-def _who(root: pathlib.Path) -> str:
-    """Returns in words who holds the lock; not whom a dead process's file names."""
-    end = time.monotonic() + _SETTLE
-    while time.monotonic() < end:
-        found = _owner(root)
-        if found is not None and not found.process.is_gone():
-            return str(found)
-        time.sleep(0.05)
+def describe_owner(
+    root: pathlib.Path,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> str:
+    """Returns which process holds a root's lock, or `unknown`.
+
+    A process that has just got the lock may not have written who it is yet, and a dead
+    one may have left its file: this waits a moment for the file of a process that
+    lives.
+    """
+    end = clock() + _NAMED_WITHIN
+    while clock() < end:
+        owner = _read_owner(root)
+        if owner is not None and not owner.process.is_gone():
+            return str(owner)
+        sleep(0.05)
     return "unknown"
 
 
-def _owner(root: pathlib.Path) -> Owner | None:
+def _read_owner(root: pathlib.Path) -> Owner | None:
     try:
         return pydantic.TypeAdapter(Owner).validate_json(_owner_file(root).read_bytes())
     except (OSError, ValueError):

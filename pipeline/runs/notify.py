@@ -1,4 +1,4 @@
-"""Tells others how a run ended: a webhook, a command. Neither can change that end."""
+"""Notifications of how a run ended: by a webhook and by a command."""
 
 import contextlib
 import json
@@ -10,54 +10,64 @@ from collections.abc import Callable
 
 from model.files import safe_paths
 from pipeline.config.notifications import NotifyConfig, check_url
-from pipeline.runs import run_record as records
-from pipeline.runs import webhook
+from pipeline.runs import run_record, webhook
 from pipeline.runs.run_record import RunRecord
 
 
 class NotifyError(Exception):
-    """A target could not be told; the message holds no secret."""
+    """A target could not be notified; the message contains no secret."""
 
 
 def send(
-    config: NotifyConfig, record: RunRecord, text: str, say: Callable[[str], None]
+    config: NotifyConfig,
+    record: RunRecord,
+    *,
+    text: str,
+    print_line: Callable[[str], None],
 ) -> None:
-    """Tells each target of a run's end, if it is one of `config.events`.
+    """Notifies each target of a run's end, if its status is one of `config.events`.
 
-    Each takes `config.timeout` seconds at most; what does not work is said in a line.
+    Each target takes `config.timeout` seconds at most. A fault is printed and changes
+    nothing else.
 
     Args:
-      config: whom to tell of what.
-      record: of the run.
-      text: the record in a line for people; chat services show the field of this name.
-      say: prints a line.
+      config: the targets, and the events that they are notified of.
+      record: the record of the run.
+      text: one line for people; chat services show the field of this name.
+      print_line: prints a line for people.
     """
-    if record.verdict not in config.events:
+    event = record.status.value
+    if event not in config.events:
         return
-    body = json.dumps({"text": text, **records.to_dict(record)})
+    body = json.dumps({"text": text, **run_record.to_dict(record)})
     if config.webhook:
-        _try("webhook", lambda: _post(config, body), say)
+        _try("webhook", lambda: _post(config, body), print_line)
     if config.command:
-        _try("command", lambda: _run(config, body, record.verdict), say)
+        _try("command", lambda: _run_command(config, body, event), print_line)
 
 
-def problems(config: NotifyConfig) -> list[str]:
-    """Returns what is wrong with the secrets that the settings name, as of now."""
-    found: list[str] = []
-    for target in (lambda: _url(config), lambda: _secret(config.token, "token")):
-        _try("webhook", target, found.append)
-    return found
+def find_problems(config: NotifyConfig) -> list[str]:
+    """Returns the faults of the secrets that the settings refer to."""
+    problems: list[str] = []
+    for read in (
+        lambda: _read_url(config),
+        lambda: _read_secret(config.token, field="token"),
+    ):
+        _try("webhook", read, problems.append)
+    return problems
 
 
-def _try(target: str, tell: Callable[[], object], say: Callable[[str], None]) -> None:
+def _try(
+    target: str, action: Callable[[], object], print_line: Callable[[str], None]
+) -> None:
     try:
-        tell()
+        action()
     except (NotifyError, webhook.WebhookError) as error:
-        say(f"notify: {target}: {error}")
+        print_line(f"notify: {target}: {error}")
 
 
-def _url(config: NotifyConfig) -> str:
-    url = _secret(config.webhook, "webhook")
+def _read_url(config: NotifyConfig) -> str:
+    url = _read_secret(config.webhook, field="webhook")
     try:
         if url:
             check_url(url)
@@ -67,18 +77,18 @@ def _url(config: NotifyConfig) -> str:
 
 
 def _post(config: NotifyConfig, body: str) -> None:
-    token = _secret(config.token, "token")
-    webhook.post(_url(config), token, body, config.timeout)
+    token = _read_secret(config.token, field="token")
+    webhook.post(_read_url(config), token=token, body=body, timeout=config.timeout)
 
 
-def _run(config: NotifyConfig, body: str, event: str) -> None:
+def _run_command(config: NotifyConfig, body: str, event: str) -> None:
     name, *arguments = config.command
     try:
         process = subprocess.Popen(
             [safe_paths.expand_home(name), *arguments],
             stdin=subprocess.PIPE,
             env={**os.environ, "VAE_PIPELINE_EVENT": event},
-            start_new_session=True,  # of its own, to be killed as a whole
+            start_new_session=True,  # to kill it with all processes that it started
         )
     except (OSError, safe_paths.PathError) as error:
         why = getattr(error, "strerror", error)
@@ -98,8 +108,8 @@ def _run(config: NotifyConfig, body: str, event: str) -> None:
         raise NotifyError(f"{name} ended with exit code {process.returncode}")
 
 
-def _secret(setting: str, field: str) -> str:
-    """Returns what a setting means: itself, or what env:NAME or file:PATH holds."""
+def _read_secret(setting: str, *, field: str) -> str:
+    """Returns a setting, or the content of env:NAME or file:PATH if it is one."""
     kind, _, where = setting.partition(":")
     if kind == "env":
         value = os.environ.get(where, "").strip()

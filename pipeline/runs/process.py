@@ -1,4 +1,4 @@
-"""Processes: which one it is, and how this one leaves."""
+"""The identity of a process, and a quick end for this one."""
 
 import atexit
 import dataclasses
@@ -12,21 +12,21 @@ from typing import NoReturn
 
 @dataclasses.dataclass(frozen=True)
 class Process:
-    """A process, on this machine or another.
+    """The identity of a process on this machine or another.
 
-    By more than its number: the kernel gives that out again.
+    The number is not enough: the kernel gives it to another process later.
     """
 
     pid: int
     host: str
-    born: str  # the machine's start and the process's, as the kernel counts
+    born: str  # the start of the machine and of the process, as the kernel counts
 
     def is_gone(self) -> bool:
-        """Whether it has ended; of another host's process that can't be told: False."""
+        """Returns whether it has ended; False for another host's process: unknown."""
         return self.host == platform.node() and _born(self.pid) != self.born
 
 
-def this() -> Process:
+def current() -> Process:
     """Returns this process."""
     return Process(os.getpid(), platform.node(), _born(os.getpid()))
 
@@ -36,8 +36,8 @@ def leave(main: Callable[[], int]) -> NoReturn:
 
     TensorFlow, TFX and Beam leave 1.7 million Python objects, which the interpreter
     would take apart one by one: 6 seconds on an idle machine, minutes on a busy one.
-    The kernel frees them at once. What is registered with `atexit` runs before: it
-    removes temporary folders and closes logs.
+    The kernel frees them at once. Functions that are registered with `atexit` run
+    before that: they remove temporary folders and close logs.
     """
     try:
         code = main()
@@ -66,7 +66,7 @@ def _code(error: SystemExit) -> int:
 
 
 def _born(pid: int) -> str:
-    """Returns when a process was born; empty if there is none, or only a zombie.
+    """Returns when a process started; empty if there is none, or only a zombie.
 
     Source: proc(5), /proc/PID/stat: the state is field 3, the start time field 22.
     """
@@ -79,6 +79,6 @@ def _born(pid: int) -> str:
         )
     except OSError:
         return ""
-    fields = stat.rsplit(")", 1)[1].split()  # the name before may hold anything
+    fields = stat.rsplit(")", 1)[1].split()  # the name before it may contain anything
     state, ticks = fields[0], fields[19]
     return "" if state in "ZX" else f"{boot} {ticks}"

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from model.files import atomic_write, filesystems
 from pipeline.config.loading import ConfigError
 from pipeline.config.notifications import Event
-from pipeline.runs import run_record as records
+from pipeline.runs import run_record
 from pipeline.runs.run_record import RunRecord
 
 _PREFIX = "vae_pipeline"
@@ -33,35 +33,35 @@ _GAUGES = {
 }  # name: (help, the record's field)
 
 
-def write(path: pathlib.Path, record: RunRecord) -> None:
-    """Writes the metrics of a run that ended, all at once, for every user to read.
+def write_metrics(path: pathlib.Path, record: RunRecord) -> None:
+    """Writes the metrics of a run that ended, atomically and readable by every user.
 
     Raises:
       OSError: the file could not be written, or its folder is missing.
     """
-    path.parent.stat()  # a folder made here is none that node-exporter looks into
+    path.parent.stat()  # raises: node-exporter would not read a folder that this made
     text = prometheus_client.generate_latest(_registry(lambda: record)).decode()
     atomic_write.write(path, text, mode=filesystems.FILE)
 
 
 @contextlib.contextmanager
-def served(root: pathlib.Path, host: str, port: int) -> Iterator[int]:
-    """Serves the metrics of the newest run below a root that ended, over HTTP.
+def serve_metrics(root: pathlib.Path, *, host: str, port: int) -> Iterator[int]:
+    """Serves over HTTP the metrics of the run below a root that ended last.
 
     Args:
-      root: of local runs.
+      root: the root of local runs.
       host: the address to listen on.
-      port: 0: any that is free.
+      port: the port to listen on; 0: any that is free.
 
     Yields:
       The port.
 
     Raises:
-      ConfigError: the address can't be listened on.
+      ConfigError: the server cannot listen on the address.
     """
     try:
         server, thread = prometheus_client.start_http_server(
-            port, host, _registry(lambda: records.last_ended(root))
+            port, host, _registry(lambda: run_record.last_ended(root))
         )
     except (OSError, OverflowError) as error:
         raise ConfigError(
@@ -76,42 +76,44 @@ def served(root: pathlib.Path, host: str, port: int) -> Iterator[int]:
         thread.join()
 
 
-def _registry(newest: Callable[[], RunRecord | None]) -> CollectorRegistry:
+def _registry(read_record: Callable[[], RunRecord | None]) -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(_OfRun(newest))
+    registry.register(_RunCollector(read_record))
     return registry
 
 
-class _OfRun(Collector):
-    """The metrics of a record."""
+class _RunCollector(Collector):
+    """Makes the metrics of a record each time that they are read."""
 
-    def __init__(self, newest: Callable[[], RunRecord | None]):
-        self._newest = newest
+    def __init__(self, read_record: Callable[[], RunRecord | None]):
+        self._read_record = read_record
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Returns nothing: a registry would else collect to learn the names."""
+        """Returns nothing: without this, a registry collects to learn the names."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yields them; none before the first run has ended."""
-        record = self._newest()
+        """Yields the metrics; none before the first run has ended."""
+        record = self._read_record()
         if record is None or record.ended is None:
             return
         ended = datetime.datetime.fromisoformat(record.ended).timestamp()
         help_ = "When the last run ended, seconds since 1970."
-        yield _gauge(record, "last_run_end_timestamp_seconds", help_, ended)
+        name = "last_run_end_timestamp_seconds"
+        yield _gauge(record, name, help_=help_, value=ended)
         verdict = GaugeMetricFamily(
             f"{_PREFIX}_last_run_verdict",
             "1 for what came of the last run, 0 for all else.",
             labels=["model", "verdict"],
         )
         for word in get_args(Event):
-            verdict.add_metric([record.model, word], float(word == record.verdict))
+            is_it = float(word == record.status.value)
+            verdict.add_metric([record.model, word], is_it)
         yield verdict
         for name, (help_, field) in _GAUGES.items():
             value = getattr(record, field)
             if value is not None:
-                yield _gauge(record, name, help_, value)
+                yield _gauge(record, name, help_=help_, value=value)
         steps = GaugeMetricFamily(
             f"{_PREFIX}_step_seconds",
             "Wall time of each step of the last run that ended well.",
@@ -123,7 +125,9 @@ class _OfRun(Collector):
         yield steps
 
 
-def _gauge(record: RunRecord, name: str, help_: str, value: float) -> GaugeMetricFamily:
+def _gauge(
+    record: RunRecord, name: str, *, help_: str, value: float
+) -> GaugeMetricFamily:
     family = GaugeMetricFamily(f"{_PREFIX}_{name}", help_, labels=["model"])
     family.add_metric([record.model], value)
     return family

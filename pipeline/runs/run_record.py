@@ -1,16 +1,18 @@
-"""What is kept of each run: `<root>/history/<run_id>.json`.
+"""The record of each run, `<root>/history/<run_id>.json`: its facts and its files.
 
-A record is written when a run begins and again when it ends: a run that was killed
-leaves one that says `running`, of a process that is gone.
+A record is written when a run begins, when its state changes and when it ends. A run
+that was killed leaves a record with the status `running` and a process that is gone.
+Only `recorder.RunRecorder` changes the record of a run.
 """
 
 import dataclasses
 import datetime
+import enum
 import hashlib
 import json
 import math
 import pathlib
-import time
+from typing import Annotated
 
 import pydantic
 
@@ -18,10 +20,19 @@ from model.files import atomic_write
 from pipeline.config import loading
 from pipeline.runs import process
 
-RUNNING, DIED = "running", "died"
-PUSHED, UNCHANGED, REFUSED = "pushed", "unchanged", "refused"
-FAILED, BAD_DATA, INTERRUPTED = "failed", "bad_data", "interrupted"
-NOTHING_TO_DO = "nothing_to_do"  # leaves no record
+
+class RunStatus(str, enum.Enum):
+    """How a run ended, or that it has not."""
+
+    RUNNING = "running"
+    PUSHED = "pushed"  # the model was blessed, and is the next version
+    UNCHANGED = "unchanged"  # the model was blessed, but is no new one
+    REFUSED = "refused"  # by the gate
+    FAILED = "failed"
+    BAD_DATA = "bad_data"  # the data cannot be had, or are not what they should be
+    INTERRUPTED = "interrupted"  # by SIGINT or SIGTERM
+    DIED = "died"  # its process is gone: whoever reads the record finds that out
+    NOTHING_TO_DO = "nothing_to_do"  # never written: such a run leaves no record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +44,11 @@ class StepTime:
     cached: bool
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class RunRecord:
-    """What a run was and what came of it; filled in as it goes on.
+    """The facts of one run.
 
-    ELBOs are in nats per image, higher is better. None: not known, or none.
+    ELBOs are in nats per image, higher is better. None: not known, or there is none.
     """
 
     run_id: str
@@ -46,60 +57,36 @@ class RunRecord:
     model: str  # push.model_name
     dataset: str
     config_digest: str  # SHA-256 of the settings that decide what a run makes
-    verdict: str = RUNNING  # or another word from above
-    ended: str | None = None
-    seconds: float | None = None  # in all
-    step: str | None = None  # in which it is, failed or was interrupted
+    # In JSON, `verdict`.
+    status: Annotated[RunStatus, pydantic.Field(alias="verdict")] = RunStatus.RUNNING
+    ended: str | None = None  # ISO 8601, with the zone
+    seconds: float | None = None  # wall time of the run
+    step: str | None = None  # the step that runs, that failed or was interrupted
     error: str | None = None
-    steps: list[StepTime] = dataclasses.field(default_factory=list)  # that ended well
+    steps: list[StepTime] = dataclasses.field(default_factory=list)  # that completed
     fingerprint: str | None = None  # of the data
     run_key: str | None = None  # digest of settings, data, code and stack
     baseline: str | None = None  # version and digest; `none`: nothing was served
     elbo: float | None = None  # the candidate's, and its terms
     reconstruction: float | None = None
     kl: float | None = None
-    estimate: str | None = None  # how these are estimated, in words
+    estimate: str | None = None  # describes how these are estimated
     baseline_elbo: float | None = None
     baseline_version: int | None = None
     difference: float | None = None  # elbo - baseline_elbo
     refusals: list[str] = dataclasses.field(default_factory=list)
     version: int | None = None  # that this run pushed
     served_version: int | None = None  # at the end
-    versions: int | None = None  # complete ones at the push destination
-
-    def __post_init__(self):
-        self._began = time.monotonic()  # the clock of `started` may jump
-
-    def begin(self) -> None:
-        """Notes that the run begins now."""
-        self.started, self._began = _now(), time.monotonic()
-
-    def took(self, name: str, seconds: float, cached: bool = False) -> None:
-        """Notes that the step in which the run was ended well."""
-        self.steps.append(StepTime(name, round(seconds, 3), cached))
-        self.step = None
-
-    def failed(self, verdict: str, error: str) -> None:
-        """Notes why the run ended early; a version that it had pushed stays pushed."""
-        self.error = error
-        if self.verdict != PUSHED:
-            self.verdict = verdict
-
-    def end(self) -> None:
-        """Notes the end."""
-        if self.verdict == RUNNING:
-            self.failed(FAILED, "it ended without a verdict")
-        self.ended = _now()
-        self.seconds = round(time.monotonic() - self._began, 3)
+    versions: int | None = None  # complete versions at the push destination
 
 
-def begun(settings: loading.PipelineConfig, run_id: str) -> RunRecord:
+def create_record(settings: loading.PipelineConfig, run_id: str) -> RunRecord:
     """Returns the record of a run that begins now, in this process."""
     decisive = json.dumps(loading.decisive(settings), sort_keys=True)
     return RunRecord(
         run_id=run_id,
-        started=_now(),
-        process=process.this(),
+        started=timestamp(),
+        process=process.current(),
         model=settings.push.model_name,
         dataset=settings.data.dataset,
         config_digest=hashlib.sha256(decisive.encode()).hexdigest(),
@@ -107,10 +94,14 @@ def begun(settings: loading.PipelineConfig, run_id: str) -> RunRecord:
 
 
 def to_dict(record: RunRecord) -> dict:
-    """Returns a record as JSON takes it: a number that is none becomes None."""
+    """Returns the keys and values of a record's JSON; NaN and infinity become None."""
+    fields = dataclasses.asdict(record)
+    fields["status"] = record.status.value
     return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in dataclasses.asdict(record).items()
+        "verdict" if key == "status" else key: (
+            None if isinstance(value, float) and not math.isfinite(value) else value
+        )
+        for key, value in fields.items()
     }
 
 
@@ -130,12 +121,12 @@ def discard(root: pathlib.Path, record: RunRecord) -> None:
 
 
 def read_all(root: pathlib.Path) -> tuple[list[RunRecord], list[str]]:
-    """Returns the records below a root, newest first, and what is wrong with others.
+    """Returns the records below a root, newest first, and the faults of other files.
 
-    A record that says `running`, of a process that is gone, is given as `died`.
+    A record that says `running`, of a process that is gone, gets the status `died`.
 
     Raises:
-      OSError: the folder can't be read.
+      OSError: the folder cannot be read.
     """
     records, problems = [], []
     for path in _paths(root):
@@ -153,14 +144,22 @@ def last_ended(root: pathlib.Path) -> RunRecord | None:
     return max(ended, key=_end, default=None)
 
 
-def turn(run_id: str, number: int) -> str:
-    """Returns the name in metadata of a run's first turn through the graph, or next."""
+def turn_name(run_id: str, number: int) -> str:
+    """Returns the name in metadata of a run's first turn through the graph, or a later.
+
+    A run goes through the graph again when an artifact from the cache was damaged.
+    """
     return run_id if number == 1 else f"{run_id}.{number}"
 
 
-def of_turn(name: str) -> str:
-    """Returns the id of the run whose turn has that name in metadata."""
+def run_id_of_turn(name: str) -> str:
+    """Returns the id of the run whose turn has this name in metadata."""
     return name.partition(".")[0]
+
+
+def timestamp() -> str:
+    """Returns the time now: ISO 8601, with milliseconds and the zone."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
 def _read(path: pathlib.Path) -> RunRecord:
@@ -178,8 +177,8 @@ def _read(path: pathlib.Path) -> RunRecord:
         ) from error
     except ValueError as error:
         raise ValueError(f"{path} is not a run's record, skipped: {error}") from error
-    if record.verdict == RUNNING and record.process.is_gone():
-        record.verdict = DIED
+    if record.status == RunStatus.RUNNING and record.process.is_gone():
+        return dataclasses.replace(record, status=RunStatus.DIED)
     return record
 
 
@@ -204,7 +203,3 @@ def _paths(root: pathlib.Path) -> list[pathlib.Path]:
         return []
     # What begins with a dot is being written.
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def _now() -> str:
-    return datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")

@@ -1,10 +1,12 @@
-"""Posts JSON to a URL: tries again while that may help, for as long as it is told.
+"""Posts JSON to a webhook, with retries and within a time limit.
 
-No text of an exception goes out from here: requests' own hold the URL.
+No text of requests' exceptions goes into a message: it contains the whole URL.
 """
 
+import functools
 import threading
 import time
+from collections.abc import Callable
 
 import requests
 import tenacity
@@ -15,75 +17,92 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between tries
 
 
 class WebhookError(Exception):
-    """It was not told; the message holds neither the token nor the URL's path."""
+    """The post failed; the message contains neither the token nor the URL's path."""
 
 
-class _LaterError(WebhookError):
-    """It may work at the next try."""
+class _RetryableError(WebhookError):
+    """The next try may succeed."""
 
 
-def post(url: str, token: str, body: str, timeout: float) -> None:
-    """Posts a text of JSON; returns when the answer says that it was taken.
+def post(
+    url: str,
+    *,
+    token: str,
+    body: str,
+    timeout: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Posts JSON, and returns when the server accepted it.
 
-    Tries again if there is no connection, and after 429 and 5xx; follows no redirect.
+    Tries again without a connection and after 429 and 5xx; follows no redirect.
 
     Args:
-      url: where to.
+      url: an https:// URL, or an http:// URL of this machine.
       token: sent as `Authorization: Bearer`, unless empty.
       body: the JSON.
-      timeout: seconds that all of it may take.
+      timeout: seconds for all tries together.
+      sleep: waits between two tries.
 
     Raises:
-      WebhookError: it was not taken, or not in time.
+      WebhookError: the server did not accept it, or not in time.
     """
-    ended: list[Exception | None] = []
+    result: list[Exception | None] = []
 
-    def tries() -> None:
+    def run() -> None:
         try:
-            _tries(url, token, body, timeout)
-            ended.append(None)
+            _post_with_retries(
+                functools.partial(_post_once, url, token=token, body=body),
+                timeout=timeout,
+                sleep=sleep,
+            )
+            result.append(None)
         except Exception as error:
-            ended.append(error)
+            result.append(error)
 
-    # In a thread: requests' timeouts bound neither DNS nor an answer that comes in
-    # drops. As a daemon it can't keep the process from its end.
-    thread = threading.Thread(target=tries, daemon=True)
+    # In a thread, because requests' timeouts limit neither DNS nor an answer that comes
+    # byte by byte. A daemon thread does not keep the process from ending.
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(timeout)
-    error = ended[0] if ended else _late(timeout)
+    error = result[0] if result else _timed_out(timeout)
     if isinstance(error, WebhookError):
         raise WebhookError(f"{shown(url)} {error}") from error
     if error is not None:
         why = type(error).__name__
-        raise WebhookError(f"{shown(url)} can't be told: {why}") from error
+        raise WebhookError(f"{shown(url)} was not notified: {why}") from error
 
 
-def _tries(url: str, token: str, body: str, timeout: float) -> None:
+def _post_with_retries(
+    post_once: Callable[..., None], *, timeout: float, sleep: Callable[[float], None]
+) -> None:
     end = time.monotonic() + timeout
     for attempt in tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(_LaterError),
+        retry=tenacity.retry_if_exception_type(_RetryableError),
         wait=tenacity.wait_exponential_jitter(
             _FIRST_WAIT, _LONGEST_WAIT, jitter=_FIRST_WAIT
         ),
         stop=tenacity.stop_before_delay(timeout),
+        sleep=sleep,
         reraise=True,
     ):
         with attempt:
             left = max(end - time.monotonic(), 0.01)
-            _once(url, token, body, left, attempt.retry_state.attempt_number)
+            post_once(timeout=left, attempt=attempt.retry_state.attempt_number)
 
 
-def _once(url: str, token: str, body: str, timeout: float, number: int) -> None:
+def _post_once(
+    url: str, *, token: str, body: str, timeout: float, attempt: int
+) -> None:
     def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        # As one of `headers`, what ~/.netrc says would go over it.
+        # The credentials in ~/.netrc would replace a header of `headers`.
         if token:
             request.headers["Authorization"] = f"Bearer {token}"
         return request
 
-    tried = "" if number == 1 else f", {number} times"
+    tried = "" if attempt == 1 else f", {attempt} times"
     try:
         session = requests.Session()
-        # Plain HTTP is to this machine: no proxy may read it.
+        # Plain HTTP goes to this machine only: no proxy may read it.
         session.trust_env = not url.lower().startswith("http:")
         response = session.post(
             url,
@@ -91,26 +110,26 @@ def _once(url: str, token: str, body: str, timeout: float, number: int) -> None:
             headers={"Content-Type": "application/json"},
             auth=authorize,
             timeout=timeout,
-            allow_redirects=False,  # no other host gets the record or the token
-            stream=True,  # nobody reads the answer
+            allow_redirects=False,  # another host must not get the record or the token
+            stream=True,  # the body of the answer is not read
         )
     except requests.exceptions.SSLError as error:
         raise WebhookError(
             "speaks no TLS, or has no certificate that is trusted"
         ) from error
     except requests.ConnectionError as error:
-        raise _LaterError(f"can't be reached{tried}") from error
+        raise _RetryableError(f"can't be reached{tried}") from error
     except requests.Timeout as error:
-        raise _late(timeout) from error
+        raise _timed_out(timeout) from error
     response.close()
     code = response.status_code
     if code == requests.codes.too_many_requests or code >= 500:
-        raise _LaterError(f"answered {code}{tried}")
+        raise _RetryableError(f"answered {code}{tried}")
     if 300 <= code < 400:
         raise WebhookError(f"answered {code}: redirects are not followed")
     if not response.ok:
         raise WebhookError(f"answered {code}")
 
 
-def _late(timeout: float) -> WebhookError:
+def _timed_out(timeout: float) -> WebhookError:
     return WebhookError(f"did not answer in {timeout:.3g} s")

@@ -1,4 +1,4 @@
-"""Cron's five fields: checked, and said in APScheduler's, systemd's and KFP's words."""
+"""Cron expressions: checked, and translated for APScheduler, systemd and KFP."""
 
 import calendar
 import dataclasses
@@ -26,7 +26,7 @@ class _Field:
     name: str
     first: int
     last: int
-    names: Sequence[str] = ()  # of the values from `first` on
+    names: Sequence[str] = ()  # names of the values, `first` and following
 
 
 _FIELDS = (
@@ -40,35 +40,41 @@ _FIELDS = (
 
 @dataclasses.dataclass(frozen=True)
 class _Times:
-    """What an expression matches: the values of each field, in order."""
+    """The values of each field that an expression matches, in order."""
 
     minutes: list[int]
     hours: list[int]
     days: list[int]
     months: list[int]
     weekdays: list[int]  # 0 is Sunday; no 7
-    either: bool  # the day of the month or the weekday is enough
+    is_either_enough: bool  # whether the day of the month or the weekday is enough
 
 
 def check_cron(cron: str, timezone: str | None) -> None:
     """Raises ConfigError for a bad cron expression or an unknown time zone."""
-    trigger(cron, timezone)
+    make_trigger(cron, timezone)
 
 
-def trigger(cron: str, timezone: str | None) -> BaseTrigger:
-    """Returns the trigger of a cron expression; without a time zone in local time.
+def make_trigger(cron: str, timezone: str | None) -> BaseTrigger:
+    """Returns APScheduler's trigger of a cron expression.
 
-    In the night of the change, a time that the clocks show twice comes twice, and one
-    that they leave out comes as if they had not been changed.
+    In the night when the clocks change, a time that they show twice comes twice, and a
+    time that they skip comes as if they had not been changed.
+
+    Args:
+      cron: five fields.
+      timezone: a name of the IANA database; None: local time.
 
     Raises:
       ConfigError: it is no cron expression, or there is no such time zone.
     """
     times, zone = _parse(cron), _zone(timezone)
-    # Not with from_crontab(): it takes 0 for Monday, and never one day for enough.
+    # Not by from_crontab(), which reads 0 as Monday and always requires both days.
     day = {"day": _listed(times.days, 31)}
     weekday = {
-        "day_of_week": _listed(times.weekdays, 7, lambda day: str((day - 1) % 7))
+        "day_of_week": _listed(
+            times.weekdays, 7, format_value=lambda day: str((day - 1) % 7)
+        )
     }
     rest = {
         "minute": _listed(times.minutes, 60),
@@ -77,7 +83,7 @@ def trigger(cron: str, timezone: str | None) -> BaseTrigger:
         "timezone": zone,
     }
     try:
-        if times.either:
+        if times.is_either_enough:
             return OrTrigger(
                 [CronTrigger(**day, **rest), CronTrigger(**weekday, **rest)]
             )
@@ -90,8 +96,8 @@ def trigger(cron: str, timezone: str | None) -> BaseTrigger:
         ) from error
 
 
-def on_calendar(cron: str, timezone: str | None) -> list[str]:
-    """Returns systemd's calendar events that together are a cron expression.
+def to_systemd_events(cron: str, timezone: str | None) -> list[str]:
+    """Returns systemd's calendar events that together match a cron expression.
 
     Raises:
       ConfigError: it is no cron expression, or there is no such time zone.
@@ -103,15 +109,17 @@ def on_calendar(cron: str, timezone: str | None) -> list[str]:
     hours, minutes = _listed(times.hours, 24), _listed(times.minutes, 60)
     clock = f"{hours}:{minutes}:00" + (f" {timezone}" if timezone else "")
     months, days = _listed(times.months, 12), _listed(times.days, 31)
-    weekdays = _listed(times.weekdays, 7, lambda day: _WEEKDAYS[day].capitalize())
+    weekdays = _listed(
+        times.weekdays, 7, format_value=lambda day: _WEEKDAYS[day].capitalize()
+    )
     weekdays = "" if weekdays == "*" else f"{weekdays} "
-    if times.either:
+    if times.is_either_enough:
         return [f"*-{months}-{days} {clock}", f"{weekdays}*-{months}-* {clock}"]
     return [f"{weekdays}*-{months}-{days} {clock}"]
 
 
 def robfig(cron: str) -> str:
-    """Returns a cron expression as KFP takes it: the seconds first, no 7 for Sunday.
+    """Returns a cron expression for KFP: with seconds first, and no 7 for Sunday.
 
     Raises:
       ConfigError: it is no cron expression.
@@ -120,7 +128,7 @@ def robfig(cron: str) -> str:
     """
     times = _parse(cron)
     *others, weekday = cron.split()
-    # A star stays one, whatever else it matches: it decides whether one day is enough.
+    # A star stays a star, because it decides whether one of the days is enough.
     if not weekday.startswith("*"):
         weekday = ",".join(map(str, times.weekdays))
     return " ".join(("0", *others, weekday))
@@ -134,7 +142,7 @@ def _parse(cron: str) -> _Times:
             f"month, weekday), such as '0 3 * * *', got {cron!r}"
         )
     minutes, hours, days, months, weekdays = (
-        _values(text, field, cron) for text, field in zip(texts, _FIELDS)
+        _values(text, field, cron=cron) for text, field in zip(texts, _FIELDS)
     )
     if days[0] > max(calendar.monthrange(_LEAP_YEAR, month)[1] for month in months):
         raise ConfigError(
@@ -147,29 +155,31 @@ def _parse(cron: str) -> _Times:
         days,
         months,
         sorted({day % 7 for day in weekdays}),
-        # crontab(5): so it is when both are restricted, that is begin with no star.
-        either=not (texts[2].startswith("*") or texts[4].startswith("*")),
+        # crontab(5): one is enough if both are restricted, that is begin with no star.
+        is_either_enough=not (texts[2].startswith("*") or texts[4].startswith("*")),
     )
 
 
-def _values(text: str, field: _Field, cron: str) -> list[int]:
-    """Returns what a field matches, in order."""
+def _values(text: str, field: _Field, *, cron: str) -> list[int]:
+    """Returns the values that a field matches, in order."""
     values: set[int] = set()
     for part in text.lower().split(","):
         match = _PART.fullmatch(part)
         if match is None:
-            raise _bad(text, field, cron)
+            raise _make_error(text, field, cron=cron)
         first, last, step = match.groups()
         if step and first and not last:
-            raise _bad(text, field, cron)  # 5/10: crons differ in what it means
+            raise _make_error(
+                text, field, cron=cron
+            )  # 5/10: crons differ in what it means
         try:
             low = _value(first, field) if first else field.first
             high = _value(last or first, field) if first else field.last
             matched = range(low, high + 1, int(step or 1))  # no step of 0
         except ValueError as error:
-            raise _bad(text, field, cron) from error
+            raise _make_error(text, field, cron=cron) from error
         if not field.first <= low <= high <= field.last:
-            raise _bad(text, field, cron)
+            raise _make_error(text, field, cron=cron)
         values.update(matched)
     return sorted(values)
 
@@ -178,7 +188,7 @@ def _value(text: str, field: _Field) -> int:
     return int(text) if text.isdigit() else field.first + field.names.index(text)
 
 
-def _bad(text: str, field: _Field, cron: str) -> ConfigError:
+def _make_error(text: str, field: _Field, *, cron: str) -> ConfigError:
     names = f" or {field.names[0]}-{field.names[-1]}" if field.names else ""
     return ConfigError(
         f"the {field.name} of a cron expression must be in {field.first}-{field.last}"
@@ -200,7 +210,10 @@ def _zone(timezone: str | None) -> zoneinfo.ZoneInfo | None:
 
 
 def _listed(
-    values: list[int], count: int, word: Callable[[int], str] = "{:02}".format
+    values: list[int],
+    count: int,
+    *,
+    format_value: Callable[[int], str] = "{:02}".format,
 ) -> str:
-    """Returns the values as a list, or a star if they are all that there are."""
-    return "*" if len(values) == count else ",".join(map(word, values))
+    """Returns the values as a list, or a star if all `count` values are there."""
+    return "*" if len(values) == count else ",".join(map(format_value, values))

@@ -1,4 +1,4 @@
-"""Runs a command at cron's times, in a process that stays."""
+"""The local scheduler: runs a command at the times of a cron expression."""
 
 import contextlib
 import datetime
@@ -20,38 +20,42 @@ from apscheduler.triggers.base import BaseTrigger
 from model.files import filesystems
 from pipeline.config.loading import ConfigError
 from pipeline.exit_codes import BAD_INPUT, INTERRUPTED, OK, REFUSED
-from pipeline.scheduling.cron import trigger
+from pipeline.scheduling.cron import make_trigger
 
-_OUTCOMES = {
+_RESULTS = {  # of exit codes
     OK: "done",
     BAD_INPUT: "bad input",
     REFUSED: "refused by the gate",
     INTERRUPTED: "interrupted",
-    # What ends a Python that is interrupted where it can't say so.
+    # These end a Python that is interrupted where it cannot handle the signal.
     -signal.SIGINT: "interrupted",
     -signal.SIGTERM: "interrupted",
 }
 
-_GRACE = 60.0  # seconds that a run has to end itself after SIGTERM
-_LOOK = 30.0  # seconds between looks at the clock
-_ENDED = 0  # among the signals: the run ended
+_GRACE = 60.0  # seconds that a run has to end after SIGTERM
+_WAKE_EVERY = 30.0  # seconds between two looks of the scheduler at the clock
+_RUN_ENDED = 0  # the event, among the numbers of signals
 
 _UTC = datetime.timezone.utc
 
 
 def run(
-    cron: str, timezone: str | None, command: Sequence[str], log_folder: pathlib.Path
+    cron: str,
+    timezone: str | None,
+    *,
+    command: Sequence[str],
+    log_folder: pathlib.Path,
 ) -> int:
-    """Runs the command at cron's times, one run at a time, until a signal ends it.
+    """Runs a command at cron's times, one run at a time, until a signal ends this.
 
-    A time that comes while a run is going is skipped. Of the times that a sleeping
-    machine missed, one is made up for when it wakes.
+    A time that comes while the command runs is skipped. If the machine sleeps, the
+    command runs once for all missed times when the machine wakes.
 
     Args:
       cron: five fields.
       timezone: a name of the IANA database; None: local time.
-      command: what to run, without a shell.
-      log_folder: gets a line for each run, in schedule.log.
+      command: the program and its arguments; no shell runs it.
+      log_folder: the folder of schedule.log, which gets a line for each run.
 
     Returns:
       The exit code: 130 after SIGINT, else 0.
@@ -59,80 +63,93 @@ def run(
     Raises:
       ConfigError: the expression, the time zone or the folder is bad.
     """
-    return _loop(trigger(cron, timezone), command, log_folder)
+    times = make_trigger(cron, timezone)
+    return run_at_times(times, command, log_folder=log_folder)
 
 
-def _loop(
+def run_at_times(
     times: BaseTrigger,
     command: Sequence[str],
+    *,
     log_folder: pathlib.Path,
     grace: float = _GRACE,
 ) -> int:
-    with _log(log_folder) as log:
+    """Runs a command at the times of a trigger until a signal ends this.
+
+    Args:
+      times: gives the times.
+      command: the program and its arguments.
+      log_folder: the folder of schedule.log.
+      grace: seconds that a run has to end after SIGTERM.
+
+    Returns:
+      The exit code: 130 after SIGINT, else 0.
+    """
+    with _open_log(log_folder) as log:
         runs = _Runs(times, command, log)
         scheduler = BackgroundScheduler(timezone=_UTC)
-        scheduler.add_listener(runs.skipped, EVENT_JOB_MAX_INSTANCES)
+        scheduler.add_listener(runs.log_skipped_time, EVENT_JOB_MAX_INSTANCES)
         scheduler.add_job(
             runs.run, times, max_instances=1, coalesce=True, misfire_grace_time=None
         )
         with _signals_to(runs.events):
-            runs.say(f"to run here: {shlex.join(command)}")
+            runs.log_line(f"to run here: {shlex.join(command)}")
             scheduler.start()
-            event = _ENDED
-            while event == _ENDED:
+            event = _RUN_ENDED
+            while event == _RUN_ENDED:
                 try:
-                    event = runs.events.get(timeout=_LOOK)
+                    event = runs.events.get(timeout=_WAKE_EVERY)
                 except queue.Empty:
-                    # The scheduler's own wait does not count while a machine sleeps.
+                    # The scheduler's own wait stands still while a machine sleeps.
                     scheduler.wakeup()
             scheduler.pause()
             runs.stop(grace)
             scheduler.shutdown()
-            runs.say(f"stopped by {signal.Signals(event).name}")
+            runs.log_line(f"stopped by {signal.Signals(event).name}")
     return INTERRUPTED if event == signal.SIGINT else OK
 
 
 class _Runs:
-    """The runs of a command, one at a time, and what is said of them."""
+    """The runs of a command, one at a time, and the log of them."""
 
     def __init__(self, times: BaseTrigger, command: Sequence[str], log: logging.Logger):
-        # Of runs (_ENDED) and of signals (their numbers). Its put() is one that a
-        # signal's handler may call.
+        # _RUN_ENDED and the numbers of signals. A signal's handler may call the put()
+        # of a SimpleQueue.
         self.events: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._times, self._command, self._log = times, command, log
-        self._lock = threading.Lock()  # on the two below
+        self._lock = threading.Lock()  # guards the two fields below
         self._stopping = False
         self._child: subprocess.Popen | None = None
 
     def run(self) -> None:
-        """Runs the command, waits for its end and says what came of it."""
+        """Runs the command, waits for its end and logs its result."""
         started = self._now()
         with self._lock:
             if self._stopping:
                 return
             try:
-                # In a session of its own: else Ctrl-C would reach it too, and SIGTERM
-                # from here then break into its cleaning up.
+                # In a session of its own. Otherwise Ctrl-C would reach it too, and
+                # SIGTERM from here would then interrupt its cleaning up.
                 self._child = subprocess.Popen(
                     self._command, stdin=subprocess.DEVNULL, start_new_session=True
                 )
             except OSError as error:
-                self.say(f"failed: could not be started: {error}")
+                self.log_line(f"failed: could not be started: {error}")
                 return
-        outcome = _outcome(self._child.wait())
+        result = _describe_result(self._child.wait())
         seconds = (self._now() - started).total_seconds()
-        self.say(f"{outcome}, after {seconds:.1f} s, started {_shown(started)}")
-        self.events.put(_ENDED)
+        self.log_line(f"{result}, after {seconds:.1f} s, started {_format(started)}")
+        self.events.put(_RUN_ENDED)
 
-    def skipped(self, event: JobSubmissionEvent) -> None:
-        """Says that a time came while a run was going."""
-        self.say("skipped this time: the run before is still going")
+    def log_skipped_time(self, event: JobSubmissionEvent) -> None:
+        """Logs that a time came while the command ran."""
+        self.log_line("skipped this time: the run before is still going")
 
     def stop(self, grace: float) -> None:
-        """Ends the run that is going, if one is, and lets no other begin.
+        """Ends the run that goes on, if there is one, and lets no other begin.
 
         A run that goes on after `grace` seconds, or at a second signal, is killed with
-        all that it started.
+        all processes that it started.
         """
         with self._lock:
             self._stopping = True
@@ -141,18 +158,18 @@ class _Runs:
             return
         child.terminate()
         with contextlib.suppress(queue.Empty):
-            # A terminal that closes may say so twice.
+            # A terminal that closes may send SIGHUP twice.
             while self.events.get(timeout=grace) == signal.SIGHUP:
                 pass
         if child.poll() is None:
-            self.say("killed: it did not end at SIGTERM")
+            self.log_line("killed: it did not end at SIGTERM")
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
 
-    def say(self, text: str) -> None:
-        """Logs a line, and when the next run is if there will be one."""
-        following = "" if self._stopping else f"; next {_shown(self._next())}"
-        self._log.info("%s  %s%s", _shown(self._now()), text, following)
+    def log_line(self, text: str) -> None:
+        """Logs a line, with the time of the next run if there will be one."""
+        following = "" if self._stopping else f"; next {_format(self._next())}"
+        self._log.info("%s  %s%s", _format(self._now()), text, following)
 
     def _now(self) -> datetime.datetime:
         return datetime.datetime.now(self._next().tzinfo)
@@ -161,19 +178,19 @@ class _Runs:
         return self._times.get_next_fire_time(None, datetime.datetime.now(_UTC))
 
 
-def _outcome(code: int) -> str:
-    if code in _OUTCOMES:
-        return _OUTCOMES[code]
+def _describe_result(code: int) -> str:
+    if code in _RESULTS:
+        return _RESULTS[code]
     return f"failed ({f'exit code {code}' if code > 0 else f'by signal {-code}'})"
 
 
-def _shown(when: datetime.datetime) -> str:
+def _format(when: datetime.datetime) -> str:
     return f"{when:%Y-%m-%d %H:%M:%S %Z}"
 
 
 @contextlib.contextmanager
-def _log(folder: pathlib.Path) -> Iterator[logging.Logger]:
-    """Gives a logger to standard output and to schedule.log."""
+def _open_log(folder: pathlib.Path) -> Iterator[logging.Logger]:
+    """Yields a logger that writes to standard output and to schedule.log."""
     try:
         filesystems.make_public_folder(str(folder.parent))  # the root
         folder.mkdir(exist_ok=True)
@@ -183,10 +200,12 @@ def _log(folder: pathlib.Path) -> Iterator[logging.Logger]:
             f"the log folder must be one that can be written to, got {folder}: "
             f"{error.strerror}"
         ) from error
-    log = logging.Logger("schedule")  # not of the tree: no setting of others' counts
+    log = logging.Logger(
+        "schedule"
+    )  # outside the tree of loggers, so that no level of theirs applies
     log.addHandler(logging.StreamHandler(sys.stdout))
     log.addHandler(file)
-    # It would say in its own words what is said here.
+    # APScheduler would log the same facts again.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     with contextlib.closing(file):
         yield log
@@ -194,7 +213,7 @@ def _log(folder: pathlib.Path) -> Iterator[logging.Logger]:
 
 @contextlib.contextmanager
 def _signals_to(events: queue.SimpleQueue[int]) -> Iterator[None]:
-    """Puts the signals that mean the end into the queue."""
+    """Puts the signals that end this program into the queue."""
     signals = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup: goes on
         signals.append(signal.SIGHUP)

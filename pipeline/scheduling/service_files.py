@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pipeline.config.loading import ConfigError
 from pipeline.exit_codes import REFUSED
-from pipeline.scheduling.cron import check_cron, on_calendar
+from pipeline.scheduling.cron import check_cron, to_systemd_events
 
 
 def systemd_units(
@@ -20,7 +20,9 @@ def systemd_units(
 
     Source: systemd.service(5), "Command lines", and systemd.timer(5).
     """
-    events = "\n".join(f"OnCalendar={event}" for event in on_calendar(cron, timezone))
+    events = "\n".join(
+        f"OnCalendar={event}" for event in to_systemd_events(cron, timezone)
+    )
     _check_one_line([str(folder), *command])
     # Variables are put into the arguments, but not into the program's path.
     program, *args = map(_systemd_quoted, command)

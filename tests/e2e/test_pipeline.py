@@ -150,7 +150,7 @@ def test_the_first_run_pushes_a_good_model(place):
     assert re.search(r"candidate's IWAE │ -\d+\.\d\d nats per image", place.printed)
     assert re.search(r"active latents   │ \d of 4 ", place.printed)
     kept = place.record()
-    assert (kept.verdict, kept.version) == ("pushed", version.number)
+    assert (kept.status, kept.version) == ("pushed", version.number)
     assert (kept.served_version, kept.versions) == (version.number, 1)
     assert kept.run_key == manifest["run_key"]
     assert (kept.elbo, kept.difference) == (terms["elbo"], None)
@@ -274,7 +274,7 @@ def test_the_same_again_comes_from_the_cache(place):
     assert place.state("Report") == "CACHED"
     assert place.snapshot() == before
     kept = place.record()
-    assert (kept.verdict, kept.version, kept.versions) == ("unchanged", None, 1)
+    assert (kept.status, kept.version, kept.versions) == ("unchanged", None, 1)
     assert [step.cached for step in kept.steps] == [False] * 2 + [True] * 13
     assert len(place.reports()) == 3  # each run has one
 
@@ -285,7 +285,7 @@ def test_a_model_under_the_floor_is_refused(place):
     assert "verdict          │ REFUSED: ELBO -" in place.printed
     assert "must be at least the floor, -1.00" in place.printed
     kept = place.record()
-    assert (kept.verdict, kept.version) == ("refused", None)
+    assert (kept.status, kept.version) == ("refused", None)
     assert "must be at least the floor, -1.00" in kept.refusals[0]
     assert kept.difference == pytest.approx(0.0, abs=1e-3)
     page = place.report().text
@@ -326,7 +326,7 @@ def test_a_model_with_a_nan_is_refused(place, monkeypatch):
         assert place.run("train.seed=1", "gate.elbo_floor=-1e6") == 3
     assert "REFUSED" in place.printed
     assert "InfraCheck: ValueError" in place.printed
-    assert (place.record().verdict, place.record().elbo) == ("refused", None)
+    assert (place.record().status, place.record().elbo) == ("refused", None)
     page = place.report().text
     assert "REFUSED" in page
     assert "The candidate's mean ELBO is not a finite number." in page
@@ -344,15 +344,15 @@ def test_a_better_model_becomes_the_next_version(place):
     assert place.run("train.epochs=16") == 1
     assert "Report failed: " in place.printed
     kept = place.record()
-    assert (kept.verdict, kept.version) == ("pushed", place.served().number)
+    assert (kept.status, kept.version) == ("pushed", place.served().number)
     assert kept.served_version == kept.version
     assert kept.elbo == place.served().manifest["elbo"]["elbo"]
     assert kept.error.startswith("Report failed: ")
-    assert lifecycle.summary(kept).startswith(
+    assert lifecycle.summarize(kept).startswith(
         f"vae-pipeline: vae, run {kept.run_id}: pushed version {kept.version}, ELBO "
         f"{kept.elbo:.2f} nats per image (the evidence lower bound, 2 samples of z"
     )
-    assert "); then: Report failed: " in lifecycle.summary(kept)
+    assert "); then: Report failed: " in lifecycle.summarize(kept)
     pages.unlink()
     aside.rename(pages)
     assert place.run("train.epochs=16") == 0
@@ -406,7 +406,7 @@ def test_labels_that_the_dataset_does_not_have_are_named(place):
     code = place.run(dataset="bad", options=["--source", str(place.path / "bad")])
     assert code == 2
     assert "the train labels go up to 11, expected 0 to 9 for bad" in place.printed
-    assert (place.record().verdict, place.record().step) == ("bad_data", "Data")
+    assert (place.record().status, place.record().step) == ("bad_data", "Data")
     assert place.snapshot() == before
 
 
@@ -445,7 +445,7 @@ def test_anomalies_in_the_data_stop_the_run_and_are_named(place):
         assert f"{split}: feature 'label'" in place.printed
     assert "Transform" not in place.printed
     assert place.state("DataGate") == "FAILED"
-    assert (place.record().verdict, place.record().step) == ("bad_data", "DataGate")
+    assert (place.record().status, place.record().step) == ("bad_data", "DataGate")
     assert place.record().error in place.printed
     assert place.snapshot() == before
 

@@ -138,7 +138,7 @@ def _check_metadata(file: pathlib.Path) -> None:
         return
     with contextlib.closing(sqlite3.connect(file)) as database:
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    metadata_database.opened(file).get_execution_types()
+    metadata_database.open_store(file).get_execution_types()
 
 
 def _megabytes(path: pathlib.Path) -> float:

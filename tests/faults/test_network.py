@@ -89,7 +89,7 @@ def test_a_store_that_answers_no_more_after_the_push(place, s3, outcome):
     s3.server.unavailable.clear()
     version = listing.served(f"{destination}/vae")
     (last, *_), _ = run_record.read_all(place.root)
-    assert (last.verdict, last.version) == ("pushed", version.number)
+    assert (last.status, last.version) == ("pushed", version.number)
     assert last.elbo == version.manifest["elbo"]["elbo"]
     assert last.error.startswith("can't use ")
 

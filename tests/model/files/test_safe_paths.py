@@ -14,8 +14,9 @@ from pipeline.config.loading import ConfigError, resolve
 from pipeline.config.notifications import NotifyConfig
 from pipeline.config.sections import KubeflowConfig, PushConfig
 from pipeline.local import runner
-from pipeline.runs import lifecycle, notify, run_record
+from pipeline.runs import lifecycle, notify
 from tests.support import bars
+from tests.support.records import make_record
 
 
 @pytest.mark.parametrize("name", ["a", "a/b", "a/.b", "..a/b..", "a b/ü", "a\\..\\b"])
@@ -159,14 +160,18 @@ def test_every_path_of_the_command_line_and_the_settings_knows_the_home(
     (home / "bars").rename(home / "span-7")
     spans = prepare_spans.prepare_data("bars", "~/span-{SPAN}", 1, str(home / "data"))
     assert '"span": 7' in spans.spans
-    with lifecycle.recorded(resolved, pathlib.Path(args.root), "run", False, print):
+    with lifecycle.record_run(
+        resolved,
+        pathlib.Path(args.root),
+        run_id="run",
+        should_wait=False,
+        print_line=print,
+    ):
         pass
     assert (home / "vae.prom").read_text().startswith("# HELP vae_pipeline")
     config = NotifyConfig(command=["~/hook", "~"], token="file:~/token")
-    assert notify.problems(config) == []
-    kept = run_record.begun(resolved, "run")
-    kept.verdict = "failed"
-    notify.send(config, kept, "text", print)
+    assert notify.find_problems(config) == []
+    notify.send(config, make_record(status="failed"), text="text", print_line=print)
     assert '"verdict": "failed"' in (tmp_path / "notified").read_text()
     assert list(elsewhere.iterdir()) == []
 
@@ -185,12 +190,10 @@ def test_a_setting_with_no_such_home_is_named(setting):
 
 
 def test_a_notification_with_no_such_home_says_so(capsys):
-    (problem,) = notify.problems(NotifyConfig(token="file:~nosuch/x"))
+    (problem,) = notify.find_problems(NotifyConfig(token="file:~nosuch/x"))
     assert "~nosuch must be a home folder" in problem
     config = NotifyConfig(command=["~nosuch/x"])
-    kept = run_record.begun(resolve("smoke"), "run")
-    kept.verdict = "failed"
-    notify.send(config, kept, "text", print)
+    notify.send(config, make_record(status="failed"), text="text", print_line=print)
     assert "can't be started: ~nosuch must be a home folder" in capsys.readouterr().out
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from pipeline.cli import main
-from tests.support.run_records import keep
+from tests.support.records import keep_record
 
 ESTIMATE = "the evidence lower bound, 4 samples of z per image, 500 images"
 
@@ -15,21 +15,23 @@ ESTIMATE = "the evidence lower bound, 4 samples of z per image, 500 images"
 @pytest.fixture
 def root(tmp_path):
     first = {"elbo": -271.25, "estimate": ESTIMATE, "version": 1795457098}
-    keep(tmp_path, "run-1", 1, verdict="pushed", **first)
-    keep(
+    keep_record(tmp_path, "run-1", 1, status="pushed", **first)
+    keep_record(
         tmp_path,
         "run-2",
         2,
-        verdict="refused",
+        status="refused",
         elbo=-290.0,
         difference=-18.75,
         estimate=ESTIMATE,
         refusals=["ELBO -290.00 must be at least the floor, -100.00"],
     )
-    keep(tmp_path, "run-3", 3, verdict="bad_data", error="no images")
+    keep_record(tmp_path, "run-3", 3, status="bad_data", error="no images")
     error = "DataGate failed: the data are not what they should be"
-    keep(tmp_path, "run-4", 4, verdict="bad_data", step="DataGate", error=error)
-    keep(tmp_path, "run-5", 5, verdict="interrupted", step="Trainer", error="SIGINT")
+    keep_record(tmp_path, "run-4", 4, status="bad_data", step="DataGate", error=error)
+    keep_record(
+        tmp_path, "run-5", 5, status="interrupted", step="Trainer", error="SIGINT"
+    )
     return tmp_path
 
 
@@ -66,14 +68,14 @@ def test_the_newest_is_first_with_its_numbers(root, capsys):
     ],
 )
 def test_the_spans_are_named(tmp_path, capsys, fingerprint, expected):
-    keep(tmp_path, "run-1", 1, verdict="unchanged", fingerprint=fingerprint)
+    keep_record(tmp_path, "run-1", 1, status="unchanged", fingerprint=fingerprint)
     assert main.main(["history", "--root", str(tmp_path)]) == 0
     (line,) = (s for s in capsys.readouterr().out.splitlines() if "2026-" in s)
     assert line.split("│")[2].strip() == expected
 
 
 def test_elbos_that_were_estimated_differently_are_told_apart(root, capsys):
-    keep(root, "run-6", 6, verdict="unchanged", elbo=-93.0, estimate="another")
+    keep_record(root, "run-6", 6, status="unchanged", elbo=-93.0, estimate="another")
     main.main(["history", "--root", str(root)])
     out = capsys.readouterr().out
     assert "-93.00 (1)" in out

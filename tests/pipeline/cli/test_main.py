@@ -72,7 +72,7 @@ def test_an_interrupt_ends_with_130_and_a_word(tmp_path, signum):
     assert process.returncode in (130, -signal.SIGINT)
     assert "interrupted; the same command goes on where it stopped" in stderr
     ((kept,), _) = run_record.read_all(tmp_path)
-    assert (kept.verdict, kept.step) == ("interrupted", "Imports")
+    assert (kept.status, kept.step) == ("interrupted", "Imports")
     assert list(temporary.iterdir()) == []
 
 

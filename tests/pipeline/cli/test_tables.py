@@ -12,7 +12,7 @@ import pytest
 from components.registry import listing, rolling_back
 from pipeline.config.loading import decisive, resolve
 from tests.support.places import FILES, write_model
-from tests.support.run_records import keep
+from tests.support.records import keep_record
 from tests.support.terminals import joined_cells, printed_on
 
 COLUMNS = [40, 50, 60, 80, 120, 200]
@@ -31,18 +31,18 @@ def root(tmp_path_factory):
     one = {"estimate": "the evidence lower bound, 4 samples of z per image"}
     two = {"estimate": "the evidence lower bound, 16 samples of z per image"}
     floor = "ELBO -12290.47 must be at least the floor, -10100.25 nats per image"
-    keep(
-        tmp_path, "run-1", 1, verdict="pushed", elbo=-271.25, version=1795457098, **one
+    keep_record(
+        tmp_path, "run-1", 1, status="pushed", elbo=-271.25, version=1795457098, **one
     )
-    keep(
+    keep_record(
         *(tmp_path, "run-2", 2),
-        **dict(verdict="refused", elbo=-12290.47, difference=-12018.22, **two),
+        **dict(status="refused", elbo=-12290.47, difference=-12018.22, **two),
         refusals=[floor],
         fingerprint="5:0a,7:1b,8:2c",
         seconds=86_399.9,
     )
     error = "DataGate failed: the data are not what they should be"
-    keep(tmp_path, "run-3", 3, verdict="bad_data", step="DataGate", error=error)
+    keep_record(tmp_path, "run-3", 3, status="bad_data", step="DataGate", error=error)
     destination = str(tmp_path / "serving" / "vae")
     pushed = []
     for name, elbo, samples in (("a", -91.67, 4), ("b", -1090.5, 16), ("c", -89, 4)):

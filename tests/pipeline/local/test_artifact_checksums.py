@@ -19,7 +19,7 @@ def store():
 
 @pytest.fixture
 def artifact(store, tmp_path):
-    """What metadata give back of a sealed artifact."""
+    """Returns an artifact with checksums, as metadata return it."""
     folder = tmp_path / "examples" / "1"
     for name in ("Split-train/shard-0.gz", "Split-train/shard-1.gz", "info.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -30,12 +30,12 @@ def artifact(store, tmp_path):
         type_id=kind, uri=str(folder), state=metadata_store_pb2.Artifact.LIVE
     )
     (made.id,) = store.put_artifacts([made])
-    artifact_checksums.put(store, [made])
+    artifact_checksums.store_checksums(store, [made])
     (found,) = store.get_artifacts()
     return found
 
 
-def test_a_seal_is_in_metadata(artifact):
+def test_checksums_are_in_metadata_where_old_roots_have_them(artifact):
     files = json.loads(artifact.custom_properties["seal"].string_value)
     assert files == {
         name: [size, hashlib.sha256(data).hexdigest()]
@@ -46,7 +46,7 @@ def test_a_seal_is_in_metadata(artifact):
             ("info.json", 5120, DATA),
         )
     }
-    assert artifact_checksums.damage(artifact) == ""
+    assert artifact_checksums.find_damage(artifact) == ""
 
 
 @pytest.mark.parametrize(
@@ -64,29 +64,30 @@ def test_a_seal_is_in_metadata(artifact):
 def test_damage_is_named(artifact, tmp_path, change, expected):
     path = tmp_path / "examples" / "1" / "Split-train" / "shard-1.gz"
     change(path)
-    assert artifact_checksums.damage(artifact) == f"{path} {expected}"
+    assert artifact_checksums.find_damage(artifact) == f"{path} {expected}"
 
 
 def test_a_file_too_many_is_damage(artifact, tmp_path):
     path = tmp_path / "examples" / "1" / "Split-train" / "shard-2.gz"
     path.write_bytes(DATA)
     assert (
-        artifact_checksums.damage(artifact) == f"{path} was added after its step ended"
+        artifact_checksums.find_damage(artifact)
+        == f"{path} was added after its step ended"
     )
 
 
-def test_what_is_not_sealed_is_damaged(artifact, store):
+def test_an_artifact_without_checksums_is_damaged(artifact, store):
     del artifact.custom_properties["seal"]
-    assert artifact_checksums.damage(artifact) == (
-        f"{artifact.uri} has no seal: its step was stopped before its end, or ran "
-        "before there were seals"
+    assert artifact_checksums.find_damage(artifact) == (
+        f"{artifact.uri} has no checksums: its step was stopped before its end, or ran "
+        "before checksums were stored"
     )
-    artifact_checksums.forget(store, artifact)
+    artifact_checksums.discard_artifact(store, artifact)
     (found,) = store.get_artifacts()
     assert found.state == metadata_store_pb2.Artifact.DELETED
 
 
-def test_what_is_forgotten_is_not_live(artifact, store):
-    artifact_checksums.forget(store, artifact)
+def test_a_discarded_artifact_is_not_live(artifact, store):
+    artifact_checksums.discard_artifact(store, artifact)
     (found,) = store.get_artifacts()
     assert found.state == metadata_store_pb2.Artifact.DELETED

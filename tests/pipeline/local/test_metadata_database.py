@@ -11,8 +11,7 @@ from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.local import metadata_database
-from tests.support import disks
-from tests.support.locked_database import LOCK
+from tests.support import disks, sqlite_lock
 
 
 def opened(file):
@@ -32,11 +31,12 @@ def root(tmp_path):
 
 
 def check(root, **kwargs):
-    said = []
-    metadata_database.check(
-        root / "metadata.sqlite", root / "artifacts", said.append, **kwargs
+    """Returns the lines that a check prints."""
+    lines = []
+    metadata_database.check_metadata(
+        root / "metadata.sqlite", root / "artifacts", print_line=lines.append, **kwargs
     )
-    return said
+    return lines
 
 
 def error_of(root, **kwargs):
@@ -69,9 +69,9 @@ def test_artifacts_that_metadata_do_not_know_are_set_aside(root, left):
         file.touch()
     elif left == "new":
         opened(file)
-    (said,) = check(root)
+    (line,) = check(root)
     (aside,) = root.glob("artifacts-*")
-    assert said == (
+    assert line == (
         f"{file} knows nothing of the artifacts in {root / 'artifacts'}: they are in "
         f"{aside} now, and every step runs again"
     )
@@ -119,13 +119,13 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path):
 def test_a_lock_that_stays_is_named_and_one_that_goes_is_waited_for(root):
     file = root / "metadata.sqlite"
     other = subprocess.Popen(
-        [sys.executable, "-c", LOCK, str(file)],
+        [sys.executable, "-c", sqlite_lock.PROGRAM, str(file)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     other.stdout.readline()
-    assert error_of(root, wait=1.0) == (
-        f"{file} is locked by another process, and was for 1 s: wait until that ends, "
+    assert error_of(root, lock_timeout=0.1) == (
+        f"{file} is locked by another process, and was for 0 s: wait until that ends, "
         "or find it with `fuser` and end it"
     )
     other.stdin.close()  # it ends

@@ -1,53 +1,37 @@
-"""Where a local run keeps its state, and pushes to."""
+"""A local run: what stops it before its first step, and its baseline."""
 
+import errno
 import json
-import pathlib
+import os
 
 import pytest
 
+from components.registry import listing
+from pipeline.config import loading
 from pipeline.config.loading import PipelineConfig
 from pipeline.config.sections import PushConfig
 from pipeline.console import Screen
 from pipeline.local import runner
-from pipeline.runs import run_record
-from tests.support import disks
+from pipeline.runs.recorder import RunRecorder
+from tests.support.places import write_model
+from tests.support.records import make_record
 from tests.support.s3 import SECRET
-
-
-@pytest.mark.parametrize(
-    ("destination", "expected"),
-    [
-        ("", "/runs/serving/vae"),
-        ("/elsewhere", "/elsewhere/vae"),
-        ("/elsewhere/", "/elsewhere/vae"),
-        ("elsewhere", "{here}/elsewhere/vae"),
-        ("file:///elsewhere", "/elsewhere/vae"),
-        ("s3://bucket", "s3://bucket/vae"),
-        ("s3://bucket/serving/", "s3://bucket/serving/vae"),
-        ("minio://bucket/serving", "minio://bucket/serving/vae"),
-    ],
-)
-def test_the_folder_of_versions(destination, expected, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    config = PipelineConfig(push=PushConfig(destination=destination))
-    root = runner.Root(pathlib.Path("/runs"))
-    assert root.destination(config) == expected.format(here=tmp_path)
 
 
 def why_it_fails(config, folder):
     """Returns the message of a run that fails before its first step."""
-    screen = Screen(str(folder / "log"))
+    console = Screen(str(folder / "log"))
     try:
         with pytest.raises(runner.RunError) as error:
             runner.run(
                 config,
                 runner.Root(folder / "runs"),
-                str(folder / "data"),
-                run_record.begun(config, "a-run"),
-                screen,
+                data_dir=str(folder / "data"),
+                recorder=RunRecorder(folder / "runs", make_record()),
+                console=console,
             )
     finally:
-        screen.close()
+        console.close()
     return str(error.value)
 
 
@@ -73,19 +57,102 @@ def test_a_cluster_of_workers_is_for_steps_in_processes_of_their_own(
     )
 
 
-def test_a_full_disk_is_named_with_its_space(tmp_path):
-    with disks.small(tmp_path / "disk", megabytes=3) as disk:
-        disks.fill(disk)
-        try:
-            (disk / "more").write_bytes(b"more")
-        except OSError as error:
-            full = error
-        text = runner._reason(full, [str(tmp_path), str(disk), "s3://bucket/vae"])
-    assert text == (
-        f"No space left on device: {disk} (0 MB free of 3 MB); free some space, and "
-        "the same command goes on"
-    )
+def served(run_key, baseline=None):
+    manifest = {"run_key": run_key, "digest": "d12", "baseline": baseline}
+    return listing.Version(12, "/serving/vae/12", manifest)
 
 
-def test_another_failure_is_told_as_it_is():
-    assert runner._reason(ValueError("no labels"), []) == "no labels"
+def test_the_baseline_is_the_version_that_is_served():
+    text = runner._baseline_fingerprint(served("other"), [], is_repeated=False)
+    assert text == "12 d12"
+
+
+def test_a_model_is_not_its_own_baseline():
+    version = served("now", baseline={"version": 11, "digest": "d11"})
+    assert runner._baseline_fingerprint(version, [], is_repeated=True) == "11 d11"
+    first = served("now")
+    assert runner._baseline_fingerprint(first, [], is_repeated=True) == "none"
+
+
+def test_without_an_intact_version_there_is_no_baseline():
+    damaged = [listing.Damaged(12, "/serving/vae/12", "saved_model.pb is missing")]
+    assert runner._baseline_fingerprint(None, [], is_repeated=False) == "none"
+    text = runner._baseline_fingerprint(None, damaged, is_repeated=False)
+    assert text == "none: 12 is damaged"
+
+
+def test_complete_versions_are_counted(tmp_path):
+    for number in (1, 2, 3):
+        (tmp_path / str(number)).mkdir()
+    for number in (1, 3):
+        (tmp_path / str(number) / "MANIFEST.json").write_text("{}")
+    (tmp_path / "notes").mkdir()
+    assert runner._count_versions(str(tmp_path)) == 2
+    assert runner._count_versions(str(tmp_path / "absent")) == 0
+
+
+def test_versions_that_cannot_be_read_are_not_counted(s3):
+    assert runner._count_versions("s3://no-such-bucket/serving") is None
+
+
+def test_a_version_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    """As a disk that fails reports it."""
+
+    def fail(destination):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), f"{destination}/12")
+
+    monkeypatch.setattr(listing, "intact", fail)
+    with pytest.raises(runner.RunError) as error:
+        runner._find_served_version(str(tmp_path))
+    assert str(error.value) == f"can't read {tmp_path}/12 (Input/output error)"
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_model(tmp_path / "model")
+
+
+MANIFEST = {
+    "run_key": "now",
+    "elbo": {"elbo": -90.0, "reconstruction": -70.0, "kl": 20.0, "images": 500},
+    "config": loading.decisive(PipelineConfig()),
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "run_key", "expected"),
+    [
+        ("Pusher", "now", "pushed"),
+        ("Pusher", "other", "running"),
+        ("Report", "now", "running"),
+    ],
+)
+def test_a_push_that_its_step_could_not_report_is_recorded(
+    tmp_path, model, step, run_key, expected
+):
+    destination = str(tmp_path / "serving")
+    record = make_record(run_key=run_key, step=step)
+    recorder = RunRecorder(tmp_path / "runs", record)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        runner._records_unreported_push(destination, recorder, before=None),
+    ):
+        version = listing.push(model, destination, MANIFEST)
+        raise KeyboardInterrupt
+    assert recorder.record.status == expected
+    if expected == "pushed":
+        assert recorder.record.version == version.number
+        assert recorder.record.elbo == -90.0
+
+
+def test_a_version_that_was_served_before_is_no_push_of_this_run(tmp_path, model):
+    destination = str(tmp_path / "serving")
+    before = listing.push(model, destination, MANIFEST)
+    record = make_record(run_key="now", step="Pusher")
+    recorder = RunRecorder(tmp_path / "runs", record)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        runner._records_unreported_push(destination, recorder, before=before),
+    ):
+        raise KeyboardInterrupt
+    assert recorder.record.version is None

@@ -92,7 +92,7 @@ class Root:
         return listing.push(model, self.destination, manifest)
 
     def prune(self, keep):
-        todo = unused_artifacts.plan(self.path, self.destination, keep)
+        todo = unused_artifacts.plan(self.path, self.destination, keep=keep)
         unused_artifacts.carry_out(self.path, todo)
         return todo
 
@@ -368,7 +368,7 @@ def test_a_root_that_was_moved(root, tmp_path):
     runs = [root.whole_run() for _ in range(2)]
     moved = tmp_path / "moved"
     root.path.rename(moved)
-    todo = unused_artifacts.plan(moved, f"{moved}/serving/vae", 1)
+    todo = unused_artifacts.plan(moved, f"{moved}/serving/vae", keep=1)
     unused_artifacts.carry_out(moved, todo)
     found = sorted(path.name for path in (moved / "artifacts").glob("*/out/*"))
     assert found == sorted(pathlib.Path(out.uri).name for out in runs[1])
@@ -378,7 +378,7 @@ def test_metadata_that_cannot_be_read(root):
     root.push("one")
     (root.path / "metadata.sqlite").write_bytes(b"no SQLite at all" * 100)
     with pytest.raises(unused_artifacts.PruneError) as error:
-        unused_artifacts.plan(root.path, root.destination, 1)
+        unused_artifacts.plan(root.path, root.destination, keep=1)
     assert str(error.value).startswith(f"{root.path}/metadata.sqlite can't be read (")
     assert str(error.value).endswith("): nothing was removed")
 
@@ -475,7 +475,7 @@ def test_an_object_store(root, s3):
         s3.files.pipe_file(f"{path}/{number}/saved_model.pb", b"")
     claims = [name for name in s3.files.ls(path, detail=False) if ".claim-" in name]
     s3.server.requests.clear()
-    todo = unused_artifacts.plan(root.path, uri, 1)
+    todo = unused_artifacts.plan(root.path, uri, keep=1)
     unused_artifacts.carry_out(root.path, todo)
     assert todo.versions == [half, pushed[0].number, pushed[1].number]
     assert [v.number for v in listing.look(uri)] == [pushed[2].number, another]
@@ -539,7 +539,7 @@ def test_a_root_that_is_not_there(tmp_path, capsys):
 
 def test_a_root_that_a_run_is_using(root, capsys):
     before = root.snapshot()
-    with lock.held(root.path, wait=False, say=print):
+    with lock.hold_lock(root.path, should_wait=False, print_line=print):
         assert command(root, "--keep", 1) == 1
     assert f"another run is using {root.path}" in capsys.readouterr().err
     assert root.snapshot() == before

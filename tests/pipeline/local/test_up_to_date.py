@@ -4,10 +4,13 @@ import types
 
 import pytest
 
-from pipeline.config.loading import PipelineConfig
 from pipeline.local import up_to_date
-from pipeline.runs import run_record as records
-from pipeline.runs.run_record import FAILED, PUSHED, REFUSED, UNCHANGED
+from pipeline.runs import run_record
+from pipeline.runs.run_record import RunStatus
+from tests.support.records import make_record
+
+FAILED, PUSHED = RunStatus.FAILED, RunStatus.PUSHED
+REFUSED, UNCHANGED = RunStatus.REFUSED, RunStatus.UNCHANGED
 
 
 def served(number, run_key):
@@ -15,16 +18,21 @@ def served(number, run_key):
     return types.SimpleNamespace(number=number, manifest=manifest)
 
 
-def last(verdict, run_key="now", baseline="11 x", version=12):
-    record = records.begun(PipelineConfig(), "run-1")
-    record.run_key, record.baseline, record.verdict = run_key, baseline, verdict
-    record.version = version if verdict == PUSHED else None
-    record.served_version = version
-    return record
+def last(status, run_key="now", baseline="11 x", version=12, **facts):
+    return make_record(
+        status=status,
+        run_key=run_key,
+        baseline=baseline,
+        version=version if status == PUSHED else None,
+        served_version=version,
+        **facts,
+    )
 
 
 def line(last, served, baseline="11 x", spans="span 7"):
-    return up_to_date.nothing_to_do(last, "now", baseline, served, spans)
+    return up_to_date.explain_nothing_to_do(
+        last, run_key="now", baseline=baseline, served=served, spans=spans
+    )
 
 
 SAME = "nothing to do: span 7 and the configuration are those of "
@@ -87,11 +95,10 @@ def test_data_without_spans_are_the_data():
     )
 
 
-def test_the_last_run_that_came_to_a_verdict_counts(tmp_path):
-    assert up_to_date.find(tmp_path) is None
-    for number, verdict in enumerate((PUSHED, REFUSED, FAILED)):
-        record = last(verdict)
-        record.run_id = f"run-{number}"
-        record.started = f"2026-11-23T03:0{number}:00.000+00:00"
-        records.write(tmp_path, record)
-    assert up_to_date.find(tmp_path).run_id == "run-1"
+def test_the_last_run_that_the_gate_decided_on_counts(tmp_path):
+    assert up_to_date.find_last_decided(tmp_path) is None
+    for number, status in enumerate((PUSHED, REFUSED, FAILED)):
+        started = f"2026-11-23T03:0{number}:00.000+00:00"
+        record = last(status, run_id=f"run-{number}", started=started)
+        run_record.write(tmp_path, record)
+    assert up_to_date.find_last_decided(tmp_path).run_id == "run-1"

@@ -1,5 +1,6 @@
-"""Around a run: whatever happens in it or after it, its end is recorded and told."""
+"""The lifecycle of a run: whatever happens, its end is recorded and notified."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -10,23 +11,27 @@ import time
 
 import pytest
 
-from pipeline.cli import main
 from pipeline.config.loading import resolve
 from pipeline.runs import lifecycle, lock, run_record
+from pipeline.runs.run_record import RunStatus
+from tests.support.records import make_record
 
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs a block around which everything is as in a run; gives what was said."""
+    """Runs a block as a run, and returns the lines that were printed."""
 
     def run(block, *settings):
-        said = []
-        config = resolve("smoke", settings=settings)
-        with lifecycle.recorded(
-            config, tmp_path / "runs", "run-1", False, said.append
-        ) as kept:
-            block(kept)
-        return said
+        lines = []
+        with lifecycle.record_run(
+            resolve("smoke", settings=settings),
+            tmp_path / "runs",
+            run_id="run-1",
+            should_wait=False,
+            print_line=lines.append,
+        ) as recorder:
+            block(recorder)
+        return lines
 
     return run
 
@@ -37,12 +42,13 @@ def kept(tmp_path):
     return found
 
 
-def succeed(found):
-    found.verdict, found.version, found.elbo = "pushed", 7, -90.0
+def succeed(recorder):
+    recorder.record_candidate(elbo=-90.0, reconstruction=-70.0, kl=20.0, estimate="4")
+    recorder.record_push(7)
 
 
-def told(tmp_path):
-    """Returns settings by which a file gets the events that are told."""
+def events_to_file(tmp_path):
+    """Returns settings that append the event of each notification to a file."""
     script = f'echo "$VAE_PIPELINE_EVENT" >>{tmp_path}/told'
     events = "[pushed, unchanged, refused, failed, bad_data, interrupted]"
     command = f"notify.command=['/bin/sh', '-c', '{script}']"
@@ -50,51 +56,72 @@ def told(tmp_path):
 
 
 def test_while_it_goes_on_it_is_running(run, tmp_path):
-    def block(found):
-        assert kept(tmp_path).verdict == "running"
-        succeed(found)
+    def block(recorder):
+        assert kept(tmp_path).status is RunStatus.RUNNING
+        succeed(recorder)
 
-    assert run(block, *told(tmp_path)) == []
+    assert run(block, *events_to_file(tmp_path)) == []
     found = kept(tmp_path)
-    assert (found.verdict, found.version) == ("pushed", 7)
+    assert (found.status, found.version) == ("pushed", 7)
     assert (tmp_path / "told").read_text() == "pushed\n"
 
 
 def test_an_exception_that_nobody_expected_is_recorded_and_goes_on(run, tmp_path):
-    def block(found):
-        found.step = "Trainer"
+    def block(recorder):
+        recorder.record_step_started("Trainer")
         raise KeyError("what")
 
     with pytest.raises(KeyError):
-        run(block, *told(tmp_path))
+        run(block, *events_to_file(tmp_path))
     found = kept(tmp_path)
-    assert (found.verdict, found.step) == ("failed", "Trainer")
+    assert (found.status, found.step) == ("failed", "Trainer")
     assert found.error == "KeyError: 'what'"
     assert (tmp_path / "told").read_text() == "failed\n"
 
 
+AGAIN = 0.1  # seconds until an interrupt comes again
+
+
+@contextlib.contextmanager
+def interruptible():
+    """Raises KeyboardInterrupt as the command line does, and again a moment later."""
+
+    def interrupt(signum, frame):
+        signal.setitimer(signal.ITIMER_REAL, AGAIN)
+        raise KeyboardInterrupt
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {signum: signal.signal(signum, interrupt) for signum in signals}
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_is_recorded_and_comes_only_once(run, tmp_path, signum):
-    def block(found):
+    def block(recorder):
         os.kill(os.getpid(), signum)
         time.sleep(30)
 
-    # Longer than the time after which an interrupt that is swallowed comes again.
-    command = f"notify.command=['/bin/sh', '-c', 'sleep 2.5; touch {tmp_path}/told']"
-    with pytest.raises(KeyboardInterrupt), main.interruptible():
+    # Takes longer than the time after which an interrupt comes again.
+    command = f"notify.command=['/bin/sh', '-c', 'sleep 0.4; touch {tmp_path}/told']"
+    with pytest.raises(KeyboardInterrupt), interruptible():
         run(block, command, "notify.events=[interrupted]")
-    assert kept(tmp_path).verdict == "interrupted"
+    assert kept(tmp_path).status == "interrupted"
     assert (tmp_path / "told").exists()
 
 
 def test_an_interrupt_after_the_work_changes_no_verdict(run, tmp_path):
-    def block(found):
-        succeed(found)
+    def block(recorder):
+        succeed(recorder)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(block)
-    assert kept(tmp_path).verdict == "pushed"
+    assert kept(tmp_path).status == "pushed"
 
 
 def test_the_next_run_need_not_wait_for_a_target(run, tmp_path, monkeypatch):
@@ -102,117 +129,155 @@ def test_the_next_run_need_not_wait_for_a_target(run, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parents[3]))
     (tmp_path / "run.py").write_text(
         "import pathlib, sys\nfrom pipeline.runs import lock\n"
-        "with lock.held(pathlib.Path(sys.argv[1]), False, print): pass\n"
+        "with lock.hold_lock(\n"
+        "    pathlib.Path(sys.argv[1]), should_wait=False, print_line=print\n"
+        "): pass\n"
     )
     command = [sys.executable, str(tmp_path / "run.py"), str(tmp_path / "runs")]
     assert run(succeed, f"notify.command={command}") == []
 
 
-def test_what_cannot_be_written_is_said_and_changes_nothing(run, tmp_path):
+def test_what_cannot_be_written_is_printed_and_changes_nothing(run, tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "history").write_text("in the way")
     textfile = tmp_path / "absent" / "vae.prom"
-    said = run(succeed, f"metrics.textfile={textfile}")
-    assert len(said) == 3  # at its begin, and at its end
-    for line in said[:2]:
+    lines = run(succeed, f"metrics.textfile={textfile}")
+    assert len(lines) == 3  # at its begin, and at its end
+    for line in lines[:2]:
         assert line.startswith("the run's record could not be written: ")
-    assert said[2].startswith("the run's metrics could not be written: FileNotFoundErr")
+    assert lines[2].startswith("the run's metrics could not be written: FileNotFoundE")
 
 
-def test_a_target_that_fails_is_said_and_changes_nothing(run, tmp_path):
-    said = run(succeed, "notify.command=[/absent]", "notify.token=env:ABSENT")
+def test_a_target_that_fails_is_printed_and_changes_nothing(run, tmp_path):
+    lines = run(succeed, "notify.command=[/absent]", "notify.token=env:ABSENT")
     missing = (
         "notify: webhook: the environment variable ABSENT, which notify.token names, "
         "must be set"
     )
-    assert said == [
+    assert lines == [
         missing,
         "notify: command: /absent can't be started: No such file or directory",
     ]
-    assert kept(tmp_path).verdict == "pushed"
+    assert kept(tmp_path).status == "pushed"
 
 
 def test_an_interrupt_that_was_swallowed_does_not_break_into_the_end(run, tmp_path):
     """As Beam's bare `except:` does: another error comes of it."""
 
-    def block(found):
+    def block(recorder):
         try:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(30)
         except KeyboardInterrupt:
             raise ValueError("what came of it") from None
 
-    command = f"notify.command=['/bin/sh', '-c', 'sleep 2.5; touch {tmp_path}/told']"
-    with pytest.raises(ValueError, match="what came of it"), main.interruptible():
+    command = f"notify.command=['/bin/sh', '-c', 'sleep 0.4; touch {tmp_path}/told']"
+    with pytest.raises(ValueError, match="what came of it"), interruptible():
         run(block, command)
     assert kept(tmp_path).error == "what came of it"
     assert (tmp_path / "told").exists()
 
 
-def test_a_run_that_died_after_its_push_is_told_of_as_pushed(tmp_path):
-    child = (
-        "import pathlib, sys\n"
-        "from pipeline.runs import run_record\n"
-        "from pipeline.config.loading import resolve\n"
-        "died = run_record.begun(resolve('smoke'), 'run-1')\n"
-        "died.verdict, died.version, died.elbo = run_record.PUSHED, 7, -90.0\n"
-        "run_record.write(pathlib.Path(sys.argv[1]), died)\n"
+# Writes a record and dies: argv are the root and the record's step.
+DEAD = """
+import dataclasses, pathlib, sys
+from pipeline.runs import run_record
+from pipeline.runs.run_record import RunStatus
+from tests.support.records import make_record
+facts = {"step": "Trainer"}
+if sys.argv[2] == "pushed":
+    facts = {"status": RunStatus.PUSHED, "version": 7, "elbo": -90.0}
+run_record.write(pathlib.Path(sys.argv[1]), make_record("run-1", **facts))
+"""
+
+
+def notifications_of_two_runs_after_a_dead_one(tmp_path, how, event):
+    subprocess.run(
+        [sys.executable, "-c", DEAD, str(tmp_path), how],
+        check=True,
+        cwd=pathlib.Path(__file__).parents[3],
     )
-    subprocess.run([sys.executable, "-c", child, str(tmp_path)], check=True)
     tell = ["/bin/sh", "-c", f"cat >>{tmp_path}/told; echo >>{tmp_path}/told"]
-    settings = [f"notify.command={json.dumps(tell)}", "notify.events=[pushed]"]
+    settings = [f"notify.command={json.dumps(tell)}", f"notify.events=[{event}]"]
     for number in (2, 3):
-        with lifecycle.recorded(
-            resolve("smoke", settings=settings), tmp_path, f"run-{number}", False, print
-        ) as found:
-            found.verdict = run_record.UNCHANGED
-    (told,) = (tmp_path / "told").read_text().splitlines()
-    told = json.loads(told)
-    assert (told["run_id"], told["verdict"], told["version"]) == ("run-1", "pushed", 7)
-    assert told["text"].startswith(
+        with lifecycle.record_run(
+            resolve("smoke", settings=settings),
+            tmp_path,
+            run_id=f"run-{number}",
+            should_wait=False,
+            print_line=print,
+        ) as recorder:
+            recorder.record_unchanged()
+    lines = (tmp_path / "told").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def status_of(tmp_path, run_id):
+    records, _ = run_record.read_all(tmp_path)
+    return next(record.status for record in records if record.run_id == run_id)
+
+
+def test_a_run_that_died_after_its_push_is_notified_once_as_pushed(tmp_path):
+    (body,) = notifications_of_two_runs_after_a_dead_one(tmp_path, "pushed", "pushed")
+    assert (body["run_id"], body["verdict"], body["version"]) == ("run-1", "pushed", 7)
+    assert body["text"].startswith(
         "vae-pipeline: vae, run run-1: pushed version 7, ELBO -90.00 nats per image"
     )
-    assert told["text"].endswith(
+    assert body["text"].endswith(
         "; then: its process died: killed, out of memory, or the machine ended"
     )
-    found = {each.run_id: each.verdict for each in run_record.read_all(tmp_path)[0]}
-    assert found["run-1"] == "pushed"
+    assert status_of(tmp_path, "run-1") is RunStatus.PUSHED
 
 
-def test_a_run_that_died_is_told_of_once_by_the_next(tmp_path):
-    child = (
-        "import pathlib, sys\n"
-        "from pipeline.runs import run_record\n"
-        "from pipeline.config.loading import resolve\n"
-        "died = run_record.begun(resolve('smoke'), 'run-1')\n"
-        "died.step = 'Trainer'\n"
-        "run_record.write(pathlib.Path(sys.argv[1]), died)\n"
-    )
-    subprocess.run([sys.executable, "-c", child, str(tmp_path)], check=True)
-    tell = ["/bin/sh", "-c", f"cat >>{tmp_path}/told; echo >>{tmp_path}/told"]
-    settings = [f"notify.command={json.dumps(tell)}", "notify.events=[failed]"]
-    for number in (2, 3):
-        with lifecycle.recorded(
-            resolve("smoke", settings=settings), tmp_path, f"run-{number}", False, print
-        ) as found:
-            found.verdict = run_record.UNCHANGED
-    (told,) = (tmp_path / "told").read_text().splitlines()
-    told = json.loads(told)
-    assert (told["run_id"], told["verdict"], told["step"]) == (
+def test_a_run_that_died_is_notified_once_by_the_next(tmp_path):
+    (body,) = notifications_of_two_runs_after_a_dead_one(tmp_path, "step", "failed")
+    assert (body["run_id"], body["verdict"], body["step"]) == (
         *("run-1", "failed", "Trainer"),
     )
-    assert told["text"] == (
+    assert body["text"] == (
         "vae-pipeline: vae, run run-1: failed: its process died: killed, out of "
         "memory, or the machine ended"
     )
-    found = {each.run_id: each.verdict for each in run_record.read_all(tmp_path)[0]}
-    assert found["run-1"] == "died"
+    assert status_of(tmp_path, "run-1") is RunStatus.DIED
+
+
+@pytest.mark.parametrize(
+    ("facts", "end"),
+    [
+        (
+            {"status": "pushed", "version": 7, "elbo": -290.0, "estimate": "4 samples"},
+            "pushed version 7, ELBO -290.00 nats per image (4 samples)",
+        ),
+        (
+            {
+                "status": "pushed",
+                "version": 7,
+                "elbo": -290.0,
+                "estimate": "4 samples",
+                "difference": 1.5,
+                "baseline_version": 6,
+            },
+            "nats per image (4 samples), +1.50 against version 6",
+        ),
+        ({"status": "refused", "refusals": ["low", "bad"]}, "refused: low; bad"),
+        ({"status": "bad_data", "error": "no images"}, "run-1: bad data: no images"),
+        ({"status": "interrupted", "step": "Trainer"}, "run-1: interrupted in Trainer"),
+        ({"status": "unchanged"}, "run-1: unchanged"),
+    ],
+)
+def test_the_line_for_people(facts, end):
+    line = lifecycle.summarize(make_record(**facts))
+    assert line.startswith("vae-pipeline: vae, run run-1: ")
+    assert line.endswith(end)
 
 
 def test_one_that_another_keeps_out_leaves_that_ones_metrics(run, tmp_path):
     textfile = tmp_path / "vae.prom"
-    with lock.held(tmp_path / "runs", False, print), pytest.raises(lock.LockedError):
-        run(succeed, f"metrics.textfile={textfile}", *told(tmp_path))
+    with (
+        lock.hold_lock(tmp_path / "runs", should_wait=False, print_line=print),
+        pytest.raises(lock.LockedError),
+    ):
+        run(succeed, f"metrics.textfile={textfile}", *events_to_file(tmp_path))
     assert not textfile.exists()
     assert (tmp_path / "told").read_text() == "failed\n"
-    assert kept(tmp_path).verdict == "failed"
+    assert kept(tmp_path).status == "failed"

@@ -1,6 +1,10 @@
 """One run at a time on a root: real processes, real signals."""
 
+import dataclasses
+import json
+import os
 import pathlib
+import platform
 import re
 import signal
 import subprocess
@@ -12,21 +16,24 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.runs import lock, run_record
+from pipeline.runs.process import current
 
 REPOSITORY = pathlib.Path(__file__).parents[3]
 
 # Holds the lock until a line comes; "wait" waits for it; "child" forks one that
 # outlives it.
 HOLDER = """
-import os, pathlib, sys, time
+import os, pathlib, sys
 from pipeline.cli import main
 from pipeline.runs import lock
 root, how = pathlib.Path(sys.argv[1]), sys.argv[2]
 say = lambda line: print(line, flush=True)
 try:
-    with main.interruptible(), lock.held(root, how == "wait", say):
+    with main.interruptible(), lock.hold_lock(
+        root, should_wait=how == "wait", print_line=say
+    ):
         if how == "child" and os.fork() == 0:
-            time.sleep(2)
+            sys.stdin.readline()  # until the test closes it
             os._exit(0)
         print("held", flush=True)
         sys.stdin.readline()
@@ -135,12 +142,48 @@ def test_a_process_it_has_forked_does_not_keep_the_lock(start):
     assert start().stdout.readline() == "held\n"
 
 
+class Clock:
+    """A clock that moves only while something sleeps."""
+
+    def __init__(self, at_sleep=lambda: None):
+        self.now, self.at_sleep = 0.0, at_sleep
+
+    def read(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        self.at_sleep()
+
+
+def test_a_process_that_has_just_got_the_lock_is_waited_for(tmp_path):
+    owner = lock.Owner(current(), "2026-11-23T18:00:00+01:00")
+
+    def write_owner():
+        text = json.dumps(dataclasses.asdict(owner))
+        (tmp_path / "running.json").write_text(text)
+
+    clock = Clock(at_sleep=write_owner)
+    found = lock.describe_owner(tmp_path, clock=clock.read, sleep=clock.sleep)
+    assert found == (
+        f"process {os.getpid()} on {platform.node()}, started 2026-11-23 18:00:00 "
+        "UTC+01:00"
+    )
+
+
+def test_a_process_that_never_names_itself_is_waited_for_a_second(tmp_path):
+    clock = Clock()
+    found = lock.describe_owner(tmp_path, clock=clock.read, sleep=clock.sleep)
+    assert found == "unknown"
+    assert 1.0 <= clock.now < 1.1
+
+
 def test_who_has_not_said_who_it_is_is_unknown(tmp_path):
     with filelock.FileLock(tmp_path / ".lock"):
         (tmp_path / "running.json").write_text("half")
         with (
             pytest.raises(lock.LockedError, match=r"\(unknown\)"),
-            lock.held(tmp_path, False, print),
+            lock.hold_lock(tmp_path, should_wait=False, print_line=print),
         ):
             pass
 
@@ -157,7 +200,7 @@ def test_the_command_leaves_a_record_of_it(start, tmp_path, capfd):
     assert "Imports" not in out
     assert time.monotonic() - began < 10
     ((found,), _) = run_record.read_all(tmp_path / "runs")
-    assert found.verdict == "failed"
+    assert found.status == "failed"
     assert found.error.startswith("another run is using ")
 
 
@@ -183,5 +226,5 @@ def test_the_command_that_waits_ends_with_130(start, tmp_path):
     assert process.returncode in (130, -signal.SIGINT)
     assert "interrupted" in stderr
     ((found,), _) = run_record.read_all(tmp_path / "runs")
-    assert found.verdict == "interrupted"
+    assert found.status == "interrupted"
     assert (tmp_path / "runs" / "running.json").exists()  # the first's

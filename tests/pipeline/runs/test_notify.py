@@ -1,11 +1,8 @@
 """Notifications: to a real HTTP server, to real processes."""
 
-import contextlib
-import http.server
 import json
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import sys
@@ -17,220 +14,72 @@ import pytest
 from pipeline.cli import main
 from pipeline.config.loading import ConfigError, resolve
 from pipeline.config.notifications import NotifyConfig
-from pipeline.runs import lifecycle, notify, run_record, webhook
+from pipeline.runs import notify
+from tests.support import webhook_server
+from tests.support.records import make_record
 
 TOKEN = "t0ken-that-nobody-may-see"
 SECRET_PATH = "/services/p4th-that-nobody-may-see"
 
 
-class Server:
-    """Answers with one status after another, the last of them for ever."""
-
-    def __init__(self, *statuses, location=None, drops=False):
-        self.requests = []
-        self.stop = threading.Event()
-        server = self
-        left = list(statuses)
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                server.requests.append((self.path, dict(self.headers), body))
-                status = left.pop(0) if len(left) > 1 else left[0]
-                while status is None and not server.stop.wait(0.1):
-                    if drops:  # each of them is in time
-                        with contextlib.suppress(OSError):
-                            self.wfile.write(b"HTTP/1.1 200 OK\r\n"[:1])
-                if status is None:
-                    return
-                self.send_response(status)
-                if location:
-                    self.send_header("Location", location)
-                self.end_headers()
-
-            def do_GET(self):
-                server.requests.append((self.path, dict(self.headers), b""))
-
-            def log_message(self, *args):
-                pass
-
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
-        self._thread.start()
-
-    def close(self):
-        self.stop.set()
-        self._http.shutdown()
-        self._http.server_close()
-
-
 @pytest.fixture
 def serve():
-    servers = []
-
-    def serve(*statuses, **options):
-        servers.append(Server(*statuses, **options))
-        return servers[-1]
-
-    yield serve
-    for server in servers:
-        server.close()
+    with webhook_server.servers() as serve:
+        yield serve
 
 
 @pytest.fixture(autouse=True)
 def token(monkeypatch):
     monkeypatch.setenv("HOOK_TOKEN", TOKEN)
-    monkeypatch.setattr(webhook, "_FIRST_WAIT", 0.05)
-
-
-def refused():
-    found = run_record.begun(resolve("smoke"), "run-1")
-    found.verdict, found.elbo = "refused", -290.0
-    found.refusals = ["ELBO -290.00 must be at least the floor, -100.00"]
-    found.end()
-    return found
 
 
 def send(**settings):
-    """Sends of a refused run; returns what was said, and the seconds it took."""
-    said, found = [], refused()
-    began = time.monotonic()
-    config = NotifyConfig(**settings)
-    notify.send(config, found, lifecycle.summary(found), said.append)
-    return said, time.monotonic() - began
+    """Notifies of a refused run, and returns the lines that were printed."""
+    lines = []
+    record = make_record(
+        status="refused", refusals=["ELBO -290.00 must be at least the floor, -100.00"]
+    )
+    notify.send(
+        NotifyConfig(**settings), record, text="it was refused", print_line=lines.append
+    )
+    return lines
 
 
 def test_the_record_is_posted_as_json_with_the_token(serve):
     server = serve(200)
-    said, _ = send(webhook=server.url + "/hook", token="env:HOOK_TOKEN")
-    assert said == []
+    lines = send(webhook=server.url + "/hook", token="env:HOOK_TOKEN")
+    assert lines == []
     ((path, headers, body),) = server.requests
     assert path == "/hook"
     assert headers["Authorization"] == f"Bearer {TOKEN}"
     assert headers["Content-Type"] == "application/json"
     posted = json.loads(body)
     assert posted["verdict"] == "refused"
-    assert posted["text"] == (
-        "vae-pipeline: vae, run run-1: refused: ELBO -290.00 must be at least the "
-        "floor, -100.00"
-    )
+    assert posted["text"] == "it was refused"
+    assert posted["refusals"] == ["ELBO -290.00 must be at least the floor, -100.00"]
 
 
 def test_the_url_and_the_token_may_be_in_files(serve, tmp_path):
     server = serve(204)
     (tmp_path / "url").write_text(f"{server.url}{SECRET_PATH}?key=1\n")
     (tmp_path / "token").write_text(TOKEN + "\n")
-    said, _ = send(
-        webhook=f"file:{tmp_path / 'url'}", token=f"file:{tmp_path / 'token'}"
-    )
-    assert said == []
+    lines = send(webhook=f"file:{tmp_path / 'url'}", token=f"file:{tmp_path / 'token'}")
+    assert lines == []
     ((path, headers, _),) = server.requests
     assert path == f"{SECRET_PATH}?key=1"
     assert headers["Authorization"] == f"Bearer {TOKEN}"
 
 
-def test_without_a_token_there_is_no_header(serve):
-    server = serve(200)
-    send(webhook=server.url)
-    assert "Authorization" not in server.requests[0][1]
-
-
-def test_netrc_does_not_go_over_the_token(serve, tmp_path, monkeypatch):
-    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login a password b\n")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    server = serve(200)
-    send(webhook=server.url, token="env:HOOK_TOKEN")
-    assert server.requests[0][1]["Authorization"] == f"Bearer {TOKEN}"
-
-
-@pytest.mark.parametrize("status", [429, 500, 503])
-def test_one_that_answers_so_thrice_and_then_works_is_told(serve, status):
-    server = serve(status, status, status, 200)
-    assert send(webhook=server.url)[0] == []
-    assert len(server.requests) == 4
-    assert len({body for _, _, body in server.requests}) == 1
-
-
-def test_one_that_never_works_is_given_up_in_time(serve):
-    server = serve(503)
-    (line,), seconds = send(webhook=server.url + SECRET_PATH, timeout=1.5)
-    tries = len(server.requests)
-    assert tries > 2
-    assert re.fullmatch(
-        rf"notify: webhook: {server.url}/\.\.\. answered 503, {tries} times", line
-    )
-    assert seconds < 2.5
-
-
-@pytest.mark.parametrize("drops", [False, True])
-def test_one_that_hangs_delays_by_the_timeout_at_most(serve, drops):
-    server = serve(None, drops=drops)
-    (line,), seconds = send(webhook=server.url, timeout=1.0)
-    assert line == f"notify: webhook: {server.url}/... did not answer in 1 s"
-    assert seconds < 2.0
-
-
-def test_one_that_is_not_there_is_tried_again(monkeypatch):
-    (line,), seconds = send(webhook="http://127.0.0.1:9/hook", timeout=1.0)
-    assert re.fullmatch(
-        r"notify: webhook: http://127\.0\.0\.1:9/\.\.\. can't be reached, \d+ times",
-        line,
-    )
-    assert seconds < 2.0
-
-
-@pytest.mark.parametrize("status", [400, 401, 404])
-def test_what_will_not_be_better_is_not_tried_again(serve, status):
-    server = serve(status)
-    (line,), _ = send(webhook=server.url)
-    assert line == f"notify: webhook: {server.url}/... answered {status}"
-    assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_to_another_host_is_not_followed(serve, status):
-    other = serve(200)
-    server = serve(status, location=other.url.replace("127.0.0.1", "localhost"))
-    (line,), _ = send(webhook=server.url, token="env:HOOK_TOKEN")
-    assert line == (
-        f"notify: webhook: {server.url}/... answered {status}: redirects are not "
-        "followed"
-    )
-    assert other.requests == []
-
-
-def test_no_proxy_gets_what_is_for_this_machine(serve, monkeypatch):
-    server, proxy = serve(200), serve(200)
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(name, proxy.url)
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    assert send(webhook=server.url, token="env:HOOK_TOKEN")[0] == []
-    assert len(server.requests) == 1
-    assert proxy.requests == []
-
-
-def test_a_certificate_that_nobody_knows_is_not_taken(serve):
-    """TLS spoken to a server that has none."""
-    url = serve(200).url.replace("http:", "https:")
-    (line,), _ = send(webhook=url, timeout=5.0)
-    assert line == (
-        f"notify: webhook: {url}/... speaks no TLS, or has no certificate that is "
-        "trusted"
-    )
-
-
 def test_a_token_that_is_no_header_is_not_shown(serve, monkeypatch):
     monkeypatch.setenv("HOOK_TOKEN", f"{TOKEN}\nX: y")
-    (line,), _ = send(webhook=serve(200).url, token="env:HOOK_TOKEN")
-    assert line.endswith("/... can't be told: ValueError")
+    (line,) = send(webhook=serve(200).url, token="env:HOOK_TOKEN")
+    assert line.endswith("/... was not notified: ValueError")
     assert TOKEN not in line
 
 
 def test_other_ends_are_not_told(serve):
     server = serve(200)
-    assert send(webhook=server.url, events=["pushed", "failed"])[0] == []
+    assert send(webhook=server.url, events=["pushed", "failed"]) == []
     assert server.requests == []
 
 
@@ -263,13 +112,13 @@ def test_a_secret_that_is_not_there_is_told_at_once_and_at_the_end(
     settings, line, monkeypatch
 ):
     monkeypatch.setenv("PLAIN", f"http://example.org{SECRET_PATH}")
-    assert notify.problems(NotifyConfig(**settings)) == [f"notify: {line}"]
-    assert send(**settings)[0] == [f"notify: {line}"]
+    assert notify.find_problems(NotifyConfig(**settings)) == [f"notify: {line}"]
+    assert send(**settings) == [f"notify: {line}"]
 
 
 def test_a_file_that_is_no_text(tmp_path):
     (tmp_path / "url").write_bytes(b"\xff\xfe")
-    assert send(webhook=f"file:{tmp_path}/url")[0] == [
+    assert send(webhook=f"file:{tmp_path}/url") == [
         f"notify: webhook: the file {tmp_path}/url, which notify.webhook names, can't "
         "be read: not UTF-8"
     ]
@@ -281,14 +130,14 @@ def shell(script):
 
 def test_the_command_gets_the_record_and_the_event(tmp_path):
     script = f'cat >{tmp_path}/got; echo "$VAE_PIPELINE_EVENT" >{tmp_path}/event'
-    assert send(command=shell(script))[0] == []
+    assert send(command=shell(script)) == []
     assert json.loads((tmp_path / "got").read_text())["run_id"] == "run-1"
     assert (tmp_path / "event").read_text() == "refused\n"
 
 
 def test_what_the_command_is_given_is_no_shells(tmp_path):
     name = f"{tmp_path}/a; touch {tmp_path}/b"
-    assert send(command=["touch", name.replace("/b", "-b").replace("/", "_")])[0] == []
+    assert send(command=["touch", name.replace("/b", "-b").replace("/", "_")]) == []
     pathlib.Path(name.replace("/b", "-b").replace("/", "_")).unlink()
     assert list(tmp_path.iterdir()) == []
 
@@ -302,14 +151,13 @@ def test_what_the_command_is_given_is_no_shells(tmp_path):
     ],
 )
 def test_a_command_that_fails_is_told(command, line):
-    assert send(command=command)[0] == [f"notify: command: {line}"]
+    assert send(command=command) == [f"notify: command: {line}"]
 
 
 def test_a_command_that_hangs_is_killed_with_what_it_started(tmp_path):
     script = f"sleep 300 & echo $! >{tmp_path}/pid; trap '' TERM; sleep 300"
-    (line,), seconds = send(command=shell(script), timeout=1.0)
-    assert line == "notify: command: /bin/sh did not end in 1 s and was killed"
-    assert seconds < 3.0
+    (line,) = send(command=shell(script), timeout=0.5)
+    assert line == "notify: command: /bin/sh did not end in 0.5 s and was killed"
     pid = int((tmp_path / "pid").read_text())
     for _ in range(50):
         stat = pathlib.Path(f"/proc/{pid}/stat")
@@ -453,24 +301,7 @@ def test_nothing_that_a_run_leaves_or_prints_holds_a_secret(serve, tmp_path, cap
 HOLDER = """
 import pathlib, sys
 from pipeline.runs import lock
-with lock.held(pathlib.Path(sys.argv[1]), False, print):
+with lock.hold_lock(pathlib.Path(sys.argv[1]), should_wait=False, print_line=print):
     print("held", flush=True)
     sys.stdin.readline()
 """
-
-
-def test_the_words_for_people():
-    found = refused()
-    found.verdict, found.version, found.estimate = "pushed", 7, "4 samples"
-    assert lifecycle.summary(found) == (
-        "vae-pipeline: vae, run run-1: pushed version 7, ELBO -290.00 nats per image "
-        "(4 samples)"
-    )
-    found.difference, found.baseline_version = 1.5, 6
-    assert lifecycle.summary(found).endswith("(4 samples), +1.50 against version 6")
-    found.verdict = "running"
-    found.failed("bad_data", "no images")
-    assert lifecycle.summary(found).endswith("run-1: bad data: no images")
-    found.failed("interrupted", "SIGINT or SIGTERM")
-    found.step = "Trainer"
-    assert lifecycle.summary(found).endswith("run-1: interrupted in Trainer")

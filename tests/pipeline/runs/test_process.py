@@ -1,10 +1,14 @@
-"""How a program leaves: real processes."""
+"""The end of a program and the identity of a process, with real processes."""
 
+import dataclasses
 import importlib.metadata
+import os
 import subprocess
 import sys
 
 import pytest
+
+from pipeline.runs import process
 
 BEGIN = """
 import atexit, logging, pathlib, sys, tempfile, threading
@@ -87,3 +91,19 @@ def test_the_installed_program_leaves_so():
         group="console_scripts", name="vae-pipeline"
     )
     assert script.value == "pipeline.__main__:main"
+
+
+def test_a_process_is_more_than_its_number():
+    this = process.current()
+    assert not this.is_gone()
+    assert dataclasses.replace(this, born="another boot 1").is_gone()
+    assert not dataclasses.replace(this, host="elsewhere", born="").is_gone()
+    child = subprocess.Popen(["sleep", "300"])
+    born = process._born(child.pid)
+    alive = process.Process(child.pid, this.host, born)
+    assert not alive.is_gone()
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert alive.is_gone()  # a zombie
+    child.wait()
+    assert alive.is_gone()

@@ -1,5 +1,6 @@
 """Metrics: read back by Prometheus's own parser, and over real HTTP."""
 
+import dataclasses
 import datetime
 import pathlib
 import re
@@ -14,9 +15,9 @@ import pytest
 from prometheus_client import parser
 
 from pipeline.cli import main
-from pipeline.config.loading import ConfigError, resolve
+from pipeline.config.loading import ConfigError
 from pipeline.runs import prometheus, run_record
-from tests.support.run_records import pushed
+from tests.support.records import make_pushed_record, make_record
 
 
 def samples(text):
@@ -64,16 +65,16 @@ EXPECTED = {
 def test_the_text_file_says_what_the_record_does(tmp_path):
     path = tmp_path / "vae.prom"
     path.write_text("old")
-    prometheus.write(path, pushed())
+    prometheus.write_metrics(path, make_pushed_record())
     assert samples(path.read_text()) == EXPECTED
     assert list(tmp_path.iterdir()) == [path]  # written beside, then renamed
 
 
 def test_what_is_not_known_is_not_there(tmp_path):
-    found = run_record.begun(resolve("smoke"), "run-1")
-    found.failed("failed", "early")
-    found.end()
-    prometheus.write(tmp_path / "vae.prom", found)
+    failed = make_record(
+        status="failed", ended="2026-11-23T19:00:00.500+01:00", seconds=1.0
+    )
+    prometheus.write_metrics(tmp_path / "vae.prom", failed)
     names = {key[0] for key in samples((tmp_path / "vae.prom").read_text())}
     assert names == {
         "vae_pipeline_last_run_end_timestamp_seconds",
@@ -89,15 +90,14 @@ def get(port):
 
 
 def test_over_http_it_is_the_newest_run_that_ended(tmp_path):
-    with prometheus.served(tmp_path, "127.0.0.1", 0) as port:
+    with prometheus.serve_metrics(tmp_path, host="127.0.0.1", port=0) as port:
         assert get(port) == {}
-        older = pushed("run-1")
-        older.verdict = "failed"
+        older = dataclasses.replace(
+            make_pushed_record("run-1"), ended="2026-11-23T18:59:59+01:00", elbo=-1.0
+        )
         run_record.write(tmp_path, older)
-        run_record.write(tmp_path, pushed("run-2"))
-        run_record.write(
-            tmp_path, run_record.begun(resolve("smoke"), "run-3")
-        )  # goes on
+        run_record.write(tmp_path, make_pushed_record("run-2"))
+        run_record.write(tmp_path, make_record("run-3"))  # it has not ended
         assert get(port) == EXPECTED
     with pytest.raises(urllib.error.URLError):
         get(port)
@@ -110,7 +110,7 @@ def test_an_address_that_is_taken_is_named(tmp_path):
         port = taken.getsockname()[1]
         with (
             pytest.raises(ConfigError) as error,
-            prometheus.served(tmp_path, "127.0.0.1", port),
+            prometheus.serve_metrics(tmp_path, host="127.0.0.1", port=port),
         ):
             pass
     assert str(error.value).startswith(
@@ -131,7 +131,7 @@ def test_a_port_that_is_none_is_named(tmp_path, capsys):
 
 
 def test_the_local_scheduler_serves_them(tmp_path):
-    run_record.write(tmp_path, pushed())
+    run_record.write(tmp_path, make_pushed_record())
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "pipeline", "schedule", "--local"),

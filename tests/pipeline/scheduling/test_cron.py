@@ -85,7 +85,7 @@ TIMES = [
 
 
 def following(expression, timezone, start, count):
-    trigger = cron.trigger(expression, timezone)
+    trigger = cron.make_trigger(expression, timezone)
     previous, times = None, []
     now = datetime.datetime.fromisoformat(f"{start}+00:00")
     for _ in range(count):
@@ -107,7 +107,7 @@ def test_the_trigger_has_the_times_of_the_calendar(expression, timezone, expecte
 @pytest.mark.parametrize(("expression", "timezone", "expected"), TIMES)
 def test_systemd_has_the_same_times(expression, timezone, expected):
     times = set()
-    for event in cron.on_calendar(expression, timezone):
+    for event in cron.to_systemd_events(expression, timezone):
         result = subprocess.run(
             [
                 *("systemd-analyze", "calendar", f"--iterations={len(expected)}"),
@@ -137,7 +137,7 @@ def test_systemd_has_the_same_times(expression, timezone, expected):
     ],
 )
 def test_on_calendar(expression, timezone, events):
-    assert cron.on_calendar(expression, timezone) == events
+    assert cron.to_systemd_events(expression, timezone) == events
 
 
 def test_the_nights_of_the_change():
@@ -183,7 +183,7 @@ def test_a_bad_expression_is_named_with_what_was_expected(expression, message):
         cron.check_cron(expression, None)
     assert message in str(caught.value)
     with pytest.raises(ConfigError):
-        cron.on_calendar(expression, None)
+        cron.to_systemd_events(expression, None)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_an_unknown_time_zone_is_named(timezone):
         f"UTC, got {timezone!r}"
     )
     with pytest.raises(ConfigError, match="the time zone must be"):
-        cron.on_calendar("0 3 * * *", timezone)
+        cron.to_systemd_events("0 3 * * *", timezone)
 
 
 def test_an_unknown_local_time_zone_is_named():

@@ -56,7 +56,11 @@ def test_the_line_in_a_crontab_runs_the_command_as_it_is(tmp_path):
     folder.mkdir()
     command = [sys.executable, "-c", TELL, str(tmp_path / "told"), *WORDS]
     line = service_files.crontab_line(
-        "0 3  * * mon-fri", None, command, folder, logs=folder / "my logs"
+        "0 3  * * mon-fri",
+        None,
+        command=command,
+        folder=folder,
+        logs=folder / "my logs",
     )
     assert line.startswith("0 3 * * mon-fri cd ")
     assert line.count("\n") == 1
@@ -68,7 +72,11 @@ def test_the_line_in_a_crontab_runs_the_command_as_it_is(tmp_path):
 def test_the_line_in_a_crontab_keeps_the_output_and_the_exit_code(tmp_path):
     command = [sys.executable, "-c", "print('out'); raise SystemExit('err')"]
     line = service_files.crontab_line(
-        "0 3 * * *", None, command, tmp_path, logs=tmp_path / "runs/logs"
+        "0 3 * * *",
+        None,
+        command=command,
+        folder=tmp_path,
+        logs=tmp_path / "runs/logs",
     )
     assert [as_cron_runs(line), as_cron_runs(line)] == [1, 1]
     log = (tmp_path / "runs/logs/cron.log").read_text()
@@ -77,7 +85,10 @@ def test_the_line_in_a_crontab_keeps_the_output_and_the_exit_code(tmp_path):
 
 def test_a_crontab_says_which_cron_heeds_the_time_zone(tmp_path):
     *comments, timezone, line = service_files.crontab_line(
-        *("0 3 * * *", "Europe/Berlin", ["true"], tmp_path),
+        "0 3 * * *",
+        "Europe/Berlin",
+        command=["true"],
+        folder=tmp_path,
         logs=pathlib.Path("/logs"),
     ).splitlines()
     assert all(comment.startswith("# ") for comment in comments)
@@ -91,7 +102,9 @@ def test_a_crontab_says_which_cron_heeds_the_time_zone(tmp_path):
 def test_the_units_of_systemd(tmp_path):
     folder = pathlib.Path("/srv/100% of it")
     command = ["/opt/my $x/python", "-m", "pipeline", "run", "--set=a.b=c", *WORDS]
-    text = service_files.systemd_units("0 3 13 * fri", "Europe/Berlin", command, folder)
+    text = service_files.systemd_units(
+        "0 3 13 * fri", "Europe/Berlin", command=command, folder=folder
+    )
     lines = text.splitlines()
     assert "WorkingDirectory=/srv/100%% of it" in lines
     # By systemd.service(5); a user's systemd 252 gave a program just these words.
@@ -113,7 +126,9 @@ def test_the_units_of_systemd(tmp_path):
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd")
 def test_systemd_takes_the_units(tmp_path):
     command = [sys.executable, "-m", "pipeline", "run", *WORDS]
-    text = service_files.systemd_units("0 3 * * *", "Europe/Berlin", command, tmp_path)
+    text = service_files.systemd_units(
+        "0 3 * * *", "Europe/Berlin", command=command, folder=tmp_path
+    )
     service, timer = text.split("\n# ~/.config/systemd/user/vae-pipeline.timer\n")
     files = [tmp_path / f"vae-pipeline.{kind}" for kind in ("service", "timer")]
     for file, unit in zip(files, (service, timer)):
@@ -129,21 +144,22 @@ def test_systemd_takes_the_units(tmp_path):
     assert (result.returncode, ours) == (0, [])
 
 
-def crontab_line(*arguments):
-    return service_files.crontab_line(*arguments, logs=pathlib.Path("/logs"))
+def crontab_line(*arguments, **options):
+    logs = pathlib.Path("/logs")
+    return service_files.crontab_line(*arguments, **options, logs=logs)
 
 
 @pytest.mark.parametrize("text_of", [service_files.systemd_units, crontab_line])
 def test_what_cannot_be_on_a_line_is_named(text_of, tmp_path):
     with pytest.raises(ConfigError) as caught:
-        text_of("0 3 * * *", None, ["run", "a\nb"], tmp_path)
+        text_of("0 3 * * *", None, command=["run", "a\nb"], folder=tmp_path)
     assert str(caught.value) == (
         "what cron or systemd runs must have no line break in its words or its folder, "
         r"got 'a\nb': put such a setting in a file (--config)"
     )
     with pytest.raises(ConfigError, match="no line break"):
-        text_of("0 3 * * *", None, ["run"], tmp_path / "a\nb")
+        text_of("0 3 * * *", None, command=["run"], folder=tmp_path / "a\nb")
     with pytest.raises(ConfigError, match="five fields"):
-        text_of("daily", None, ["run"], tmp_path)
+        text_of("daily", None, command=["run"], folder=tmp_path)
     with pytest.raises(ConfigError, match="the time zone must be"):
-        text_of("0 3 * * *", "Moon/Base", ["run"], tmp_path)
+        text_of("0 3 * * *", "Moon/Base", command=["run"], folder=tmp_path)

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.runs import run_record
 from pipeline.startup import standard_streams
-from tests.support.run_records import pushed
+from tests.support.records import make_pushed_record
 
 ROOT = pathlib.Path(__file__).parents[3]
 PROGRAM = os.path.join(os.path.dirname(sys.executable), "vae-pipeline")
@@ -21,7 +21,7 @@ PROGRAM = os.path.join(os.path.dirname(sys.executable), "vae-pipeline")
 def runs(tmp_path_factory):
     """A root with so many runs that no pipe holds their list."""
     root = tmp_path_factory.mktemp("runs")
-    run_record.write(root, pushed())
+    run_record.write(root, make_pushed_record())
     (file,) = (root / "history").iterdir()
     for number in range(101, 180):
         file.with_stem(f"run-{number}").write_text(file.read_text())

@@ -1,0 +1,63 @@
+"""An HTTP server on this machine that answers posts as a test says."""
+
+import contextlib
+import http.server
+import threading
+
+
+class Server:
+    """Answers with one status after another, the last of them for ever."""
+
+    def __init__(self, *statuses, location=None, drops=False):
+        self.requests = []
+        self.stop = threading.Event()
+        server = self
+        left = list(statuses)
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                server.requests.append((self.path, dict(self.headers), body))
+                status = left.pop(0) if len(left) > 1 else left[0]
+                while status is None and not server.stop.wait(0.1):
+                    if drops:  # each of them is in time
+                        with contextlib.suppress(OSError):
+                            self.wfile.write(b"HTTP/1.1 200 OK\r\n"[:1])
+                if status is None:
+                    return
+                self.send_response(status)
+                if location:
+                    self.send_header("Location", location)
+                self.end_headers()
+
+            def do_GET(self):
+                server.requests.append((self.path, dict(self.headers), b""))
+
+            def log_message(self, *args):
+                pass
+
+        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        self._thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._thread.start()
+
+    def close(self):
+        self.stop.set()
+        self._http.shutdown()
+        self._http.server_close()
+
+
+@contextlib.contextmanager
+def servers():
+    """Yields a function that starts a server; all of them end with the block."""
+    started = []
+
+    def serve(*statuses, **options):
+        started.append(Server(*statuses, **options))
+        return started[-1]
+
+    try:
+        yield serve
+    finally:
+        for server in started:
+            server.close()
