@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from tests.support import disks
-from tests.support.locked_database import LOCK
+from tests.support import disks, sqlite_lock
 
 pytestmark = pytest.mark.faults
 
@@ -55,7 +54,7 @@ def test_read_only(place, file, outcome):
 
 def test_locked(place, file, outcome):
     other = subprocess.Popen(
-        [sys.executable, "-c", LOCK, str(file)],
+        [sys.executable, "-c", sqlite_lock.PROGRAM, str(file)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )

@@ -8,13 +8,13 @@ from ml_metadata.proto import metadata_store_pb2
 from PIL import Image
 
 from pipeline.cli import main
-from tests.support.metadata_runs import CACHED, COMPLETE, FAILED, MetadataRuns
-from tests.support.report_page import PNG, PageReader
+from tests.support.report_page import PNG, PageReader, make_facts
+from tests.support.report_runs import CACHED, COMPLETE, FAILED, Runs
 
 
 @pytest.fixture
 def runs(tmp_path):
-    return MetadataRuns(tmp_path)
+    return Runs(tmp_path, facts=make_facts(), picture=PNG)
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.local import metadata_database
-from tests.support import disks
-from tests.support.locked_database import LOCK
+from tests.support import disks, sqlite_lock
 
 
 def opened(file):
@@ -119,7 +118,7 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path):
 def test_a_lock_that_stays_is_named_and_one_that_goes_is_waited_for(root):
     file = root / "metadata.sqlite"
     other = subprocess.Popen(
-        [sys.executable, "-c", LOCK, str(file)],
+        [sys.executable, "-c", sqlite_lock.PROGRAM, str(file)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )

@@ -1,6 +1,6 @@
-"""A program that locks an SQLite file until its standard input ends."""
+"""A program that locks an SQLite database until its standard input ends."""
 
-LOCK = """
+PROGRAM = """
 import sqlite3, sys
 database = sqlite3.connect(sys.argv[1])
 database.execute("BEGIN EXCLUSIVE")
