@@ -25,8 +25,8 @@ from model import export
 from model.config import TrainConfig
 from model.training import loop
 from tests.support import training
-from tests.support.metadata_runs import COMPLETE, MetadataRuns
-from tests.support.report_page import PageReader
+from tests.support.report_page import PNG, PageReader, make_facts
+from tests.support.report_runs import COMPLETE, Runs
 
 BIN = pathlib.Path(sys.executable).parent
 PIPELINE = str(BIN / "vae-pipeline")
@@ -176,7 +176,8 @@ def test_schedule_waits_for_its_time_and_stops_at_sigterm(tmp_path):
 
 
 def test_report_writes_the_page_of_the_last_run(tmp_path):
-    MetadataRuns(tmp_path).add("run-1", {"Ingest": COMPLETE, "Report": COMPLETE})
+    runs = Runs(tmp_path, facts=make_facts(), picture=PNG)
+    runs.add("run-1", {"Ingest": COMPLETE, "Report": COMPLETE})
     page = pathlib.Path(run(PIPELINE, "report", "--root", tmp_path).strip())
     assert page == tmp_path / "reports" / "run-1" / "report.html"
     assert "run-1, 2019-03-08" in PageReader(page.read_text(encoding="utf-8")).text

@@ -14,11 +14,12 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 import tf_keras as tfk
 
-from components.datasets.prepare import prepare
+from components.datasets.prepare import Prepared, prepare
 from components.registry import listing
 from model import export, fixed_noise
 from model.config import ModelConfig
 from model.vae import VAE
+from pipeline.cli import evaluate as evaluate_command
 from pipeline.cli import main
 from pipeline.config.loading import decisive, resolve
 from tests.support.bars import write_idx
@@ -159,6 +160,27 @@ def test_other_data_are_pointed_out(place, evaluate, tmp_path):
     assert dict(figures(printed))["data"] == (
         "other_bars, not the data that its run had"
     )
+
+
+@pytest.mark.parametrize(
+    ("limit_in_all", "limit_of_each", "expected"),
+    [
+        (None, None, {"/1": 500, "/2": 30}),
+        (None, 40, {"/1": 40, "/2": 30}),
+        (45, 40, {"/1": 40, "/2": 5}),
+        (510, None, {"/1": 500, "/2": 10}),
+        (500, None, {"/1": 500}),
+    ],
+)
+def test_the_limit_is_on_the_spans_together(limit_in_all, limit_of_each, expected):
+    parts = [
+        Prepared(name="a", path="/1", fingerprint="1a", splits={"test": 500}),
+        Prepared(name="b", path="/2", fingerprint="2b", splits={"test": 30}),
+    ]
+    counts = evaluate_command._count_images(
+        parts, limit_in_all=limit_in_all, limit_of_each=limit_of_each
+    )
+    assert counts == expected
 
 
 @pytest.mark.parametrize(

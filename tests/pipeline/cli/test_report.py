@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from pipeline.cli import main
-from tests.support.metadata_runs import CACHED, COMPLETE, FAILED, MetadataRuns
-from tests.support.report_page import PNG, PageReader
+from tests.support.report_page import PNG, PageReader, make_facts
+from tests.support.report_runs import CACHED, COMPLETE, FAILED, Runs
 
 
 @pytest.fixture
 def runs(tmp_path):
-    return MetadataRuns(tmp_path)
+    return Runs(tmp_path, facts=make_facts(), picture=PNG)
 
 
 @pytest.fixture

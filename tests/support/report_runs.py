@@ -1,22 +1,26 @@
-"""Metadata of runs, as TFX leaves them below a root."""
+"""Runs with a report, in metadata as TFX leaves them."""
 
 import json
 
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from tests.support.report_page import PNG, make_facts
-
 COMPLETE = metadata_store_pb2.Execution.COMPLETE
 CACHED = metadata_store_pb2.Execution.CACHED
 FAILED = metadata_store_pb2.Execution.FAILED
 
 
-class MetadataRuns:
-    """The metadata of a root, to which a test adds runs."""
+class Runs:
+    """A root, and a way to add runs to its metadata.
 
-    def __init__(self, path):
-        self.path = path
+    Args:
+      path: the root.
+      facts: what the Report step of each run writes.
+      picture: the PNG that it writes, of the rebuilt digits.
+    """
+
+    def __init__(self, path, *, facts, picture):
+        self.path, self.facts, self.picture = path, facts, picture
         config = metadata_store_pb2.ConnectionConfig()
         config.sqlite.filename_uri = str(path / "metadata.sqlite")
         config.sqlite.connection_mode = 3  # make it
@@ -26,7 +30,7 @@ class MetadataRuns:
         )
 
     def add(self, name, steps):
-        """Adds a run with the states of its steps; a complete Report has its facts."""
+        """Adds a run with the state of each of its steps."""
         run = metadata_store_pb2.Context(type_id=self.run_type, name=name)
         (context,) = self.store.put_contexts([run])
         for step, state in steps.items():
@@ -42,17 +46,18 @@ class MetadataRuns:
             self.store.put_execution(
                 execution,
                 outputs,
-                [metadata_store_pb2.Context(id=context, **self._named(name))],
+                [
+                    metadata_store_pb2.Context(
+                        id=context, type_id=self.run_type, name=name
+                    )
+                ],
             )
-
-    def _named(self, name):
-        return {"type_id": self.run_type, "name": name}
 
     def _metrics(self):
         folder = self.path / "artifacts" / "Report" / "metrics" / "13"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.json").write_text(json.dumps(make_facts()))
-        (folder / "rebuilt.png").write_bytes(PNG)
+        (folder / "report.json").write_text(json.dumps(self.facts))
+        (folder / "rebuilt.png").write_bytes(self.picture)
         kind = self.store.put_artifact_type(
             metadata_store_pb2.ArtifactType(name="Metrics")
         )
