@@ -5,13 +5,15 @@ import subprocess
 import sys
 
 import pytest
+from google.protobuf import struct_pb2
+from kfp.pipeline_spec import pipeline_spec_pb2
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from components import served_model
 from components.evaluation import measure
 from components.registry import listing
-from pipeline.config.loading import resolve
-from pipeline.kubeflow import entrypoint
+from pipeline.config.loading import decisive, resolve
+from pipeline.kubeflow import contract, entrypoint
 from tests.support.launched_steps import (
     OUTPUTS,
     RUN,
@@ -121,8 +123,16 @@ def test_run_parameters_reach_the_step(smoke_spec, folders, report_file, task, n
         }
 
 
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ("trainer", "custom_config"),
+        ("evaluator", "eval_config"),
+        ("pusher", "provenance"),
+    ],
+)
 def test_the_configs_own_values_leave_a_step_as_it_was_compiled(
-    smoke_spec, folders, report_file
+    smoke_spec, folders, report_file, task, name
 ):
     outputs = {
         "artifacts": {"model": {"artifacts": [{"uri": f"s3://{RUN}/model"}]}},
@@ -131,13 +141,76 @@ def test_the_configs_own_values_leave_a_step_as_it_was_compiled(
     definitions = smoke_spec["root"]["inputDefinitions"]["parameters"]
     values = {name: float(d["defaultValue"]) for name, d in definitions.items()}
     args = fill_arguments(
-        smoke_spec, "pusher", {"outputs": outputs}, executor=Recorder, **values
+        smoke_spec, task, {"outputs": outputs}, executor=Recorder, **values
     )
     args[args.index("--outputs") + 1] = json.dumps(OUTPUTS)
     assert entrypoint.main(args, folders) == 0
-    task = smoke_spec["root"]["dag"]["tasks"]["pusher"]
-    compiled = task["inputs"]["parameters"]["provenance"]["runtimeValue"]["constant"]
-    assert Recorder.properties["provenance"] == compiled
+    parameters = smoke_spec["root"]["dag"]["tasks"][task]["inputs"]["parameters"]
+    compiled = parameters[name]["runtimeValue"]["constant"]
+    assert Recorder.properties[name] == compiled
+
+
+def make_values(**texts):
+    return {name: struct_pb2.Value(string_value=text) for name, text in texts.items()}
+
+
+@pytest.mark.parametrize(("step", "kept"), [("Pusher", {}), ("Report", {"run_id"})])
+def test_what_is_only_for_kfps_cache_is_no_property(step, kept):
+    values = make_values(
+        destination="/serving",
+        fingerprint="its own",
+        run_id="4-2",
+        epochs="3",
+        ingest_fingerprint="a",
+        served_model_fingerprint="b",
+    )
+    entrypoint.set_properties(values, step, config=None)
+    assert set(values) == {"destination", "fingerprint", *kept}
+
+
+def test_a_run_parameter_is_set_where_the_step_holds_it():
+    config = json.dumps(decisive(resolve("smoke")))
+    values = make_values(eval_config="compiled", example_splits="compiled")
+    values["tolerance"] = struct_pb2.Value(number_value=7.0)
+    entrypoint.set_properties(values, "Evaluator", config=config)
+    assert set(values) == {"eval_config", "example_splits"}
+    assert values["example_splits"].string_value == "compiled"
+    gate = json.loads(values["eval_config"].string_value)
+    (threshold,) = gate["metrics_specs"][0]["metrics"][0]["per_slice_thresholds"]
+    assert threshold["threshold"]["change_threshold"]["absolute"] == -7.0
+
+
+def test_the_rest_of_the_command_line_is_for_the_executor():
+    invocation = entrypoint.parse_command_line(
+        [
+            *("--executor_class_path", "a.Executor", "--runner=FnApiRunner"),
+            *("--json_serialized_invocation_args", '{"inputs": {}}'),
+            *("--json_serialized_inputs_spec_args", "{}", "--out", "x"),
+            *("--step", "Ingest", "--outputs", '{"artifacts": {}}', "--key", "ab"),
+        ]
+    )
+    assert invocation == entrypoint.Invocation(
+        arguments=contract.StepArguments(
+            step="Ingest", outputs='{"artifacts": {}}', key="ab"
+        ),
+        executor_class_path="a.Executor",
+        executor_input='{"inputs": {}}',
+        inputs="{}",
+        executor_flags=("--runner=FnApiRunner", "--out", "x"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "output", "metadata", "fingerprint"),
+    [
+        ("Ingest", "examples", {"fingerprint": "mnist: 0123"}, "mnist: 0123"),
+        ("ServedModel", "model", {"version": 7.0}, "7"),
+    ],
+)
+def test_a_fingerprint_is_what_the_step_wrote(step, output, metadata, fingerprint):
+    report = pipeline_spec_pb2.ExecutorOutput()
+    report.artifacts[output].artifacts.add().metadata.update(metadata)
+    assert entrypoint.find_fingerprint(report, step) == fingerprint
 
 
 @pytest.mark.parametrize(
