@@ -8,7 +8,7 @@ from tfx import v1 as tfx
 
 from components.bounds import Bounds
 from components.data_gate import DataGate
-from components.evaluation.measure import SPLIT
+from components.evaluation.estimate import SPLIT
 from components.evaluator import Evaluator, eval_config
 from components.infra_check import InfraCheck
 from components.ingest import Ingest
@@ -42,7 +42,7 @@ class Paths:
     # What is there now, so that a change is never hidden by the cache. A runner that
     # can't see it leaves it empty, and does not cache the step that reads it.
     data_fingerprint: str = ""
-    spans: str = ""  # those that were found, as span_data.Data has them
+    spans: str = ""  # those that were found, as span.format_json writes them
     served_fingerprint: str = ""
     run_key: str = ""  # of all that decides what the run makes; goes into the manifest
 
@@ -153,7 +153,6 @@ def create_pipeline(
         drift=data_gate.outputs["report"],
         evaluation=evaluation.outputs["evaluation"],
         bounds=bounds.outputs["bounds"],
-        infra_blessing=infra_check.outputs["blessing"],
         pushed_model=pusher.outputs["pushed_model"],
         feature=feature,
         provenance=provenance,

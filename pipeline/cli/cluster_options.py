@@ -4,7 +4,7 @@ import argparse
 import pathlib
 import shlex
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.cli.options import (
@@ -105,26 +105,24 @@ def _wait(args: argparse.Namespace, cluster: Any, run_id: str, shown: Any) -> in
             FAILED,
         )
     try:
-        verdict = watch.verdict(run, spec)
+        result = watch.verdict(run, spec)
     except watch.VerdictError as error:
         return fail(shown, f"{error}\nthe run's page: {link}", FAILED)
-    _show_verdict(verdict, shown)
+    _show_gate_result(result, shown)
     shown.line(f"the run's page: {link}")
-    return REFUSED if verdict["refusals"] else OK
+    return OK if result.is_blessed else REFUSED
 
 
-def _show_verdict(verdict: Mapping[str, Any], shown: Any) -> None:
-    elbo, baseline = verdict["elbo"], verdict["baseline_elbo"]
+def _show_gate_result(result: Any, shown: Any) -> None:
     against = "none: nothing was served"
-    if baseline is not None:
-        against = f"{baseline:.2f}; difference {elbo - baseline:+.2f}"
-    said = f"REFUSED: {'; '.join(verdict['refusals'])}"
+    if result.baseline_elbo is not None:
+        against = f"{result.baseline_elbo:.2f}; difference {result.difference:+.2f}"
     rows = [
-        ("candidate's ELBO", f"{elbo:.2f} nats per image (higher is better)"),
-        ("  estimated by", verdict["estimate"]),
+        ("candidate's ELBO", f"{result.elbo:.2f} nats per image (higher is better)"),
+        ("  estimated by", result.estimate),
         ("baseline's ELBO", against),
-        ("verdict", said if verdict["refusals"] else "BLESSED"),
-        ("pushed", verdict["pushed"] or "nothing"),
+        ("verdict", result.describe()),
+        ("pushed", result.pushed or "nothing"),
     ]
     shown.table("What came of it", rows)
 

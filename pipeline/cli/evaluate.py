@@ -1,6 +1,7 @@
 """The command `evaluate`: measures a model that was pushed, on the test split."""
 
 import argparse
+import dataclasses
 import math
 import os
 import signal
@@ -93,9 +94,10 @@ def _measure(
     with screen.step("Imports") as step:
         from components.datasets import prepare_spans
         from components.evaluation import measure
-        from model.config import ModelConfig
+        from components.evaluation.estimate import SPLIT, Bound
         from model.training import signals
         from model.training.progress import ImageRate
+        from pipeline.cli import pushed_model
 
         step.done("TensorFlow")
     data = prepare_spans.prepare_data(
@@ -108,15 +110,14 @@ def _measure(
     left = args.limit or math.inf
     counts = {}  # of each dataset that is read
     for part in data.parts:
-        size = part.splits[measure.SPLIT]
+        size = part.splits[SPLIT]
         count = int(min(size, left, resolved.data.limit or size))
         if count:
             counts[part.path] = count
             left -= count
     count, name = sum(counts.values()), data.parts[0].name
-    exported = version.manifest["config"]
-    gate, binary = exported["gate"], ModelConfig(**exported["model"]).binary
-    batches = _batches(counts, gate["seed"] if binary else None)
+    estimate = pushed_model.read_estimate(version)
+    batches = _batches(counts, estimate.seed if estimate.binarization else None)
     k = args.iwae or resolved.gate.iwae_samples
     signatures = measure.load(folder)
     measured, interrupted = None, False
@@ -133,18 +134,14 @@ def _measure(
         interrupted = True
     if measured is None:
         return options.fail(screen, "nothing was measured yet", INTERRUPTED)
-    of_run = data.fingerprint == version.manifest["data_fingerprint"]
-    of_split = f"the {count:,} images of {name}'s {measure.SPLIT} split"
+    of_run = data.fingerprint == version.manifest.data_fingerprint
+    estimate = dataclasses.replace(estimate, images=measured.images)
+    of_split = f"the {count:,} images of {name}'s {SPLIT} split"
     rows = [
         ("model", f"version {version.number} of {os.path.dirname(version.path)}"),
         ("data", name + ("" if of_run else ", not the data that its run had")),
         ("ELBO", f"{measured.elbo:.2f} nats per image (higher is better)"),
-        (
-            "  estimated by",
-            measure.estimate(
-                measure.ELBO, gate["samples"], gate["seed"], measured.images, binary
-            ),
-        ),
+        ("  estimated by", estimate.describe()),
         (
             "  its terms",
             f"reconstruction {measured.reconstruction:.2f}, KL {measured.kl:.2f}",
@@ -152,7 +149,7 @@ def _measure(
         ("IWAE", f"{measured.iwae:.2f} nats per image (higher is better)"),
         (
             "  estimated by",
-            measure.estimate(measure.IWAE, k, gate["seed"], measured.images, binary),
+            dataclasses.replace(estimate, bound=Bound.IWAE, samples=k).describe(),
         ),
         ("active latents", measured.active()),
         ("images/s", f"{measured.images / (time.monotonic() - started):,.0f}"),
@@ -174,7 +171,8 @@ def _batches(counts: dict[str, int], seed: int | None) -> Any:
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    from components.evaluation.measure import BATCH, SPLIT
+    from components.evaluation.estimate import SPLIT
+    from components.evaluation.measure import BATCH
     from model import fixed_noise
 
     def binarize(images):

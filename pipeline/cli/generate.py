@@ -4,6 +4,7 @@ They need its SavedModel and TensorFlow; no TFX, no TFP, no data set.
 """
 
 import argparse
+import dataclasses
 import json
 import math
 import os
@@ -178,31 +179,29 @@ def _reconstruct(args: argparse.Namespace) -> int:
 def _score(args: argparse.Namespace) -> int:
     def use(version: Any, folder: str, screen: Any) -> None:
         from components.evaluation import measure
-        from model.config import ModelConfig
+        from pipeline.cli import pushed_model
 
         files, count = _read(args.images, screen)
         signature = measure.load(folder, "elbo")["elbo"]
         scores = sorted(
             _scored(files, count, signature, screen), key=lambda score: score["elbo"]
         )
-        exported = version.manifest["config"]
-        gate, binary = exported["gate"], ModelConfig(**exported["model"]).binary
-        samples, seed = gate["samples"], gate["seed"]
-        estimate = measure.estimate_of_image(measure.ELBO, samples, seed, binary)
+        estimate = dataclasses.replace(pushed_model.read_estimate(version), images=None)
         if args.json:
             content = {
                 "version": version.number,
                 "path": version.path,
-                "bound": measure.ELBO,
+                "bound": estimate.bound.value,
                 "unit": "nats per image",
-                "samples": samples,
-                "binarization": "fixed" if binary else None,
-                "seed": seed,
+                "samples": estimate.samples,
+                "binarization": estimate.binarization,
+                "seed": estimate.seed,
                 "images": scores,
             }
             screen.line(json.dumps(content, indent=2))
             return
-        screen.line(f"nats per image, higher is better: {estimate}; {_named(version)}")
+        words = f"{estimate.describe()}; {_named(version)}"
+        screen.line(f"nats per image, higher is better: {words}")
         screen.line("    ELBO  reconstruction      KL  image")
         for score in scores:
             screen.line(

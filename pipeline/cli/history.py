@@ -3,7 +3,6 @@
 import argparse
 import json
 import pathlib
-import re
 import sys
 from typing import Any
 
@@ -104,12 +103,12 @@ def _print(found: list) -> None:
 
 def _data(record: Any) -> str:
     """Returns the dataset, and the numbers of its spans if it has any."""
-    # Of spans, the fingerprint is `number:fingerprint`, with commas between.
-    numbers = re.findall(r"(?:^|,)([0-9]+):", record.fingerprint or "")
-    if not numbers:
+    from components.datasets import span
+
+    spans = span.parse_fingerprint(record.fingerprint or "")
+    if not spans:
         return record.dataset
-    several = "spans" if len(numbers) > 1 else "span"
-    return f"{record.dataset}, {several} {', '.join(numbers)}"
+    return f"{record.dataset}, {span.describe_spans(spans)}"
 
 
 def verdict(record: Any) -> str:

@@ -217,7 +217,7 @@ def _run_recorded(
     screen.line("next")
     for purpose, line in next_commands(args, resolved, destination, result.served):
         screen.line(f"  {purpose}:\n    {line}")
-    return REFUSED if result.refusals else OK
+    return OK if result.gate.is_blessed else REFUSED
 
 
 def next_commands(

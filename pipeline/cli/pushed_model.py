@@ -4,6 +4,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 
+from components.evaluation.estimate import Estimate
 from components.registry import listing
 from pipeline.config import loading
 
@@ -26,7 +27,7 @@ def fetched(
     """
     version = _version(destination, number, say)
     with tempfile.TemporaryDirectory() as folder:
-        listing.fetch(version, folder)
+        listing.fetch_version(version, folder)
         yield version, folder
 
 
@@ -35,15 +36,31 @@ def _version(
 ) -> listing.Version:
     if number is not None:
         try:
-            return listing.find(destination, number)
+            return listing.find_version(destination, number)
         except LookupError as error:
             raise loading.ConfigError(f"--version: {error}") from error
-    version, damaged = listing.intact(destination)
+    version, damaged = listing.find_served_and_damaged(destination)
     for other in damaged:
-        say(other.told(version))
+        say(other.describe(version))
     if version is None:
         raise ValueError(
             f"nothing is served at {destination}: `run` first, or name the place by "
             "--root or --set push.destination=..."
         )
     return version
+
+
+def read_estimate(version: listing.Version) -> Estimate:
+    """Returns how the gate estimated a version's ELBO.
+
+    Raises:
+      ValueError: its manifest does not say, or has settings of another release.
+    """
+    estimate = Estimate.from_manifest(version.manifest)
+    if estimate is None:
+        raise ValueError(
+            f"the manifest of version {version.number} must have the settings gate and "
+            "model of this release: another release pushed it, or another program; "
+            "name another version"
+        )
+    return estimate

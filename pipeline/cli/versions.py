@@ -5,7 +5,7 @@ import dataclasses
 import datetime
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.cli import options, tables
@@ -89,17 +89,21 @@ def rows(destination: str) -> list[Row]:
     Raises:
       ValueError: in words, when the destination or a record there can't be read.
     """
-    from components.registry import listing, publish, rolling_back
+    from components.evaluation.estimate import Estimate
+    from components.registry import listing, rolling_back
 
-    records = rolling_back.rejected(destination)
+    records = rolling_back.read_rejected_models(destination)
     result: list[Row] = []
-    for found in listing.look(destination):
-        size = publish.size(destination, found.number)
-        if isinstance(found, listing.Damaged):
+    for found in listing.list_versions(destination):
+        size = listing.count_bytes(destination, found.number)
+        if isinstance(found, listing.DamagedVersion):
             result.append(_damaged(found, size))
             continue
-        manifest, singleprint = found.manifest, found.manifest.get("singleprint")
-        notes = [r for r in records if r.is_of(found.digest, singleprint)]
+        manifest = found.manifest
+        notes = [r for r in records if r.is_of(found.digest, manifest.singleprint)]
+        estimate = Estimate.from_manifest(manifest)
+        has_images = estimate is not None and estimate.images is not None
+        rolled_back = manifest.rolled_back
         newest = all(row.state == "damaged" for row in result)
         result.append(
             Row(
@@ -108,12 +112,12 @@ def rows(destination: str) -> list[Row]:
                 pushed_at=_time(found.number),
                 state="served" if newest else "older",
                 damage=None,
-                elbo=manifest.get("elbo", {}).get("elbo"),
-                estimate=_estimate(manifest),
-                data_fingerprint=manifest.get("data_fingerprint"),
+                elbo=manifest.elbo,
+                estimate=estimate.describe() if estimate and has_images else None,
+                data_fingerprint=manifest.data_fingerprint,
                 bytes=size,
                 rejected=dataclasses.asdict(notes[0]) if notes else None,
-                rolled_back=manifest.get("rolled_back"),
+                rolled_back=rolled_back.to_content() if rolled_back else None,
             )
         )
     return result
@@ -161,13 +165,13 @@ def _rollback(args: argparse.Namespace) -> int:
 
     try:
         with options.slow_named():
-            version = rolling_back.roll_back(destination, args.version, reason)
+            version = rolling_back.roll_back(destination, args.version, why=reason)
     except rolling_back.RollbackError as error:
         raise loading.ConfigError(str(error)) from error
     except (ValueError, OSError) as error:
         print(f"vae-pipeline: {error}", file=sys.stderr)
         return FAILED
-    print(f"version {version.number} {rolling_back.origin(version)}")
+    print(f"version {version.number} {rolling_back.describe_origin(version)}")
     print(f"it is what is served from {destination}, and the next run's baseline")
     return OK
 
@@ -213,18 +217,4 @@ def _time(number: int) -> str | None:
         zone = datetime.timezone.utc
         return datetime.datetime.fromtimestamp(number, zone).isoformat()
     except (ValueError, OverflowError, OSError):  # another's number is no time
-        return None
-
-
-def _estimate(manifest: Mapping[str, Any]) -> str | None:
-    """Returns how the gate estimated the ELBO; None if the manifest does not say."""
-    from components.evaluation.estimate import ELBO, estimate
-    from model.config import ModelConfig
-
-    try:
-        gate, model = manifest["config"]["gate"], manifest["config"]["model"]
-        binary = ModelConfig(**model).binary
-        images = manifest["elbo"]["images"]
-        return estimate(ELBO, gate["samples"], gate["seed"], images, binary)
-    except (LookupError, TypeError, ValueError):  # of another release
         return None

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from components.datasets import fingerprint
+from model.files import digests
 
 _PROPERTY = "seal"  # JSON: the bytes and the SHA-256 of each file, by its path
 
@@ -23,7 +23,7 @@ def put(
     """Seals artifacts that their step has just made."""
     for artifact in artifacts:
         files = {
-            name: [path.stat().st_size, fingerprint.sha256(path)]
+            name: [path.stat().st_size, digests.digest_file(path)]
             for name, path in _files(artifact.uri).items()
         }
         artifact.custom_properties[_PROPERTY].string_value = json.dumps(files)
@@ -59,7 +59,7 @@ def _difference(uri: str, sealed: Mapping[str, Sequence]) -> str:
         actual = path.stat().st_size
         if actual != size:
             return f"{path} has {actual:,} bytes, not {size:,}"
-        if fingerprint.sha256(path) != sha256:
+        if digests.digest_file(path) != sha256:
             return f"{path} has other content than when its step ended"
     for name in found:
         if name not in sealed:

@@ -21,9 +21,9 @@ from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
 from components import data_gate, pusher
-from components.datasets import prepare_spans
-from components.registry import listing, publish
-from components.registry.manifest import MANIFEST
+from components.datasets import prepare_spans, span
+from components.registry import listing, version_numbers
+from components.registry.manifest import MANIFEST, Manifest
 from model.files import disk_space, filesystems
 from model.training import devices, tf_config
 from model.training.progress import log_if_slow
@@ -78,7 +78,7 @@ def run(
     screen: Screen,
     beam_args: Sequence[str] = (),
     if_changed: bool = False,
-) -> summary.Outcome | None:
+) -> summary.RunSummary | None:
     """Runs every step that is not in the cache, and returns what came of it.
 
     Args:
@@ -117,7 +117,7 @@ def run(
     destination = root.destination(config)
     current, damaged = _intact(destination)
     for version in damaged:
-        screen.line(version.told(current))
+        screen.line(version.describe(current))
     record.served_version = current.number if current else None
     _enter("Data", root, record)
     with screen.step("Data") as line:
@@ -125,11 +125,11 @@ def run(
         record.took("Data", line.done(str(data)))
     key = run_key(config, data.fingerprint)
     record.fingerprint, record.run_key = data.fingerprint, key
-    ours = current is not None and current.manifest.get("run_key") == key
+    ours = current is not None and current.manifest.run_key == key
     record.baseline = baseline = _baseline_fingerprint(current, damaged, ours)
     if if_changed:
         last = up_to_date.find(root.path)
-        spans = prepare_spans.listed(data.spans)
+        spans = span.describe_spans(data.spans)
         why = up_to_date.nothing_to_do(last, key, baseline, current, spans)
         if why is not None:
             screen.line(why)
@@ -144,7 +144,7 @@ def run(
             destination=destination,
             checkpoints=str(root.path / "checkpoints"),
             data_fingerprint=data.fingerprint,
-            spans=data.spans,
+            spans=span.format_json(data.spans),
             served_fingerprint=baseline,
             run_key=key,
         ),
@@ -159,7 +159,7 @@ def run(
         component.executor_spec.add_extra_flags([f"--code={code_digest()}"])
     with _pushed_all_the_same(destination, key, current, record):
         steps = _taken(pipeline, root, record, screen, uncached, disks)
-        result = summary.read(config, steps, _intact(destination)[0])
+        result = summary.read(config, steps, served=_intact(destination)[0])
     summary.fill(record, result)
     record.versions = _count(destination)
     return result
@@ -178,10 +178,10 @@ def _pushed_all_the_same(
     except BaseException:
         if record.step == "Pusher" and record.version is None:
             with contextlib.suppress(ValueError, OSError):
-                now = listing.served(destination)
+                now = listing.find_served_version(destination)
                 new = now and (before is None or now.number > before.number)
-                if now and new and now.manifest.get("run_key") == key:
-                    summary.fill_pushed(record, now.number, now.manifest)
+                if now and new and now.manifest.run_key == key:
+                    summary.fill_pushed(record, now.number, manifest=now.manifest)
         raise
 
 
@@ -242,9 +242,9 @@ def _schema_file() -> pathlib.Path:
 
 def _intact(
     destination: str,
-) -> tuple[listing.Version | None, list[listing.Damaged]]:
+) -> tuple[listing.Version | None, list[listing.DamagedVersion]]:
     try:
-        return listing.intact(destination)
+        return listing.find_served_and_damaged(destination)
     except ValueError as error:  # of ours, in words
         raise RunError(str(error)) from error
     except OSError as error:
@@ -256,14 +256,16 @@ def _count(destination: str) -> int | None:
     """Returns how many complete versions there are; None if that can't be told now."""
     try:
         with filesystems.opened(destination) as (files, path):
-            numbers = publish.numbers(files, path)
+            numbers = version_numbers.list_numbers(files, path)
             return sum(files.exists(f"{path}/{n}/{MANIFEST}") for n in numbers)
     except (filesystems.StorageError, OSError):  # the run has done its work
         return None
 
 
 def _baseline_fingerprint(
-    current: listing.Version | None, damaged: Sequence[listing.Damaged], ours: bool
+    current: listing.Version | None,
+    damaged: Sequence[listing.DamagedVersion],
+    ours: bool,
 ) -> str:
     """Returns what tells this run's baseline from others.
 
@@ -275,8 +277,8 @@ def _baseline_fingerprint(
         return f"none: {damaged[0].number} is damaged" if damaged else "none"
     if not ours:
         return f"{current.number} {current.digest}"
-    baseline = current.manifest["baseline"]
-    return f"{baseline['version']} {baseline['digest']}" if baseline else "none"
+    baseline = current.manifest.baseline
+    return f"{baseline.version} {baseline.digest}" if baseline else "none"
 
 
 class _DamageError(Exception):
@@ -385,10 +387,9 @@ def _note_push(outputs: Outputs, root: Root, record: RunRecord) -> None:
     pushed = outputs["pushed_model"]
     number = pushed.get_string_custom_property(pusher.VERSION_PROPERTY)
     if number:
-        manifest = json.loads(
-            pathlib.Path(pushed.uri, MANIFEST).read_text(encoding="utf-8")
-        )
-        summary.fill_pushed(record, int(number), manifest)
+        text = pathlib.Path(pushed.uri, MANIFEST).read_bytes()
+        manifest = Manifest.from_json(text, pushed.uri)
+        summary.fill_pushed(record, int(number), manifest=manifest)
         _write(root, record)
 
 

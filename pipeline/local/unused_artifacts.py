@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from ml_metadata import errors, metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from components.registry import listing, publish
+from components.registry import listing, publish, version_numbers
 from model.files import filesystems
 from pipeline.exit_codes import cause
 from pipeline.local import metadata_database
@@ -77,8 +77,8 @@ def plan(root: pathlib.Path, destination: str, keep: int) -> Plan:
       StorageError: the object store does not answer.
     """
     numbers, kept = _versions(root, destination, keep)
-    size = sum(publish.size(destination, number) for number in numbers)
-    keys = {version.manifest.get("run_key") for version in kept}
+    size = sum(listing.count_bytes(destination, number) for number in numbers)
+    keys = {version.manifest.run_key for version in kept}
     artifacts: list[mlmd.Artifact] = []
     groups: list[Group] = []
     if (root / "metadata.sqlite").exists():
@@ -116,7 +116,7 @@ def carry_out(root: pathlib.Path, todo: Plan) -> None:
         for artifact in todo.artifacts:
             artifact.state = mlmd.Artifact.DELETED
         metadata_database.opened(root / "metadata.sqlite").put_artifacts(todo.artifacts)
-    publish.remove(todo.destination, todo.versions)
+    publish.remove_versions(todo.destination, todo.versions)
     for group in todo.groups:
         for path in group.paths:
             if path.is_dir():
@@ -129,12 +129,13 @@ def _versions(
     root: pathlib.Path, destination: str, keep: int
 ) -> tuple[list[int], list[listing.Version]]:
     """Returns the numbers that go, and the intact versions that stay, newest first."""
-    found = list(listing.look(destination))
+    found = list(listing.list_versions(destination))
     intact = [each for each in found if isinstance(each, listing.Version)]
     if not intact:
         return [], []
     served = intact[0]
-    baselines = {(served.manifest.get("baseline") or {}).get("version")}
+    baseline = served.manifest.baseline
+    baselines = {baseline.version if baseline else None}
     if last := run_record.last_ended(root):
         baselines.add(last.baseline_version)
     stay = [
@@ -146,7 +147,7 @@ def _versions(
     for each in found:
         # One that is newer may be another's, who is writing it now; one that only could
         # not be read may be good.
-        if isinstance(each, listing.Damaged) and each.number < served.number:
+        if isinstance(each, listing.DamagedVersion) and each.number < served.number:
             unfinished = not each.pushed and _half_pushed(destination, each.number)
             if each.compared or unfinished:
                 go.append(each.number)
@@ -156,7 +157,7 @@ def _versions(
 def _half_pushed(destination: str, number: int) -> bool:
     """Whether a push to an object store died there; others' folders are not ours."""
     is_store = filesystems.local_path(destination) is None
-    return is_store and publish.is_claimed(destination, number)
+    return is_store and version_numbers.is_claimed(destination, number)
 
 
 def _artifacts(

@@ -35,7 +35,7 @@ def nothing_to_do(
     """
     same = last if last is not None and last.run_key == run_key else None
     what = f"{spans or 'the data'} and the configuration are those of"
-    if served is not None and served.manifest.get("run_key") == run_key:
+    if served is not None and served.manifest.run_key == run_key:
         if same is not None and same.verdict == PUSHED:
             what += f" run {same.run_id}, which was pushed as"
         return f"nothing to do: {what} version {served.number}"

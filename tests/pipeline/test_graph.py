@@ -3,7 +3,7 @@ import json
 import pytest
 from tfx.dsl.compiler import compiler
 
-from components.evaluation import measure
+from components.evaluation import estimate
 from pipeline import graph
 from pipeline.config.loading import resolve
 
@@ -21,7 +21,7 @@ ORDER = {
     ],
     "Report": [
         *("Ingest", "ExampleValidator", "Transform", "ServedModel", "Trainer"),
-        *("DataGate", "Evaluator", "Bounds", "InfraCheck", "Pusher"),
+        *("DataGate", "Evaluator", "Bounds", "Pusher"),
     ],
 }
 # It only waits for it.
@@ -72,7 +72,7 @@ def test_the_gate_is_the_configs(nodes):
     assert threshold["threshold"]["value_threshold"]["upper_bound"] == 0.0
     assert change == {"absolute": -0.5, "direction": "HIGHER_IS_BETTER"}
     assert json.loads(parameter(nodes["Evaluator"], "example_splits")) == ["test"]
-    assert measure.SPLIT == "test"
+    assert estimate.SPLIT == "test"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 
+from components.evaluation.gate_result import GateResult, Thresholds
 from components.evaluation.measure import Measured
 from components.evaluator import Evaluation
 from components.evaluator import Measured as OfModel
@@ -18,6 +19,9 @@ from pipeline.config.loading import decisive, resolve
 
 PNG = b"\x89PNG\r\n\x1a\n of the histogram"
 CONFIG = decisive(resolve("demo"))
+THRESHOLDS = Thresholds(
+    elbo_floor=CONFIG["gate"]["elbo_floor"], tolerance=CONFIG["gate"]["tolerance"]
+)
 
 
 class Reader(html.parser.HTMLParser):
@@ -80,13 +84,32 @@ def make_facts(refusals=(), baseline=True, elbo=-100.0, **changes):
     return {
         "made": "2019-03-08 12:00 UTC",
         "problem": "",
-        "training": facts.of_training(curves),
-        "bounds": facts.of_bounds(bounds),
-        **facts.of_verdict(found, test, refusals, CONFIG, version, why),
-        **facts.of_data({"train": {3: 9, 5: 1}, "test": {3: 5}}, [], None),
-        **facts.of_lineage(
+        "training": facts.describe_training(curves),
+        "bounds": facts.describe_bounds(bounds),
+        **facts.describe_gate(
+            found,
+            test,
+            gate=GateResult(
+                refusals=tuple(refusals),
+                elbo=found.candidate.elbo,
+                baseline_elbo=found.baseline.elbo if found.baseline else None,
+                estimate=(
+                    "the evidence lower bound, 4 samples of z per image, fixed "
+                    "binarization, seed 0, 1,000 images of the test split"
+                ),
+                pushed=None if refusals else "/serving/vae/18",
+            ),
+            thresholds=THRESHOLDS,
+            baseline_version=version,
+            why_no_baseline=why,
+        ),
+        **facts.describe_data({"train": {3: 9, 5: 1}, "test": {3: 5}}, [], drift=None),
+        **facts.describe_lineage(
             {"run_key": "5eed", "config": CONFIG},
-            *("f1a9", {"python": "3.10.13"}, "/serving/vae/18", '{"elbo": 1}'),
+            "f1a9",
+            stack={"python": "3.10.13"},
+            pushed="/serving/vae/18",
+            manifest='{"elbo": 1}',
         ),
         "run": {"id": "run-1", "steps": []},
         **changes,
@@ -155,7 +178,7 @@ def test_a_refusal_says_why():
     reader = Reader(make_page(given))
     assert f"REFUSED {why}" in reader.text
     assert any("refused" in each.get("class", "") for each in reader.all("section"))
-    assert facts.scalars(given)["blessed"] == 0
+    assert facts.list_scalars(given)["blessed"] == 0
 
 
 def test_a_model_of_no_numbers_has_a_page():
@@ -164,7 +187,7 @@ def test_a_model_of_no_numbers_has_a_page():
     assert "The candidate's mean ELBO is not a finite number." in text
     assert "candidate's ELBO not a number" in text
     assert "Not drawn: ValueError: no number" in text
-    assert all(map(math.isfinite, facts.scalars(given).values()))
+    assert all(map(math.isfinite, facts.list_scalars(given).values()))
 
 
 def test_what_the_facts_say_is_text_and_never_markup():
@@ -191,7 +214,7 @@ def test_drift_and_anomalies_are_shown():
     feature = {"feature": "label", "kind": "drift", "measure": "L-infinity"}
     numbers = {"distance": 0.0125, "threshold": 0.1}
     found = {"baseline_version": 17, "features": [feature | numbers]}
-    data = facts.of_data({"train": {3: 1}}, ["train: odd"], found)
+    data = facts.describe_data({"train": {3: 1}}, ["train: odd"], drift=found)
     text = Reader(make_page(make_facts(**data))).text
     assert "To what version 17 was trained on" in text
     assert "label drift L-infinity 0.0125 0.1000" in text
@@ -199,7 +222,7 @@ def test_drift_and_anomalies_are_shown():
 
 
 def test_the_scalars_are_those_that_runs_are_compared_by():
-    scalars = facts.scalars(make_facts())
+    scalars = facts.list_scalars(make_facts())
     assert scalars["elbo"] == -99.5
     assert scalars["iwae"] == -97.0
     assert scalars["baseline_elbo"] == -100.0

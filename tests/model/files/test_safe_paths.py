@@ -158,7 +158,7 @@ def test_every_path_of_the_command_line_and_the_settings_knows_the_home(
     assert (home / "data/bars/1.0.0").is_dir()
     (home / "bars").rename(home / "span-7")
     spans = prepare_spans.prepare_data("bars", "~/span-{SPAN}", 1, str(home / "data"))
-    assert '"span": 7' in spans.spans
+    assert [span.number for span in spans.spans] == [7]
     with lifecycle.recorded(resolved, pathlib.Path(args.root), "run", False, print):
         pass
     assert (home / "vae.prom").read_text().startswith("# HELP vae_pipeline")

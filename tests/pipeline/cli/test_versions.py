@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from components.registry import listing, rolling_back
+from components.registry import listing, publish, rolling_back
+from components.registry.manifest import Manifest
 from pipeline.cli import main
 from pipeline.config.loading import decisive, resolve
 from tests.support.places import FILES, write_model
@@ -40,7 +41,11 @@ class Root:
             "data_fingerprint": "0123456789abcdef",
             "config": config,
         }
-        return listing.push(model, destination or self.destination, manifest)
+        return publish.publish_version(
+            model,
+            destination=destination or self.destination,
+            manifest=Manifest.from_content(manifest),
+        )
 
 
 @pytest.fixture
@@ -50,10 +55,10 @@ def root(tmp_path, capsys):
 
 def test_versions_are_listed_newest_first(root):
     one, two = root.push("a", -91.672), root.push("b", -90.5)
-    again = rolling_back.roll_back(root.destination, None, "blurred")
+    again = rolling_back.roll_back(root.destination, None, why="blurred")
     damaged = root.push("c", -89)
     pathlib.Path(damaged.path, "saved_model.pb").unlink()
-    [record] = rolling_back.rejected(root.destination)
+    [record] = rolling_back.read_rejected_models(root.destination)
     assert root.command("versions") == 0
     rows = [
         [cell.strip() for cell in line.strip("│").split("│")]
@@ -104,11 +109,11 @@ def test_figures_that_were_estimated_otherwise_are_told_apart(root):
 
 def test_json_is_for_machines(root):
     one, two = root.push("a", -91.672), root.push("b", -90.5)
-    again = rolling_back.roll_back(root.destination, one.number, "blurred")
+    again = rolling_back.roll_back(root.destination, one.number, why="blurred")
     pathlib.Path(one.path, "saved_model.pb").unlink()
     assert root.command("versions", "--json") == 0
     newest, second, oldest = json.loads(root.out)
-    [record] = rolling_back.rejected(root.destination)
+    [record] = rolling_back.read_rejected_models(root.destination)
     at = datetime.datetime.fromtimestamp(again.number, datetime.timezone.utc)
     files = pathlib.Path(again.path).rglob("*")
     assert newest == {
@@ -123,7 +128,7 @@ def test_json_is_for_machines(root):
         "data_fingerprint": "0123456789abcdef",
         "bytes": sum(path.stat().st_size for path in files if path.is_file()),
         "rejected": None,
-        "rolled_back": again.manifest["rolled_back"],
+        "rolled_back": again.manifest.content["rolled_back"],
     }
     assert (second["version"], second["state"]) == (two.number, "older")
     assert second["rejected"] == dataclasses.asdict(record)
@@ -143,7 +148,9 @@ def test_where_nothing_is(root):
 
 def test_a_manifest_of_another_kind_is_listed_all_the_same(root):
     model = write_model(root.path / "model")
-    version = listing.push(model, root.destination, {})
+    version = publish.publish_version(
+        model, destination=root.destination, manifest=Manifest.from_content({})
+    )
     assert root.command("versions") == 0
     assert f"│ {version.number} │" in root.out
     assert "ELBO:" not in root.out
@@ -152,8 +159,8 @@ def test_a_manifest_of_another_kind_is_listed_all_the_same(root):
 def test_rolling_back_says_what_is_served(root):
     one, two = root.push("a", -91), root.push("b", -90)
     assert root.command("rollback", "--reason", " sevens look like ones ") == 0
-    served = listing.served(root.destination)
-    record = served.manifest["rolled_back"]
+    served = listing.find_served_version(root.destination)
+    record = served.manifest.content["rolled_back"]
     assert root.out.splitlines() == [
         f"version {served.number} is version {one.number} again, in place of "
         f"{two.number}: by {record['by']} at {record['at']} (sevens look like ones)",
@@ -164,7 +171,9 @@ def test_rolling_back_says_what_is_served(root):
 def test_to_a_version_that_is_named(root):
     one, _, three = (root.push(name, -90) for name in "abc")
     assert root.command("rollback", one.number, "--reason", "worse") == 0
-    record = listing.served(root.destination).manifest["rolled_back"]
+    record = listing.find_served_version(root.destination).manifest.content[
+        "rolled_back"
+    ]
     assert (record["to"], record["from"]) == (one.number, three.number)
 
 
@@ -173,7 +182,7 @@ def test_in_an_object_store(root, s3):
     one, two = (root.push(name, -90, uri) for name in "ab")
     there = ["--set", f"push.destination=s3://{s3.name}/serving"]
     assert root.command("rollback", "--reason", "worse", *there) == 0
-    served = listing.served(uri)
+    served = listing.find_served_version(uri)
     assert served.digest == one.digest
     assert root.command("versions", "--json", *there) == 0
     listed = json.loads(root.out)
@@ -202,8 +211,8 @@ def test_where_there_is_no_going_back(root, arguments, message):
     names = {"one": one.number, "two": two.number}
     assert root.command("rollback", *(a.format(**names) for a in arguments)) == 2
     assert f"vae-pipeline: {message.format(**names)}" in root.err
-    assert listing.served(root.destination) == two
-    assert rolling_back.rejected(root.destination) == []
+    assert listing.find_served_version(root.destination) == two
+    assert rolling_back.read_rejected_models(root.destination) == []
 
 
 def test_a_reason_is_asked_for(root):

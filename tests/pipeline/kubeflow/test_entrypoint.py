@@ -14,8 +14,9 @@ from tfx.orchestration.kubeflow.v2 import compiler_utils
 from tfx.types import standard_artifacts
 
 from components import ingest, served_model
-from components.evaluation import measure
-from components.registry import listing
+from components.evaluation import estimate
+from components.registry import publish
+from components.registry.manifest import Manifest
 from pipeline.config.loading import resolve
 from pipeline.kubeflow import compiler, entrypoint
 
@@ -376,7 +377,7 @@ def test_run_parameters_reach_the_step(spec, folders, report, task, names):
         gate = threshold["threshold"]
         assert gate["value_threshold"]["lower_bound"] == -90.0
         assert gate["change_threshold"]["absolute"] == -1.0
-        assert json.loads(found["example_splits"]) == [measure.SPLIT]
+        assert json.loads(found["example_splits"]) == [estimate.SPLIT]
     else:
         assert found["destination"] == "/serving/vae"
         config = json.loads(found["provenance"])["config"]
@@ -488,7 +489,11 @@ def serve(spec, folders, report, tmp_path):
 def test_the_served_model_is_fetched(serve, folders, report, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "saved_model.pb").write_bytes(b"graph")
-    version = listing.push(str(tmp_path / "model"), str(tmp_path / "serving"), {})
+    version = publish.publish_version(
+        str(tmp_path / "model"),
+        destination=str(tmp_path / "serving"),
+        manifest=Manifest.from_content({}),
+    )
     assert serve() == str(version.number)
     (reported,) = json.loads(report.read_text())["artifacts"]["model"]["artifacts"]
     assert reported["uri"] == f"s3://{RUN}/served-model/model"
