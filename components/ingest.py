@@ -156,7 +156,7 @@ def Ingest(  # noqa: N802, a component
     spans_read = span.parse_json(spans)
     if not spans_read:
         data = prepare_spans.prepare_data(
-            dataset, source, span_window, data_dir, logger.info
+            dataset, source, window=span_window, data_dir=data_dir, say=logger.info
         )
     else:
         data = prepare_spans.combine_spans(

@@ -55,6 +55,7 @@ class PreparedSpan:
 def prepare_data(
     dataset: str,
     source: str,
+    *,
     window: int,
     data_dir: str | os.PathLike,
     say: Callable[[str], None] = print_nothing,
@@ -72,7 +73,9 @@ def prepare_data(
     """
     source = safe_paths.expand_home(source)
     if spans.is_pattern(source):
-        return combine_spans(prepare_newest(dataset, source, window, data_dir, say))
+        return combine_spans(
+            prepare_newest(dataset, source, window=window, data_dir=data_dir, say=say)
+        )
     prepared = prepare.prepare(dataset, source, data_dir, say)
     return Data([prepared], (), prepared.fingerprint)
 
@@ -87,13 +90,14 @@ def combine_spans(prepared: Sequence[PreparedSpan]) -> Data:
 def prepare_newest(
     dataset: str,
     pattern: str,
+    *,
     window: int,
     data_dir: str | os.PathLike,
     say: Callable[[str], None] = print_nothing,
 ) -> list[PreparedSpan]:
     """Makes a TFDS dataset of each of the newest spans; returns them, oldest first.
 
-    What was prepared before of the same content is taken as it is. Each is a dataset
+    A data set that was prepared before of the same content is used again. Each is one
     that `tfds.load(dataset, data_dir=DATA_DIR/spans/DIGEST)` reads.
 
     Args:

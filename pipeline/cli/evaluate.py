@@ -103,9 +103,9 @@ def _measure(
     data = prepare_spans.prepare_data(
         resolved.data.dataset,
         resolved.data.source,
-        resolved.data.span_window,
-        args.data_dir,
-        screen.line,
+        window=resolved.data.span_window,
+        data_dir=args.data_dir,
+        say=screen.line,
     )
     left = args.limit or math.inf
     counts = {}  # of each dataset that is read

@@ -118,9 +118,9 @@ def _data(args: argparse.Namespace) -> int:
             data = prepare_spans.prepare_data(
                 resolved.data.dataset,
                 resolved.data.source,
-                resolved.data.span_window,
-                args.data_dir,
-                screen.line,
+                window=resolved.data.span_window,
+                data_dir=args.data_dir,
+                say=screen.line,
             )
         except (DataAccessError, StorageError) as error:
             return options.fail(screen, str(error), FAILED)

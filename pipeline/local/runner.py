@@ -209,7 +209,11 @@ def _data(config: PipelineConfig, data_dir: str, screen: Screen) -> prepare_span
     data = config.data
     try:
         return prepare_spans.prepare_data(
-            data.dataset, data.source, data.span_window, data_dir, screen.line
+            data.dataset,
+            data.source,
+            window=data.span_window,
+            data_dir=data_dir,
+            say=screen.line,
         )
     except filesystems.StorageError as error:
         raise RunError(str(error)) from error

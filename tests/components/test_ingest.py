@@ -278,7 +278,9 @@ def test_a_window_of_spans_is_read(tmp_path, resolved):
         write_idx(tmp_path / "src" / f"span-{number}", arrays)
     source = str(tmp_path / "src" / "span-{SPAN}")
     data_dir = str(tmp_path / "data")
-    data = prepare_spans.prepare_data("ingest_digits", source, 2, data_dir)
+    data = prepare_spans.prepare_data(
+        "ingest_digits", source, window=2, data_dir=data_dir
+    )
     given = {"source": source, "span_window": 2}
     if resolved:
         write_idx(tmp_path / "src" / "span-8", bars(8))  # since then

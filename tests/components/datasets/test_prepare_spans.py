@@ -23,7 +23,9 @@ def folder(tmp_path):
 
 
 def prepare(pattern, tmp_path, window=1, say=prepare_spans.print_nothing):
-    return prepare_spans.prepare_data("bars", str(pattern), window, tmp_path / "d", say)
+    return prepare_spans.prepare_data(
+        "bars", str(pattern), window=window, data_dir=tmp_path / "d", say=say
+    )
 
 
 def read_back(part, split):
@@ -109,7 +111,9 @@ def test_what_a_killed_process_left_is_removed(folder, tmp_path):
 
 def test_a_bad_name_is_named(folder, tmp_path):
     with pytest.raises(DataError, match="must have a name of lower-case letters"):
-        prepare_spans.prepare_newest("emnist/digits", f"{folder}/{{SPAN}}", 1, tmp_path)
+        prepare_spans.prepare_newest(
+            "emnist/digits", f"{folder}/{{SPAN}}", window=1, data_dir=tmp_path
+        )
 
 
 def test_a_data_folder_that_cannot_be_made_is_named(folder, tmp_path):

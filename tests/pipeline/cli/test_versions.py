@@ -231,7 +231,7 @@ def test_a_store_that_does_not_answer(root, s3):
 def test_neither_tensorflow_nor_tfx_is_imported(root):
     root.push("a", -91), root.push("b", -90)
     code = (
-        "import sys; from pipeline import cli\n"
+        "import sys; from pipeline.cli import main as cli\n"
         "root = sys.argv[1]\n"
         "assert cli.main(['rollback', '--reason', 'worse', '--root', root]) == 0\n"
         "assert cli.main(['versions', '--root', root]) == 0\n"
