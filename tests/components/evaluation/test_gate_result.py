@@ -60,6 +60,14 @@ def test_a_missing_key_is_named_with_its_file(tmp_path, key):
     assert str(error.value) == f"{tmp_path}/VERDICT.json must have the key {key}"
 
 
+def test_all_missing_keys_are_named():
+    with pytest.raises(GateResultError) as error:
+        GateResult.from_json('{"elbo": -95.25, "estimate": ""}', "VERDICT.json")
+    assert str(error.value) == (
+        "VERDICT.json must have the key refusals, baseline_elbo, pushed"
+    )
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
