@@ -18,9 +18,9 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
+from components.evaluation.estimate import SPLIT
 from components.evaluation.measure import (
     BATCH,
-    SPLIT,
     Measured,
     OfImages,
     load,

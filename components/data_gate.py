@@ -27,7 +27,7 @@ from tfx.utils import path_utils
 
 from components import served_model
 from components.evaluation import drift
-from components.evaluation.measure import SPLIT
+from components.evaluation.estimate import SPLIT
 
 logger = logging.getLogger(__name__)
 

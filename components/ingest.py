@@ -19,14 +19,14 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.datasets import prepare_spans
+from components.datasets import prepare_spans, span
 from model.config import IMAGE_SHAPE
 
 logger = logging.getLogger(__name__)
 
 FINGERPRINT_PROPERTY = "fingerprint"  # of the data that were read
 COUNTS_PROPERTY = "counts"  # JSON: images of each split
-SPANS_PROPERTY = "spans"  # JSON: number and fingerprint of each span; [] of none
+SPANS_PROPERTY = "spans"  # those that were read, as span.format_json writes them
 
 _CHUNK = 5_000  # images one worker reads at a time
 _BATCH = 1_000  # images decoded at once
@@ -144,8 +144,8 @@ def Ingest(  # noqa: N802, a component
       dataset: the TFDS dataset's name.
       source: where to fetch it from when it is not prepared yet, or a pattern of spans.
       span_window: how many spans to read at the most.
-      spans: those that were found and prepared, as `span_data.Data` has them; empty
-        where only this step sees the data, or there are none.
+      spans: those that were found and prepared, as `span.format_json` writes them;
+        empty where only this step sees the data, or there are none.
       data_dir: where it is prepared, or will be.
       fingerprint: the data's own, so that other data never come from the cache; empty
         where only this step sees the data.
@@ -153,12 +153,15 @@ def Ingest(  # noqa: N802, a component
       limit: images of each TFDS split to read at the most; 0 for all.
       beam_pipeline: given by TFX.
     """
-    if spans in ("", "[]"):
+    spans_read = span.parse_json(spans)
+    if not spans_read:
         data = prepare_spans.prepare_data(
-            dataset, source, span_window, data_dir, logger.info
+            dataset, source, window=span_window, data_dir=data_dir, say=logger.info
         )
     else:
-        data = prepare_spans.data_of(prepare_spans.load(dataset, spans, data_dir))
+        data = prepare_spans.combine_spans(
+            prepare_spans.load(dataset, spans_read, data_dir=data_dir)
+        )
     if fingerprint not in ("", data.fingerprint):
         raise ValueError(
             f"the data in {data.parts[0].path} changed since the run began: expected "
@@ -184,7 +187,7 @@ def Ingest(  # noqa: N802, a component
         for name, chunks in splits.items()
     }
     examples.set_string_custom_property(FINGERPRINT_PROPERTY, data.fingerprint)
-    examples.set_string_custom_property(SPANS_PROPERTY, data.spans)
+    examples.set_string_custom_property(SPANS_PROPERTY, span.format_json(data.spans))
     examples.set_string_custom_property(COUNTS_PROPERTY, json.dumps(counts))
     with beam_pipeline as pipeline:
         for name, chunks in splits.items():

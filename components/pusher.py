@@ -20,10 +20,17 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components import data_gate, evaluator, infra_check, ingest, served_model
-from components.evaluation import measure
-from components.registry import listing, rolling_back
-from components.registry.manifest import MANIFEST, VERDICT, digest_of, file_digests
-from model.config import ModelConfig
+from components.datasets import span
+from components.evaluation.estimate import SPLIT, Estimate
+from components.evaluation.gate_result import GateResult
+from components.registry import listing, publish, rolling_back
+from components.registry.manifest import (
+    MANIFEST,
+    Baseline,
+    Manifest,
+    combine_digests,
+    compute_file_digests,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +38,13 @@ logger = logging.getLogger(__name__)
 PUSHED_PROPERTY = "pushed"
 DESTINATION_PROPERTY = "pushed_destination"
 VERSION_PROPERTY = "pushed_version"
-REJECTION_PROPERTY = "rejection"  # of ours: why a model that is blessed was not pushed
+REJECTION_PROPERTY = "rejection"  # why a model that is blessed was not pushed
 
 _STACK = ("tfx", "tensorflow", "tf-keras", "tensorflow-probability", "vae-pipeline")
 
 
 def stack() -> dict[str, str]:
-    """Returns the versions of Python and of what matters most to a model."""
+    """Returns the versions of Python and of the packages that matter to a model."""
     packages = {name: importlib.metadata.version(name) for name in _STACK}
     return {"python": platform.python_version(), **packages}
 
@@ -57,44 +64,50 @@ def Pusher(  # noqa: N802, a component
 ) -> None:
     """Pushes the model if it is blessed twice, and neither served nor rolled back from.
 
-    Nor is it pushed when another version is served than when this run began: it was not
-    measured against that one.
-
-    Leaves the verdict, in JSON, in PushedModel's folder: for those who see no metadata.
+    It is not pushed either when another version is served than when this run began: it
+    was not measured against that one. Writes the gate result to PushedModel's folder,
+    for the report, the run's summary and readers without metadata.
 
     Args:
       model: the candidate.
       blessing: the Evaluator's.
       infra_blessing: InfraCheck's.
-      evaluation: what the Evaluator measured; goes into the manifest.
-      baseline: what it was measured against.
-      examples: Ingest's, which know their data's fingerprint and their spans.
+      evaluation: the Evaluator's measurements; they go into the manifest.
+      baseline: the model that it was measured against.
+      examples: Ingest's, with their data's fingerprint and their spans.
       data_report: DataGate's: the next run compares its data with these statistics.
       pushed_model: says whether, where and as which version it was pushed.
       destination: the folder of versions, or its URI.
-      provenance: JSON of what the run knows of itself; goes into the manifest.
+      provenance: JSON of the run key and the settings; goes into the manifest.
     """
-    details = json.loads(provenance)
-    found = evaluator.read_evaluation(evaluation.uri)
-    manifest = {
-        "elbo": {
-            "elbo": found.candidate.elbo,
-            "reconstruction": found.candidate.reconstruction,
-            "kl": found.candidate.kl,
+    measured = evaluator.read_evaluation(evaluation.uri)
+    manifest = Manifest.of_run(
+        elbo={
+            "elbo": measured.candidate.elbo,
+            "reconstruction": measured.candidate.reconstruction,
+            "kl": measured.candidate.kl,
             "unit": "nats per image",
-            "split": measure.SPLIT,
-            "images": found.images,
+            "split": SPLIT,
+            "images": measured.images,
         },
-        "baseline": _baseline(baseline),
-        "data_fingerprint": examples.get_string_custom_property(
+        baseline=_describe_baseline(baseline),
+        data_fingerprint=examples.get_string_custom_property(
             ingest.FINGERPRINT_PROPERTY
         ),
-        "spans": json.loads(
-            examples.get_string_custom_property(ingest.SPANS_PROPERTY) or "[]"
-        ),
-        **details,
-        "stack": stack(),
-    }
+        spans=[
+            each.to_content()
+            for each in span.parse_json(
+                examples.get_string_custom_property(ingest.SPANS_PROPERTY)
+            )
+        ],
+        provenance=json.loads(provenance),
+        stack=stack(),
+    )
+    estimate = Estimate.from_manifest(manifest)
+    if estimate is None:
+        raise ValueError(
+            f"provenance must have the settings gate and model, got {provenance}"
+        )
     version, rejection = None, ""
     if not model_utils.is_model_blessed(blessing):
         logger.info("not pushed: the Evaluator did not bless the model")
@@ -103,47 +116,33 @@ def Pusher(  # noqa: N802, a component
     else:
         model_dir = path_utils.serving_model_dir(model.uri)
         statistics = pathlib.Path(data_report.uri, data_gate.STATISTICS)
-        version, rejection = _push(model_dir, statistics, destination, manifest)
+        version, rejection = _push(
+            model_dir, statistics, destination=destination, manifest=manifest
+        )
     pushed_model.set_int_custom_property(PUSHED_PROPERTY, int(version is not None))
     if version is not None:
         pushed_model.set_string_custom_property(DESTINATION_PROPERTY, version.path)
         pushed_model.set_string_custom_property(VERSION_PROPERTY, str(version.number))
-        # A copy, for those who don't see the destination.
-        text = json.dumps(version.manifest, indent=2)
+        # A copy for readers that don't see the destination.
+        text = json.dumps(version.manifest.content, indent=2)
         pathlib.Path(pushed_model.uri, MANIFEST).write_text(text, encoding="utf-8")
     if rejection:
         pushed_model.set_string_custom_property(REJECTION_PROPERTY, rejection)
-    config = details["config"]
-    verdict = {
-        "refusals": refusals(evaluation.uri, infra_blessing, pushed_model),
-        "elbo": found.candidate.elbo,
-        "baseline_elbo": found.baseline and found.baseline.elbo,
-        "estimate": measure.estimate(
-            measure.ELBO,
-            config["gate"]["samples"],
-            config["gate"]["seed"],
-            found.images,
-            ModelConfig(**config["model"]).binary,
-        ),
-        "pushed": version and version.path,
-    }
-    pathlib.Path(pushed_model.uri, VERDICT).write_text(
-        json.dumps(verdict, indent=2), encoding="utf-8"
-    )
+    GateResult(
+        refusals=tuple(_list_refusals(evaluation.uri, infra_blessing, pushed_model)),
+        elbo=measured.candidate.elbo,
+        baseline_elbo=measured.baseline.elbo if measured.baseline else None,
+        estimate=estimate.describe(),
+        pushed=version.path if version else None,
+    ).write(pushed_model.uri)
 
 
-def refusals(
+def _list_refusals(
     evaluation: str,
     infra_blessing: standard_artifacts.InfraBlessing,
     pushed_model: standard_artifacts.PushedModel,
 ) -> list[str]:
-    """Returns why the model is not to be served, a sentence each.
-
-    Args:
-      evaluation: the Evaluator's output folder.
-      infra_blessing: InfraCheck's.
-      pushed_model: the Pusher's.
-    """
+    """Returns a sentence for each reason not to serve the model."""
     reasons = evaluator.refusals(evaluation)
     if not model_utils.is_infra_validated(infra_blessing):
         reason = infra_blessing.get_string_custom_property(infra_check.REASON_PROPERTY)
@@ -154,25 +153,27 @@ def refusals(
 
 
 def _push(
-    model_dir: str, statistics: pathlib.Path, destination: str, manifest: dict
+    model_dir: str, statistics: pathlib.Path, *, destination: str, manifest: Manifest
 ) -> tuple[listing.Version | None, str]:
-    """Returns the new version, or None, and why a model that is good is refused."""
+    """Returns the new version or None, and the reason that refuses a blessed model."""
     # TensorFlow's own identity of a model: the files of two exports of the same graph
     # and weights differ in the numbers that name their functions.
     singleprint = tf.saved_model.experimental.read_fingerprint(model_dir).singleprint()
-    current = listing.served(destination)
-    if current is not None and current.manifest.get("singleprint") == singleprint:
+    current = listing.find_served_version(destination)
+    if current is not None and current.manifest.singleprint == singleprint:
         logger.info("not pushed: version %d is this very model", current.number)
         return None, ""
-    digest = digest_of(file_digests(model_dir))
-    if record := rolling_back.rejection(destination, digest, singleprint):
-        reason = f"this very model is not to be served again: {record.told()}"
+    digest = combine_digests(compute_file_digests(model_dir))
+    if record := rolling_back.find_rejection(
+        destination, digest, singleprint=singleprint
+    ):
+        reason = f"this very model is not to be served again: {record.describe()}"
         logger.warning("not pushed: %s", reason)
         return None, reason
-    measured = manifest["baseline"] and manifest["baseline"]["version"]
+    measured = manifest.baseline and manifest.baseline.version
     if current is not None and current.number != measured:
-        run_key = manifest["run_key"]  # empty on Kubeflow
-        if run_key and current.manifest.get("run_key") == run_key:
+        run_key = manifest.run_key  # empty on Kubeflow
+        if run_key and current.manifest.run_key == run_key:
             logger.info("not pushed: version %d is of the same inputs", current.number)
             return None, ""
         against = f"version {measured}" if measured else "nothing"
@@ -183,22 +184,24 @@ def _push(
         )
         logger.warning("not pushed: %s", reason)
         return None, reason
-    manifest = {"singleprint": singleprint, **manifest}
+    manifest = manifest.with_singleprint(singleprint)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(model_dir, folder, dirs_exist_ok=True)
         target = pathlib.Path(folder, data_gate.SERVED_STATISTICS)
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(statistics, target)
-        version = listing.push(folder, destination, manifest)
+        version = publish.publish_version(
+            folder, destination=destination, manifest=manifest
+        )
     logger.info("pushed version %d to %s", version.number, version.path)
     return version, ""
 
 
-def _baseline(model: standard_artifacts.Model) -> dict | None:
+def _describe_baseline(model: standard_artifacts.Model) -> Baseline | None:
     if served_model.is_none(model):
         return None
     path = path_utils.serving_model_dir(model.uri)
-    return {
-        "version": model.get_int_custom_property(served_model.VERSION_PROPERTY),
-        "digest": digest_of(file_digests(path)),
-    }
+    return Baseline(
+        version=model.get_int_custom_property(served_model.VERSION_PROPERTY),
+        digest=combine_digests(compute_file_digests(path)),
+    )

@@ -22,7 +22,8 @@ from tfx.utils import path_utils
 
 from components import data_gate, evaluator, ingest, pusher, served_model
 from components.bounds import read_bounds, read_of_images
-from components.evaluation.measure import SPLIT
+from components.evaluation.estimate import SPLIT
+from components.evaluation.gate_result import GateResult, Thresholds
 from components.registry.manifest import MANIFEST
 from components.reporting import facts, figures, measurements
 from components.reporting.charts import png
@@ -45,7 +46,6 @@ def Report(  # noqa: N802, a component
     drift: InputArtifact[standard_artifacts.ExampleStatistics],
     evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
     bounds: InputArtifact[standard_artifacts.ModelEvaluation],
-    infra_blessing: InputArtifact[standard_artifacts.InfraBlessing],
     pushed_model: InputArtifact[standard_artifacts.PushedModel],
     page: OutputArtifact[simple_artifacts.File],
     metrics: OutputArtifact[simple_artifacts.Metrics],
@@ -65,7 +65,6 @@ def Report(  # noqa: N802, a component
       drift: DataGate's distances.
       evaluation: what the Evaluator measured.
       bounds: what Bounds measured.
-      infra_blessing: InfraCheck's.
       pushed_model: the Pusher's.
       page: the HTML file is in its folder.
       metrics: has the numbers as properties, and in its folder all that the page is
@@ -75,6 +74,11 @@ def Report(  # noqa: N802, a component
       run_id: of a run on Kubeflow; empty elsewhere, where it is not known yet.
     """
     details = json.loads(provenance)
+    gate = GateResult.read(pushed_model.uri)
+    thresholds = Thresholds(
+        elbo_floor=details["config"]["gate"]["elbo_floor"],
+        tolerance=details["config"]["gate"]["tolerance"],
+    )
     with log_if_slow("loading the models"):
         candidate = _signatures(model)
         served = None if served_model.is_none(baseline) else _signatures(baseline)
@@ -94,9 +98,7 @@ def Report(  # noqa: N802, a component
     with log_if_slow("drawing what the model makes of digits"):
         pictures, problem = _of_digits(test, candidate)
     pictures |= {
-        "elbo_histogram": figures.elbo_histogram(
-            test, details["config"]["gate"]["elbo_floor"]
-        ),
+        "elbo_histogram": figures.elbo_histogram(test, thresholds.elbo_floor),
         "labels": figures.label_shares(counts),
     }
     if curves:
@@ -104,25 +106,28 @@ def Report(  # noqa: N802, a component
     found = {
         "made": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "problem": problem,
-        "training": facts.of_training(curves),
-        "bounds": facts.of_bounds(read_bounds(bounds.uri)),
-        **facts.of_verdict(
+        "training": facts.describe_training(curves),
+        "bounds": facts.describe_bounds(read_bounds(bounds.uri)),
+        **facts.describe_gate(
             evaluator.read_evaluation(evaluation.uri),
             test,
-            pusher.refusals(evaluation.uri, infra_blessing, pushed_model),
-            details["config"],
-            baseline.get_int_custom_property(served_model.VERSION_PROPERTY) or None,
-            served_model.why_none(baseline),
+            gate=gate,
+            thresholds=thresholds,
+            baseline_version=baseline.get_int_custom_property(
+                served_model.VERSION_PROPERTY
+            )
+            or None,
+            why_no_baseline=served_model.why_none(baseline),
         ),
-        **facts.of_data(
-            counts, _anomalies(anomalies), data_gate.read_report(drift.uri)
+        **facts.describe_data(
+            counts, _anomalies(anomalies), drift=data_gate.read_report(drift.uri)
         ),
-        **facts.of_lineage(
+        **facts.describe_lineage(
             details,
             ingested.get_string_custom_property(ingest.FINGERPRINT_PROPERTY),
-            pusher.stack(),
-            pushed_model.get_string_custom_property(pusher.DESTINATION_PROPERTY),
-            _manifest(pushed_model),
+            stack=pusher.stack(),
+            pushed=gate.pushed or "",
+            manifest=_manifest(pushed_model),
         ),
         "run": {"id": run_id, "steps": []},
     }
@@ -134,7 +139,7 @@ def Report(  # noqa: N802, a component
     text = json.dumps(found, indent=2, allow_nan=False)
     (folder / FACTS).write_text(text, encoding="utf-8")
     pathlib.Path(page.uri, PAGE).write_text(render(found, drawn), encoding="utf-8")
-    for name, value in facts.scalars(found).items():
+    for name, value in facts.list_scalars(found).items():
         metrics.set_float_custom_property(name, value)
 
 

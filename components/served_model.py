@@ -33,15 +33,15 @@ def ServedModel(  # noqa: N802, a component
       fingerprint: of what is served, so that another baseline never comes from the
         cache; empty where only this step sees the destination.
     """
-    version, damaged = listing.intact(destination)
+    version, damaged = listing.find_served_and_damaged(destination)
     for other in damaged:
-        logger.warning("%s", other.told(version))
+        logger.warning("%s", other.describe(version))
     if version is None and damaged:
-        model.set_string_custom_property(DAMAGED_PROPERTY, damaged[0].told(None))
+        model.set_string_custom_property(DAMAGED_PROPERTY, damaged[0].describe(None))
     if version is None:
         logger.info("nothing is served at %s: there is no baseline", destination)
         return
-    listing.fetch(version, path_utils.serving_model_dir(model.uri))
+    listing.fetch_version(version, path_utils.serving_model_dir(model.uri))
     model.set_int_custom_property(VERSION_PROPERTY, version.number)
     logger.info("the baseline is version %d at %s", version.number, destination)
 

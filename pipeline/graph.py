@@ -8,7 +8,7 @@ from tfx import v1 as tfx
 
 from components.bounds import Bounds
 from components.data_gate import DataGate
-from components.evaluation.measure import SPLIT
+from components.evaluation.estimate import SPLIT
 from components.evaluator import Evaluator, eval_config
 from components.infra_check import InfraCheck
 from components.ingest import Ingest
@@ -43,7 +43,7 @@ class Paths:
     # The state outside the pipeline, so that the cache never hides a change. A runner
     # that can't see it leaves it empty, and does not cache the step that reads it.
     data_fingerprint: str = ""
-    spans: str = ""  # the spans that were found, as prepare_spans.Data has them
+    spans: str = ""  # the spans that were found, as span.format_json writes them
     served_fingerprint: str = ""
     run_key: str = ""  # digest of all that decides what the run makes; for the manifest
 

@@ -9,7 +9,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from components.registry import listing
+from components.registry import publish
+from components.registry.manifest import Manifest
 from tests.support.places import FILES, write_model
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -97,7 +98,11 @@ def test_the_parts_fit(name):
 def test_what_the_init_container_runs(s3, tmp_path):
     """The very text in the manifest: from S3 to what TensorFlow Serving polls."""
     uri = f"s3://{s3.name}/serving/vae"
-    pushed = listing.push(write_model(tmp_path / "model"), uri, {})
+    pushed = publish.publish_version(
+        write_model(tmp_path / "model"),
+        destination=uri,
+        manifest=Manifest.from_content({}),
+    )
     copy, _ = containers("tf-serving-s3.yaml")
     assert {"DESTINATION", "MODELS"} == {each["name"] for each in copy["env"]}
     models = tmp_path / "models"

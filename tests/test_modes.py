@@ -13,7 +13,8 @@ from tests.support.places import write_model
 CODE = """
 import os, pathlib, sys
 os.umask(int(sys.argv[3], 8))
-from components.registry import listing
+from components.registry import publish
+from components.registry.manifest import Manifest
 from pipeline.cli import main
 from pipeline.runs import lifecycle
 from pipeline.config.loading import resolve
@@ -25,7 +26,8 @@ destination = f"{root}/serving/deeper/vae"
 for name in ("saved_model.pb", "variables/variables.index"):
     with open(f"{model}/{name}", "a") as file:
         file.write(name)
-    listing.push(model, destination, {"config": {}})
+    manifest = Manifest.from_content({"config": {}})
+    publish.publish_version(model, destination=destination, manifest=manifest)
 flags = ["--root", root, "--set", f"push.destination={root}/serving/deeper"]
 assert main.main(["rollback", "--reason", "worse", *flags]) == 0
 config = resolve("smoke", None, [f"metrics.textfile={place}/vae.prom"])

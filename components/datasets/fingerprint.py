@@ -5,6 +5,7 @@ import json
 import pathlib
 
 from components.datasets.idx import DataError
+from model.files.digests import digest_file
 from model.training.progress import log_if_slow
 
 RECORD_NAME = "PREPARED.json"
@@ -50,16 +51,7 @@ def checked_fingerprint(path: pathlib.Path) -> str:
 def digests_of(path: pathlib.Path) -> dict[str, str]:
     """Returns the SHA-256 of each file in a folder but the record, by name."""
     files = sorted(file for file in path.iterdir() if file.name != RECORD_NAME)
-    return {file.name: sha256(file) for file in files if file.is_file()}
-
-
-def sha256(path: pathlib.Path) -> str:
-    """Returns the SHA-256 of a file, of any size."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return {file.name: digest_file(file) for file in files if file.is_file()}
 
 
 def fingerprint_of(digests: dict[str, str]) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import os
 import pathlib
 import re
@@ -22,6 +21,7 @@ from components.datasets import (
 )
 from components.datasets.idx import DataError
 from components.datasets.prepare import Prepared, print_nothing
+from components.datasets.span import Span, combine_fingerprints, describe_spans
 from components.datasets.tfds_writer import SPLITS
 from model.files import machine_faults, safe_paths
 from model.training.progress import log_if_slow
@@ -34,13 +34,12 @@ class Data:
     """What a source holds, prepared."""
 
     parts: Sequence[Prepared]  # one dataset, or that of each span, the oldest first
-    spans: str  # JSON: number and fingerprint of each span; [] of none
-    # Of all parts. That of spans names each: NUMBER:SHA-256,NUMBER:SHA-256.
-    fingerprint: str
+    spans: tuple[Span, ...]  # empty if the source is one data set
+    fingerprint: str  # of all parts; of spans, as `combine_fingerprints` writes it
 
     def __str__(self) -> str:
         images = sum(sum(part.splits.values()) for part in self.parts)
-        spans = f"{listed(self.spans)} of " if listed(self.spans) else ""
+        spans = f"{describe_spans(self.spans)} of " if self.spans else ""
         newest = self.parts[-1]
         return f"{images:,} images of {spans}{newest.name} at {newest.path}"
 
@@ -56,15 +55,16 @@ class PreparedSpan:
 def prepare_data(
     dataset: str,
     source: str,
+    *,
     window: int,
     data_dir: str | os.PathLike,
     say: Callable[[str], None] = print_nothing,
 ) -> Data:
-    """Prepares what a source holds: as `prepare.prepare` does, or its newest spans.
+    """Prepares what a source holds: one data set, or its newest spans.
 
     Args:
-      dataset, data_dir, say: as those two take them.
-      source: what either takes.
+      dataset, source, data_dir, say: those of `prepare.prepare`; the source may also be
+        a pattern of spans.
       window: how many spans at the most.
 
     Raises:
@@ -73,31 +73,31 @@ def prepare_data(
     """
     source = safe_paths.expand_home(source)
     if spans.is_pattern(source):
-        return data_of(prepare_newest(dataset, source, window, data_dir, say))
+        return combine_spans(
+            prepare_newest(dataset, source, window=window, data_dir=data_dir, say=say)
+        )
     prepared = prepare.prepare(dataset, source, data_dir, say)
-    return Data([prepared], "[]", prepared.fingerprint)
+    return Data([prepared], (), prepared.fingerprint)
 
 
-def data_of(prepared: Sequence[PreparedSpan]) -> Data:
-    """Returns spans as one."""
-    described = [
-        {"span": span.number, "fingerprint": span.data.fingerprint} for span in prepared
-    ]
-    names = (f"{span.number}:{span.data.fingerprint}" for span in prepared)
-    parts = [span.data for span in prepared]
-    return Data(parts, json.dumps(described), ",".join(names))
+def combine_spans(prepared: Sequence[PreparedSpan]) -> Data:
+    """Returns the data of several spans."""
+    spans = tuple(Span(each.number, each.data.fingerprint) for each in prepared)
+    parts = [each.data for each in prepared]
+    return Data(parts, spans, combine_fingerprints(spans))
 
 
 def prepare_newest(
     dataset: str,
     pattern: str,
+    *,
     window: int,
     data_dir: str | os.PathLike,
     say: Callable[[str], None] = print_nothing,
 ) -> list[PreparedSpan]:
     """Makes a TFDS dataset of each of the newest spans; returns them, oldest first.
 
-    What was prepared before of the same content is taken as it is. Each is a dataset
+    A data set that was prepared before of the same content is used again. Each is one
     that `tfds.load(dataset, data_dir=DATA_DIR/spans/DIGEST)` reads.
 
     Args:
@@ -124,41 +124,40 @@ def prepare_newest(
         with prepare.locked(folder, say):
             for leftover in (folder / _FOLDER).glob(f"{prepare.WORK_PREFIX}*"):
                 shutil.rmtree(leftover)  # the lock tells that its process is dead
-            return [_prepare(span, dataset, folder / _FOLDER, say) for span in found]
+            return [
+                _prepare(span, dataset, folder=folder / _FOLDER, say=say)
+                for span in found
+            ]
 
 
 def load(
-    dataset: str, described: str, data_dir: str | os.PathLike
+    dataset: str, spans_read: Sequence[Span], *, data_dir: str | os.PathLike
 ) -> list[PreparedSpan]:
-    """Returns the prepared spans that `Data.spans` tells of.
+    """Returns spans that were prepared before, such as those of `Data.spans`.
 
     Raises:
       DataError: one is not there any more, or was changed.
     """
     folder = pathlib.Path(data_dir).expanduser().absolute() / _FOLDER
     result = []
-    for span in json.loads(described):
-        place = _place(folder, span["fingerprint"])
+    for span in spans_read:
+        place = _place(folder, span.fingerprint)
         data = _find(place, dataset)
         if data is None:
             raise DataError(
-                f"span {span['span']}, prepared in {place}, is gone or was changed "
+                f"span {span.number}, prepared in {place}, is gone or was changed "
                 "since the run began; run again"
             )
-        result.append(PreparedSpan(span["span"], data))
+        result.append(PreparedSpan(span.number, data))
     return result
 
 
-def listed(described: str) -> str:
-    """Returns `span 7`, or `spans 5, 7`, of `Data.spans`; empty if there are none."""
-    numbers = [str(span["span"]) for span in json.loads(described or "[]")]
-    if not numbers:
-        return ""
-    return f"span{'s' if len(numbers) > 1 else ''} {', '.join(numbers)}"
-
-
 def _prepare(
-    span: spans.Span, dataset: str, folder: pathlib.Path, say: Callable[[str], None]
+    span: spans.SpanFolder,
+    dataset: str,
+    *,
+    folder: pathlib.Path,
+    say: Callable[[str], None],
 ) -> PreparedSpan:
     with tempfile.TemporaryDirectory(prefix=prepare.WORK_PREFIX, dir=folder) as work:
         download = os.path.join(work, "download")

@@ -19,11 +19,11 @@ _SCHEMES = ("file", "minio", "s3", "gs")  # that a source may have
 
 
 @dataclasses.dataclass(frozen=True)
-class Span:
-    """A span that is there."""
+class SpanFolder:
+    """The folder of a span."""
 
     number: int
-    uri: str  # its folder, or that folder's URI
+    uri: str  # a path, or a URI
 
 
 def is_pattern(source: str) -> bool:
@@ -31,7 +31,7 @@ def is_pattern(source: str) -> bool:
     return PLACE in source
 
 
-def newest(pattern: str, window: int, say: Callable[[str], None]) -> list[Span]:
+def newest(pattern: str, window: int, say: Callable[[str], None]) -> list[SpanFolder]:
     """Returns the newest spans, the oldest of them first.
 
     Args:
@@ -82,10 +82,10 @@ def newest(pattern: str, window: int, say: Callable[[str], None]) -> list[Span]:
             say(f"{gap} not there, and skipped")
     for number in numbers:
         _check_inside(folder, found[number])
-    return [Span(number, f"{folder}/{found[number]}") for number in numbers]
+    return [SpanFolder(number, f"{folder}/{found[number]}") for number in numbers]
 
 
-def fetch(span: Span, folder: str) -> str:
+def fetch(span: SpanFolder, folder: str) -> str:
     """Returns a folder on this machine with a span's files: its own, or a copy.
 
     Args:

@@ -6,13 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from components.evaluation.estimate import (  # noqa: F401, for others
-    ELBO,
-    IWAE,
-    SPLIT,
-    estimate,
-    estimate_of_image,
-)
 from model.training.progress import log_if_slow
 
 Signatures = Mapping[str, Callable[..., Any]]

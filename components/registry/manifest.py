@@ -1,42 +1,205 @@
-"""What a version's manifest says of its files: the SHA-256 of each, and one of all."""
+"""The manifest of a version: MANIFEST.json, the facts about a published model."""
 
+import dataclasses
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from model.files import filesystems, safe_paths
+from model.config import ModelConfig
+from model.files import digests, filesystems, safe_paths
 
 MANIFEST = "MANIFEST.json"
-VERDICT = "VERDICT.json"  # of a run's gate, in what its Pusher leaves
+_ROLLED_BACK = "rolled_back"
 
 
-def file_digests(directory: str) -> dict[str, str]:
+class ManifestError(ValueError):
+    """A MANIFEST.json is not one that a push wrote."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """The version that a candidate was measured against."""
+
+    version: int
+    digest: str  # of its files
+
+
+@dataclasses.dataclass(frozen=True)
+class RolledBack:
+    """Why a version repeats an older one."""
+
+    replaced: int  # the version that was served; `from` in JSON
+    to: int  # the version that is repeated
+    by: str  # user@host
+    why: str
+    at: str  # ISO 8601, UTC
+
+    def to_content(self) -> dict[str, Any]:
+        """Returns the JSON object."""
+        content = dataclasses.asdict(self)
+        return {"from": content.pop("replaced"), **content}
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Facts about a model; an attribute is None if the manifest does not have it.
+
+    Make one by `from_json`, `from_content` or `of_run`.
+    """
+
+    content: Mapping[str, Any]  # the JSON object; keys of other releases stay in it
+    digest: str  # one SHA-256 of all files, the same for the same files; "" before push
+    files: Mapping[str, str]  # SHA-256 by path; empty before the push
+    elbo: float | None = None  # the gate's, nats per image; and its two terms
+    reconstruction: float | None = None
+    kl: float | None = None
+    images: int | None = None  # that these are the means of
+    samples: int | None = None  # of z per image
+    seed: int | None = None  # of these samples and of the binarization
+    model: ModelConfig | None = None
+    baseline: Baseline | None = None
+    data_fingerprint: str | None = None
+    run_key: str | None = None  # digest of settings, data, code and stack
+    singleprint: str | None = None  # TensorFlow's: another export of the model has it
+    rolled_back: RolledBack | None = None
+
+    @classmethod
+    def from_content(cls, content: Mapping[str, Any]) -> "Manifest":
+        """Returns the manifest of a JSON object, of this release or another one.
+
+        Raises:
+          ValueError: a value has another type than this release gives it.
+        """
+        elbo = _get(content, "elbo", dict) or {}
+        config = _get(content, "config", dict) or {}
+        gate = _get(config, "gate", dict) or {}
+        baseline = _get(content, "baseline", dict)
+        rolled_back = _get(content, _ROLLED_BACK, dict)
+        return cls(
+            content=dict(content),
+            digest=_get(content, "digest", str) or "",
+            files=_get(content, "files", dict) or {},
+            elbo=_get(elbo, "elbo", float),
+            reconstruction=_get(elbo, "reconstruction", float),
+            kl=_get(elbo, "kl", float),
+            images=_get(elbo, "images", int),
+            samples=_get(gate, "samples", int),
+            seed=_get(gate, "seed", int),
+            model=_model_config(_get(config, "model", dict)),
+            baseline=None if baseline is None else _baseline(baseline),
+            data_fingerprint=_get(content, "data_fingerprint", str),
+            run_key=_get(content, "run_key", str),
+            singleprint=_get(content, "singleprint", str),
+            rolled_back=None if rolled_back is None else _rolled_back(rolled_back),
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes, path: str) -> "Manifest":
+        """Returns the manifest that MANIFEST.json of a version holds.
+
+        Args:
+          text: the file's.
+          path: of the version's folder, or its URI.
+
+        Raises:
+          ManifestError: it is no JSON object, has no digests of files or not the right
+            one of all, or a value has the wrong type.
+        """
+        try:
+            content = json.loads(text)
+            files = content["files"]
+            for name in dict(files):
+                safe_paths.check_name(path, name)
+            if not files or not all(isinstance(value, str) for value in files.values()):
+                raise ValueError("it has no digests of files")
+            if content["digest"] != combine_digests(files):
+                raise ValueError("its digest is not that of its files")
+            return cls.from_content(content)
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise ManifestError(
+                f"{MANIFEST} is not one that was pushed "
+                f"({type(error).__name__}: {error})"
+            ) from error
+
+    @classmethod
+    def of_run(
+        cls,
+        *,
+        elbo: Mapping[str, float | int | str],
+        baseline: Baseline | None,
+        data_fingerprint: str,
+        spans: Sequence[Mapping[str, int | str]],
+        provenance: Mapping[str, Any],
+        stack: Mapping[str, str],
+    ) -> "Manifest":
+        """Returns the manifest of a model that a run trained, before its push.
+
+        Args:
+          elbo: elbo, reconstruction and kl, their unit, split and number of images.
+          baseline: what the model was measured against; None if nothing was served.
+          data_fingerprint: of the data set, or of its spans.
+          spans: number and fingerprint of each span; empty if the source has none.
+          provenance: the run key, and the settings by section.
+          stack: the versions of Python and of the packages that matter to a model.
+        """
+        return cls.from_content(
+            {
+                "elbo": dict(elbo),
+                "baseline": baseline and dataclasses.asdict(baseline),
+                "data_fingerprint": data_fingerprint,
+                "spans": list(spans),
+                **provenance,
+                "stack": dict(stack),
+            }
+        )
+
+    def to_json(self) -> str:
+        """Returns the text of MANIFEST.json."""
+        return json.dumps(self.content, indent=2) + "\n"
+
+    def with_files(self, file_digests: Mapping[str, str]) -> "Manifest":
+        """Returns this manifest with the digests of a model's files."""
+        content = {**self.content, "files": dict(file_digests)}
+        content.pop("digest", None)
+        return self.from_content({"digest": combine_digests(file_digests), **content})
+
+    def with_singleprint(self, singleprint: str) -> "Manifest":
+        """Returns this manifest with TensorFlow's identity of the model."""
+        return self.from_content({"singleprint": singleprint, **self.content})
+
+    def with_rollback(self, rolled_back: RolledBack) -> "Manifest":
+        """Returns this manifest for the version that repeats it, without its files."""
+        left_out = ("digest", "files", _ROLLED_BACK)
+        kept = {key: self.content[key] for key in self.content if key not in left_out}
+        return self.from_content({**kept, _ROLLED_BACK: rolled_back.to_content()})
+
+
+def compute_file_digests(directory: str) -> dict[str, str]:
     """Returns the SHA-256 of each file below a folder but its manifest, by path.
 
     Raises:
       PathError: a file's name leads out of the folder.
       StorageError: the object store does not answer.
     """
-    digests = {}
+    found = {}
     with filesystems.opened(directory) as (files, path):
-        for name in file_names(files, path):
-            digest = hashlib.sha256()
+        for name in list_file_names(files, path):
             with files.open(f"{path}/{name}", "rb") as file:
-                while chunk := file.read(1 << 20):
-                    digest.update(chunk)
-            digests[name] = digest.hexdigest()
-    return digests
+                found[name] = digests.digest_stream(file)
+    return found
 
 
-def digest_of(digests: Mapping[str, str]) -> str:
+def combine_digests(file_digests: Mapping[str, str]) -> str:
     """Returns one SHA-256 over the paths and digests of a model's files."""
-    lines = (f"{digest}  {path}\n" for path, digest in sorted(digests.items()))
+    lines = (f"{digest}  {path}\n" for path, digest in sorted(file_digests.items()))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def file_names(files: fsspec.AbstractFileSystem, path: str) -> list[str]:
+def list_file_names(files: fsspec.AbstractFileSystem, path: str) -> list[str]:
     """Returns the paths of the files below a folder but its manifest, sorted.
 
     Raises:
@@ -45,12 +208,59 @@ def file_names(files: fsspec.AbstractFileSystem, path: str) -> list[str]:
     if isinstance(files, LocalFileSystem):
         safe_paths.refuse_links(path)
     names = [found[len(path) + 1 :] for found in files.find(path)]
-    # An object store may have empty objects that stand for folders.
+    # An object store may have empty objects in place of folders.
     names = sorted(
         name for name in names if name not in ("", MANIFEST) and not name.endswith("/")
     )
     for name in names:
-        safe_paths.check_name(
-            path, name
-        )  # an object's name may be any; a copy's may not
+        # An object's name may be any text; a copy's name may not.
+        safe_paths.check_name(path, name)
     return names
+
+
+_NAMES = {dict: "an object", str: "a text", float: "a number", int: "an integer"}
+
+
+def _get(content: Mapping[str, Any], key: str, kind: type) -> Any:
+    """Returns a value of the given type; None if the key is missing or null."""
+    value = content.get(key)
+    if value is None:
+        return None
+    kinds = (int, float) if kind is float else (kind,)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise ValueError(f"{key!r} must be {_NAMES[kind]}, got {value!r}")
+    return value
+
+
+def _require(content: Mapping[str, Any], key: str, kind: type, *, where: str) -> Any:
+    value = _get(content, key, kind)
+    if value is None:
+        raise ValueError(f"{where!r} has no {key!r}")
+    return value
+
+
+def _baseline(content: Mapping[str, Any]) -> Baseline:
+    return Baseline(
+        version=_require(content, "version", int, where="baseline"),
+        digest=_require(content, "digest", str, where="baseline"),
+    )
+
+
+def _rolled_back(content: Mapping[str, Any]) -> RolledBack:
+    texts = {
+        key: _require(content, key, str, where=_ROLLED_BACK)
+        for key in ("by", "why", "at")
+    }
+    return RolledBack(
+        replaced=_require(content, "from", int, where=_ROLLED_BACK),
+        to=_require(content, "to", int, where=_ROLLED_BACK),
+        **texts,
+    )
+
+
+def _model_config(section: Mapping[str, Any] | None) -> ModelConfig | None:
+    """Returns the section `model`; None if this release does not know its settings."""
+    try:
+        return None if section is None else ModelConfig(**section)
+    except (TypeError, ValueError):
+        return None

@@ -1,10 +1,11 @@
-"""Puts files at the push destination under a number, and takes them away again.
+"""Publication of versions, and their removal.
 
-In a folder, a version appears under its number all at once, complete. An object store
-cannot rename: there the files appear one by one, in an order that no reader minds.
-First the variables and assets; saved_model.pb last of the model, for without it TF
-Serving finds no model to load, and tries again; MANIFEST.json last of all. A push that
-dies half-way leaves a number without a manifest, which the next push passes over.
+In a folder, a version appears under its number by one rename, complete. An object store
+cannot rename: there the files appear one by one. The variables and assets are uploaded
+first; saved_model.pb is the last file of the model, because TF Serving finds no model
+to load without it and tries again; MANIFEST.json is the last file of all, and readers
+ignore a version without one. A push that dies half-way leaves a number without a
+manifest, which the next push does not use.
 """
 
 import contextlib
@@ -12,41 +13,61 @@ import os
 import pathlib
 import shutil
 import tempfile
-import time
 from collections.abc import Sequence
 
 import filelock
-import fsspec
 
-from components.registry.manifest import MANIFEST
+from components.registry.listing import Version, version_path
+from components.registry.manifest import MANIFEST, Manifest, compute_file_digests
+from components.registry.version_numbers import claim_number, list_numbers, next_number
 from model.files import filesystems
+from model.training.progress import log_if_slow
 
-CLAIM = ".claim-"
 _STAGING = ".staging-"
 _LOCK = ".pushing.lock"
 _LAST = ("fingerprint.pb", "saved_model.pb")  # of a model's files, in an object store
 
 
-def put(model: str, names: Sequence[str], destination: str, manifest: str) -> int:
-    """Copies a model's files and a manifest to a new number, and returns that.
+def publish_version(model_dir: str, *, destination: str, manifest: Manifest) -> Version:
+    """Publishes a model as the next version, atomically.
 
     Args:
-      model: the folder.
-      names: of its files.
-      destination: the folder of versions, or its URI.
-      manifest: the text of MANIFEST.json.
+      model_dir: folder of the SavedModel.
+      destination: folder or URI of the versions.
+      manifest: facts about the model; the files' digests are added here.
+
+    Raises:
+      FileNotFoundError: there is no model.
+      PathError: a file of the model is a symbolic link.
+      StorageError: the object store did not take it.
     """
+    digests = compute_file_digests(model_dir)
+    if not digests:
+        raise FileNotFoundError(
+            f"a model's folder must have files, {model_dir} has none"
+        )
+    manifest = manifest.with_files(digests)
+    text = manifest.to_json()
     folder = filesystems.local_path(destination)
-    if folder is not None:
-        return _put_in_folder(model, folder, manifest)
-    return _put_in_store(model, names, destination, manifest)
+    with log_if_slow(f"copying the model to {destination}"):
+        if folder is not None:
+            number = _publish_in_folder(model_dir, folder=folder, manifest=text)
+        else:
+            number = _publish_in_store(
+                model_dir, list(digests), destination=destination, manifest=text
+            )
+    return Version(number, version_path(destination, number), manifest)
 
 
-def remove(destination: str, numbers: Sequence[int]) -> None:
+def remove_versions(destination: str, numbers: Sequence[int]) -> None:
     """Removes versions, and what killed pushes to a folder left; claims stay.
 
-    A folder's version is gone all at once. In an object store the manifest goes first:
-    a version that is half gone does not count.
+    A folder's version is removed by one rename. In an object store the manifest is
+    removed first: readers ignore a version that is partly removed.
+
+    Raises:
+      OSError: a folder cannot be written.
+      StorageError: the object store did not do it.
     """
     folder = filesystems.local_path(destination)
     if folder is not None:
@@ -66,21 +87,8 @@ def remove(destination: str, numbers: Sequence[int]) -> None:
             files.rm(f"{path}/{number}", recursive=True)
 
 
-def is_claimed(destination: str, number: int) -> bool:
-    """Whether a push to an object store made a claim on the number."""
-    with filesystems.opened(destination) as (files, path):
-        return files.exists(f"{path}/{CLAIM}{number}")
-
-
-def size(destination: str, number: int) -> int:
-    """Returns the bytes of all files under a number."""
-    with filesystems.opened(destination) as (files, path):
-        found = files.find(f"{path}/{number}", detail=True)
-    return sum(info["size"] or 0 for info in found.values())
-
-
-def note(destination: str, name: str, text: str) -> None:
-    """Writes a file beside the versions, all at once; it may be there already."""
+def write_beside_versions(destination: str, name: str, *, text: str) -> None:
+    """Writes or replaces a file beside the versions, atomically."""
     folder = filesystems.local_path(destination)
     if folder is None:
         with filesystems.opened(destination) as (files, path):
@@ -96,20 +104,8 @@ def note(destination: str, name: str, text: str) -> None:
         _remove_staging(folder)
 
 
-def numbers(files: fsspec.AbstractFileSystem, path: str) -> list[int]:
-    """Returns the numbers there, of complete versions and of what may become one."""
-    try:
-        found = files.ls(path, detail=False)
-    except FileNotFoundError:
-        files.find(path)  # raises it again if the bucket, too, is missing
-        return []
-    names = (os.path.basename(name.rstrip("/")) for name in found)
-    # 007 would be looked for as 7.
-    return [int(name) for name in names if name.isdecimal() and name == str(int(name))]
-
-
-def _put_in_folder(model: str, folder: str, manifest: str) -> int:
-    """Writes beside, under a name that is no version, syncs, then renames.
+def _publish_in_folder(model_dir: str, *, folder: str, manifest: str) -> int:
+    """Writes under a name that is no version's, syncs, then renames.
 
     A reader never sees a version without all its files, whenever the push is killed.
     A second push waits for the first.
@@ -120,11 +116,11 @@ def _put_in_folder(model: str, folder: str, manifest: str) -> int:
         _remove_staging(folder)
         staging = tempfile.mkdtemp(prefix=_STAGING, dir=folder)
         try:
-            shutil.copytree(model, staging, dirs_exist_ok=True)
+            shutil.copytree(model_dir, staging, dirs_exist_ok=True)
             pathlib.Path(staging, MANIFEST).write_text(manifest, encoding="utf-8")
             _let_all_read(staging)
             _sync(staging)
-            number = _next_number(numbers(*filesystems.filesystem(folder)))
+            number = next_number(list_numbers(*filesystems.filesystem(folder)))
             os.rename(staging, os.path.join(folder, str(number)))
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
@@ -139,43 +135,24 @@ def _remove_staging(folder: str) -> None:
             shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
 
 
-def _put_in_store(
-    model: str, names: Sequence[str], destination: str, manifest: str
+def _publish_in_store(
+    model_dir: str, names: Sequence[str], *, destination: str, manifest: str
 ) -> int:
-    """Writes the files one by one, in the order that the module's docstring gives."""
+    """Uploads the files one by one, in the order that the module's docstring gives."""
     with filesystems.opened(destination) as (files, path):
-        number = _next_number(numbers(files, path))
-        while not _claimed(files, f"{path}/{CLAIM}{number}"):
-            number += 1
+        number = claim_number(files, path)
         for name in sorted(names, key=lambda name: (name in _LAST, name)):
-            files.put_file(os.path.join(model, name), f"{path}/{number}/{name}")
+            files.put_file(os.path.join(model_dir, name), f"{path}/{number}/{name}")
         files.pipe_file(f"{path}/{number}/{MANIFEST}", manifest.encode())
     return number
 
 
-def _claimed(files: fsspec.AbstractFileSystem, claim: str) -> bool:
-    """Whether a number is this push's alone: the store lets one of two make the claim.
-
-    Claims stay: they let no number be used twice, and a push need not be allowed to
-    delete. A store that does not know conditional writes grants every claim.
-    """
-    try:
-        files.pipe_file(claim, b"", mode="create")
-    except OSError:  # of several kinds, by the store
-        if files.exists(claim):
-            return False
-        raise
-    return True
-
-
-def _next_number(found: Sequence[int]) -> int:
-    """Returns the Unix time, as TFX numbers versions, or more if a clock went back."""
-    return max(int(time.time()), max(found, default=0) + 1)
-
-
 def _let_all_read(directory: str) -> None:
-    """Sets every mode: those of the model, of mkdtemp and of the umask may keep a model
-    server's user out, or let others write."""
+    """Sets the mode of every file and folder.
+
+    The modes of the model, of mkdtemp and of the umask may keep a model server's user
+    out, or let others write.
+    """
     for folder, _, names in os.walk(directory):
         os.chmod(folder, filesystems.FOLDER)
         for name in names:

@@ -1,9 +1,9 @@
-"""Goes back to an older version, and remembers which model was gone back from.
+"""Rollback to an older version, and the record of the model that it rejects.
 
-A server loads the highest number: so the older version's files are pushed again, under
-a new one, which readers see as they see any push. The model that was gone back from is
-noted beside the versions, in `.rejected-<number>.json`, where pruning leaves it: the
-same model is never pushed there again.
+A server loads the highest number: the older version's files are therefore published
+again under a new one. The rejected model is recorded beside the versions, in
+`.rejected-<number>.json`, where pruning leaves it: the same model is never pushed there
+again.
 """
 
 import dataclasses
@@ -13,26 +13,25 @@ import json
 import os
 import socket
 import tempfile
-from typing import Any
 
 from components.registry import listing, publish
-from components.registry.listing import Damaged, Version
+from components.registry.listing import DamagedVersion, Version
+from components.registry.manifest import RolledBack
 from model.files import filesystems
 
 _REJECTED = ".rejected-"
-_KEY = "rolled_back"  # in a manifest
 
 
 class RollbackError(ValueError):
-    """There is no going back to that version; the message says why, and what to do."""
+    """A rollback is not possible; the message says why, and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Rejected:
-    """A model that was gone back from: never to be pushed again."""
+class RejectedModel:
+    """A model that was rolled back from: it is never pushed again."""
 
-    version: int  # what it was served as
-    to: int  # the version that was gone back to
+    version: int  # under which it was served
+    to: int  # the version that was served again
     by: str  # user@host
     why: str
     at: str  # ISO 8601, UTC
@@ -40,20 +39,20 @@ class Rejected:
     singleprint: str | None  # TensorFlow's, which another export of it shares
 
     def is_of(self, digest: str, singleprint: str | None) -> bool:
-        """Whether it is the model of these."""
+        """Returns whether it is the model of these identities."""
         same = singleprint is not None and singleprint == self.singleprint
         return same or digest == self.digest
 
-    def told(self) -> str:
-        """Returns when and why, in words."""
+    def describe(self) -> str:
+        """Returns a clause: who rejected it, when and why."""
         return (
             f"version {self.version} was rolled back from by {self.by} at {self.at} "
             f"({self.why})"
         )
 
 
-def rejected(destination: str) -> list[Rejected]:
-    """Returns the models that were gone back from, the oldest version first.
+def read_rejected_models(destination: str) -> list[RejectedModel]:
+    """Returns the models that were rolled back from, the oldest version first.
 
     Raises:
       StorageError: the object store does not answer.
@@ -69,7 +68,7 @@ def rejected(destination: str) -> list[Rejected]:
     records = []
     for name, text in texts.items():
         try:
-            records.append(Rejected(**json.loads(text)))
+            records.append(RejectedModel(**json.loads(text)))
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"{name} must be the JSON that `rollback` wrote ({error}): restore it, "
@@ -78,46 +77,47 @@ def rejected(destination: str) -> list[Rejected]:
     return sorted(records, key=lambda record: record.version)
 
 
-def rejection(
-    destination: str, digest: str, singleprint: str | None
-) -> Rejected | None:
-    """Returns what says that a model was gone back from, or None."""
-    records = (r for r in rejected(destination) if r.is_of(digest, singleprint))
-    return next(records, None)
+def find_rejection(
+    destination: str, digest: str, *, singleprint: str | None
+) -> RejectedModel | None:
+    """Returns the record that rejects a model; None if none does."""
+    records = read_rejected_models(destination)
+    return next((r for r in records if r.is_of(digest, singleprint)), None)
 
 
-def roll_back(destination: str, to: int | None, why: str) -> Version:
+def roll_back(destination: str, to: int | None, *, why: str) -> Version:
     """Makes an older version the served one, and returns it under its new number.
 
     Args:
       destination: the folder of versions, or its URI.
-      to: the older version; None for the newest intact one before what is served that
-        holds another model and was not gone back from itself.
+      to: the older version; None for the newest intact one before the served version
+        that holds another model and was not rolled back from.
       why: goes into the manifest and the record.
 
     Raises:
-      RollbackError: there is nothing to go back from or to.
-      OSError: the push failed; the message says what is noted already.
+      RollbackError: there is no version to roll back from or to.
+      OSError: the push failed; the message says what is recorded already.
       StorageError: the object store does not answer, or did not take it.
     """
-    found = list(listing.look(destination))
-    current = listing.served(destination)
+    found = list(listing.list_versions(destination))
+    current = listing.find_served_version(destination)
     if current is None:
         raise RollbackError(f"nothing intact is served at {destination}: `run` first")
-    records = rejected(destination)
+    records = read_rejected_models(destination)
     target = (
-        _named(found, to) if to is not None else _newest_before(current, found, records)
+        _find_number(found, to)
+        if to is not None
+        else _find_newest_before(current, found, records=records)
     )
     if record := _rejection(target, records):
         raise RollbackError(
-            f"{record.told()}, and is never served again: choose another version, or "
-            f"remove {_REJECTED}{record.version}.json beside the versions if that was "
-            "a mistake"
+            f"{record.describe()}, and is never served again: choose another version, "
+            f"or remove {_REJECTED}{record.version}.json beside the versions if that "
+            "was a mistake"
         )
     at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    details: dict[str, Any] = {"to": target.number, "by": _who(), "why": why, "at": at}
-    replaced, record = current.number, None
-    if _same(target, current):
+    by, replaced, record = _who(), current.number, None
+    if _is_same_model(target, current):
         # Of use only below a damaged version, which a server may try to load.
         replaced = found[0].number
         if found[0] == current:
@@ -127,40 +127,44 @@ def roll_back(destination: str, to: int | None, why: str) -> Version:
                 + ": choose another one"
             )
     else:
-        record = Rejected(
+        record = RejectedModel(
             version=current.number,
+            to=target.number,
+            by=by,
+            why=why,
+            at=at,
             digest=current.digest,
-            singleprint=current.manifest.get("singleprint"),
-            **details,
+            singleprint=current.manifest.singleprint,
         )
-    manifest = {
-        key: value
-        for key, value in target.manifest.items()
-        if key not in ("digest", "files", _KEY)
-    }
-    manifest[_KEY] = {"from": replaced, **details}
+    manifest = target.manifest.with_rollback(
+        RolledBack(replaced=replaced, to=target.number, by=by, why=why, at=at)
+    )
     with tempfile.TemporaryDirectory() as folder:
         try:
-            listing.fetch(target, folder)
+            listing.fetch_version(target, folder)
         except filesystems.StorageError:
             raise
         except ValueError as error:  # it was intact a moment ago
             raise RollbackError(str(error)) from error
-        newest = listing.glance(destination)[0][-1]
+        newest = listing.read_newest_manifest(destination)[0][-1]
         if newest != found[0].number:
             raise RollbackError(
                 f"version {newest} came meanwhile: look at it with `versions`, and "
                 "then give the same command again, or not"
             )
         if record is None:
-            return listing.push(folder, destination, manifest)
-        # Before the push: killed between the two, the same command goes on where it
-        # stopped. The other way round the model could be pushed again.
+            return publish.publish_version(
+                folder, destination=destination, manifest=manifest
+            )
+        # Before the push: after a kill between the two, the same command continues.
+        # In the other order the rejected model could be pushed again.
         name = f"{_REJECTED}{record.version}.json"
         text = json.dumps(dataclasses.asdict(record), indent=2) + "\n"
-        publish.note(destination, name, text)
+        publish.write_beside_versions(destination, name, text=text)
         try:
-            return listing.push(folder, destination, manifest)
+            return publish.publish_version(
+                folder, destination=destination, manifest=manifest
+            )
         except (filesystems.StorageError, OSError) as error:
             raise OSError(
                 f"version {record.version} is still what is served, and is noted as "
@@ -169,25 +173,28 @@ def roll_back(destination: str, to: int | None, why: str) -> Version:
             ) from error
 
 
-def origin(version: Version) -> str:
-    """Returns in words which version it repeats; empty if it is a run's own."""
-    record = version.manifest.get(_KEY)
-    if not record:
+def describe_origin(version: Version) -> str:
+    """Returns which version it repeats, in words; empty if a run pushed it."""
+    record = version.manifest.rolled_back
+    if record is None:
         return ""
     return (
-        f"is version {record['to']} again, in place of {record['from']}: by "
-        f"{record['by']} at {record['at']} ({record['why']})"
+        f"is version {record.to} again, in place of {record.replaced}: by "
+        f"{record.by} at {record.at} ({record.why})"
     )
 
 
-def _newest_before(
-    current: Version, found: list[Version | Damaged], records: list[Rejected]
+def _find_newest_before(
+    current: Version,
+    found: list[Version | DamagedVersion],
+    *,
+    records: list[RejectedModel],
 ) -> Version:
     for version in found:
         if (
             isinstance(version, Version)
             and version.number < current.number
-            and not _same(version, current)
+            and not _is_same_model(version, current)
             and not _rejection(version, records)
         ):
             return version
@@ -197,11 +204,11 @@ def _newest_before(
     )
 
 
-def _named(found: list[Version | Damaged], number: int) -> Version:
+def _find_number(found: list[Version | DamagedVersion], number: int) -> Version:
     for version in found:
         if version.number != number:
             continue
-        if isinstance(version, Damaged):
+        if isinstance(version, DamagedVersion):
             raise RollbackError(
                 f"version {number} is damaged: {version.why}; choose another one"
             )
@@ -210,17 +217,18 @@ def _named(found: list[Version | Damaged], number: int) -> Version:
     raise RollbackError(f"the version must be one of {numbers}, got {number}")
 
 
-def _same(one: Version, other: Version) -> bool:
-    prints = {version.manifest.get("singleprint") for version in (one, other)}
+def _is_same_model(one: Version, other: Version) -> bool:
+    prints = {version.manifest.singleprint for version in (one, other)}
     return one.digest == other.digest or (len(prints) == 1 and None not in prints)
 
 
-def _rejection(version: Version, records: list[Rejected]) -> Rejected | None:
-    singleprint = version.manifest.get("singleprint")
+def _rejection(version: Version, records: list[RejectedModel]) -> RejectedModel | None:
+    singleprint = version.manifest.singleprint
     return next((r for r in records if r.is_of(version.digest, singleprint)), None)
 
 
 def _who() -> str:
+    """Returns user@host of this process."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user need have no name

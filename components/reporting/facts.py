@@ -1,4 +1,4 @@
-"""The report in words and numbers: what its page says, ready for JSON."""
+"""The facts of the report: the words and numbers of its page, ready for JSON."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,47 +8,53 @@ import numpy as np
 import yaml
 
 from components.evaluation.comparison import Digit, Interval, by_digit, interval
-from components.evaluation.measure import ELBO, Measured, estimate
+from components.evaluation.gate_result import GateResult, Thresholds
+from components.evaluation.measure import Measured
 from components.evaluator import Evaluation
 from components.reporting.measurements import Scores
-from model.config import ModelConfig
 from model.training.tensorboard import Curve
 
 
-def of_verdict(
+def describe_gate(
     found: Evaluation,
     test: Scores,
-    refusals: Sequence[str],
-    config: Mapping[str, Any],
+    *,
+    gate: GateResult,
+    thresholds: Thresholds,
     baseline_version: int | None,
     why_no_baseline: str,
 ) -> dict[str, Any]:
-    """Returns the verdict: the gate's numbers, and the paired differences.
+    """Returns the gate's decision, its numbers, and the paired differences.
 
     Args:
-      found: what the Evaluator measured.
+      found: the Evaluator's measurements.
       test: each image's ELBOs.
-      refusals: why the candidate was refused, a sentence each; none if it was not.
-      config: the sections `model` and `gate`.
+      gate: the decision.
+      thresholds: what the gate requires.
       baseline_version: the one that was served; None if none was.
       why_no_baseline: in words, if there is none.
     """
-    gate, candidate, baseline = config["gate"], found.candidate, found.baseline
+    candidate, baseline = found.candidate, found.baseline
     difference = None
     if test.baseline is not None:
         difference = interval(test.elbo - test.baseline)
-    binary = ModelConfig(**config["model"]).binary
+    sentences = _write_sentences(
+        found,
+        difference,
+        thresholds=thresholds,
+        why_no_baseline=why_no_baseline,
+    )
     return {
-        "verdict": "REFUSED" if refusals else "BLESSED",
-        "refusals": list(refusals),
-        "sentences": _sentences(found, difference, gate, why_no_baseline),
+        "verdict": "BLESSED" if gate.is_blessed else "REFUSED",
+        "refusals": list(gate.refusals),
+        "sentences": sentences,
         "elbo": _terms(candidate),
         "baseline": baseline and {**_terms(baseline), "version": baseline_version},
         "why_no_baseline": why_no_baseline,
         "difference": difference and _of_interval(difference),
-        "floor": gate["elbo_floor"],
-        "tolerance": gate["tolerance"],
-        "estimate": estimate(ELBO, gate["samples"], gate["seed"], found.images, binary),
+        "floor": thresholds.elbo_floor,
+        "tolerance": thresholds.tolerance,
+        "estimate": gate.estimate,
         "digits": [
             _of_digit(digit)
             for digit in by_digit(test.labels, test.elbo, test.baseline)
@@ -56,8 +62,8 @@ def of_verdict(
     }
 
 
-def of_bounds(measured: Measured) -> dict[str, Any]:
-    """Returns what Bounds measured."""
+def describe_bounds(measured: Measured) -> dict[str, Any]:
+    """Returns the importance-weighted bound, its k and the active latents."""
     return {
         "iwae": _finite(measured.iwae),
         "k": measured.k,
@@ -65,7 +71,7 @@ def of_bounds(measured: Measured) -> dict[str, Any]:
     }
 
 
-def of_training(curves: Mapping[tuple[str, str], Curve]) -> str:
+def describe_training(curves: Mapping[tuple[str, str], Curve]) -> str:
     """Returns a sentence on how the training went; empty if there are no curves."""
     speed = curves.get(("train", "images_per_second"))
     elbo = curves.get(("eval", "elbo"))
@@ -79,12 +85,13 @@ def of_training(curves: Mapping[tuple[str, str], Curve]) -> str:
     )
 
 
-def of_data(
+def describe_data(
     counts: Mapping[str, Mapping[int, int]],
     anomalies: Sequence[str],
+    *,
     drift: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Returns what is known of the data.
+    """Returns the images by split and label, the anomalies and the drift.
 
     Args:
       counts: how many images of each split have each label.
@@ -107,9 +114,10 @@ def of_data(
     }
 
 
-def of_lineage(
+def describe_lineage(
     provenance: Mapping[str, Any],
     data_fingerprint: str,
+    *,
     stack: Mapping[str, str],
     pushed: str,
     manifest: str,
@@ -119,9 +127,9 @@ def of_lineage(
     Args:
       provenance: `run_key`, and `config` by section.
       data_fingerprint: Ingest's.
-      stack: the versions of what matters.
-      pushed: where to; "" if nowhere.
-      manifest: of the version pushed, JSON; "" if none was.
+      stack: the versions of Python and of the packages that matter to a model.
+      pushed: path or URI of the version that was pushed; "" if none was.
+      manifest: JSON of that version's manifest; "" if none was pushed.
     """
     return {
         "model_name": provenance["config"]["push"]["model_name"],
@@ -135,8 +143,8 @@ def of_lineage(
     }
 
 
-def scalars(facts: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the numbers that runs are compared by: finite ones alone."""
+def list_scalars(facts: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the finite ones of the numbers that runs are compared by."""
     baseline, difference = facts["baseline"] or {}, facts["difference"] or {}
     values = {
         **{name: facts["elbo"][name] for name in ("elbo", "reconstruction", "kl")},
@@ -156,13 +164,14 @@ def scalars(facts: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _sentences(
+def _write_sentences(
     found: Evaluation,
     difference: Interval | None,
-    gate: Mapping[str, Any],
+    *,
+    thresholds: Thresholds,
     why_no_baseline: str,
 ) -> list[str]:
-    elbo, floor = found.candidate.elbo, gate["elbo_floor"]
+    elbo, floor = found.candidate.elbo, thresholds.elbo_floor
     side = "above" if elbo >= floor else "below"
     if not math.isfinite(elbo):
         return ["The candidate's mean ELBO is not a finite number."]
@@ -182,7 +191,7 @@ def _sentences(
         sentences.append(
             f"It is {words}: {difference.mean:+.2f} nats per image, with 95% "
             f"confidence between {difference.low:+.2f} and {difference.high:+.2f}; at "
-            f"least {-gate['tolerance']:+.2f} is required."
+            f"least {-thresholds.tolerance:+.2f} is required."
         )
     return sentences
 

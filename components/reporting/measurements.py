@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from components.evaluation.measure import BATCH, SPLIT, OfImages, Signatures
+from components.evaluation.estimate import SPLIT
+from components.evaluation.measure import BATCH, OfImages, Signatures
 from model.data import FEATURES
 
 _SAMPLES = 96  # draws from the prior

@@ -1,6 +1,7 @@
 """The command `evaluate`: measures a pushed model on the test split."""
 
 import argparse
+import dataclasses
 import math
 import signal
 import time
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from components.datasets.prepare import Prepared
+    from components.evaluation.estimate import Estimate
     from components.evaluation.measure import Measured
     from model.training.progress import ImageRate
     from pipeline.cli.pushed_model import PushedModel
@@ -102,7 +104,7 @@ def _measure(
     with console.step("Imports") as step:
         from components.datasets import prepare_spans
         from components.evaluation import measure
-        from model.config import ModelConfig
+        from components.evaluation.estimate import SPLIT
         from model.training import signals
         from model.training.progress import ImageRate
 
@@ -118,9 +120,8 @@ def _measure(
         data.parts, limit_in_all=args.limit, limit_of_each=resolved.data.limit
     )
     count, name = sum(counts.values()), data.parts[0].name
-    exported = model.version.manifest["config"]
-    gate, binary = exported["gate"], ModelConfig(**exported["model"]).binary
-    batches = _read_batches(counts, gate["seed"] if binary else None)
+    estimate = model.read_estimate()
+    batches = _read_batches(counts, estimate.seed if estimate.binarization else None)
     k = args.iwae or resolved.gate.iwae_samples
     signatures = measure.load(model.folder)
     measured, is_interrupted = None, False
@@ -138,48 +139,41 @@ def _measure(
         is_interrupted = True
     if measured is None:
         return fail(console, "nothing was measured yet", code=INTERRUPTED)
-    is_data_of_run = data.fingerprint == model.version.manifest["data_fingerprint"]
+    is_data_of_run = data.fingerprint == model.version.manifest.data_fingerprint
     rows = [
         ("model", str(model)),
         ("data", name + ("" if is_data_of_run else ", not the data that its run had")),
-        *_figure_rows(
-            measured, samples=gate["samples"], seed=gate["seed"], binary=binary
-        ),
+        *_figure_rows(measured, estimate),
         ("images/s", f"{measured.images / (time.monotonic() - started):,.0f}"),
     ]
     if is_interrupted:
         text = (
             f"the means of the first {measured.images:,} of the {count:,} images of "
-            f"{name}'s {measure.SPLIT} split"
+            f"{name}'s {SPLIT} split"
         )
         rows.append(("INTERRUPTED", text))
     console.table("What was measured", rows)
     return INTERRUPTED if is_interrupted else OK
 
 
-def _figure_rows(
-    measured: "Measured", *, samples: int, seed: int, binary: bool
-) -> list[tuple[str, str]]:
+def _figure_rows(measured: "Measured", estimate: "Estimate") -> list[tuple[str, str]]:
     """Returns the names and values of the figures, and how they were estimated.
 
     Args:
       measured: the figures.
-      samples: of z per image in the ELBO.
-      seed: of the samples and of the binarization.
-      binary: whether the model is of binary pixels.
+      estimate: how the gate estimates the model's ELBO.
     """
-    from components.evaluation.measure import ELBO, IWAE, estimate
+    from components.evaluation.estimate import Bound
 
-    images = measured.images
-    elbo_estimate = estimate(ELBO, samples, seed=seed, images=images, binary=binary)
-    iwae_estimate = estimate(IWAE, measured.k, seed=seed, images=images, binary=binary)
+    elbo = dataclasses.replace(estimate, images=measured.images)
+    iwae = dataclasses.replace(elbo, bound=Bound.IWAE, samples=measured.k)
     terms = f"reconstruction {measured.reconstruction:.2f}, KL {measured.kl:.2f}"
     return [
         ("ELBO", f"{measured.elbo:.2f} nats per image (higher is better)"),
-        ("  estimated by", elbo_estimate),
+        ("  estimated by", elbo.describe()),
         ("  its terms", terms),
         ("IWAE", f"{measured.iwae:.2f} nats per image (higher is better)"),
-        ("  estimated by", iwae_estimate),
+        ("  estimated by", iwae.describe()),
         ("active latents", measured.active()),
     ]
 
@@ -197,7 +191,7 @@ def _count_images(
       limit_in_all: images of all data sets together; None for no limit.
       limit_of_each: images of one data set; None for no limit.
     """
-    from components.evaluation.measure import SPLIT
+    from components.evaluation.estimate import SPLIT
 
     left = limit_in_all or math.inf
     counts = {}
@@ -220,7 +214,8 @@ def _read_batches(counts: Mapping[str, int], seed: int | None) -> "tf.data.Datas
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    from components.evaluation.measure import BATCH, SPLIT
+    from components.evaluation.estimate import SPLIT
+    from components.evaluation.measure import BATCH
     from model import fixed_noise
 
     def binarize(images):

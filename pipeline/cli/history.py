@@ -3,7 +3,6 @@
 import argparse
 import json
 import pathlib
-import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -115,12 +114,12 @@ def _print_table(records: Sequence["RunRecord"]) -> None:
 
 def _describe_data(record: "RunRecord") -> str:
     """Returns the data set's name, and the numbers of its spans if it has any."""
-    # The fingerprint of spans is `number:fingerprint`, separated by commas.
-    numbers = re.findall(r"(?:^|,)([0-9]+):", record.fingerprint or "")
-    if not numbers:
+    from components.datasets import span
+
+    spans = span.parse_fingerprint(record.fingerprint or "")
+    if not spans:
         return record.dataset
-    noun = "spans" if len(numbers) > 1 else "span"
-    return f"{record.dataset}, {noun} {', '.join(numbers)}"
+    return f"{record.dataset}, {span.describe_spans(spans)}"
 
 
 def _describe_result(record: "RunRecord") -> str:

@@ -14,6 +14,7 @@ from pipeline.config import loading
 from pipeline.exit_codes import BAD_INPUT, FAILED, OK
 
 if TYPE_CHECKING:
+    from components.evaluation.estimate import Estimate
     from components.registry.listing import Version
     from pipeline.console import Screen
 
@@ -24,6 +25,23 @@ class PushedModel:
 
     version: "Version"
     folder: str  # of the copy
+
+    def read_estimate(self) -> "Estimate":
+        """Returns how the gate estimated the version's ELBO.
+
+        Raises:
+          ValueError: its manifest does not say, or has settings of another release.
+        """
+        from components.evaluation.estimate import Estimate
+
+        estimate = Estimate.from_manifest(self.version.manifest)
+        if estimate is None:
+            raise ValueError(
+                f"the manifest of version {self.version.number} must have the settings "
+                "gate and model of this release: another release pushed it, or another "
+                "program; name another version"
+            )
+        return estimate
 
     def __str__(self) -> str:
         folder = os.path.dirname(self.version.path)
@@ -50,7 +68,7 @@ def fetch(
 
     version = _find(destination, number, warn=warn)
     with tempfile.TemporaryDirectory() as folder:
-        listing.fetch(version, folder)
+        listing.fetch_version(version, folder)
         yield PushedModel(version, folder)
 
 
@@ -124,12 +142,12 @@ def _find(
 
     if number is not None:
         try:
-            return listing.find(destination, number)
+            return listing.find_version(destination, number)
         except LookupError as error:
             raise loading.ConfigError(f"--version: {error}") from error
-    version, damaged = listing.intact(destination)
+    version, damaged = listing.find_served_and_damaged(destination)
     for other in damaged:
-        warn(other.told(version))
+        warn(other.describe(version))
     if version is None:
         raise ValueError(
             f"nothing is served at {destination}: `run` first, or name the place by "

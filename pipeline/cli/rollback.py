@@ -58,6 +58,6 @@ def roll_back(args: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print(f"vae-pipeline: {error}", file=sys.stderr)
         return FAILED
-    print(f"version {version.number} {rolling_back.origin(version)}")
+    print(f"version {version.number} {rolling_back.describe_origin(version)}")
     print(f"it is what is served from {destination}, and the next run's baseline")
     return OK

@@ -170,7 +170,7 @@ def _run_steps(
         args, resolved, destination=destination, is_served=is_served
     ):
         console.line(f"  {purpose}:\n    {line}")
-    return REFUSED if outcome.refusals else OK
+    return OK if outcome.gate.is_blessed else REFUSED
 
 
 def _make_report(root: pathlib.Path) -> str:

@@ -53,7 +53,6 @@ def score(args: argparse.Namespace) -> int:
 
     def use(model: "PushedModel", console: "Screen") -> None:
         from components.evaluation import measure
-        from model.config import ModelConfig
         from pipeline.cli import image_files
 
         files = [image_files.read(path, console.aside) for path in args.images]
@@ -62,26 +61,22 @@ def score(args: argparse.Namespace) -> int:
             _score_images(files, signature, console=console),
             key=lambda each: each.elbo,
         )
-        exported = model.version.manifest["config"]
-        binary = ModelConfig(**exported["model"]).binary
-        samples, seed = exported["gate"]["samples"], exported["gate"]["seed"]
+        estimate = dataclasses.replace(model.read_estimate(), images=None)
         if args.json:
             content = {
                 "version": model.version.number,
                 "path": model.version.path,
-                "bound": measure.ELBO,
+                "bound": estimate.bound.value,
                 "unit": "nats per image",
-                "samples": samples,
-                "binarization": "fixed" if binary else None,
-                "seed": seed,
+                "samples": estimate.samples,
+                "binarization": estimate.binarization,
+                "seed": estimate.seed,
                 "images": [dataclasses.asdict(each) for each in scores],
             }
             console.line(json.dumps(content, indent=2))
             return
-        estimate = measure.estimate_of_image(
-            measure.ELBO, samples, seed=seed, binary=binary
-        )
-        console.line(f"nats per image, higher is better: {estimate}; {model}")
+        words = f"{estimate.describe()}; {model}"
+        console.line(f"nats per image, higher is better: {words}")
         console.line("    ELBO  reconstruction      KL  image")
         for each in scores:
             console.line(

@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.cli import cluster_options, options
@@ -11,6 +10,7 @@ from pipeline.cli.printed_commands import line, options_in_force
 from pipeline.exit_codes import FAILED, INTERRUPTED, OK, REFUSED
 
 if TYPE_CHECKING:
+    from components.evaluation.gate_result import GateResult
     from pipeline.console import Screen
     from pipeline.kubeflow.client import Cluster
 
@@ -87,49 +87,25 @@ def _wait_for_run(
         message = f"{reasons}\nthe run's page: {link}\nits pods' logs: {logs}"
         return fail(console, message, code=FAILED)
     try:
-        verdict = watch.verdict(run, spec)
+        result = watch.verdict(run, spec)
     except watch.VerdictError as error:
         return fail(console, f"{error}\nthe run's page: {link}", code=FAILED)
-    rows = _decision_rows(
-        elbo=verdict["elbo"],
-        estimate=verdict["estimate"],
-        baseline_elbo=verdict["baseline_elbo"],
-        refusals=verdict["refusals"],
-        pushed=verdict["pushed"],
-    )
-    console.table("What came of it", rows)
+    console.table("What came of it", _decision_rows(result))
     console.line(f"the run's page: {link}")
-    return REFUSED if verdict["refusals"] else OK
+    return OK if result.is_blessed else REFUSED
 
 
-def _decision_rows(
-    *,
-    elbo: float,
-    estimate: str,
-    baseline_elbo: float | None,
-    refusals: Sequence[str],
-    pushed: str | None,
-) -> list[tuple[str, str]]:
-    """Returns the names and values of the closing table: the gate's decision.
-
-    Args:
-      elbo: the candidate's, in nats per image.
-      estimate: how both ELBOs were estimated.
-      baseline_elbo: in nats per image; None if nothing was served.
-      refusals: why the gate refused the candidate; empty if it blessed it.
-      pushed: path or URI of the version that was pushed; None or empty for none.
-    """
+def _decision_rows(result: "GateResult") -> list[tuple[str, str]]:
+    """Returns the names and values of the closing table: the gate's decision."""
     baseline = "none: nothing was served"
-    if baseline_elbo is not None:
-        difference = elbo - baseline_elbo
-        baseline = f"{baseline_elbo:.2f}; difference {difference:+.2f}"
-    decision = f"REFUSED: {'; '.join(refusals)}" if refusals else "BLESSED"
+    if result.baseline_elbo is not None:
+        baseline = f"{result.baseline_elbo:.2f}; difference {result.difference:+.2f}"
     return [
-        ("candidate's ELBO", f"{elbo:.2f} nats per image (higher is better)"),
-        ("  estimated by", estimate),
+        ("candidate's ELBO", f"{result.elbo:.2f} nats per image (higher is better)"),
+        ("  estimated by", result.estimate),
         ("baseline's ELBO", baseline),
-        ("verdict", decision),
-        ("pushed", pushed or "nothing"),
+        ("verdict", result.describe()),
+        ("pushed", result.pushed or "nothing"),
     ]
 
 

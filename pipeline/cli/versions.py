@@ -13,7 +13,7 @@ from pipeline.cli.command_console import log_slow_work_to_stderr
 from pipeline.exit_codes import FAILED, OK
 
 if TYPE_CHECKING:
-    from components.registry.listing import Damaged, Version
+    from components.registry.listing import DamagedVersion
 
 _DESCRIPTION = """\
 Lists what is at push.destination, or else in ROOT/serving, the newest first: the
@@ -82,17 +82,21 @@ def read_rows(destination: str) -> list[Row]:
     Raises:
       ValueError: the destination, or a record of a rollback there, can't be read.
     """
-    from components.registry import listing, publish, rolling_back
+    from components.evaluation.estimate import Estimate
+    from components.registry import listing, rolling_back
 
-    records = rolling_back.rejected(destination)
+    records = rolling_back.read_rejected_models(destination)
     result: list[Row] = []
-    for found in listing.look(destination):
-        size = publish.size(destination, found.number)
-        if isinstance(found, listing.Damaged):
+    for found in listing.list_versions(destination):
+        size = listing.count_bytes(destination, found.number)
+        if isinstance(found, listing.DamagedVersion):
             result.append(_damaged_row(found, size))
             continue
-        manifest, singleprint = found.manifest, found.manifest.get("singleprint")
-        rejections = [r for r in records if r.is_of(found.digest, singleprint)]
+        manifest = found.manifest
+        rejections = [r for r in records if r.is_of(found.digest, manifest.singleprint)]
+        estimate = Estimate.from_manifest(manifest)
+        has_images = estimate is not None and estimate.images is not None
+        rolled_back = manifest.rolled_back
         is_served = all(row.state == "damaged" for row in result)
         result.append(
             Row(
@@ -101,18 +105,18 @@ def read_rows(destination: str) -> list[Row]:
                 pushed_at=_push_time(found.number),
                 state="served" if is_served else "older",
                 damage=None,
-                elbo=manifest.get("elbo", {}).get("elbo"),
-                estimate=_describe_estimate(found),
-                data_fingerprint=manifest.get("data_fingerprint"),
+                elbo=manifest.elbo,
+                estimate=estimate.describe() if estimate and has_images else None,
+                data_fingerprint=manifest.data_fingerprint,
                 bytes=size,
                 rejected=dataclasses.asdict(rejections[0]) if rejections else None,
-                rolled_back=manifest.get("rolled_back"),
+                rolled_back=rolled_back.to_content() if rolled_back else None,
             )
         )
     return result
 
 
-def _damaged_row(found: "Damaged", size: int) -> Row:
+def _damaged_row(found: "DamagedVersion", size: int) -> Row:
     """Returns the row of a damaged version, whose manifest may be of other files."""
     return Row(
         version=found.number,
@@ -176,18 +180,4 @@ def _push_time(number: int) -> str | None:
         zone = datetime.timezone.utc
         return datetime.datetime.fromtimestamp(number, zone).isoformat()
     except (ValueError, OverflowError, OSError):  # a number that another program chose
-        return None
-
-
-def _describe_estimate(version: "Version") -> str | None:
-    """Returns how the gate estimated the ELBO; None if the manifest lacks it."""
-    from components.evaluation.estimate import ELBO, estimate
-    from model.config import ModelConfig
-
-    try:
-        config, images = version.manifest["config"], version.manifest["elbo"]["images"]
-        binary = ModelConfig(**config["model"]).binary
-        samples, seed = config["gate"]["samples"], config["gate"]["seed"]
-        return estimate(ELBO, samples, seed=seed, images=images, binary=binary)
-    except (LookupError, TypeError, ValueError):  # another release wrote it
         return None

@@ -2,12 +2,11 @@
 
 import dataclasses
 import datetime
-import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from components.registry.manifest import VERDICT
+from components.evaluation.gate_result import VERDICT, GateResult
 from model.files import filesystems
 from pipeline.kubeflow.client import Cluster, ClusterError
 
@@ -22,7 +21,7 @@ _WIDTH = 18  # of a task's name
 
 
 class VerdictError(Exception):
-    """A run succeeded, but what its gate found can't be read."""
+    """A run succeeded, but its gate result can't be read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +86,10 @@ def failure(run: Any, spec: Mapping[str, Any]) -> str:
     return "; ".join(reasons)
 
 
-def verdict(run: Any, spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns what the Pusher left: refusals, elbo, baseline_elbo, estimate, pushed.
+def verdict(run: Any, spec: Mapping[str, Any]) -> GateResult:
+    """Returns the gate result that the Pusher wrote.
 
-    KFP's API does not tell what a step found: it is read from the run's outputs.
+    KFP's API does not have it: it is read from the run's outputs.
 
     Raises:
       VerdictError: they can't be read.
@@ -108,7 +107,8 @@ def verdict(run: Any, spec: Mapping[str, Any]) -> Mapping[str, Any]:
         found = [file for file in fs.find(path) if file.endswith(f"/{VERDICT}")]
         if found:
             # That of the last attempt, where there were several.
-            return json.loads(fs.cat_file(max(found, key=fs.modified)))
+            latest = max(found, key=fs.modified)
+            return GateResult.from_json(fs.cat_file(latest), latest)
     except Exception as error:  # whatever the store's library raises
         reason = f"{type(error).__name__}: {str(error).strip()}"
     else:

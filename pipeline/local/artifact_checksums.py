@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from components.datasets import fingerprint
+from model.files import digests
 
 # JSON: the bytes and the SHA-256 of each file, by its path. The name is the one that
 # the metadata of existing roots have.
@@ -25,7 +25,7 @@ def store_checksums(
     """Stores the checksums of artifacts that their step has just made."""
     for artifact in artifacts:
         files = {
-            name: [path.stat().st_size, fingerprint.sha256(path)]
+            name: [path.stat().st_size, digests.digest_file(path)]
             for name, path in _list_files(artifact.uri).items()
         }
         artifact.custom_properties[_PROPERTY].string_value = json.dumps(files)
@@ -61,7 +61,7 @@ def _find_difference(uri: str, expected: Mapping[str, Sequence]) -> str:
         actual = path.stat().st_size
         if actual != size:
             return f"{path} has {actual:,} bytes, not {size:,}"
-        if fingerprint.sha256(path) != sha256:
+        if digests.digest_file(path) != sha256:
             return f"{path} has other content than when its step ended"
     for name in files:
         if name not in expected:

@@ -5,8 +5,8 @@ import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
 
-from components.datasets import prepare_spans
-from components.registry import listing, publish
+from components.datasets import prepare_spans, span
+from components.registry import listing, version_numbers
 from components.registry.manifest import MANIFEST
 from model.files import filesystems
 from model.training import devices, tf_config
@@ -38,8 +38,8 @@ def run(
     recorder: RunRecorder,
     console: Screen,
     options: RunOptions = RunOptions(),
-) -> summary.Outcome | None:
-    """Runs every step that is not in the cache, and returns the run's outcome.
+) -> summary.RunSummary | None:
+    """Runs every step that is not in the cache, and returns the run's summary.
 
     Args:
       config: the settings.
@@ -50,7 +50,7 @@ def run(
       options: how to run.
 
     Returns:
-      The outcome; None if there was nothing to do.
+      The summary; None if there was nothing to do.
 
     Raises:
       DataError: the data cannot be used, or (DataAccessError) cannot be had.
@@ -63,12 +63,12 @@ def run(
     destination = root.destination(config)
     current, damaged = _find_served_version(destination)
     for version in damaged:
-        console.line(version.told(current))
+        console.line(version.describe(current))
     recorder.record_served_version(current.number if current else None)
     data = _prepare_data(config, data_dir, recorder=recorder, console=console)
     code = cache_key.digest_code()
     key = cache_key.run_key(config, data.fingerprint, code=code)
-    is_repeated = current is not None and current.manifest.get("run_key") == key
+    is_repeated = current is not None and current.manifest.run_key == key
     baseline = _baseline_fingerprint(current, damaged, is_repeated=is_repeated)
     recorder.record_inputs(fingerprint=data.fingerprint, run_key=key, baseline=baseline)
     if options.is_only_if_changed:
@@ -77,7 +77,7 @@ def run(
             run_key=key,
             baseline=baseline,
             served=current,
-            spans=prepare_spans.listed(data.spans),
+            spans=span.describe_spans(data.spans),
         )
         if why is not None:
             console.line(why)
@@ -92,7 +92,7 @@ def run(
             destination=destination,
             checkpoints=str(root.checkpoints),
             data_fingerprint=data.fingerprint,
-            spans=data.spans,
+            spans=span.format_json(data.spans),
             served_fingerprint=baseline,
             run_key=key,
         ),
@@ -112,10 +112,10 @@ def run(
             uncached=() if is_repeated else ("Pusher",),
             disks=[str(root.path), tempfile.gettempdir(), destination],
         )
-        outcome = summary.read(config, done, _find_served_version(destination)[0])
-    summary.fill(recorder, outcome)
+        result = summary.read(config, done, served=_find_served_version(destination)[0])
+    summary.fill(recorder, result)
     recorder.record_version_count(_count_versions(destination))
-    return outcome
+    return result
 
 
 def _check_metadata(root: Root, console: Screen) -> None:
@@ -151,9 +151,9 @@ def _prepare_data(
             data = prepare_spans.prepare_data(
                 settings.dataset,
                 settings.source,
-                settings.span_window,
-                data_dir,
-                console.line,
+                window=settings.span_window,
+                data_dir=data_dir,
+                say=console.line,
             )
         except filesystems.StorageError as error:
             raise RunError(str(error)) from error
@@ -163,10 +163,10 @@ def _prepare_data(
 
 def _find_served_version(
     destination: str,
-) -> tuple[listing.Version | None, list[listing.Damaged]]:
+) -> tuple[listing.Version | None, list[listing.DamagedVersion]]:
     """Returns the version that is served, and the damaged ones that are newer."""
     try:
-        return listing.intact(destination)
+        return listing.find_served_and_damaged(destination)
     except ValueError as error:  # its message is written for people
         raise RunError(str(error)) from error
     except OSError as error:
@@ -176,7 +176,7 @@ def _find_served_version(
 
 def _baseline_fingerprint(
     current: listing.Version | None,
-    damaged: Sequence[listing.Damaged],
+    damaged: Sequence[listing.DamagedVersion],
     *,
     is_repeated: bool,
 ) -> str:
@@ -189,8 +189,8 @@ def _baseline_fingerprint(
         return f"none: {damaged[0].number} is damaged" if damaged else "none"
     if not is_repeated:
         return f"{current.number} {current.digest}"
-    baseline = current.manifest["baseline"]
-    return f"{baseline['version']} {baseline['digest']}" if baseline else "none"
+    baseline = current.manifest.baseline
+    return f"{baseline.version} {baseline.digest}" if baseline else "none"
 
 
 @contextlib.contextmanager
@@ -204,10 +204,10 @@ def _records_unreported_push(
         record = recorder.record
         if record.step == "Pusher" and record.version is None:
             with contextlib.suppress(ValueError, OSError):
-                now = listing.served(destination)
+                now = listing.find_served_version(destination)
                 is_new = now and (before is None or now.number > before.number)
-                if now and is_new and now.manifest.get("run_key") == record.run_key:
-                    summary.fill_pushed(recorder, now.number, now.manifest)
+                if now and is_new and now.manifest.run_key == record.run_key:
+                    summary.fill_pushed(recorder, now.number, manifest=now.manifest)
         raise
 
 
@@ -215,7 +215,7 @@ def _count_versions(destination: str) -> int | None:
     """Returns how many complete versions there are; None if it cannot be read now."""
     try:
         with filesystems.opened(destination) as (files, path):
-            numbers = publish.numbers(files, path)
+            numbers = version_numbers.list_numbers(files, path)
             return sum(files.exists(f"{path}/{n}/{MANIFEST}") for n in numbers)
     except (filesystems.StorageError, OSError):  # the run has done its work
         return None

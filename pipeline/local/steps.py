@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
 from components import data_gate, pusher
-from components.registry.manifest import MANIFEST
+from components.registry.manifest import MANIFEST, Manifest
 from model.files import disk_space
 from model.training.progress import log_if_slow
 from pipeline.console import Screen, StepLine
@@ -188,10 +187,9 @@ def _record_push(outputs: Outputs, recorder: RunRecorder) -> None:
     pushed = outputs["pushed_model"]
     number = pushed.get_string_custom_property(pusher.VERSION_PROPERTY)
     if number:
-        manifest = json.loads(
-            pathlib.Path(pushed.uri, MANIFEST).read_text(encoding="utf-8")
-        )
-        summary.fill_pushed(recorder, int(number), manifest)
+        text = pathlib.Path(pushed.uri, MANIFEST).read_bytes()
+        manifest = Manifest.from_json(text, pushed.uri)
+        summary.fill_pushed(recorder, int(number), manifest=manifest)
 
 
 def _store_checksums(connection, outputs: Outputs) -> None:

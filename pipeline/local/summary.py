@@ -1,10 +1,9 @@
-"""What came of a run, in words and numbers."""
+"""The summary of a run: its gate result and its measurements, in words and numbers."""
 
 import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from tfx import types
 from tfx.components.util import model_utils
@@ -18,10 +17,13 @@ from components import (
     pusher,
     served_model,
 )
-from components.datasets import prepare_spans
+from components.datasets import span
 from components.evaluation import drift, measure
+from components.evaluation.estimate import SPLIT, Bound, Estimate
+from components.evaluation.gate_result import GateResult
 from components.registry import listing
-from pipeline.config.loading import PipelineConfig, from_dict
+from components.registry.manifest import Manifest
+from pipeline.config.loading import PipelineConfig
 from pipeline.runs.recorder import RunRecorder
 
 
@@ -36,86 +38,79 @@ class Step:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What came of a run."""
+class RunSummary:
+    """A run's gate result, its measurements, and the version served after it."""
 
     config: PipelineConfig
     steps: Sequence[Step]
+    gate: GateResult
     evaluation: evaluator.Evaluation
     bounds: measure.Measured  # of the candidate
     baseline_version: int | None
     why_no_baseline: str
-    refusals: Sequence[str]  # why the gate refused; none if it blessed
-    pushed_version: int | None  # by this run, or by the one that it repeats
     served: listing.Version | None
 
     @property
-    def newly_pushed(self) -> bool:
+    def is_newly_pushed(self) -> bool:
         """Whether this very run pushed a version."""
-        return self.pushed_version is not None and not _named(self, "Pusher").cached
+        return self.gate.pushed is not None and not _find_step(self, "Pusher").cached
 
 
 def read(
-    config: PipelineConfig, steps: Sequence[Step], served: listing.Version | None
-) -> Outcome:
-    """Reads the outcome from the steps' outputs."""
+    config: PipelineConfig, steps: Sequence[Step], *, served: listing.Version | None
+) -> RunSummary:
+    """Reads the summary from the steps' outputs."""
     outputs = {step.name: step.outputs for step in steps}
-    evaluation = outputs["Evaluator"]["evaluation"].uri
     baseline = outputs["ServedModel"]["model"]
-    pushed = outputs["Pusher"]["pushed_model"]
-    return Outcome(
+    return RunSummary(
         config=config,
         steps=steps,
-        evaluation=evaluator.read_evaluation(evaluation),
+        gate=GateResult.read(outputs["Pusher"]["pushed_model"].uri),
+        evaluation=evaluator.read_evaluation(outputs["Evaluator"]["evaluation"].uri),
         bounds=bounds.read_bounds(outputs["Bounds"]["bounds"].uri),
         baseline_version=baseline.get_int_custom_property(served_model.VERSION_PROPERTY)
         or None,
         why_no_baseline=served_model.why_none(baseline),
-        refusals=pusher.refusals(evaluation, outputs["InfraCheck"]["blessing"], pushed),
-        pushed_version=int(
-            pushed.get_string_custom_property(pusher.VERSION_PROPERTY) or 0
-        )
-        or None,
         served=served,
     )
 
 
-def fill(recorder: RunRecorder, outcome: Outcome) -> None:
-    """Records the outcome of a run."""
-    candidate, baseline = outcome.evaluation.candidate, outcome.evaluation.baseline
+def fill(recorder: RunRecorder, summary: RunSummary) -> None:
+    """Records the summary of a run."""
+    gate, candidate = summary.gate, summary.evaluation.candidate
     recorder.record_candidate(
-        elbo=candidate.elbo,
+        elbo=gate.elbo,
         reconstruction=candidate.reconstruction,
         kl=candidate.kl,
-        estimate=_estimate(outcome.config, outcome.evaluation.images),
+        estimate=gate.estimate,
     )
-    if baseline is not None:
-        recorder.record_baseline(elbo=baseline.elbo, version=outcome.baseline_version)
-    if outcome.newly_pushed and outcome.pushed_version is not None:
-        recorder.record_push(outcome.pushed_version)
-    elif outcome.refusals:
-        recorder.record_refusal(outcome.refusals)
-    else:
+    if gate.baseline_elbo is not None:
+        recorder.record_baseline(
+            elbo=gate.baseline_elbo, version=summary.baseline_version
+        )
+    if summary.is_newly_pushed and gate.pushed_version is not None:
+        recorder.record_push(gate.pushed_version)
+    elif gate.is_blessed:
         recorder.record_unchanged()
-    recorder.record_served_version(outcome.served.number if outcome.served else None)
+    else:
+        recorder.record_refusal(gate.refusals)
+    recorder.record_served_version(summary.served.number if summary.served else None)
 
 
-def fill_pushed(
-    recorder: RunRecorder, number: int, manifest: Mapping[str, Any]
-) -> None:
-    """Records a version that a run pushed, before its outcome is read."""
-    elbo = manifest["elbo"]
+def fill_pushed(recorder: RunRecorder, number: int, *, manifest: Manifest) -> None:
+    """Records a version that a run pushed, before the run's summary is read."""
+    estimate = Estimate.from_manifest(manifest)
     recorder.record_candidate(
-        elbo=elbo["elbo"],
-        reconstruction=elbo["reconstruction"],
-        kl=elbo["kl"],
-        estimate=_estimate(from_dict(manifest["config"]), elbo["images"]),
+        elbo=manifest.elbo,
+        reconstruction=manifest.reconstruction,
+        kl=manifest.kl,
+        estimate=estimate.describe() if estimate else None,
     )
     recorder.record_push(number)
 
 
 def describe(step: Step) -> str:
-    """Returns what came out of a step, in a few words; empty if there is no saying."""
+    """Returns a step's outputs in a few words."""
     describers = {
         "Ingest": _ingest,
         "StatisticsGen": lambda out: "statistics of each split",
@@ -134,14 +129,13 @@ def describe(step: Step) -> str:
     return describers[step.name](step.outputs)
 
 
-def rows(outcome: Outcome, destination: str) -> list[tuple[str, str]]:
+def rows(summary: RunSummary, destination: str) -> list[tuple[str, str]]:
     """Returns the closing table's names and values."""
-    config, found = outcome.config.gate, outcome.evaluation
-    candidate, baseline = found.candidate, found.baseline
-    binary = outcome.config.model.binary
+    config, gate = summary.config.gate, summary.gate
+    candidate = summary.evaluation.candidate
     rows = [
-        ("candidate's ELBO", f"{candidate.elbo:.2f} nats per image (higher is better)"),
-        ("  estimated by", _estimate(outcome.config, found.images)),
+        ("candidate's ELBO", f"{gate.elbo:.2f} nats per image (higher is better)"),
+        ("  estimated by", gate.estimate),
         (
             "  its terms",
             f"reconstruction {candidate.reconstruction:.2f}, KL {candidate.kl:.2f}",
@@ -158,54 +152,42 @@ def rows(outcome: Outcome, destination: str) -> list[tuple[str, str]]:
                 f"worst {worst} ({by_label[worst]:.2f})",
             )
         )
-    measured = outcome.bounds
+    measured = summary.bounds
+    estimate_of_iwae = Estimate.of_model(
+        Bound.IWAE,
+        summary.config.model,
+        samples=measured.k,
+        seed=config.seed,
+        images=measured.images,
+    )
     rows += [
         ("candidate's IWAE", f"{measured.iwae:.2f} nats per image (decides nothing)"),
-        (
-            "  estimated by",
-            measure.estimate(
-                measure.IWAE, measured.k, config.seed, measured.images, binary
-            ),
-        ),
+        ("  estimated by", estimate_of_iwae.describe()),
         ("active latents", measured.active()),
     ]
     rows.append(("floor", f"{config.elbo_floor:.2f}"))
-    if baseline is None:
-        rows.append(("baseline's ELBO", f"none: {outcome.why_no_baseline}"))
+    if gate.baseline_elbo is None:
+        rows.append(("baseline's ELBO", f"none: {summary.why_no_baseline}"))
     else:
         rows.append(
             (
                 "baseline's ELBO",
-                f"{baseline.elbo:.2f} (version {outcome.baseline_version}); "
-                f"difference {candidate.elbo - baseline.elbo:+.2f}, tolerance "
-                f"{config.tolerance:.2f}",
+                f"{gate.baseline_elbo:.2f} (version {summary.baseline_version}); "
+                f"difference {gate.difference:+.2f}, tolerance {config.tolerance:.2f}",
             )
         )
-    rows.append(("verdict", _verdict(outcome)))
-    rows.append(("pushed", _pushed(outcome, destination)))
-    rows.append(("seconds per step", _seconds(outcome.steps)))
+    rows.append(("verdict", gate.describe()))
+    rows.append(("pushed", _describe_push(summary, destination)))
+    rows.append(("seconds per step", _seconds(summary.steps)))
     return rows
 
 
-def _estimate(config: PipelineConfig, images: int) -> str:
-    return measure.estimate(
-        *(measure.ELBO, config.gate.samples, config.gate.seed),
-        *(images, config.model.binary),
-    )
-
-
-def _verdict(outcome: Outcome) -> str:
-    if outcome.refusals:
-        return "REFUSED: " + "; ".join(outcome.refusals)
-    return "BLESSED"
-
-
-def _pushed(outcome: Outcome, destination: str) -> str:
-    if outcome.newly_pushed:
-        return f"version {outcome.pushed_version} to {destination}"
-    if outcome.served is None:
+def _describe_push(summary: RunSummary, destination: str) -> str:
+    if summary.is_newly_pushed:
+        return f"version {summary.gate.pushed_version} to {destination}"
+    if summary.served is None:
         return "nothing, and nothing is served"
-    return f"nothing; version {outcome.served.number} is served from {destination}"
+    return f"nothing; version {summary.served.number} is served from {destination}"
 
 
 def _seconds(steps: Sequence[Step]) -> str:
@@ -221,8 +203,10 @@ def _ingest(outputs) -> str:
         outputs["examples"].get_string_custom_property(ingest.COUNTS_PROPERTY)
     )
     of_each = (f"{count:,} {split}" for split, count in counts.items())
-    spans = prepare_spans.listed(
-        outputs["examples"].get_string_custom_property(ingest.SPANS_PROPERTY)
+    spans = span.describe_spans(
+        span.parse_json(
+            outputs["examples"].get_string_custom_property(ingest.SPANS_PROPERTY)
+        )
     )
     return f"{', '.join(of_each)} images{f' of {spans}' if spans else ''}"
 
@@ -232,7 +216,7 @@ def _data_gate(outputs) -> str:
     version = report["baseline_version"]
     titles = {
         drift.DRIFT: f"drift from version {version}'s data",
-        drift.SKEW: f"skew of train and {measure.SPLIT}",
+        drift.SKEW: f"skew of train and {SPLIT}",
     }
     texts = ["no anomalies", *report["unchecked"]]
     for kind, title in titles.items():
@@ -258,16 +242,14 @@ def _served_model(outputs) -> str:
 def _evaluator(outputs) -> str:
     found = evaluator.read_evaluation(outputs["evaluation"].uri)
     verdict = "refused" if evaluator.refusals(outputs["evaluation"].uri) else "blessed"
-    return (
-        f"{verdict}: ELBO {found.candidate.elbo:.2f} nats per image ({measure.SPLIT})"
-    )
+    return f"{verdict}: ELBO {found.candidate.elbo:.2f} nats per image ({SPLIT})"
 
 
 def _bounds(outputs) -> str:
     found = bounds.read_bounds(outputs["bounds"].uri)
     return (
         f"importance-weighted bound (k = {found.k}) {found.iwae:.2f} nats per image "
-        f"({measure.SPLIT}), {found.active()} latents active"
+        f"({SPLIT}), {found.active()} latents active"
     )
 
 
@@ -295,5 +277,5 @@ def _megabytes(folder: str) -> str:
     return f"{sum(sizes) / 1e6:.1f} MB"
 
 
-def _named(outcome: Outcome, name: str) -> Step:
-    return next(step for step in outcome.steps if step.name == name)
+def _find_step(summary: RunSummary, name: str) -> Step:
+    return next(step for step in summary.steps if step.name == name)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from ml_metadata import errors, metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from components.registry import publish
+from components.registry import listing, publish
 from pipeline.exit_codes import cause
 from pipeline.local import metadata_database, unused_versions
 from pipeline.runs import run_record
@@ -76,8 +76,8 @@ def plan(root: pathlib.Path, destination: str, *, keep: int) -> Plan:
       StorageError: the object store does not answer.
     """
     numbers, kept = unused_versions.find_unused(root, destination, keep=keep)
-    size = sum(publish.size(destination, number) for number in numbers)
-    keys = {version.manifest.get("run_key") for version in kept}
+    size = sum(listing.count_bytes(destination, number) for number in numbers)
+    keys = {version.manifest.run_key for version in kept}
     artifacts: list[mlmd.Artifact] = []
     groups: list[Group] = []
     if (root / "metadata.sqlite").exists():
@@ -115,7 +115,7 @@ def carry_out(root: pathlib.Path, todo: Plan) -> None:
             artifact.state = mlmd.Artifact.DELETED
         store = metadata_database.open_store(root / "metadata.sqlite")
         store.put_artifacts(todo.artifacts)
-    publish.remove(todo.destination, todo.versions)
+    publish.remove_versions(todo.destination, todo.versions)
     for group in todo.groups:
         for path in group.paths:
             if path.is_dir():

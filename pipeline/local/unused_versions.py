@@ -6,7 +6,7 @@ the last run's candidate were measured against.
 
 import pathlib
 
-from components.registry import listing, publish
+from components.registry import listing, version_numbers
 from model.files import filesystems
 from pipeline.runs import run_record
 
@@ -24,12 +24,13 @@ def find_unused(
     Raises:
       StorageError: the object store does not answer.
     """
-    found = list(listing.look(destination))
+    found = list(listing.list_versions(destination))
     intact = [each for each in found if isinstance(each, listing.Version)]
     if not intact:
         return [], []
     served = intact[0]
-    baselines = {(served.manifest.get("baseline") or {}).get("version")}
+    baseline = served.manifest.baseline
+    baselines = {baseline.version if baseline else None}
     if last := run_record.last_ended(root):
         baselines.add(last.baseline_version)
     kept = [
@@ -41,7 +42,7 @@ def find_unused(
     for each in found:
         # A newer one may be one that another process writes now, and one that only
         # could not be read may be intact.
-        if isinstance(each, listing.Damaged) and each.number < served.number:
+        if isinstance(each, listing.DamagedVersion) and each.number < served.number:
             is_unfinished = not each.pushed and _is_half_pushed(
                 destination, each.number
             )
@@ -56,4 +57,4 @@ def _is_half_pushed(destination: str, number: int) -> bool:
     A local folder without a manifest is not this project's: a push renames whole ones.
     """
     is_store = filesystems.local_path(destination) is None
-    return is_store and publish.is_claimed(destination, number)
+    return is_store and version_numbers.is_claimed(destination, number)

@@ -40,7 +40,7 @@ def explain_nothing_to_do(
     """
     same = last if last is not None and last.run_key == run_key else None
     what = f"{spans or 'the data'} and the configuration are those of"
-    if served is not None and served.manifest.get("run_key") == run_key:
+    if served is not None and served.manifest.run_key == run_key:
         if same is not None and same.status == RunStatus.PUSHED:
             what += f" run {same.run_id}, which was pushed as"
         return f"nothing to do: {what} version {served.number}"

@@ -80,7 +80,12 @@ class RunRecorder:
         self._change(versions=count)
 
     def record_candidate(
-        self, *, elbo: float, reconstruction: float, kl: float, estimate: str
+        self,
+        *,
+        elbo: float | None,
+        reconstruction: float | None,
+        kl: float | None,
+        estimate: str | None,
     ) -> None:
         """Records the candidate's ELBO and its terms, in nats per image."""
         self._change(elbo=elbo, reconstruction=reconstruction, kl=kl, estimate=estimate)

@@ -66,7 +66,7 @@ class Model:
         self._limits = limits
         self._batchers: dict[str, Batcher] = {}
         with tempfile.TemporaryDirectory() as folder:
-            listing.fetch(version, folder)
+            listing.fetch_version(version, folder)
             self._loaded = tf.saved_model.load(folder)  # owns the variables
             self.signature_def = _signature_def(folder)
         self.signatures = {

@@ -62,13 +62,13 @@ class Models:
         version = None
         try:
             glance = await loop.run_in_executor(
-                self._loader, listing.glance, self._destination
+                self._loader, listing.read_newest_manifest, self._destination
             )
             if self.ready and glance == self._glance:
                 self._said.clear()
                 return
             version, damaged = await loop.run_in_executor(
-                self._loader, listing.intact, self._destination
+                self._loader, listing.find_served_and_damaged, self._destination
             )
             for other in damaged:
                 self._say(

@@ -21,7 +21,8 @@ from typing import NamedTuple
 import aiohttp
 import numpy as np
 
-from components.registry import listing
+from components.registry import publish
+from components.registry.manifest import Manifest
 from pipeline.config import loading
 
 CLIENTS, IMAGES = (1, 4, 16, 64), (1, 32)
@@ -60,7 +61,9 @@ def _push(destination: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         gate = resolved.gate
         export.export(VAE(resolved.model), folder, gate.samples, gate.seed)
-        listing.push(folder, destination, {})
+        publish.publish_version(
+            folder, destination=destination, manifest=Manifest.from_content({})
+        )
 
 
 def _start(root: str, flags: list[str]) -> tuple[subprocess.Popen, str]:

@@ -10,7 +10,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, channel_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components.evaluation.measure import SPLIT
+from components.evaluation.estimate import SPLIT
 from components.evaluator import Evaluator, eval_config, read_evaluation, refusals
 
 

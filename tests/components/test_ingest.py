@@ -12,7 +12,7 @@ from tfx.components.util import examples_utils
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.datasets import prepare_spans
+from components.datasets import prepare_spans, span
 from components.datasets.prepare import prepare
 from components.datasets.tfds_writer import SPLITS
 from components.ingest import Chunk, Ingest, read_chunk, window_chunks
@@ -278,11 +278,13 @@ def test_a_window_of_spans_is_read(tmp_path, resolved):
         write_idx(tmp_path / "src" / f"span-{number}", arrays)
     source = str(tmp_path / "src" / "span-{SPAN}")
     data_dir = str(tmp_path / "data")
-    data = prepare_spans.prepare_data("ingest_digits", source, 2, data_dir)
+    data = prepare_spans.prepare_data(
+        "ingest_digits", source, window=2, data_dir=data_dir
+    )
     given = {"source": source, "span_window": 2}
     if resolved:
         write_idx(tmp_path / "src" / "span-8", bars(8))  # since then
-        given = {"spans": data.spans}
+        given = {"spans": span.format_json(data.spans)}
     artifact, splits = ingest(
         tmp_path / "examples", data_dir, data.fingerprint, eval_images=6, **given
     )
@@ -293,9 +295,9 @@ def test_a_window_of_spans_is_read(tmp_path, resolved):
     assert sorted(splits["train"] + splits["eval"]) == pairs_of(images[0], labels[0])
     assert sorted(splits["test"]) == pairs_of(images[1], labels[1])
     assert artifact.get_string_custom_property("fingerprint") == data.fingerprint
-    described = json.loads(artifact.get_string_custom_property("spans"))
-    assert [span["span"] for span in described] == [6, 7]
-    assert json.loads(data.spans) == described
+    found = span.parse_json(artifact.get_string_custom_property("spans"))
+    assert found == data.spans
+    assert [each.number for each in found] == [6, 7]
 
 
 def test_data_that_changed_are_refused(tmp_path, prepared, data_dir):

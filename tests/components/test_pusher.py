@@ -23,7 +23,8 @@ from tfx.utils import path_utils
 
 from components.evaluator import Evaluator, eval_config
 from components.pusher import Pusher
-from components.registry import listing, rolling_back
+from components.registry import listing, publish, rolling_back
+from components.registry.manifest import Manifest
 from components.served_model import ServedModel
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -221,14 +222,14 @@ def test_a_blessed_model_is_pushed(push, models, destination):
     del files["MANIFEST.json"]
     assert files.pop("assets.extra/statistics.pb") == STATISTICS
     assert files == files_of(path_utils.serving_model_dir(models["one"].uri))
-    listing.verify(listing.served(destination))
+    listing.verify_version(listing.find_served_version(destination))
 
 
 def test_the_manifest_says_where_a_model_comes_from(
     push, models, destination, serialized
 ):
     push("one")
-    manifest = listing.served(destination).manifest
+    manifest = listing.find_served_version(destination).manifest.content
     model_dir = path_utils.serving_model_dir(models["one"].uri)
     signature = tf.saved_model.load(model_dir).signatures["elbo_examples"]
     terms = {
@@ -258,7 +259,9 @@ def test_the_manifest_says_where_a_model_comes_from(
 def pushed_by_another(models, name, destination, **manifest):
     """Returns what pushes a version while a run is under way."""
     folder = path_utils.serving_model_dir(models[name].uri)
-    return lambda: listing.push(folder, destination, manifest)
+    return lambda: publish.publish_version(
+        folder, destination=destination, manifest=Manifest.from_content(manifest)
+    )
 
 
 @pytest.mark.parametrize("served_before", [False, True])
@@ -304,15 +307,15 @@ def test_a_rollback_meanwhile_in_an_object_store_stays(push, models, s3):
     uri = f"s3://{s3.name}/serving/vae"
     for name in ("other", "same"):
         pushed_by_another(models, name, uri, run_key=name)()
-    served = listing.served(uri)
+    served = listing.find_served_version(uri)
     pushed = push(
         "one",
         destination=uri,
-        meanwhile=lambda: rolling_back.roll_back(uri, None, "blurred"),
+        meanwhile=lambda: rolling_back.roll_back(uri, None, why="blurred"),
     )
     assert_not_pushed(pushed)
-    again = listing.served(uri)
-    assert again.manifest["run_key"] == "other"
+    again = listing.find_served_version(uri)
+    assert again.manifest.content["run_key"] == "other"
     assert verdict(pushed)["refusals"] == [
         f"version {again.number} is served since this began, which was measured "
         f"against version {served.number}: the next run is measured against version "
@@ -338,10 +341,10 @@ def verdict(pushed):
 
 def test_the_verdict_is_left_for_those_who_see_no_metadata(push, destination):
     pushed = push("one")
-    version = listing.served(destination)
+    version = listing.find_served_version(destination)
     assert verdict(pushed) == {
         "refusals": [],
-        "elbo": version.manifest["elbo"]["elbo"],
+        "elbo": version.manifest.content["elbo"]["elbo"],
         "baseline_elbo": None,
         "estimate": "the evidence lower bound, 2 samples of z per image, fixed "
         "binarization, seed 0, 40 images of the test split",
@@ -363,7 +366,7 @@ def test_the_manifest_names_the_baseline(push, models, destination):
         for name, data in sorted(files.items())
     ]
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
-    manifest = listing.served(destination).manifest
+    manifest = listing.find_served_version(destination).manifest.content
     assert manifest["baseline"] == {"version": first, "digest": digest}
 
 
@@ -389,15 +392,15 @@ def test_an_export_by_another_process_is_the_same_model(push, models, destinatio
 def test_an_object_store_is_pushed_to(push, s3):
     uri = f"s3://{s3.name}/serving/vae"
     pushed = push("one", destination=uri)
-    version = listing.served(uri)
-    listing.verify(version)
+    version = listing.find_served_version(uri)
+    listing.verify_version(version)
     assert pushed.get_string_custom_property("pushed_version") == str(version.number)
     assert pushed.get_string_custom_property("pushed_destination") == (
         f"{uri}/{version.number}"
     )
     assert_not_pushed(push("same", destination=uri))
     other = push("other", destination=uri)
-    manifest = listing.served(uri).manifest
+    manifest = listing.find_served_version(uri).manifest.content
     assert manifest["baseline"] == {"version": version.number, "digest": version.digest}
     assert other.get_int_custom_property("pushed") == 1
 
@@ -405,7 +408,7 @@ def test_an_object_store_is_pushed_to(push, s3):
 def test_another_model_is_a_version_more(push, destination):
     assert [push(name).get_int_custom_property("pushed") for name in ("one", "other")]
     first, second = numbers(destination)
-    assert listing.served(destination).number == second > first
+    assert listing.find_served_version(destination).number == second > first
 
 
 def test_a_model_is_pushed_again_when_another_took_its_place(push, destination):
@@ -417,7 +420,7 @@ def test_a_model_is_pushed_again_when_another_took_its_place(push, destination):
 def test_after_a_rollback_what_is_served_counts(push, destination):
     push("one")
     push("other")
-    shutil.rmtree(listing.served(destination).path)
+    shutil.rmtree(listing.find_served_version(destination).path)
     assert_not_pushed(push("one"))
     assert push("other").get_int_custom_property("pushed") == 1
 
@@ -426,9 +429,9 @@ def test_what_was_rolled_back_from_is_never_pushed_again(push, destination):
     """Not even when another process has exported it again, nor after it is removed."""
     push("other")
     push("one")
-    again = rolling_back.roll_back(destination, None, "blurred")
-    [record] = rolling_back.rejected(destination)
-    reason = f"this very model is not to be served again: {record.told()}"
+    again = rolling_back.roll_back(destination, None, why="blurred")
+    [record] = rolling_back.read_rejected_models(destination)
+    reason = f"this very model is not to be served again: {record.describe()}"
     for name in ("one", "same"):
         pushed = push(name)
         assert_not_pushed(pushed)
@@ -451,7 +454,7 @@ def test_what_was_rolled_back_from_in_an_object_store(push, s3):
     uri = f"s3://{s3.name}/serving/vae"
     for name in ("other", "one"):
         push(name, destination=uri)
-    rolling_back.roll_back(uri, None, "blurred")
+    rolling_back.roll_back(uri, None, why="blurred")
     assert_not_pushed(pushed := push("same", destination=uri))
     [reason] = verdict(pushed)["refusals"]
     assert "(blurred)" in reason
@@ -463,6 +466,6 @@ def test_a_damaged_version_is_no_baseline(push, destination):
     first, second = numbers(destination)
     pathlib.Path(destination, str(second), "saved_model.pb").write_bytes(b"damage")
     assert push("one").get_int_custom_property("pushed") == 1
-    version = listing.served(destination)
+    version = listing.find_served_version(destination)
     assert version.number > second
-    assert version.manifest["baseline"]["version"] == first
+    assert version.manifest.content["baseline"]["version"] == first

@@ -8,7 +8,8 @@ import pytest
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.registry import listing, rolling_back
+from components.registry import publish, rolling_back
+from components.registry.manifest import Manifest
 from components.served_model import ServedModel, is_none, why_none
 from tests.support.places import write_model
 
@@ -35,7 +36,11 @@ def push(tmp_path, destination):
         for name, data in {**FILES, **changes}.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
-        version = listing.push(str(folder), destination, {"elbo": -90})
+        version = publish.publish_version(
+            str(folder),
+            destination=destination,
+            manifest=Manifest.from_content({"elbo": {"elbo": -90}}),
+        )
         shutil.rmtree(folder)
         return version
 
@@ -84,7 +89,7 @@ def test_a_manifest_of_the_models_own_is_copied(model, destination, push):
 
 def test_after_a_rollback_the_baseline_is_what_is_served(model, destination, push):
     old, _ = push(), push(**{"saved_model.pb": b"worse"})
-    again = rolling_back.roll_back(destination, old.number, "worse")
+    again = rolling_back.roll_back(destination, old.number, why="worse")
     fetch(model, destination)
     assert files_of(model) == FILES
     assert model.get_int_custom_property("version") == again.number > old.number
@@ -115,7 +120,11 @@ def test_the_baseline_comes_from_an_object_store(model, s3, tmp_path):
     uri = f"s3://{s3.name}/serving/vae"
     fetch(model, uri)
     assert is_none(model)
-    version = listing.push(write_model(tmp_path / "pushed", FILES), uri, {})
+    version = publish.publish_version(
+        write_model(tmp_path / "pushed", FILES),
+        destination=uri,
+        manifest=Manifest.from_content({}),
+    )
     fetch(model, uri)
     assert files_of(model) == FILES
     assert model.get_int_custom_property("version") == version.number
@@ -123,7 +132,11 @@ def test_the_baseline_comes_from_an_object_store(model, s3, tmp_path):
 
 def test_what_was_torn_on_its_way_is_no_baseline(model, s3, tmp_path):
     uri = f"s3://{s3.name}/serving/vae"
-    version = listing.push(write_model(tmp_path / "pushed", FILES), uri, {})
+    version = publish.publish_version(
+        write_model(tmp_path / "pushed", FILES),
+        destination=uri,
+        manifest=Manifest.from_content({}),
+    )
     path = f"{s3.name}/serving/vae/{version.number}/saved_model.pb"
     s3.files.pipe_file(path, b"grap")
     fetch(model, uri)
@@ -133,7 +146,11 @@ def test_what_was_torn_on_its_way_is_no_baseline(model, s3, tmp_path):
 
 def test_what_is_torn_while_it_is_fetched_is_no_baseline(model, s3, tmp_path):
     uri = f"s3://{s3.name}/serving/vae"
-    version = listing.push(write_model(tmp_path / "pushed", FILES), uri, {})
+    version = publish.publish_version(
+        write_model(tmp_path / "pushed", FILES),
+        destination=uri,
+        manifest=Manifest.from_content({}),
+    )
     path = f"{s3.name}/serving/vae/{version.number}/saved_model.pb"
     reads = []
 

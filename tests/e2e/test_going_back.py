@@ -79,15 +79,15 @@ def test_two_models_and_a_rollback(place):
     assert place.command("rollback", "--reason", "blurred") == 0
     three = place.numbers()[-1]
     assert f"version {three} is version {one} again, in place of {two}" in place.printed
-    served = listing.served(place.destination)
+    served = listing.find_served_version(place.destination)
     assert served.number == three
-    assert served.manifest["config"]["train"]["seed"] == 0
+    assert served.manifest.content["config"]["train"]["seed"] == 0
 
 
 def test_the_model_that_was_gone_back_from_is_not_pushed_again(place):
     one, two, three = place.numbers()
     assert place.run(TWO) == 3
-    [record] = rolling_back.rejected(place.destination)
+    [record] = rolling_back.read_rejected_models(place.destination)
     table = " ".join(place.printed.replace("│", " ").split())
     assert (
         "verdict REFUSED: this very model is not to be served again: version "

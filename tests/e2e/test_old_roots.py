@@ -48,8 +48,8 @@ def old(tmp_path):
 def test_the_next_run_measures_what_the_old_version_served_and_pushes(old, capfd):
     root = ["--root", str(old / "runs")]
     destination = str(old / "runs" / "serving" / "vae")
-    before = listing.served(destination)
-    listing.verify(before)
+    before = listing.find_served_version(destination)
+    listing.verify_version(before)
 
     assert main.main(["history", "--json", *root]) == 0
     (run,) = json.loads(capfd.readouterr().out)
@@ -74,12 +74,12 @@ def test_the_next_run_measures_what_the_old_version_served_and_pushes(old, capfd
     printed = capfd.readouterr().out
     assert code == 0, printed
 
-    after = listing.served(destination)
+    after = listing.find_served_version(destination)
     assert after.number > before.number
-    assert after.manifest["baseline"]["version"] == before.number
+    assert after.manifest.baseline.version == before.number
     # Measured anew, on the same images with the same noise, by its own signatures.
     words = " ".join(printed.replace("│", " ").split())
     found = re.search(r"baseline's ELBO (-[\d.]+) \(version (\d+)\)", words)
     assert found, printed
     assert int(found[2]) == before.number
-    assert float(found[1]) == pytest.approx(before.manifest["elbo"]["elbo"], abs=0.01)
+    assert float(found[1]) == pytest.approx(before.manifest.elbo, abs=0.01)

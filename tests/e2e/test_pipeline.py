@@ -69,7 +69,7 @@ class Place:
         return PageReader(self.reports()[-1].read_text())
 
     def served(self):
-        return listing.served(str(self.destination))
+        return listing.find_served_version(str(self.destination))
 
     def record(self):
         """Returns the last run's record."""
@@ -136,9 +136,9 @@ def test_the_first_run_pushes_a_good_model(place):
     assert "verdict          │ BLESSED" in place.printed
     assert (place.blessed(), place.pushed()) == (1, 1)
     version = place.served()
-    listing.verify(version)
+    listing.verify_version(version)
     assert f"pushed           │ version {version.number} to" in place.printed
-    manifest = version.manifest
+    manifest = version.manifest.content
     assert manifest["baseline"] is None
     assert manifest["config"]["data"]["dataset"] == "bars"
     assert manifest["stack"]["tensorflow"] == tf.__version__
@@ -169,14 +169,14 @@ def test_the_first_run_pushes_a_good_model(place):
 
 def test_the_report_says_what_came_of_it(place):
     """Of the first run, the only one so far."""
-    elbo = place.served().manifest["elbo"]["elbo"]
+    elbo = place.served().manifest.content["elbo"]["elbo"]
     page = place.report()
     assert "BLESSED" in page.text
     assert f"candidate's ELBO {elbo:.2f} nats per image, higher is better" in page.text
     assert "There is no baseline to compare with: nothing was served." in page.text
     assert "8 epochs at " in page.text
     assert f"pushed {place.served().path} " in page.text
-    assert place.served().manifest["data_fingerprint"] in page.text
+    assert place.served().manifest.content["data_fingerprint"] in page.text
     assert place.served().digest in page.text  # in the manifest
     assert "split images 0 1 2 3 4 5 6 7 8 9 train " in page.text
     assert len(page.all("img")) == 10
@@ -226,7 +226,9 @@ def test_what_is_served_scores_as_the_gate_said(place):
     version = place.served()
     loaded = tf.saved_model.load(version.path)
     elbo = loaded.signatures["elbo"](images=tf.constant(images, tf.float32))["elbo"]
-    assert np.mean(elbo) == pytest.approx(version.manifest["elbo"]["elbo"], abs=1e-3)
+    assert np.mean(elbo) == pytest.approx(
+        version.manifest.content["elbo"]["elbo"], abs=1e-3
+    )
 
 
 def test_the_command_measures_what_the_run_measured(place):
@@ -236,7 +238,9 @@ def test_the_command_measures_what_the_run_measured(place):
         pathlib.Path(artifact.uri, "bounds.json").read_text(encoding="utf-8")
     )
     assert (bounds["images"], bounds["k"]) == (500, 8)
-    assert bounds["elbo"] == pytest.approx(version.manifest["elbo"]["elbo"], abs=1e-3)
+    assert bounds["elbo"] == pytest.approx(
+        version.manifest.content["elbo"]["elbo"], abs=1e-3
+    )
     code = main.main(
         [
             *("evaluate", "--dataset", "bars", "--iwae", "8"),
@@ -346,7 +350,7 @@ def test_a_better_model_becomes_the_next_version(place):
     kept = place.record()
     assert (kept.status, kept.version) == ("pushed", place.served().number)
     assert kept.served_version == kept.version
-    assert kept.elbo == place.served().manifest["elbo"]["elbo"]
+    assert kept.elbo == place.served().manifest.content["elbo"]["elbo"]
     assert kept.error.startswith("Report failed: ")
     assert lifecycle.summarize(kept).startswith(
         f"vae-pipeline: vae, run {kept.run_id}: pushed version {kept.version}, ELBO "
@@ -359,11 +363,13 @@ def test_a_better_model_becomes_the_next_version(place):
     assert f"nothing; version {kept.version} is served" in place.printed
     second = place.served()
     assert second.number > first.number
-    assert second.manifest["baseline"] == {
+    assert second.manifest.content["baseline"] == {
         "version": first.number,
         "digest": first.digest,
     }
-    assert second.manifest["elbo"]["elbo"] > first.manifest["elbo"]["elbo"]
+    assert (
+        second.manifest.content["elbo"]["elbo"] > first.manifest.content["elbo"]["elbo"]
+    )
 
 
 def test_a_warm_start_on_two_replicas(place):
@@ -384,21 +390,21 @@ def test_a_warm_start_on_two_replicas(place):
     after = place.served()
     assert after.number > before.number
     # At such a rate an epoch changes nothing: the ELBO is that of the start.
-    elbo = before.manifest["elbo"]["elbo"]
-    assert after.manifest["elbo"]["elbo"] == pytest.approx(elbo, abs=1.0)
-    assert after.manifest["config"]["train"]["replicas"] == 2
+    elbo = before.manifest.content["elbo"]["elbo"]
+    assert after.manifest.content["elbo"]["elbo"] == pytest.approx(elbo, abs=1.0)
+    assert after.manifest.content["config"]["train"]["replicas"] == 2
 
 
 def test_after_the_served_version_is_removed_there_is_no_baseline(place):
     shutil.rmtree(place.destination)
     assert place.run("train.epochs=16", "gate.tolerance=0.25") == 0
     assert "baseline's ELBO  │ none: nothing was served" in place.printed
-    assert place.served().manifest["baseline"] is None
+    assert place.served().manifest.content["baseline"] is None
     # And again, with what was pushed gone since: it is pushed once more.
     shutil.rmtree(place.destination)
     assert place.run("train.epochs=16", "gate.tolerance=0.25") == 0
     assert place.pushed() == 1
-    listing.verify(place.served())
+    listing.verify_version(place.served())
 
 
 def test_labels_that_the_dataset_does_not_have_are_named(place):
@@ -463,4 +469,4 @@ def test_the_config_that_was_run_is_kept(place):
     configs = sorted((place.path / "runs" / "logs").glob("run-*.yaml"))
     assert configs
     assert "elbo_floor: -400.0" in configs[0].read_text()
-    assert json.dumps(place.served().manifest)
+    assert json.dumps(place.served().manifest.content)

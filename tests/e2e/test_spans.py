@@ -37,7 +37,7 @@ class Place:
         return code
 
     def served(self):
-        return listing.served(str(self.path / "runs" / "serving" / "vae"))
+        return listing.find_served_version(str(self.path / "runs" / "serving" / "vae"))
 
     def run_id(self):
         return up_to_date.find_last_decided(self.path / "runs").run_id
@@ -65,10 +65,10 @@ def test_the_newest_spans_are_trained_on_and_named(place):
         place.printed
     )
     version = place.served()
-    listing.verify(version)
-    described = version.manifest["spans"]
+    listing.verify_version(version)
+    described = version.manifest.content["spans"]
     assert [span["span"] for span in described] == [3, 5]
-    assert version.manifest["data_fingerprint"] == ",".join(
+    assert version.manifest.content["data_fingerprint"] == ",".join(
         f"{span['span']}:{span['fingerprint']}" for span in described
     )
     data = (place.path / "runs" / "serving" / "vae" / str(version.number)).joinpath(

@@ -108,7 +108,7 @@ class Soak:
     def _check(self) -> None:
         """Raises AssertionError for what no kill may do."""
         _check_metadata(self.place.root / "metadata.sqlite")
-        found = list(listing.look(str(self.place.destination)))
+        found = list(listing.list_versions(str(self.place.destination)))
         for version in found:
             assert isinstance(version, listing.Version), version
         newest = found[0].number if found else 0

@@ -21,7 +21,7 @@ def test_a_store_that_answers_503_three_times(place, s3, outcome):
     )
     assert s3.server.unavailable == {"GET": 0, "PUT": 0}
     assert f"to {destination}/vae" in printed
-    listing.verify(listing.served(f"{destination}/vae"))
+    listing.verify_version(listing.find_served_version(f"{destination}/vae"))
     outcome(
         "an object store that answers 503 three times",
         "nothing: asked again; exit code 0",
@@ -35,12 +35,12 @@ def test_a_store_that_refuses_the_push(place, s3, outcome):
     s3.server.refused.append(("PUT", "saved_model.pb"))
     printed = place.run(*wanted, code=1)
     assert f"Pusher failed: can't use {destination}/vae (" in printed
-    [half] = listing.look(f"{destination}/vae")
+    [half] = listing.list_versions(f"{destination}/vae")
     assert half.why == "it has no MANIFEST.json, or not yet"
     s3.server.refused.clear()
     assert "InfraCheck       from the cache" in place.run(*wanted)
-    pushed = listing.served(f"{destination}/vae")
-    listing.verify(pushed)
+    pushed = listing.find_served_version(f"{destination}/vae")
+    listing.verify_version(pushed)
     assert pushed.number > half.number
     outcome(
         "an object store that refuses the push half-way",
@@ -69,7 +69,7 @@ def test_a_store_that_never_answers_but_503(place, s3, outcome):
 
     s3.server.unavailable.clear()
     place.run("train.seed=1", f"push.destination={destination}")
-    listing.verify(listing.served(f"{destination}/vae"))
+    listing.verify_version(listing.find_served_version(f"{destination}/vae"))
     outcome(
         "an object store that answers nothing but 503",
         "before any step, in less than two minutes: `can't use URI (...): the bucket "
@@ -87,10 +87,10 @@ def test_a_store_that_answers_no_more_after_the_push(place, s3, outcome):
     assert f"can't use {destination}/vae" in printed
     s3.server.before.clear()
     s3.server.unavailable.clear()
-    version = listing.served(f"{destination}/vae")
+    version = listing.find_served_version(f"{destination}/vae")
     (last, *_), _ = run_record.read_all(place.root)
     assert (last.status, last.version) == ("pushed", version.number)
-    assert last.elbo == version.manifest["elbo"]["elbo"]
+    assert last.elbo == version.manifest.elbo
     assert last.error.startswith("can't use ")
 
     printed = place.run("train.seed=1", f"push.destination={destination}")

@@ -52,7 +52,7 @@ def test_a_version_of_the_future(place, outcome):
     os.rename(before.path, place.destination / str(FUTURE))
     place.push()
     assert place.served().number == FUTURE + 1
-    assert place.served().manifest["baseline"]["version"] == FUTURE
+    assert place.served().manifest.content["baseline"]["version"] == FUTURE
     outcome(
         "a served version whose number is of the future: the clock was ahead",
         "nothing, exit code 0",

@@ -140,7 +140,7 @@ class Place:
 
     def served(self):
         """Returns the served version, as one outside the cluster sees it."""
-        return listing.served("s3://models/serving/vae")
+        return listing.find_served_version("s3://models/serving/vae")
 
     def stored(self):
         """Returns the object store's keys below the pipeline root and the models."""
@@ -197,9 +197,9 @@ def test_the_first_run_pushes(place):
         assert task.state == "SUCCEEDED", task.log
     assert code == 0
     version = place.served()
-    listing.verify(version)
-    assert version.manifest["baseline"] is None
-    assert version.manifest["elbo"]["elbo"] > -300
+    listing.verify_version(version)
+    assert version.manifest.content["baseline"] is None
+    assert version.manifest.content["elbo"]["elbo"] > -300
     assert any(key.endswith("trainer/executor-logs") for key in place.stored())
     assert any(key.endswith("evaluator/blessing/BLESSED") for key in place.stored())
     assert not [key for key in place.stored() if key.endswith("/")]  # no markers
@@ -230,8 +230,8 @@ def test_a_second_run_meets_the_baseline(place):
     assert f"the baseline is version {first.number}" in tasks["served-model"].log
     second = place.served()
     assert second.number > first.number
-    assert second.manifest["baseline"]["version"] == first.number
-    assert second.manifest["config"]["train"]["epochs"] == 10
+    assert second.manifest.content["baseline"]["version"] == first.number
+    assert second.manifest.content["config"]["train"]["epochs"] == 10
 
 
 @pytest.mark.containers

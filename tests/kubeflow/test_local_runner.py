@@ -90,7 +90,7 @@ class Local:
 
     def served(self):
         """Returns the served version, as one outside the containers sees it."""
-        return listing.served(f"{self.folder}{SERVING}/vae")
+        return listing.find_served_version(f"{self.folder}{SERVING}/vae")
 
 
 @pytest.mark.containers
@@ -107,7 +107,7 @@ def test_the_image_runs_the_pipeline_itself(local):
     )
     assert done.returncode == 0, done.stdout
     assert "verdict          │ BLESSED" in done.stdout
-    listing.verify(local.served())
+    listing.verify_version(local.served())
 
 
 @pytest.mark.containers
@@ -120,8 +120,8 @@ def test_kfps_local_runner_meets_the_baseline_and_pushes(local):
     assert f"the baseline is version {first.number}" in printed
     second = local.served()
     assert second.number > first.number
-    assert second.manifest["baseline"]["version"] == first.number
-    listing.verify(second)
+    assert second.manifest.content["baseline"]["version"] == first.number
+    listing.verify_version(second)
 
 
 @pytest.mark.containers

@@ -4,7 +4,7 @@ import pytest
 from apache_beam.options import pipeline_options
 from tfx.dsl.compiler import compiler
 
-from components.evaluation import measure
+from components.evaluation import estimate
 from pipeline import graph
 from pipeline.config.loading import resolve
 from tests.support.graph_steps import STEPS, UPSTREAM
@@ -65,7 +65,7 @@ def test_the_gate_is_the_configs(nodes):
     assert threshold["threshold"]["value_threshold"]["upper_bound"] == 0.0
     assert change == {"absolute": -0.5, "direction": "HIGHER_IS_BETTER"}
     assert json.loads(parameter(nodes["Evaluator"], "example_splits")) == ["test"]
-    assert measure.SPLIT == "test"
+    assert estimate.SPLIT == "test"
 
 
 @pytest.mark.parametrize(

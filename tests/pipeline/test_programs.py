@@ -20,7 +20,8 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from components.registry import listing
+from components.registry import publish
+from components.registry.manifest import Manifest
 from model import export
 from model.config import TrainConfig
 from model.training import loop
@@ -47,7 +48,11 @@ class Place:
         vae = loop.train(training.MODEL, config, files, 0).vae
         export.export(vae, str(path / "model"), samples=1, seed=0)
         destination = str(path / "runs" / "serving" / "vae")
-        self.version = listing.push(str(path / "model"), destination, {})
+        self.version = publish.publish_version(
+            str(path / "model"),
+            destination=destination,
+            manifest=Manifest.from_content({}),
+        )
 
 
 @pytest.fixture(scope="module")

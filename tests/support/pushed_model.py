@@ -6,7 +6,8 @@ import numpy as np
 import tf_keras as tfk
 from PIL import Image
 
-from components.registry import listing
+from components.registry import publish
+from components.registry.manifest import Manifest
 from model import export, fixed_noise
 from model.config import ModelConfig
 from model.vae import VAE
@@ -29,12 +30,18 @@ class ModelRoot:
         settings += [f"model.{field}={value}" for field, value in SIZE.items()]
         config = decisive(resolve("demo", None, [*settings, "model.prior=standard"]))
         destination = str(path / "runs" / "serving" / "vae")
-        self.version = listing.push(
-            str(path / "model"), destination, {"config": config}
+        self.version = publish.publish_version(
+            str(path / "model"),
+            destination=destination,
+            manifest=Manifest.from_content({"config": config}),
         )
         self.named = f"version {self.version.number} of {destination}"
         other = Affine(1.0, 0.0).export(path / "other")
-        listing.push(other, str(path / "old" / "vae"), {})
+        publish.publish_version(
+            other,
+            destination=str(path / "old" / "vae"),
+            manifest=Manifest.from_content({}),
+        )
         rng = np.random.default_rng(0)
         self.images = rng.integers(0, 256, [130, 28, 28], dtype=np.uint8)
         np.save(path / "many.npy", self.images)

@@ -4,6 +4,7 @@ import html.parser
 
 import numpy as np
 
+from components.evaluation.gate_result import GateResult, Thresholds
 from components.evaluation.measure import Measured
 from components.evaluator import Evaluation
 from components.evaluator import Measured as OfModel
@@ -13,6 +14,9 @@ from pipeline.config.loading import decisive, resolve
 
 PNG = b"\x89PNG\r\n\x1a\n of the histogram"
 CONFIG = decisive(resolve("demo"))
+THRESHOLDS = Thresholds(
+    elbo_floor=CONFIG["gate"]["elbo_floor"], tolerance=CONFIG["gate"]["tolerance"]
+)
 
 
 class PageReader(html.parser.HTMLParser):
@@ -75,13 +79,32 @@ def make_facts(refusals=(), baseline=True, elbo=-100.0, **changes):
     return {
         "made": "2019-03-08 12:00 UTC",
         "problem": "",
-        "training": facts.of_training(curves),
-        "bounds": facts.of_bounds(bounds),
-        **facts.of_verdict(found, test, refusals, CONFIG, version, why),
-        **facts.of_data({"train": {3: 9, 5: 1}, "test": {3: 5}}, [], None),
-        **facts.of_lineage(
+        "training": facts.describe_training(curves),
+        "bounds": facts.describe_bounds(bounds),
+        **facts.describe_gate(
+            found,
+            test,
+            gate=GateResult(
+                refusals=tuple(refusals),
+                elbo=found.candidate.elbo,
+                baseline_elbo=found.baseline.elbo if found.baseline else None,
+                estimate=(
+                    "the evidence lower bound, 4 samples of z per image, fixed "
+                    "binarization, seed 0, 1,000 images of the test split"
+                ),
+                pushed=None if refusals else "/serving/vae/18",
+            ),
+            thresholds=THRESHOLDS,
+            baseline_version=version,
+            why_no_baseline=why,
+        ),
+        **facts.describe_data({"train": {3: 9, 5: 1}, "test": {3: 5}}, [], drift=None),
+        **facts.describe_lineage(
             {"run_key": "5eed", "config": CONFIG},
-            *("f1a9", {"python": "3.10.13"}, "/serving/vae/18", '{"elbo": 1}'),
+            "f1a9",
+            stack={"python": "3.10.13"},
+            pushed="/serving/vae/18",
+            manifest='{"elbo": 1}',
         ),
         "run": {"id": "run-1", "steps": []},
         **changes,

@@ -185,9 +185,9 @@ class Place:
 
     def served(self) -> listing.Version:
         """Returns the version that is served, whose files are as they were pushed."""
-        version = listing.served(str(self.destination))
+        version = listing.find_served_version(str(self.destination))
         assert version is not None
-        listing.verify(version)
+        listing.verify_version(version)
         return version
 
     def newest(self, step: str, key: str) -> pathlib.Path:

@@ -10,7 +10,8 @@ import time
 import requests
 import tensorflow as tf
 
-from components.registry import listing, manifest
+from components.registry import publish
+from components.registry.manifest import MANIFEST, Manifest
 from pipeline.serving import app, batching, models, server
 
 
@@ -57,9 +58,13 @@ class Affine(tf.Module):
 def place(model: str, destination: pathlib.Path, number: int) -> pathlib.Path:
     """Puts a SavedModel at the destination as a version of this number."""
     version = destination / str(number)
-    pushed = listing.push(model, str(destination / "by_time"), {})
+    pushed = publish.publish_version(
+        model,
+        destination=str(destination / "by_time"),
+        manifest=Manifest.from_content({}),
+    )
     pathlib.Path(pushed.path).rename(version)
-    assert (version / manifest.MANIFEST).exists()
+    assert (version / MANIFEST).exists()
     return version
 
 

@@ -1,6 +1,7 @@
 """A root with pushed versions, and what the commands on it print."""
 
-from components.registry import listing
+from components.registry import publish
+from components.registry.manifest import Manifest
 from pipeline.cli import main
 from pipeline.config.loading import decisive, resolve
 from tests.support.places import FILES, write_model
@@ -31,4 +32,8 @@ class VersionRoot:
             "data_fingerprint": "0123456789abcdef",
             "config": config,
         }
-        return listing.push(model, destination or self.destination, manifest)
+        return publish.publish_version(
+            model,
+            destination=destination or self.destination,
+            manifest=Manifest.from_content(manifest),
+        )

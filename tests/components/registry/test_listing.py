@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import pathlib
-import time
 
 import pytest
 
-from components.registry import listing
-from model.files import safe_paths
+from components.registry import listing, publish
+from components.registry.manifest import Manifest
 from tests.support.places import FILES, write_model
 
 
@@ -20,121 +18,66 @@ def model(tmp_path):
 # Pushing.
 
 
-def test_a_version_is_the_model_and_a_manifest(model, place):
-    version = listing.push(model, place.uri, {"elbo": -90.5, "config": {"a": [1]}})
-    assert version.path == f"{place.uri}/{version.number}"
-    found = place.read()
-    manifest = json.loads(found.pop(f"{version.number}/MANIFEST.json"))
-    assert found == {f"{version.number}/{name}": FILES[name] for name in FILES}
-    digests = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
-    lines = [f"{digest}  {name}\n" for name, digest in sorted(digests.items())]
-    assert manifest == {
-        "digest": hashlib.sha256("".join(lines).encode()).hexdigest(),
-        "elbo": -90.5,
-        "config": {"a": [1]},
-        "files": digests,
-    }
-    assert version.manifest == manifest
-    assert version.digest == manifest["digest"]
-
-
-def test_a_destination_may_end_with_a_slash(model, place):
-    version = listing.push(model, place.uri + "/", {})
-    assert version.path == f"{place.uri}/{version.number}"
-    assert listing.served(place.uri + "/") == listing.served(place.uri) == version
-
-
-def test_the_number_is_the_unix_time(model, place):
-    before = int(time.time())
-    number = listing.push(model, place.uri, {}).number
-    assert before <= number <= int(time.time())
-
-
-def test_a_clock_that_went_back_gives_the_next_number(model, place):
-    ahead = int(time.time()) + 10_000
-    place.write(f"{ahead}/of-somebody", b"")
-    assert listing.push(model, place.uri, {}).number == ahead + 1
-    assert listing.push(model, place.uri, {}).number == ahead + 2
-
-
-def test_low_numbers_do_not_matter(model, place):
-    place.write("7/of-somebody", b"")
-    before = int(time.time())
-    assert listing.push(model, place.uri, {}).number >= before
-
-
-def test_a_model_that_is_not_there_leaves_nothing(model, place):
-    listing.push(model, place.uri, {})
-    before = place.read()
-    with pytest.raises(FileNotFoundError, match=r"must have files, .*/no_model has"):
-        listing.push(model + "/no_model", place.uri, {})
-    assert place.read() == before
-
-
-@pytest.mark.parametrize("target", ["nowhere", "variables.index", "/etc/passwd", "."])
-@pytest.mark.parametrize("place", ["folder"], indirect=True)
-def test_a_model_with_a_link_leaves_nothing(model, place, target):
-    pathlib.Path(model, "variables", "link").symlink_to(target)
-    with pytest.raises(safe_paths.PathError) as error:
-        listing.push(model, place.uri, {})
-    assert str(error.value) == (
-        f"variables/link below {model} must be no symbolic link, it leads to {target}"
-    )
-    assert place.read() == {}
-
-
-def test_a_manifest_that_is_no_json_leaves_nothing(model, place):
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        listing.push(model, place.uri, {"elbo": object()})
-    assert place.read() == {}
-
-
-# Serving.
-
-
 def test_the_highest_version_is_served(model, place):
-    old, new = (listing.push(model, place.uri, {"of": name}) for name in "ab")
+    old, new = (
+        publish.publish_version(
+            model, destination=place.uri, manifest=Manifest.from_content({"of": name})
+        )
+        for name in "ab"
+    )
     assert new.number > old.number
-    assert listing.served(place.uri) == new
+    assert listing.find_served_version(place.uri) == new
     place.remove(str(new.number))  # rolled back
-    assert listing.served(place.uri) == old
+    assert listing.find_served_version(place.uri) == old
 
 
 def test_numbers_are_compared_as_numbers(model, place):
-    version = listing.push(model, place.uri, {})
+    version = publish.publish_version(
+        model, destination=place.uri, manifest=Manifest.from_content({})
+    )
     for number in (9, 10):
         copy(place, version, number)
     place.remove(str(version.number))
-    assert listing.served(place.uri).number == 10
+    assert listing.find_served_version(place.uri).number == 10
 
 
 def test_nothing_is_served_where_nothing_is(place):
-    assert listing.served(place.uri) is None
+    assert listing.find_served_version(place.uri) is None
     assert place.read() == {}
     place.write("of-somebody", b"")
-    assert listing.served(place.uri) is None
+    assert listing.find_served_version(place.uri) is None
 
 
 def test_a_glance_changes_with_each_push_and_removal(model, place):
-    assert listing.glance(place.uri) == ([], None)
-    old, new = (listing.push(model, place.uri, {"of": name}) for name in "ab")
-    numbers, manifest = listing.glance(place.uri)
+    assert listing.read_newest_manifest(place.uri) == ([], None)
+    old, new = (
+        publish.publish_version(
+            model, destination=place.uri, manifest=Manifest.from_content({"of": name})
+        )
+        for name in "ab"
+    )
+    numbers, manifest = listing.read_newest_manifest(place.uri)
     assert numbers == [old.number, new.number]
-    assert json.loads(manifest) == new.manifest
+    assert json.loads(manifest) == new.manifest.content
     place.remove(str(new.number))
-    numbers, manifest = listing.glance(place.uri)
+    numbers, manifest = listing.read_newest_manifest(place.uri)
     assert numbers == [old.number]
-    assert json.loads(manifest) == old.manifest
+    assert json.loads(manifest) == old.manifest.content
     place.write(f"{new.number}/of-somebody", b"")
-    assert listing.glance(place.uri) == ([old.number, new.number], None)
+    assert listing.read_newest_manifest(place.uri) == ([old.number, new.number], None)
 
 
 def test_a_version_is_found_by_its_number(model, place):
-    old, new = (listing.push(model, place.uri, {}) for _ in range(2))
-    assert listing.find(place.uri, old.number) == old
+    old, new = (
+        publish.publish_version(
+            model, destination=place.uri, manifest=Manifest.from_content({})
+        )
+        for _ in range(2)
+    )
+    assert listing.find_version(place.uri, old.number) == old
     place.write("7/of-somebody", b"")  # no manifest
     with pytest.raises(LookupError) as error:
-        listing.find(place.uri, 7)
+        listing.find_version(place.uri, 7)
     assert str(error.value) == (
         f"the version must be one of those at {place.uri} "
         f"({old.number}, {new.number}), got 7"
@@ -143,18 +86,20 @@ def test_a_version_is_found_by_its_number(model, place):
 
 def test_no_version_is_found_where_nothing_is(place):
     with pytest.raises(LookupError, match=r"\(there are none\), got 1"):
-        listing.find(place.uri, 1)
+        listing.find_version(place.uri, 1)
 
 
 def test_only_numbers_count(model, place):
     for name in (".staging-x", "best", "1.5", "-3"):
         for file, data in FILES.items():
             place.write(f"{name}/{file}", data)
-    assert listing.intact(place.uri) == (None, [])
+    assert listing.find_served_and_damaged(place.uri) == (None, [])
     place.write("20000000001", b"a file")
-    version = listing.push(model, place.uri, {})
+    version = publish.publish_version(
+        model, destination=place.uri, manifest=Manifest.from_content({})
+    )
     assert version.number == 20000000002
-    assert listing.served(place.uri) == version
+    assert listing.find_served_version(place.uri) == version
 
 
 # Damaged versions.
@@ -172,12 +117,12 @@ def copy(place, version, number):
 
 
 def assert_damaged(place, served, number, why):
-    """Asserts that the newest is no baseline, that this is told, and what is one."""
-    found, [damaged] = listing.intact(place.uri)
-    assert found == served == listing.served(place.uri)
+    """Asserts that the newest is no baseline, that it is described, and what is one."""
+    found, [damaged] = listing.find_served_and_damaged(place.uri)
+    assert found == served == listing.find_served_version(place.uri)
     assert (damaged.number, damaged.path) == (number, f"{place.uri}/{number}")
     assert damaged.why == why
-    assert damaged.told(found) == (
+    assert damaged.describe(found) == (
         f"version {number} of {place.uri} is damaged: {why}; it is no baseline: "
         f"version {served.number} is"
     )
@@ -185,7 +130,12 @@ def assert_damaged(place, served, number, why):
 
 @pytest.fixture
 def two(model, place):
-    return [listing.push(model, place.uri, {"of": name}) for name in "ab"]
+    return [
+        publish.publish_version(
+            model, destination=place.uri, manifest=Manifest.from_content({"of": name})
+        )
+        for name in "ab"
+    ]
 
 
 def sha256(data):
@@ -246,20 +196,20 @@ def test_many_wrong_files_are_not_all_named(place, two):
 def test_a_manifest_that_was_not_pushed_makes_no_baseline(place, two, text, why):
     old, new = two
     place.write(f"{new.number}/MANIFEST.json", text)
-    found, [damaged] = listing.intact(place.uri)
+    found, [damaged] = listing.find_served_and_damaged(place.uri)
     assert found == old
     assert damaged.why.startswith(f"MANIFEST.json is not one that was pushed ({why}"), (
         damaged.why
     )
     with pytest.raises(ValueError, match="is not one that was pushed"):
-        listing.find(place.uri, new.number)
+        listing.find_version(place.uri, new.number)
 
 
 @on_each_kind
 @pytest.mark.parametrize("name", ["../out", "/etc/out", "a/../../out", "a//b", ""])
 def test_a_hostile_manifest_makes_no_baseline(place, two, tmp_path, name):
     old, new = two
-    files = {**new.manifest["files"], name: hashlib.sha256(b"").hexdigest()}
+    files = {**new.manifest.content["files"], name: hashlib.sha256(b"").hexdigest()}
     lines = [f"{digest}  {path}\n" for path, digest in sorted(files.items())]
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
     text = json.dumps({"digest": digest, "files": files})
@@ -277,17 +227,17 @@ def test_a_hostile_manifest_makes_no_baseline(place, two, tmp_path, name):
 def test_of_damaged_versions_alone_none_is_served(place, two):
     for version in two:
         place.write(f"{version.number}/saved_model.pb", b"Abc")
-    found, damaged = listing.intact(place.uri)
+    found, damaged = listing.find_served_and_damaged(place.uri)
     assert found is None
     assert [other.number for other in damaged] == [two[1].number, two[0].number]
-    assert damaged[0].told(found).endswith("; it is no baseline: there is none")
+    assert damaged[0].describe(found).endswith("; it is no baseline: there is none")
 
 
 @on_each_kind
 def test_an_older_damaged_version_is_not_looked_at(place, two):
     place.remove(f"{two[0].number}/saved_model.pb")
-    assert listing.intact(place.uri) == (two[1], [])
-    newest, oldest = listing.look(place.uri)
+    assert listing.find_served_and_damaged(place.uri) == (two[1], [])
+    newest, oldest = listing.list_versions(place.uri)
     assert newest == two[1]
     assert oldest.why == "saved_model.pb is missing"
 
@@ -297,7 +247,9 @@ def test_an_older_damaged_version_is_not_looked_at(place, two):
 
 @pytest.fixture
 def version(model, place):
-    return listing.push(model, place.uri, {})
+    return publish.publish_version(
+        model, destination=place.uri, manifest=Manifest.from_content({})
+    )
 
 
 def fetched(folder):
@@ -311,17 +263,17 @@ def fetched(folder):
 def assert_wrong(version, tmp_path, wrong):
     """Asserts that it is seen where it is, and in a copy, of which nothing is left."""
     with pytest.raises(ValueError, match=r"missing|SHA-256") as error:
-        listing.verify(version)
+        listing.verify_version(version)
     assert str(error.value) == wrong
     with pytest.raises(ValueError, match="is damaged") as error:
-        listing.fetch(version, str(tmp_path / "copy"))
+        listing.fetch_version(version, str(tmp_path / "copy"))
     assert str(error.value) == f"{version.path} is damaged: {wrong}"
     assert not (tmp_path / "copy").exists()
 
 
 def test_what_was_pushed_is_verified(version, place):
-    listing.verify(version)
-    listing.verify(listing.served(place.uri))
+    listing.verify_version(version)
+    listing.verify_version(listing.find_served_version(place.uri))
 
 
 def test_a_changed_file(version, place, tmp_path):
@@ -339,19 +291,23 @@ def test_missing_and_extra_files(version, place, tmp_path):
 
 
 def test_a_copy_has_the_model_alone(version, tmp_path):
-    listing.fetch(version, str(tmp_path / "copy"))
+    listing.fetch_version(version, str(tmp_path / "copy"))
     assert fetched(tmp_path / "copy") == FILES
 
 
 def test_a_manifest_of_the_models_own_is_copied(model, place, tmp_path):
     files = {**FILES, "assets/MANIFEST.json": b"of its own"}
-    version = listing.push(write_model(model, files), place.uri, {})
-    listing.fetch(version, str(tmp_path / "copy"))
+    version = publish.publish_version(
+        write_model(model, files),
+        destination=place.uri,
+        manifest=Manifest.from_content({}),
+    )
+    listing.fetch_version(version, str(tmp_path / "copy"))
     assert fetched(tmp_path / "copy") == files
 
 
 def test_a_version_that_is_gone_is_not_fetched(version, place, tmp_path):
     place.remove(str(version.number))
     with pytest.raises(ValueError, match="saved_model.pb is missing"):
-        listing.fetch(version, str(tmp_path / "copy"))
+        listing.fetch_version(version, str(tmp_path / "copy"))
     assert not (tmp_path / "copy").exists()

@@ -10,7 +10,8 @@ import tempfile
 
 import pytest
 
-from components.registry import listing, rolling_back
+from components.registry import listing, publish, rolling_back
+from components.registry.manifest import Manifest
 from model.files import filesystems
 from tests.support.places import FILES, write_model
 
@@ -29,7 +30,9 @@ def push(place, tmp_path):
         manifest = {"run_key": f"of {name}", "config": {"a": [1]}, "baseline": None}
         if singleprint:
             manifest = {"singleprint": singleprint, **manifest}
-        return listing.push(model, place.uri, manifest)
+        return publish.publish_version(
+            model, destination=place.uri, manifest=Manifest.from_content(manifest)
+        )
 
     return push
 
@@ -42,13 +45,13 @@ def model_of(place, version):
 def test_the_older_model_gets_the_highest_number(place, push):
     one, two = push("one"), push("two")
     before = place.read()
-    again = rolling_back.roll_back(place.uri, one.number, "blurred digits")
+    again = rolling_back.roll_back(place.uri, one.number, why="blurred digits")
     assert again.number > two.number
-    assert listing.served(place.uri) == again
+    assert listing.find_served_version(place.uri) == again
     assert again.digest == one.digest
     assert model_of(place, again) == "one"
     assert before.items() <= place.read().items()  # readers of the others mind nothing
-    record = dict(again.manifest["rolled_back"])
+    record = dict(again.manifest.content["rolled_back"])
     at = datetime.datetime.fromisoformat(record.pop("at"))
     age = datetime.datetime.now(datetime.timezone.utc) - at
     assert datetime.timedelta(0) <= age < datetime.timedelta(minutes=1)
@@ -59,23 +62,25 @@ def test_the_older_model_gets_the_highest_number(place, push):
         "why": "blurred digits",
     }
     # All else of the manifest is the older one's: the next run sees its own model.
-    rest = {key: again.manifest[key] for key in one.manifest}
-    assert rest == one.manifest
-    assert set(again.manifest) - set(one.manifest) == {"rolled_back"}
-    assert rolling_back.origin(again) == (
+    rest = {key: again.manifest.content[key] for key in one.manifest.content}
+    assert rest == one.manifest.content
+    assert set(again.manifest.content) - set(one.manifest.content) == {"rolled_back"}
+    assert rolling_back.describe_origin(again) == (
         f"is version {one.number} again, in place of {two.number}: by {record['by']} "
-        f"at {again.manifest['rolled_back']['at']} (blurred digits)"
+        f"at {again.manifest.content['rolled_back']['at']} (blurred digits)"
     )
-    assert rolling_back.origin(one) == ""
+    assert rolling_back.describe_origin(one) == ""
 
 
 @on_each_kind
 def test_what_was_gone_back_from_is_remembered(place, push):
     one, two = push("one"), push("two", "12/34")
-    assert rolling_back.rejected(place.uri) == []
-    assert rolling_back.rejection(place.uri, two.digest, "12/34") is None
-    again = rolling_back.roll_back(place.uri, one.number, "blurred")
-    [record] = rolling_back.rejected(place.uri)
+    assert rolling_back.read_rejected_models(place.uri) == []
+    assert (
+        rolling_back.find_rejection(place.uri, two.digest, singleprint="12/34") is None
+    )
+    again = rolling_back.roll_back(place.uri, one.number, why="blurred")
+    [record] = rolling_back.read_rejected_models(place.uri)
     assert (record.version, record.to, record.why) == (
         two.number,
         one.number,
@@ -86,17 +91,25 @@ def test_what_was_gone_back_from_is_remembered(place, push):
         (two.digest, None),
         ("another export", "12/34"),
     ]:
-        assert rolling_back.rejection(place.uri, digest, singleprint) == record
+        assert (
+            rolling_back.find_rejection(place.uri, digest, singleprint=singleprint)
+            == record
+        )
     for digest, singleprint in [(one.digest, None), ("another", "12/35")]:
-        assert rolling_back.rejection(place.uri, digest, singleprint) is None
-    assert record.told() == (
+        assert (
+            rolling_back.find_rejection(place.uri, digest, singleprint=singleprint)
+            is None
+        )
+    assert record.describe() == (
         f"version {two.number} was rolled back from by {record.by} at {record.at} "
         "(blurred)"
     )
     # Also when none of the versions is left that could tell of it.
     for version in (two, again):
         place.remove(str(version.number))
-    assert rolling_back.rejection(place.uri, two.digest, None) == record
+    assert (
+        rolling_back.find_rejection(place.uri, two.digest, singleprint=None) == record
+    )
 
 
 @on_a_folder
@@ -104,8 +117,8 @@ def test_without_a_number_it_is_the_one_before(place, push):
     push("one")
     two = push("two")
     push("three")
-    again = rolling_back.roll_back(place.uri, None, "worse")
-    assert again.manifest["rolled_back"]["to"] == two.number
+    again = rolling_back.roll_back(place.uri, None, why="worse")
+    assert again.manifest.content["rolled_back"]["to"] == two.number
 
 
 @on_a_folder
@@ -113,12 +126,20 @@ def test_twice_goes_back_by_two(place, push):
     """Neither to what was gone back from before, nor to the same model again."""
     for name in ("one", "two", "three"):
         push(name)
-    assert model_of(place, rolling_back.roll_back(place.uri, None, "3 is bad")) == "two"
-    assert model_of(place, rolling_back.roll_back(place.uri, None, "2 too")) == "one"
-    assert [r.why for r in rolling_back.rejected(place.uri)] == ["3 is bad", "2 too"]
+    assert (
+        model_of(place, rolling_back.roll_back(place.uri, None, why="3 is bad"))
+        == "two"
+    )
+    assert (
+        model_of(place, rolling_back.roll_back(place.uri, None, why="2 too")) == "one"
+    )
+    assert [r.why for r in rolling_back.read_rejected_models(place.uri)] == [
+        "3 is bad",
+        "2 too",
+    ]
     with pytest.raises(rolling_back.RollbackError) as error:
-        rolling_back.roll_back(place.uri, None, "1 too")
-    served = listing.served(place.uri)
+        rolling_back.roll_back(place.uri, None, why="1 too")
+    served = listing.find_served_version(place.uri)
     assert str(error.value) == (
         f"there is no intact version older than {served.number}, of another model and "
         "not rolled back from: train one"
@@ -132,14 +153,14 @@ def test_a_damaged_version_is_passed_over_or_refused(place, push):
     place.remove(f"{two.number}/variables/variables.index")
     before = place.read()
     with pytest.raises(rolling_back.RollbackError) as error:
-        rolling_back.roll_back(place.uri, two.number, "worse")
+        rolling_back.roll_back(place.uri, two.number, why="worse")
     assert str(error.value) == (
         f"version {two.number} is damaged: variables/variables.index is missing; "
         "choose another one"
     )
     assert place.read() == before
-    again = rolling_back.roll_back(place.uri, None, "worse")
-    assert again.manifest["rolled_back"]["to"] == one.number
+    again = rolling_back.roll_back(place.uri, None, why="worse")
+    assert again.manifest.content["rolled_back"]["to"] == one.number
 
 
 @on_a_folder
@@ -147,7 +168,7 @@ def test_an_unknown_version_is_refused(place, push):
     one, two = push("one"), push("two")
     before = place.read()
     with pytest.raises(rolling_back.RollbackError) as error:
-        rolling_back.roll_back(place.uri, 7, "worse")
+        rolling_back.roll_back(place.uri, 7, why="worse")
     assert str(error.value) == (
         f"the version must be one of {one.number}, {two.number}, got 7"
     )
@@ -158,14 +179,14 @@ def test_an_unknown_version_is_refused(place, push):
 def test_what_is_served_is_refused(place, push):
     one, two = push("one"), push("two")
     with pytest.raises(rolling_back.RollbackError) as error:
-        rolling_back.roll_back(place.uri, two.number, "worse")
+        rolling_back.roll_back(place.uri, two.number, why="worse")
     assert str(error.value) == (
         f"version {two.number} is what is served: choose another one"
     )
-    again = rolling_back.roll_back(place.uri, one.number, "worse")
+    again = rolling_back.roll_back(place.uri, one.number, why="worse")
     before = place.read()
     with pytest.raises(rolling_back.RollbackError) as error:
-        rolling_back.roll_back(place.uri, one.number, "worse")
+        rolling_back.roll_back(place.uri, one.number, why="worse")
     assert str(error.value) == (
         f"version {one.number} is what is served, as version {again.number}: choose "
         "another one"
@@ -176,25 +197,25 @@ def test_what_is_served_is_refused(place, push):
 @on_a_folder
 def test_what_was_gone_back_from_is_refused_until_its_record_goes(place, push):
     one, two = push("one"), push("two")
-    rolling_back.roll_back(place.uri, one.number, "by mistake")
-    [record] = rolling_back.rejected(place.uri)
+    rolling_back.roll_back(place.uri, one.number, why="by mistake")
+    [record] = rolling_back.read_rejected_models(place.uri)
     with pytest.raises(rolling_back.RollbackError) as error:
-        rolling_back.roll_back(place.uri, two.number, "it was fine")
+        rolling_back.roll_back(place.uri, two.number, why="it was fine")
     assert str(error.value) == (
-        f"{record.told()}, and is never served again: choose another version, or "
+        f"{record.describe()}, and is never served again: choose another version, or "
         f"remove .rejected-{two.number}.json beside the versions if that was a mistake"
     )
     place.remove(f".rejected-{two.number}.json")
-    again = rolling_back.roll_back(place.uri, two.number, "it was fine")
+    again = rolling_back.roll_back(place.uri, two.number, why="it was fine")
     assert model_of(place, again) == "two"
 
 
 @on_a_folder
 def test_nothing_is_served(place):
     with pytest.raises(rolling_back.RollbackError) as error:
-        rolling_back.roll_back(place.uri, None, "worse")
+        rolling_back.roll_back(place.uri, None, why="worse")
     assert str(error.value) == (f"nothing intact is served at {place.uri}: `run` first")
-    assert rolling_back.rejected(place.uri) == []
+    assert rolling_back.read_rejected_models(place.uri) == []
 
 
 @on_a_folder
@@ -203,7 +224,7 @@ def test_nothing_is_older(place, push):
     with pytest.raises(
         rolling_back.RollbackError, match="no intact version older than"
     ):
-        rolling_back.roll_back(place.uri, None, "worse")
+        rolling_back.roll_back(place.uri, None, why="worse")
 
 
 @on_a_folder
@@ -211,11 +232,11 @@ def test_what_is_served_goes_above_a_damaged_version(place, push):
     """Nothing is known against the model whose files were damaged."""
     one, two = push("one"), push("two")
     place.write(f"{two.number}/saved_model.pb", b"damage")
-    again = rolling_back.roll_back(place.uri, one.number, "its disk failed")
+    again = rolling_back.roll_back(place.uri, one.number, why="its disk failed")
     assert again.number > two.number
-    assert listing.intact(place.uri) == (again, [])
-    assert again.manifest["rolled_back"]["from"] == two.number
-    assert rolling_back.rejected(place.uri) == []
+    assert listing.find_served_and_damaged(place.uri) == (again, [])
+    assert again.manifest.content["rolled_back"]["from"] == two.number
+    assert rolling_back.read_rejected_models(place.uri) == []
 
 
 @on_a_folder
@@ -225,16 +246,16 @@ def test_killed_between_record_and_push_the_same_command_goes_on(
     one, two = push("one"), push("two")
     with monkeypatch.context() as patch:
 
-        def killed(*args):
+        def killed(*args, **kwargs):
             raise KeyboardInterrupt
 
-        patch.setattr(listing, "push", killed)
+        patch.setattr(publish, "publish_version", killed)
         with pytest.raises(KeyboardInterrupt):
-            rolling_back.roll_back(place.uri, None, "first")
-    assert listing.served(place.uri) == two
-    again = rolling_back.roll_back(place.uri, None, "second")
-    assert again.manifest["rolled_back"]["to"] == one.number
-    [record] = rolling_back.rejected(place.uri)
+            rolling_back.roll_back(place.uri, None, why="first")
+    assert listing.find_served_version(place.uri) == two
+    again = rolling_back.roll_back(place.uri, None, why="second")
+    assert again.manifest.content["rolled_back"]["to"] == one.number
+    [record] = rolling_back.read_rejected_models(place.uri)
     assert record.why == "second"
 
 
@@ -244,25 +265,25 @@ def test_a_record_that_was_not_written_by_us_is_named(place, push, text):
     push("one"), push("two")
     place.write(".rejected-7.json", text)
     with pytest.raises(ValueError, match="must be the JSON that") as error:
-        rolling_back.rejected(place.uri)
+        rolling_back.read_rejected_models(place.uri)
     assert re.fullmatch(
         r".*/serving/vae/\.rejected-7\.json must be the JSON that `rollback` wrote "
         r"\(.*\): restore it, or remove it if that model may be pushed again",
         str(error.value),
     )
     with pytest.raises(ValueError, match="must be the JSON that"):
-        rolling_back.roll_back(place.uri, None, "worse")
+        rolling_back.roll_back(place.uri, None, why="worse")
 
 
 @on_a_folder
 def test_the_record_is_all_that_is_left_beside_the_versions(place, push):
     one, two = push("one"), push("two")
-    again = rolling_back.roll_back(place.uri, one.number, "worse")
+    again = rolling_back.roll_back(place.uri, one.number, why="worse")
     numbers = {str(version.number) for version in (one, two, again)}
     names = {name.split("/")[0] for name in place.read()}
     assert names == {*numbers, f".rejected-{two.number}.json"}
     text = place.read()[f".rejected-{two.number}.json"]
-    [record] = rolling_back.rejected(place.uri)
+    [record] = rolling_back.read_rejected_models(place.uri)
     assert json.loads(text) == dataclasses.asdict(record)
 
 
@@ -270,23 +291,27 @@ def test_a_store_that_refuses_is_no_rollback(s3, tmp_path):
     uri = f"s3://{s3.name}/serving/vae"
     for name in ("one", "two"):
         files = {**FILES, "saved_model.pb": name.encode()}
-        newest = listing.push(write_model(tmp_path / name, files), uri, {})
+        newest = publish.publish_version(
+            write_model(tmp_path / name, files),
+            destination=uri,
+            manifest=Manifest.from_content({}),
+        )
     s3.server.refused.append(("PUT", ".json"))
     with pytest.raises(filesystems.StorageError, match="Access Denied"):
-        rolling_back.roll_back(uri, None, "worse")
-    assert listing.served(uri) == newest
-    assert rolling_back.rejected(uri) == []
+        rolling_back.roll_back(uri, None, why="worse")
+    assert listing.find_served_version(uri) == newest
+    assert rolling_back.read_rejected_models(uri) == []
     s3.server.refused[:] = [("PUT", "saved_model.pb")]
     with pytest.raises(OSError, match="Access Denied") as error:
-        rolling_back.roll_back(uri, None, "worse")
+        rolling_back.roll_back(uri, None, why="worse")
     assert str(error.value).startswith(
         f"version {newest.number} is still what is served, and is noted as rolled back "
         "from: mend what follows and give the same command again, or remove "
         f".rejected-{newest.number}.json beside the versions: can't use {uri}"
     )
-    assert listing.served(uri) == newest
+    assert listing.find_served_version(uri) == newest
     s3.server.refused.clear()
-    assert rolling_back.roll_back(uri, None, "worse").number > newest.number
+    assert rolling_back.roll_back(uri, None, why="worse").number > newest.number
 
 
 @on_a_folder
@@ -295,26 +320,26 @@ def test_a_target_that_cannot_be_fetched_leaves_no_note(place, push, monkeypatch
     before = place.read()
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # as when there is no room
     with pytest.raises(FileNotFoundError, match="/nowhere"):
-        rolling_back.roll_back(place.uri, None, "worse")
+        rolling_back.roll_back(place.uri, None, why="worse")
     assert place.read() == before
 
 
 @on_a_folder
 def test_what_came_meanwhile_is_not_gone_back_from_unseen(place, push, monkeypatch):
     push("one"), push("two")
-    fetch = listing.fetch
+    fetch = listing.fetch_version
 
     def fetch_slowly(*args):
         push("three")
         fetch(*args)
 
-    monkeypatch.setattr(listing, "fetch", fetch_slowly)
+    monkeypatch.setattr(listing, "fetch_version", fetch_slowly)
     with pytest.raises(rolling_back.RollbackError) as error:
-        rolling_back.roll_back(place.uri, None, "worse")
-    three = listing.served(place.uri)
+        rolling_back.roll_back(place.uri, None, why="worse")
+    three = listing.find_served_version(place.uri)
     assert model_of(place, three) == "three"
     assert str(error.value) == (
         f"version {three.number} came meanwhile: look at it with `versions`, and then "
         "give the same command again, or not"
     )
-    assert rolling_back.rejected(place.uri) == []
+    assert rolling_back.read_rejected_models(place.uri) == []

@@ -14,7 +14,8 @@ import time
 
 import pytest
 
-from components.registry import listing
+from components.registry import listing, publish
+from components.registry.manifest import Manifest
 from tests.support.places import FILES, write_model
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -53,12 +54,16 @@ def assert_complete(folder):
     manifest = json.loads(found.pop("MANIFEST.json"))
     assert found == FILES
     assert manifest["files"] == digests
-    listing.verify(listing.Version(int(folder.name), str(folder), manifest))
+    listing.verify_version(
+        listing.Version(int(folder.name), str(folder), Manifest.from_content(manifest))
+    )
 
 
 def test_others_may_open_a_version(model, destination):
     os.chmod(model, 0o700)
-    version = listing.push(model, destination, {})
+    version = publish.publish_version(
+        model, destination=destination, manifest=Manifest.from_content({})
+    )
     assert os.stat(version.path).st_mode & 0o777 == 0o755
 
 
@@ -76,7 +81,9 @@ def test_all_is_on_the_disk_before_the_rename(model, destination, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
     monkeypatch.setattr(os, "rename", noted_rename)
-    listing.push(model, destination, {})
+    publish.publish_version(
+        model, destination=destination, manifest=Manifest.from_content({})
+    )
     before, after = steps[: steps.index("rename")], steps[steps.index("rename") + 1 :]
     staging = os.path.commonpath(before)
     assert {os.path.relpath(path, staging) for path in before} == {
@@ -90,10 +97,16 @@ def test_all_is_on_the_disk_before_the_rename(model, destination, monkeypatch):
 
 
 def test_a_version_that_is_a_link_is_no_baseline(model, destination, tmp_path):
-    elsewhere = listing.push(model, str(tmp_path / "elsewhere"), {})
-    old = listing.push(model, destination, {})
+    elsewhere = publish.publish_version(
+        model,
+        destination=str(tmp_path / "elsewhere"),
+        manifest=Manifest.from_content({}),
+    )
+    old = publish.publish_version(
+        model, destination=destination, manifest=Manifest.from_content({})
+    )
     pathlib.Path(destination, "20000000000").symlink_to(elsewhere.path)
-    served, [damaged] = listing.intact(destination)
+    served, [damaged] = listing.find_served_and_damaged(destination)
     assert served == old
     assert damaged.why == (
         f"20000000000 below {destination} must be no symbolic link, it leads to "
@@ -103,19 +116,24 @@ def test_a_version_that_is_a_link_is_no_baseline(model, destination, tmp_path):
 
 @pytest.mark.parametrize("name", ["variables/link", "saved_model.pb", "assets"])
 def test_a_version_with_a_link_in_it_is_no_baseline(model, destination, tmp_path, name):
-    old, new = (listing.push(model, destination, {}) for _ in range(2))
+    old, new = (
+        publish.publish_version(
+            model, destination=destination, manifest=Manifest.from_content({})
+        )
+        for _ in range(2)
+    )
     link = pathlib.Path(new.path, name)
     if link.exists():
         link.rename(tmp_path / "moved")
     link.symlink_to(tmp_path / "moved")
-    served, [damaged] = listing.intact(destination)
+    served, [damaged] = listing.find_served_and_damaged(destination)
     assert served == old
     assert damaged.why == (
         f"{name} below {new.path} must be no symbolic link, it leads to "
         f"{tmp_path / 'moved'}"
     )
     with pytest.raises(ValueError, match="must be no symbolic link"):
-        listing.fetch(new, str(tmp_path / "copy"))
+        listing.fetch_version(new, str(tmp_path / "copy"))
     assert not (tmp_path / "copy").exists()
 
 
@@ -123,8 +141,10 @@ def test_a_destination_that_is_a_link_is_followed(model, destination, tmp_path):
     (tmp_path / "large").mkdir()
     pathlib.Path(destination).parent.mkdir()
     pathlib.Path(destination).symlink_to(tmp_path / "large")
-    version = listing.push(model, destination, {})
-    assert listing.intact(destination) == (version, [])
+    version = publish.publish_version(
+        model, destination=destination, manifest=Manifest.from_content({})
+    )
+    assert listing.find_served_and_damaged(destination) == (version, [])
     assert (tmp_path / "large" / str(version.number) / "MANIFEST.json").exists()
 
 
@@ -132,8 +152,9 @@ def test_a_destination_that_is_a_link_is_followed(model, destination, tmp_path):
 AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 INTACT = """
 import sys
-from components.registry import listing
-print(listing.intact(sys.argv[1]))
+from components.registry import listing, publish
+from components.registry.manifest import Manifest
+print(listing.find_served_and_damaged(sys.argv[1]))
 """
 
 
@@ -142,7 +163,12 @@ print(listing.intact(sys.argv[1]))
 )
 def test_a_version_that_cannot_be_read_is_not_damaged(model, destination, name):
     """It may be what is served: an older one, or none, would be a wrong baseline."""
-    _, new = (listing.push(model, destination, {}) for _ in range(2))
+    _, new = (
+        publish.publish_version(
+            model, destination=destination, manifest=Manifest.from_content({})
+        )
+        for _ in range(2)
+    )
     path = pathlib.Path(new.path, name)
     mode = path.stat().st_mode
     path.chmod(0)
@@ -164,17 +190,21 @@ def test_a_version_that_cannot_be_read_is_not_damaged(model, destination, name):
 # Pushes argv[1] to argv[2] argv[3] times.
 PUSH = """
 import sys
-from components.registry import listing
+from components.registry import listing, publish
+from components.registry.manifest import Manifest
 model, destination, times = sys.argv[1:4]
 for _ in range(int(times)):
-    listing.push(model, destination, {})
+    publish.publish_version(
+        model, destination=destination, manifest=Manifest.from_content({})
+    )
 """
 
 # Pushes argv[1] to argv[2]/1, /2 and so on. The nth push dies at its nth step on the
 # file system, of which Python tells its audit hooks; prints how many died.
 DIE = """
 import itertools, os, signal, sys
-from components.registry import listing
+from components.registry import listing, publish
+from components.registry.manifest import Manifest
 fsync = os.fsync
 def audited_fsync(descriptor):  # Python does not tell of this one
     sys.audit("os.fsync")
@@ -190,7 +220,11 @@ for last_step in itertools.count(1):
                 if next(steps) == last_step:
                     os.kill(os.getpid(), signal.SIGKILL)
         sys.addaudithook(hook)
-        listing.push(model, os.path.join(destinations, str(last_step)), {})
+        publish.publish_version(
+            model,
+            destination=os.path.join(destinations, str(last_step)),
+            manifest=Manifest.from_content({}),
+        )
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status != -signal.SIGKILL:
@@ -222,8 +256,10 @@ def test_a_kill_at_any_step_leaves_complete_versions_alone(model, tmp_path):
         for folder in left:
             assert_complete(folder)
         counts.append((len(left), len(staged(destination))))
-        version = listing.push(model, destination, {})
-        assert listing.served(destination) == version
+        version = publish.publish_version(
+            model, destination=destination, manifest=Manifest.from_content({})
+        )
+        assert listing.find_served_version(destination) == version
         assert_complete(pathlib.Path(version.path))
         assert not staged(destination)
     # Before the staging, within it, and after the rename: nothing in between.
@@ -242,8 +278,10 @@ def test_kills_at_random_moments(model, destination):
         assert process.returncode == -signal.SIGKILL
         for folder in numbered(destination):
             assert_complete(folder)
-        version = listing.push(model, destination, {})
-        assert listing.served(destination) == version
+        version = publish.publish_version(
+            model, destination=destination, manifest=Manifest.from_content({})
+        )
+        assert listing.find_served_version(destination) == version
         assert not staged(destination)
 
 
@@ -277,6 +315,8 @@ def test_leftovers_go_and_the_rest_stays(model, destination):
     (left / "variables.index").write_bytes(b"")
     others = pathlib.Path(destination, "staging-of-somebody")
     others.mkdir()
-    version = listing.push(model, destination, {})
+    version = publish.publish_version(
+        model, destination=destination, manifest=Manifest.from_content({})
+    )
     names = {name for name in os.listdir(destination) if not name.endswith(".lock")}
     assert names == {others.name, str(version.number)}

@@ -10,7 +10,8 @@ import time
 import boto3
 import pytest
 
-from components.registry import listing
+from components.registry import listing, publish
+from components.registry.manifest import Manifest
 from model.files import filesystems
 from tests.support.places import FILES, Place, write_model
 from tests.support.s3 import Server
@@ -21,10 +22,15 @@ LAST = ["fingerprint.pb", "saved_model.pb", "MANIFEST.json"]
 # Pushes argv[1] to argv[2] argv[3] times.
 PUSH = """
 import sys
-from components.registry import listing
+from components.registry import listing, publish
+from components.registry.manifest import Manifest
 model, destination, times = sys.argv[1:4]
 for _ in range(int(times)):
-    print(listing.push(model, destination, {}).number)
+    manifest = Manifest.from_content({})
+    version = publish.publish_version(
+        model, destination=destination, manifest=manifest
+    )
+    print(version.number)
 """
 
 
@@ -53,7 +59,9 @@ def started(*arguments):
 
 def test_no_reader_minds_the_order(model, store, s3):
     s3.server.requests.clear()
-    number = listing.push(model, store.uri, {}).number
+    number = publish.publish_version(
+        model, destination=store.uri, manifest=Manifest.from_content({})
+    ).number
     folder = f"/{s3.name}/serving/vae/"
     claim, *written = (path.removeprefix(folder) for path in s3.server.written())
     assert claim == f".claim-{number}"
@@ -64,30 +72,40 @@ def test_no_reader_minds_the_order(model, store, s3):
 def test_nothing_is_ever_deleted(model, store, s3):
     s3.server.requests.clear()
     for _ in range(2):
-        listing.push(model, store.uri, {})
+        publish.publish_version(
+            model, destination=store.uri, manifest=Manifest.from_content({})
+        )
     assert {method for method, _ in s3.server.requests} <= {"GET", "HEAD", "PUT"}
 
 
 @pytest.mark.parametrize("name", ["variables.index", "saved_model.pb", "MANIFEST.json"])
 def test_a_push_that_is_refused_half_way(model, store, s3, name):
-    version = listing.push(model, store.uri, {})
+    version = publish.publish_version(
+        model, destination=store.uri, manifest=Manifest.from_content({})
+    )
     s3.server.refused.append(("PUT", name))
     with pytest.raises(filesystems.StorageError, match="Access Denied") as error:
-        listing.push(model, store.uri, {})
+        publish.publish_version(
+            model, destination=store.uri, manifest=Manifest.from_content({})
+        )
     assert str(error.value).startswith(f"can't use {store.uri} (PermissionError: ")
-    assert listing.served(store.uri) == version
+    assert listing.find_served_version(store.uri) == version
     s3.server.refused.clear()
     left = store.read()
-    later = listing.push(model, store.uri, {})
+    later = publish.publish_version(
+        model, destination=store.uri, manifest=Manifest.from_content({})
+    )
     assert later.number > max(int(path.split("/")[0]) for path in left)
-    assert listing.served(store.uri) == later
-    listing.verify(later)
+    assert listing.find_served_version(store.uri) == later
+    listing.verify_version(later)
     assert left.items() <= store.read().items()  # nothing of others was touched
 
 
 @pytest.mark.parametrize("name", ["variables.index", "saved_model.pb", "MANIFEST.json"])
 def test_a_push_that_is_killed_half_way(model, store, s3, name):
-    version = listing.push(model, store.uri, {})
+    version = publish.publish_version(
+        model, destination=store.uri, manifest=Manifest.from_content({})
+    )
     process = started(model, store.uri, 1)
 
     def kill():
@@ -99,18 +117,22 @@ def test_a_push_that_is_killed_half_way(model, store, s3, name):
     s3.server.before.clear()
     left = {path.split("/")[0] for path in store.read()}
     assert len(left) == 2
-    assert listing.served(store.uri) == version
-    later = listing.push(model, store.uri, {})
+    assert listing.find_served_version(store.uri) == version
+    later = publish.publish_version(
+        model, destination=store.uri, manifest=Manifest.from_content({})
+    )
     assert later.number > max(map(int, left))
-    assert listing.served(store.uri) == later
-    listing.verify(later)
+    assert listing.find_served_version(store.uri) == later
+    listing.verify_version(later)
 
 
 def test_a_server_that_goes_away_half_way(model, s3, s3_elsewhere, monkeypatch):
     uri = f"s3://{s3.name}/serving/vae"
     server = Server()  # of the same objects
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-    version = listing.push(model, uri, {})
+    version = publish.publish_version(
+        model, destination=uri, manifest=Manifest.from_content({})
+    )
 
     def go_away():
         server.close()
@@ -118,14 +140,18 @@ def test_a_server_that_goes_away_half_way(model, s3, s3_elsewhere, monkeypatch):
 
     server.before["PUT", "saved_model.pb"] = go_away
     with pytest.raises(filesystems.StorageError, match="can't use"):
-        listing.push(model, uri, {})
+        publish.publish_version(
+            model, destination=uri, manifest=Manifest.from_content({})
+        )
     with pytest.raises(filesystems.StorageError, match="Could not connect"):
-        listing.served(uri)
+        listing.find_served_version(uri)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.server.url)
     type(s3.files).clear_instance_cache()
-    assert listing.served(uri) == version
-    later = listing.push(model, uri, {})
-    assert listing.served(uri) == later
+    assert listing.find_served_version(uri) == version
+    later = publish.publish_version(
+        model, destination=uri, manifest=Manifest.from_content({})
+    )
+    assert listing.find_served_version(uri) == later
 
 
 def test_a_number_that_another_push_claimed_is_passed_over(model, store):
@@ -133,14 +159,21 @@ def test_a_number_that_another_push_claimed_is_passed_over(model, store):
     claimed = range(now, now + 15)
     for number in claimed:
         store.write(f".claim-{number}", b"")
-    assert listing.push(model, store.uri, {}).number == claimed[-1] + 1
+    assert (
+        publish.publish_version(
+            model, destination=store.uri, manifest=Manifest.from_content({})
+        ).number
+        == claimed[-1] + 1
+    )
 
 
 def test_a_claim_that_may_not_be_made_is_an_error(model, store, s3):
     s3.server.refused.append(("PUT", f".claim-{int(time.time())}"))
     s3.server.refused.append(("PUT", f".claim-{int(time.time()) + 1}"))
     with pytest.raises(filesystems.StorageError, match="Access Denied"):
-        listing.push(model, store.uri, {})
+        publish.publish_version(
+            model, destination=store.uri, manifest=Manifest.from_content({})
+        )
 
 
 def test_pushes_at_the_same_time_take_different_numbers(model, store):
@@ -150,9 +183,11 @@ def test_pushes_at_the_same_time_take_different_numbers(model, store):
         numbers += process.communicate(timeout=120)[0].split()
         assert process.returncode == 0
     assert len(set(numbers)) == 16
-    manifest = listing.served(store.uri).manifest  # the same of each
+    manifest = listing.find_served_version(store.uri).manifest  # the same of each
     for number in map(int, numbers):
-        listing.verify(listing.Version(number, f"{store.uri}/{number}", manifest))
+        listing.verify_version(
+            listing.Version(number, f"{store.uri}/{number}", manifest)
+        )
 
 
 def test_of_two_pushes_that_claim_one_number_one_gets_it(tmp_path, store, s3):
@@ -176,16 +211,18 @@ def test_of_two_pushes_that_claim_one_number_one_gets_it(tmp_path, store, s3):
     assert [process.returncode for process in processes] == [0, 0]
     assert sorted(numbers) == [20000000001, 20000000002]
     for name, number in zip(models, numbers):
-        version = listing.find(store.uri, number)
-        listing.verify(version)
+        version = listing.find_version(store.uri, number)
+        listing.verify_version(version)
         assert store.read()[f"{number}/saved_model.pb"] == name.encode()
-    served, damaged = listing.intact(store.uri)
+    served, damaged = listing.find_served_and_damaged(store.uri)
     assert (served.number, damaged) == (20000000002, [])
 
 
 def test_a_push_goes_on_beside_one_that_is_half_way(model, store, s3):
     """What is not complete yet is no baseline, and becomes one when it is."""
-    old = listing.push(model, store.uri, {})
+    old = publish.publish_version(
+        model, destination=store.uri, manifest=Manifest.from_content({})
+    )
     half, go_on = threading.Event(), threading.Event()
 
     def pause():
@@ -196,17 +233,19 @@ def test_a_push_goes_on_beside_one_that_is_half_way(model, store, s3):
     process = started(model, store.uri, 1)
     try:
         assert half.wait(60)
-        served, [damaged] = listing.intact(store.uri)
+        served, [damaged] = listing.find_served_and_damaged(store.uri)
         assert served == old
         assert damaged.why == "it has no MANIFEST.json, or not yet"
     finally:
         go_on.set()
     number = int(process.communicate(timeout=60)[0])
-    assert listing.served(store.uri).number == number == damaged.number
+    assert listing.find_served_version(store.uri).number == number == damaged.number
 
 
 def test_a_file_that_is_replaced_while_it_is_fetched(model, store, s3, tmp_path):
-    version = listing.push(model, store.uri, {})
+    version = publish.publish_version(
+        model, destination=store.uri, manifest=Manifest.from_content({})
+    )
 
     def replace():
         s3.server.before.clear()
@@ -214,30 +253,34 @@ def test_a_file_that_is_replaced_while_it_is_fetched(model, store, s3, tmp_path)
 
     s3.server.before["GET", "fingerprint.pb"] = replace
     with pytest.raises(ValueError, match="saved_model.pb has SHA-256"):
-        listing.fetch(version, str(tmp_path / "copy"))
+        listing.fetch_version(version, str(tmp_path / "copy"))
     assert not (tmp_path / "copy").exists()
 
 
 def test_objects_that_stand_for_folders_are_no_files(model, store, s3, tmp_path):
-    version = listing.push(model, store.uri, {})
+    version = publish.publish_version(
+        model, destination=store.uri, manifest=Manifest.from_content({})
+    )
     client = boto3.client("s3")
     for folder in ("", f"{version.number}/", f"{version.number}/variables/"):
         client.put_object(Bucket=s3.name, Key=f"serving/vae/{folder}")
-    assert listing.served(store.uri) == version
-    listing.fetch(version, str(tmp_path / "copy"))
-    listing.verify(version)
+    assert listing.find_served_version(store.uri) == version
+    listing.fetch_version(version, str(tmp_path / "copy"))
+    listing.verify_version(version)
 
 
 def test_a_name_that_leads_out_of_the_copy(model, store, s3, tmp_path):
-    version = listing.push(model, store.uri, {})
+    version = publish.publish_version(
+        model, destination=store.uri, manifest=Manifest.from_content({})
+    )
     name = "../../../out"
     store.write(f"{version.number}/{name}", b"")
     where = f"{s3.name}/serving/vae/{version.number}"
     why = f"a file's name must lead below {where}, got {name!r}"
     with pytest.raises(ValueError, match="is damaged") as error:
-        listing.fetch(version, str(tmp_path / "copies" / "copy"))
+        listing.fetch_version(version, str(tmp_path / "copies" / "copy"))
     assert str(error.value) == f"{version.path} is damaged: {why}"
     assert not (tmp_path / "out").exists()
-    served, [damaged] = listing.intact(store.uri)
+    served, [damaged] = listing.find_served_and_damaged(store.uri)
     assert served is None
     assert damaged.why == why

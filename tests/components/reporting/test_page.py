@@ -75,7 +75,7 @@ def test_a_refusal_says_why():
     reader = PageReader(make_page(given))
     assert f"REFUSED {why}" in reader.text
     assert any("refused" in each.get("class", "") for each in reader.all("section"))
-    assert facts.scalars(given)["blessed"] == 0
+    assert facts.list_scalars(given)["blessed"] == 0
 
 
 def test_a_model_of_no_numbers_has_a_page():
@@ -84,7 +84,7 @@ def test_a_model_of_no_numbers_has_a_page():
     assert "The candidate's mean ELBO is not a finite number." in text
     assert "candidate's ELBO not a number" in text
     assert "Not drawn: ValueError: no number" in text
-    assert all(map(math.isfinite, facts.scalars(given).values()))
+    assert all(map(math.isfinite, facts.list_scalars(given).values()))
 
 
 def test_what_the_facts_say_is_text_and_never_markup():
@@ -111,7 +111,7 @@ def test_drift_and_anomalies_are_shown():
     feature = {"feature": "label", "kind": "drift", "measure": "L-infinity"}
     numbers = {"distance": 0.0125, "threshold": 0.1}
     found = {"baseline_version": 17, "features": [feature | numbers]}
-    data = facts.of_data({"train": {3: 1}}, ["train: odd"], found)
+    data = facts.describe_data({"train": {3: 1}}, ["train: odd"], drift=found)
     text = PageReader(make_page(make_facts(**data))).text
     assert "To what version 17 was trained on" in text
     assert "label drift L-infinity 0.0125 0.1000" in text
@@ -119,7 +119,7 @@ def test_drift_and_anomalies_are_shown():
 
 
 def test_the_scalars_are_those_that_runs_are_compared_by():
-    scalars = facts.scalars(make_facts())
+    scalars = facts.list_scalars(make_facts())
     assert scalars["elbo"] == -99.5
     assert scalars["iwae"] == -97.0
     assert scalars["baseline_elbo"] == -100.0

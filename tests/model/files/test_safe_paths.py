@@ -158,8 +158,10 @@ def test_every_path_of_the_command_line_and_the_settings_knows_the_home(
     assert main.main(["data", *words, "--data-dir", "~/data"]) == 0
     assert (home / "data/bars/1.0.0").is_dir()
     (home / "bars").rename(home / "span-7")
-    spans = prepare_spans.prepare_data("bars", "~/span-{SPAN}", 1, str(home / "data"))
-    assert '"span": 7' in spans.spans
+    spans = prepare_spans.prepare_data(
+        "bars", "~/span-{SPAN}", window=1, data_dir=str(home / "data")
+    )
+    assert [span.number for span in spans.spans] == [7]
     with lifecycle.record_run(
         resolved,
         pathlib.Path(args.root),
@@ -243,7 +245,9 @@ def test_what_becomes_no_pattern_may_have_its_characters(tmp_path):
         ]
         assert main.main(arguments) == 0
         args = main.build_parser().parse_args(arguments)
-        data = prepare_spans.prepare_data("bars", args.source, 1, args.data_dir)
+        data = prepare_spans.prepare_data(
+            "bars", args.source, window=1, data_dir=args.data_dir
+        )
         chunk = ingest.Chunk("train", 0, 3)
         assert len(list(ingest.read_chunk(chunk, data.parts[0].path))) == 3
     assert main.main(["history", "--root", f"{folder}/runs"]) == 0

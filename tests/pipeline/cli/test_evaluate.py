@@ -15,7 +15,8 @@ import tensorflow_datasets as tfds
 import tf_keras as tfk
 
 from components.datasets.prepare import Prepared, prepare
-from components.registry import listing
+from components.registry import publish
+from components.registry.manifest import Manifest
 from model import export, fixed_noise
 from model.config import ModelConfig
 from model.vae import VAE
@@ -52,7 +53,11 @@ class Place:
             "config": decisive(config),
             "data_fingerprint": self.data.fingerprint,
         }
-        return listing.push(str(self.path / name), self.destination, manifest)
+        return publish.publish_version(
+            str(self.path / name),
+            destination=self.destination,
+            manifest=Manifest.from_content(manifest),
+        )
 
     def arguments(self, *more):
         return [

@@ -13,7 +13,8 @@ import sys
 import pytest
 import tf_keras as tfk
 
-from components.registry import listing
+from components.registry import publish
+from components.registry.manifest import Manifest
 from model import export
 from model.config import ModelConfig
 from model.vae import VAE
@@ -104,10 +105,12 @@ def made(tmp_path_factory):
     export.export(VAE(ModelConfig(**size)), str(place.path / "model"), 1, 0)
     settings = [f"model.{field}={value}" for field, value in size.items()]
     decisive = loading.decisive(loading.resolve("demo", None, settings))
-    listing.push(
+    publish.publish_version(
         str(place.path / "model"),
-        place.destination,
-        {"config": decisive, "data_fingerprint": "none"},
+        destination=place.destination,
+        manifest=Manifest.from_content(
+            {"config": decisive, "data_fingerprint": "none"}
+        ),
     )
     return place
 

@@ -16,11 +16,11 @@ def root(tmp_path, capsys):
 def test_rolling_back_says_what_is_served(root):
     one, two = root.push("a", -91), root.push("b", -90)
     assert root.command("rollback", "--reason", " sevens look like ones ") == 0
-    served = listing.served(root.destination)
-    record = served.manifest["rolled_back"]
+    served = listing.find_served_version(root.destination)
+    record = served.manifest.rolled_back
     assert root.out.splitlines() == [
         f"version {served.number} is version {one.number} again, in place of "
-        f"{two.number}: by {record['by']} at {record['at']} (sevens look like ones)",
+        f"{two.number}: by {record.by} at {record.at} (sevens look like ones)",
         f"it is what is served from {root.destination}, and the next run's baseline",
     ]
 
@@ -28,8 +28,8 @@ def test_rolling_back_says_what_is_served(root):
 def test_to_a_version_that_is_named(root):
     one, _, three = (root.push(name, -90) for name in "abc")
     assert root.command("rollback", one.number, "--reason", "worse") == 0
-    record = listing.served(root.destination).manifest["rolled_back"]
-    assert (record["to"], record["from"]) == (one.number, three.number)
+    record = listing.find_served_version(root.destination).manifest.rolled_back
+    assert (record.to, record.replaced) == (one.number, three.number)
 
 
 def test_in_an_object_store(root, s3):
@@ -37,7 +37,7 @@ def test_in_an_object_store(root, s3):
     one, _ = (root.push(name, -90, uri) for name in "ab")
     there = ["--set", f"push.destination=s3://{s3.name}/serving"]
     assert root.command("rollback", "--reason", "worse", *there) == 0
-    assert listing.served(uri).digest == one.digest
+    assert listing.find_served_version(uri).digest == one.digest
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_where_there_is_no_going_back(root, arguments, message):
     names = {"one": one.number, "two": two.number}
     assert root.command("rollback", *(a.format(**names) for a in arguments)) == 2
     assert f"vae-pipeline: {message.format(**names)}" in root.err
-    assert listing.served(root.destination) == two
-    assert rolling_back.rejected(root.destination) == []
+    assert listing.find_served_version(root.destination) == two
+    assert rolling_back.read_rejected_models(root.destination) == []
 
 
 def test_a_reason_is_asked_for(root):

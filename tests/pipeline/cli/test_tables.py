@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from components.registry import listing, rolling_back
+from components.registry import publish, rolling_back
+from components.registry.manifest import Manifest
 from pipeline.config.loading import decisive, resolve
 from tests.support.places import FILES, write_model
 from tests.support.records import keep_record
@@ -53,9 +54,13 @@ def root(tmp_path_factory):
             "config": decisive(resolve("demo", None, [f"gate.samples={samples}"])),
         }
         model = write_model(tmp_path / "models" / name, files)
-        pushed.append(listing.push(model, destination, manifest))
+        pushed.append(
+            publish.publish_version(
+                model, destination=destination, manifest=Manifest.from_content(manifest)
+            )
+        )
     pathlib.Path(pushed[2].path, "saved_model.pb").unlink()
-    rolling_back.roll_back(destination, None, "blurred")
+    rolling_back.roll_back(destination, None, why="blurred")
 
     @functools.cache
     def printed(command, columns):

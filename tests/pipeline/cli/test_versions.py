@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from components.registry import listing, rolling_back
+from components.registry import publish, rolling_back
+from components.registry.manifest import Manifest
 from tests.support.places import write_model
 from tests.support.version_root import VersionRoot
 
@@ -21,10 +22,10 @@ def root(tmp_path, capsys):
 
 def test_versions_are_listed_newest_first(root):
     one, two = root.push("a", -91.672), root.push("b", -90.5)
-    again = rolling_back.roll_back(root.destination, None, "blurred")
+    again = rolling_back.roll_back(root.destination, None, why="blurred")
     damaged = root.push("c", -89)
     pathlib.Path(damaged.path, "saved_model.pb").unlink()
-    [record] = rolling_back.rejected(root.destination)
+    [record] = rolling_back.read_rejected_models(root.destination)
     assert root.command("versions") == 0
     rows = [
         [cell.strip() for cell in line.strip("│").split("│")]
@@ -75,11 +76,11 @@ def test_figures_that_were_estimated_otherwise_are_told_apart(root):
 
 def test_json_is_for_machines(root):
     one, two = root.push("a", -91.672), root.push("b", -90.5)
-    again = rolling_back.roll_back(root.destination, one.number, "blurred")
+    again = rolling_back.roll_back(root.destination, one.number, why="blurred")
     pathlib.Path(one.path, "saved_model.pb").unlink()
     assert root.command("versions", "--json") == 0
     newest, second, oldest = json.loads(root.out)
-    [record] = rolling_back.rejected(root.destination)
+    [record] = rolling_back.read_rejected_models(root.destination)
     at = datetime.datetime.fromtimestamp(again.number, datetime.timezone.utc)
     files = pathlib.Path(again.path).rglob("*")
     assert newest == {
@@ -94,7 +95,7 @@ def test_json_is_for_machines(root):
         "data_fingerprint": "0123456789abcdef",
         "bytes": sum(path.stat().st_size for path in files if path.is_file()),
         "rejected": None,
-        "rolled_back": again.manifest["rolled_back"],
+        "rolled_back": again.manifest.content["rolled_back"],
     }
     assert (second["version"], second["state"]) == (two.number, "older")
     assert second["rejected"] == dataclasses.asdict(record)
@@ -114,7 +115,9 @@ def test_where_nothing_is(root):
 
 def test_a_manifest_of_another_kind_is_listed_all_the_same(root):
     model = write_model(root.path / "model")
-    version = listing.push(model, root.destination, {})
+    version = publish.publish_version(
+        model, destination=root.destination, manifest=Manifest.from_content({})
+    )
     assert root.command("versions") == 0
     assert f"│ {version.number} │" in root.out
     assert "ELBO:" not in root.out

@@ -10,8 +10,9 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from components import served_model
-from components.evaluation import measure
-from components.registry import listing
+from components.evaluation import estimate
+from components.registry import publish
+from components.registry.manifest import Manifest
 from pipeline.config.loading import decisive, resolve
 from pipeline.kubeflow import contract, entrypoint
 from tests.support.launched_steps import (
@@ -109,7 +110,7 @@ def test_run_parameters_reach_the_step(smoke_spec, folders, report_file, task, n
         gate = threshold["threshold"]
         assert gate["value_threshold"]["lower_bound"] == -90.0
         assert gate["change_threshold"]["absolute"] == -1.0
-        assert json.loads(found["example_splits"]) == [measure.SPLIT]
+        assert json.loads(found["example_splits"]) == [estimate.SPLIT]
     else:
         assert found["destination"] == "/serving/vae"
         config = json.loads(found["provenance"])["config"]
@@ -304,7 +305,11 @@ def serve(smoke_spec, folders, report_file, tmp_path):
 def test_the_served_model_is_fetched(serve, folders, report_file, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "saved_model.pb").write_bytes(b"graph")
-    version = listing.push(str(tmp_path / "model"), str(tmp_path / "serving"), {})
+    version = publish.publish_version(
+        str(tmp_path / "model"),
+        destination=str(tmp_path / "serving"),
+        manifest=Manifest.from_content({}),
+    )
     assert serve() == str(version.number)
     (reported,) = json.loads(report_file.read_text())["artifacts"]["model"]["artifacts"]
     assert reported["uri"] == f"s3://{RUN}/served-model/model"

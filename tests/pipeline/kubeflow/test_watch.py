@@ -12,6 +12,7 @@ import yaml
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
+from components.evaluation.gate_result import GateResult
 from pipeline.cli import main
 from pipeline.kubeflow import submission, watch
 from pipeline.kubeflow.client import ClusterError
@@ -36,6 +37,12 @@ REFUSED = {
     "refusals": ["ELBO -95.25 must be at least the floor", "InfraCheck: no answer"],
     "pushed": None,
 }
+
+
+def as_result(verdict):
+    return GateResult(**{**verdict, "refusals": tuple(verdict["refusals"])})
+
+
 KUBERNETES = {"platforms": {"kubernetes": {}}}
 
 
@@ -176,7 +183,7 @@ def test_a_verdict_is_read_from_the_default_root(
     kfp, connection, run_id, store, attempt
 ):
     leave(store, run_id, BLESSED, attempt=attempt)
-    assert watch.verdict(*ended(kfp, connection, run_id)) == BLESSED
+    assert watch.verdict(*ended(kfp, connection, run_id)) == as_result(BLESSED)
 
 
 @pytest.mark.parametrize("scheme", ["minio", "s3"])
@@ -186,14 +193,14 @@ def test_a_verdict_is_read_from_the_runs_root(
 ):
     run_id = started(connection, tmp_path, f"{scheme}://mlpipeline/my/root/", documents)
     leave(store, run_id, REFUSED, where="my/root")
-    assert watch.verdict(*ended(kfp, connection, run_id)) == REFUSED
+    assert watch.verdict(*ended(kfp, connection, run_id)) == as_result(REFUSED)
 
 
 def test_the_root_that_was_compiled_is_looked_into(kfp, connection, store, tmp_path):
     compiled = {**PACKAGE, "defaultPipelineRoot": "s3://mlpipeline/compiled"}
     run_id = started(connection, tmp_path, documents=[compiled])
     leave(store, run_id, BLESSED, where="compiled")
-    assert watch.verdict(*ended(kfp, connection, run_id)) == BLESSED
+    assert watch.verdict(*ended(kfp, connection, run_id)) == as_result(BLESSED)
 
 
 def test_the_last_attempt_counts(kfp, connection, run_id, store):
@@ -203,7 +210,7 @@ def test_the_last_attempt_counts(kfp, connection, run_id, store):
     for key in bucket.keys.values():
         key.last_modified -= datetime.timedelta(seconds=2)
     leave(store, run_id, REFUSED, attempt="a/")
-    assert watch.verdict(*ended(kfp, connection, run_id)) == REFUSED
+    assert watch.verdict(*ended(kfp, connection, run_id)) == as_result(REFUSED)
 
 
 def test_a_verdict_that_is_not_there_is_no_blessing(kfp, connection, run_id, store):

@@ -6,13 +6,13 @@ import pytest
 from ml_metadata.proto import metadata_store_pb2
 
 from pipeline.local import run_report
-from tests.support.report_page import PNG, PageReader
+from tests.support.report_page import PNG, PageReader, make_facts
 from tests.support.report_runs import CACHED, COMPLETE, FAILED, Runs
 
 
 @pytest.fixture
 def runs(tmp_path):
-    return Runs(tmp_path)
+    return Runs(tmp_path, facts=make_facts(), picture=PNG)
 
 
 def test_the_page_has_the_run_and_its_steps(runs):

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from components.registry import listing
+from components.registry import listing, publish
+from components.registry.manifest import Manifest
 from pipeline.config import loading
 from pipeline.config.loading import PipelineConfig
 from pipeline.config.sections import PushConfig
@@ -59,7 +60,7 @@ def test_a_cluster_of_workers_is_for_steps_in_processes_of_their_own(
 
 def served(run_key, baseline=None):
     manifest = {"run_key": run_key, "digest": "d12", "baseline": baseline}
-    return listing.Version(12, "/serving/vae/12", manifest)
+    return listing.Version(12, "/serving/vae/12", Manifest.from_content(manifest))
 
 
 def test_the_baseline_is_the_version_that_is_served():
@@ -75,7 +76,9 @@ def test_a_model_is_not_its_own_baseline():
 
 
 def test_without_an_intact_version_there_is_no_baseline():
-    damaged = [listing.Damaged(12, "/serving/vae/12", "saved_model.pb is missing")]
+    damaged = [
+        listing.DamagedVersion(12, "/serving/vae/12", "saved_model.pb is missing")
+    ]
     assert runner._baseline_fingerprint(None, [], is_repeated=False) == "none"
     text = runner._baseline_fingerprint(None, damaged, is_repeated=False)
     assert text == "none: 12 is damaged"
@@ -101,7 +104,7 @@ def test_a_version_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     def fail(destination):
         raise OSError(errno.EIO, os.strerror(errno.EIO), f"{destination}/12")
 
-    monkeypatch.setattr(listing, "intact", fail)
+    monkeypatch.setattr(listing, "find_served_and_damaged", fail)
     with pytest.raises(runner.RunError) as error:
         runner._find_served_version(str(tmp_path))
     assert str(error.value) == f"can't read {tmp_path}/12 (Input/output error)"
@@ -137,7 +140,9 @@ def test_a_push_that_its_step_could_not_report_is_recorded(
         pytest.raises(KeyboardInterrupt),
         runner._records_unreported_push(destination, recorder, before=None),
     ):
-        version = listing.push(model, destination, MANIFEST)
+        version = publish.publish_version(
+            model, destination=destination, manifest=Manifest.from_content(MANIFEST)
+        )
         raise KeyboardInterrupt
     assert recorder.record.status == expected
     if expected == "pushed":
@@ -147,7 +152,9 @@ def test_a_push_that_its_step_could_not_report_is_recorded(
 
 def test_a_version_that_was_served_before_is_no_push_of_this_run(tmp_path, model):
     destination = str(tmp_path / "serving")
-    before = listing.push(model, destination, MANIFEST)
+    before = publish.publish_version(
+        model, destination=destination, manifest=Manifest.from_content(MANIFEST)
+    )
     record = make_record(run_key="now", step="Pusher")
     recorder = RunRecorder(tmp_path / "runs", record)
     with (

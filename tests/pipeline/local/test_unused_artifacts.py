@@ -9,7 +9,8 @@ import pytest
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from components.registry import listing, rolling_back
+from components.registry import listing, publish, rolling_back
+from components.registry.manifest import Manifest
 from pipeline.cli import main
 from pipeline.local import unused_artifacts
 from pipeline.runs import lock
@@ -89,7 +90,11 @@ class Root:
     def push(self, name, **manifest):
         files = {**FILES, "saved_model.pb": name.encode()}
         model = write_model(self.path.parent / "models" / name, files)
-        return listing.push(model, self.destination, manifest)
+        return publish.publish_version(
+            model,
+            destination=self.destination,
+            manifest=Manifest.from_content(manifest),
+        )
 
     def prune(self, keep):
         todo = unused_artifacts.plan(self.path, self.destination, keep=keep)
@@ -104,7 +109,7 @@ class Root:
         return live
 
     def numbers(self):
-        return [found.number for found in listing.look(self.destination)]
+        return [found.number for found in listing.list_versions(self.destination)]
 
     def snapshot(self):
         files = {
@@ -394,7 +399,7 @@ def test_the_newest_versions_stay(root):
     assert root.numbers() == [pushed[3].number, pushed[2].number]
     assert todo.versions == [pushed[0].number, pushed[1].number]
     assert size < todo.version_bytes / 2 < size + 2000  # and a manifest each
-    assert listing.intact(root.destination) == (pushed[3], [])
+    assert listing.find_served_and_damaged(root.destination) == (pushed[3], [])
     names = {path.name for path in pathlib.Path(root.destination).iterdir()}
     assert names == {".pushing.lock", str(pushed[2].number), str(pushed[3].number)}
 
@@ -412,10 +417,13 @@ def test_the_baseline_of_what_is_served_stays(root):
 def test_what_was_rolled_back_from_stays_noted(root):
     root.push("one")
     two = root.push("two")
-    again = rolling_back.roll_back(root.destination, None, "blurred")
+    again = rolling_back.roll_back(root.destination, None, why="blurred")
     root.prune(1)
     assert root.numbers() == [again.number]
-    assert rolling_back.rejection(root.destination, two.digest, None).why == "blurred"
+    assert (
+        rolling_back.find_rejection(root.destination, two.digest, singleprint=None).why
+        == "blurred"
+    )
 
 
 def test_damaged_versions_before_what_is_served_go(root):
@@ -441,7 +449,7 @@ def test_what_was_not_compared_with_its_manifest_stays(root, tmp_path):
     )
     pathlib.Path(linked.path).rename(tmp_path / "elsewhere")
     pathlib.Path(linked.path).symlink_to(tmp_path / "elsewhere")
-    damaged = list(listing.look(root.destination))[1:]
+    damaged = list(listing.list_versions(root.destination))[1:]
     assert [each.compared for each in damaged] == [False] * 3
     assert damaged[2].why == "MANIFEST.json cannot be read (Is a directory)"
     before = root.numbers()
@@ -468,7 +476,11 @@ def test_an_object_store(root, s3):
     for name in "abc":
         files = {**FILES, "saved_model.pb": name.encode()}
         model = write_model(root.path.parent / "models" / name, files)
-        pushed.append(listing.push(model, uri, {}))
+        pushed.append(
+            publish.publish_version(
+                model, destination=uri, manifest=Manifest.from_content({})
+            )
+        )
     half, another = pushed[0].number - 1, 7
     s3.files.pipe_file(f"{path}/.claim-{half}", b"")  # a push of ours that died
     for number in (half, another):
@@ -478,7 +490,7 @@ def test_an_object_store(root, s3):
     todo = unused_artifacts.plan(root.path, uri, keep=1)
     unused_artifacts.carry_out(root.path, todo)
     assert todo.versions == [half, pushed[0].number, pushed[1].number]
-    assert [v.number for v in listing.look(uri)] == [pushed[2].number, another]
+    assert [v.number for v in listing.list_versions(uri)] == [pushed[2].number, another]
     found = s3.files.ls(path, detail=False)
     assert [name for name in found if ".claim-" in name] == claims
     # A version that is half gone has no manifest.

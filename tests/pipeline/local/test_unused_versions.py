@@ -4,7 +4,8 @@ import pathlib
 
 import pytest
 
-from components.registry import listing
+from components.registry import publish
+from components.registry.manifest import Manifest
 from pipeline.local import unused_versions
 from pipeline.runs import run_record
 from tests.support.places import FILES, write_model
@@ -21,7 +22,13 @@ def push(tmp_path):
     def push(**manifest):
         files = {**FILES, "saved_model.pb": str(len(pushed)).encode()}
         model = write_model(tmp_path / "models" / str(len(pushed)), files)
-        pushed.append(listing.push(model, str(tmp_path / "serving"), manifest))
+        pushed.append(
+            publish.publish_version(
+                model,
+                destination=str(tmp_path / "serving"),
+                manifest=Manifest.from_content(manifest),
+            )
+        )
         return pushed[-1].number
 
     return push
@@ -76,7 +83,9 @@ def test_a_push_to_a_store_that_died_goes_if_it_has_a_claim(
 ):
     path = f"{s3.name}/serving/vae"
     model = write_model(tmp_path / "model")
-    listing.push(model, f"s3://{path}", {})
+    publish.publish_version(
+        model, destination=f"s3://{path}", manifest=Manifest.from_content({})
+    )
     s3.files.pipe_file(f"{path}/7/saved_model.pb", b"half")
     if is_claimed:
         s3.files.pipe_file(f"{path}/.claim-7", b"")

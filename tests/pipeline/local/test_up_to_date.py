@@ -1,9 +1,9 @@
 """When a run would come to what one has come to already."""
 
-import types
-
 import pytest
 
+from components.registry.listing import Version
+from components.registry.manifest import Manifest
 from pipeline.local import up_to_date
 from pipeline.runs import run_record
 from pipeline.runs.run_record import RunStatus
@@ -14,8 +14,8 @@ REFUSED, UNCHANGED = RunStatus.REFUSED, RunStatus.UNCHANGED
 
 
 def served(number, run_key):
-    manifest = {"run_key": run_key}
-    return types.SimpleNamespace(number=number, manifest=manifest)
+    manifest = Manifest.from_content({"run_key": run_key})
+    return Version(number, f"/serving/vae/{number}", manifest)
 
 
 def last(status, run_key="now", baseline="11 x", version=12, **facts):

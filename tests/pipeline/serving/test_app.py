@@ -14,7 +14,8 @@ import tf_keras as tfk
 from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
-from components.registry import listing
+from components.registry import publish
+from components.registry.manifest import Manifest
 from model import export
 from model.config import ModelConfig
 from model.vae import VAE
@@ -29,7 +30,11 @@ def vae(tmp_path_factory):
     export.export(
         VAE(ModelConfig(latent_size=2, hidden_units=8)), str(path / "model"), 3, 11
     )
-    pushed = listing.push(str(path / "model"), str(path / "vae"), {})
+    pushed = publish.publish_version(
+        str(path / "model"),
+        destination=str(path / "vae"),
+        manifest=Manifest.from_content({}),
+    )
     with Server(path / "vae", images=40, draws=500, body=400_000) as server:
         server.path = pathlib.Path(pushed.path)
         server.number = pushed.number

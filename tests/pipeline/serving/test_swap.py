@@ -8,7 +8,8 @@ import threading
 import pytest
 import requests
 
-from components.registry import listing
+from components.registry import listing, publish
+from components.registry.manifest import Manifest
 from tests.support.serving_http import Affine, Server, place
 
 
@@ -114,8 +115,12 @@ def test_what_did_not_change_is_not_read_again(exported, tmp_path, monkeypatch):
 
         return call
 
-    monkeypatch.setattr(listing, "glance", counted(looks, listing.glance))
-    monkeypatch.setattr(listing, "verify", counted(reads, listing.verify))
+    monkeypatch.setattr(
+        listing, "read_newest_manifest", counted(looks, listing.read_newest_manifest)
+    )
+    monkeypatch.setattr(
+        listing, "verify_version", counted(reads, listing.verify_version)
+    )
     place(exported[0], tmp_path / "vae", 1)
     with Server(tmp_path / "vae") as server:
         server.when_ready()
@@ -132,7 +137,9 @@ def test_a_place_that_answers_no_more_changes_nothing(
 ):
     caplog.set_level(logging.INFO, "pipeline")
     uri = f"s3://{s3.name}/serving/vae"
-    first = listing.push(exported[0], uri, {})
+    first = publish.publish_version(
+        exported[0], destination=uri, manifest=Manifest.from_content({})
+    )
     with Server(uri) as server:
         server.when_ready()
         assert server.states() == {first.number: "AVAILABLE"}
@@ -140,6 +147,8 @@ def test_a_place_that_answers_no_more_changes_nothing(
         server.wait(lambda: "can't serve the newest version" in caplog.text)
         assert server.predict({"instances": [1.0]}) == (200, {"predictions": [2.0]})
         s3.server.refused.clear()
-        second = listing.push(exported[1], uri, {})
+        second = publish.publish_version(
+            exported[1], destination=uri, manifest=Manifest.from_content({})
+        )
         server.wait(lambda: server.states().get(second.number) == "AVAILABLE")
         assert server.predict({"instances": [1.0]}) == (200, {"predictions": [3.0]})

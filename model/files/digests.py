@@ -1,0 +1,25 @@
+"""SHA-256 digests of files of any size."""
+
+import hashlib
+import pathlib
+from typing import BinaryIO
+
+_CHUNK = 1 << 20  # bytes read at once
+
+
+def digest_stream(file: BinaryIO) -> str:
+    """Returns the SHA-256 of what is left to read of a binary file, in hex."""
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def digest_file(path: pathlib.Path) -> str:
+    """Returns the SHA-256 of a file, in hex.
+
+    Raises:
+      OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return digest_stream(file)

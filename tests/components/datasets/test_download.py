@@ -1,0 +1,145 @@
+"""Downloads from a server of our own: bad answers, bad digests, silence."""
+
+import gzip
+import hashlib
+import http.server
+import socket
+import threading
+import time
+import types
+
+import numpy as np
+import pytest
+
+from components.datasets import download, idx
+from components.datasets.idx import DataAccessError, DataError
+from tests.support.span_folders import bars
+
+FIRST, SECOND, *_ = idx.STREAMS
+
+
+@pytest.fixture
+def server():
+    """A server of what is put in `files`, by path: bytes, or a status."""
+    files, requests = {}, []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.headers)
+            answer = files.get(self.path, 404)
+            status = answer if isinstance(answer, int) else 200
+            self.send_response(status)
+            self.end_headers()
+            if status == 200:
+                self.wfile.write(answer)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
+        threading.Thread(target=found.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{found.server_port}/data/"
+        yield types.SimpleNamespace(files=files, url=url, requests=requests)
+        found.shutdown()
+
+
+@pytest.fixture
+def streams(server):
+    """The four files, served as gzip."""
+    arrays = bars(0, 7, 3)
+    for stream, array in arrays.items():
+        data = gzip.compress(idx.to_bytes(array), mtime=0)
+        server.files[f"/data/{idx.file_name(stream)}.gz"] = data
+    return arrays
+
+
+def builder(server, infos=None):
+    return types.SimpleNamespace(URL=server.url, url_infos=infos)
+
+
+def info_of(server, checksum):
+    url = f"{server.url}{idx.file_name(FIRST)}.gz"
+    return url, {url: types.SimpleNamespace(checksum=checksum)}
+
+
+def test_the_four_files_are_downloaded(server, streams):
+    found = download.idx_arrays(builder(server), 5.0)
+    assert found.keys() == streams.keys()
+    for stream, array in streams.items():
+        np.testing.assert_array_equal(found[stream], array)
+
+
+def test_a_server_is_asked_not_to_compress(server, streams):
+    download.idx_arrays(builder(server), 5.0)
+    assert [headers["Accept-Encoding"] for headers in server.requests] == [
+        "identity"
+    ] * 4
+
+
+def test_the_digest_that_tfds_knows_is_verified(server, streams):
+    data = server.files[f"/data/{idx.file_name(FIRST)}.gz"]
+    _, infos = info_of(server, hashlib.sha256(data).hexdigest())
+    assert download.idx_arrays(builder(server, infos), 5.0).keys() == streams.keys()
+    url, infos = info_of(server, "0" * 64)
+    with pytest.raises(DataError) as error:
+        download.idx_arrays(builder(server, infos), 5.0)
+    assert str(error.value) == (
+        f"{url} has the SHA-256 {hashlib.sha256(data).hexdigest()}, expected "
+        f"{'0' * 64} by TFDS; try again later, or use another source"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        *((400, DataError), (404, DataError), (499, DataError)),
+        *((500, DataAccessError), (503, DataAccessError)),
+    ],
+)
+def test_an_error_of_the_server_is_named(server, streams, status, kind):
+    path = f"/data/{idx.file_name(SECOND)}.gz"
+    server.files[path] = status
+    with pytest.raises(DataError, match=f"{status} .*; try again later") as error:
+        download.idx_arrays(builder(server), 5.0)
+    assert type(error.value) is kind
+    assert f"{path} cannot be downloaded: " in str(error.value)
+
+
+def test_a_server_that_is_not_there_is_named():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/x"
+    with pytest.raises(DataAccessError) as error:
+        download.open_url(url, 5.0)
+    assert str(error.value) == (
+        f"{url} cannot be reached (ConnectionError); check the network, or use another "
+        "source"
+    )
+
+
+def test_what_is_no_url_is_named():
+    with pytest.raises(DataAccessError, match=r"cannot be reached \(MissingSchema\)"):
+        download.open_url("nowhere", 5.0)
+
+
+def test_a_server_that_says_nothing_is_given_up():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
+        started = time.monotonic()
+        with pytest.raises(DataAccessError, match=r"did not answer within 0\.2 s"):
+            download.open_url(url, 0.2)
+        assert time.monotonic() - started < 5.0
+
+
+def test_a_look_up_that_hangs_is_given_up(monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr(
+        download.requests, "get", lambda *args, **kwargs: released.wait(30)
+    )
+    try:
+        with pytest.raises(DataAccessError, match=r"did not answer within 0\.1 s"):
+            download.open_url("http://example.invalid/x", 0.1)
+    finally:
+        released.set()

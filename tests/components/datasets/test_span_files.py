@@ -1,0 +1,133 @@
+"""The files of a span: what is read of them, and what is wrong with them."""
+
+import numpy as np
+import pytest
+
+from components.datasets import span_files
+from components.datasets.idx import DataError
+from tests.support.span_folders import bars, example, write_records
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "src"
+    folder.mkdir()
+    return folder
+
+
+def test_a_span_without_files_is_named(folder):
+    (folder / "span-1").mkdir()
+    with pytest.raises(DataError, match="span-1 lacks train-images-idx3-ubyte"):
+        span_files.read(str(folder / "span-1"))
+
+
+def test_records_of_one_split_alone_are_refused(folder):
+    write_records(folder, bars(0, 10, 10))
+    for file in folder.glob("test*"):
+        file.unlink()
+    with pytest.raises(DataError) as error:
+        span_files.read(str(folder))
+    assert str(error.value) == (
+        f"{folder} has no test*tfrecord* file, expected at least one beside those of "
+        "the other split; put it there"
+    )
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_shard_that_is_not_there_is_named(tmp_path, suffix, lost):
+    """A span that is still being uploaded, or that lost a file."""
+    write_records(tmp_path, bars(0, 30, 30), files=3, suffix=suffix)
+    name = f"train-{lost:05}-of-00003.tfrecord{suffix}"
+    (tmp_path / name).unlink()
+    with pytest.raises(DataError) as error:
+        span_files.read(str(tmp_path))
+    assert str(error.value) == (
+        f"{tmp_path} lacks {name}, expected all 3 shards: the span is not complete; "
+        "wait until it is, or put the file there"
+    )
+
+
+def test_one_of_very_many_shards_is_not_all(tmp_path):
+    write_records(tmp_path, bars(0, 10, 10), files=1)
+    file = tmp_path / "test-00000-of-00001.tfrecord.gz"
+    file.rename(tmp_path / "test-00000-of-999999999999.tfrecord.gz")
+    with pytest.raises(DataError, match="lacks test-00001-of-999999999999.tfrecord.gz"):
+        span_files.read(str(tmp_path))
+
+
+def test_all_shards_are_read_however_they_are_numbered(tmp_path):
+    """As `write_records` names them, and as TFDS and Beam do."""
+    arrays = bars(0, 30, 30)
+    write_records(tmp_path, arrays, files=3)
+    expected = span_files.read(str(tmp_path))
+    np.testing.assert_array_equal(expected["train_images"], arrays["train_images"])
+    for file in tmp_path.glob("train*"):
+        number = file.name[len("train-") :][: len("00000-of-00003")]
+        file.rename(tmp_path / f"train.tfrecord-{number}.gz")
+    read = span_files.read(str(tmp_path))
+    np.testing.assert_array_equal(read["train_images"], arrays["train_images"])
+
+
+@pytest.mark.parametrize("end", [".part", ".tmp", ".gz.part", "~"])
+def test_what_is_still_being_written_is_no_shard(tmp_path, end):
+    write_records(tmp_path, bars(0, 10, 10), files=1, suffix="")
+    half = tmp_path / f"train-00001-of-00002.tfrecord{end}"
+    half.write_bytes(b"")
+    with pytest.raises(DataError) as error:
+        span_files.read(str(tmp_path))
+    assert str(error.value) == (
+        f"{half} is no file of TFRecords by its name: expected one that ends in "
+        "tfrecord or tfrecord-NNNNN-of-NNNNN, with or without .gz; wait until the span "
+        "is complete, or take the file away"
+    )
+
+
+def overwrite(folder, *records):
+    import tensorflow as tf
+
+    path = folder / "train.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (b"\xff", "record 1 of {} is no tf.Example; write image and label as"),
+        (
+            example(bytes(783), 1),
+            "record 1 of {} has an image of [783] bytes, expected [784]: 28 x 28",
+        ),
+        (b"", "record 1 of {} has an image of no bytes, expected [784]"),
+        (example(bytes(784)), "record 1 of {} has the label [], expected one of 0 to"),
+        (example(bytes(784), 256), "record 1 of {} has the label [256], expected one"),
+        (example(bytes(784), -1), "record 1 of {} has the label [-1], expected one"),
+    ],
+)
+def test_bad_records_are_named(tmp_path, record, message):
+    write_records(tmp_path, bars(0, 10, 10))
+    path = overwrite(tmp_path, example(bytes(784), 3), record)
+    with pytest.raises(DataError) as error:
+        span_files.read(str(tmp_path))
+    assert message.format(path) in str(error.value)
+
+
+def test_damaged_record_files_are_named(tmp_path):
+    write_records(tmp_path, bars(0, 10, 10), files=1, suffix="")
+    path = tmp_path / "train-00000-of-00001.tfrecord"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    with pytest.raises(DataError, match=f"{path} cannot be read after 9 records: "):
+        span_files.read(str(tmp_path))
+    path.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
+    with pytest.raises(DataError, match=f"{path} cannot be read after 1 records: "):
+        span_files.read(str(tmp_path))
+    path.write_bytes(b"")
+    with pytest.raises(DataError) as error:
+        span_files.read(str(tmp_path))
+    assert str(error.value) == (
+        f"{path} holds nothing, expected at least 1; get it again"
+    )

@@ -1,0 +1,131 @@
+"""The gate result: VERDICT.json, and what is wrong with one that no Pusher wrote."""
+
+import json
+import math
+
+import pytest
+
+from components.evaluation.gate_result import GateResult, GateResultError
+
+# As releases wrote it before there was a GateResult.
+TEXT = """{
+  "refusals": [],
+  "elbo": -95.25,
+  "baseline_elbo": -96.0,
+  "estimate": "the evidence lower bound, 2 samples of z per image",
+  "pushed": "s3://models/serving/vae/1795457098"
+}"""
+RESULT = GateResult(
+    refusals=(),
+    elbo=-95.25,
+    baseline_elbo=-96.0,
+    estimate="the evidence lower bound, 2 samples of z per image",
+    pushed="s3://models/serving/vae/1795457098",
+)
+REASONS = ("ELBO -290.00 must be at least the floor", "InfraCheck: no answer")
+REFUSED = GateResult(REASONS, -290.0, None, "an estimate", None)
+
+
+def test_the_file_is_that_of_earlier_releases():
+    assert RESULT.to_json() == TEXT
+    assert GateResult.from_json(TEXT, "VERDICT.json") == RESULT
+
+
+@pytest.mark.parametrize("result", [RESULT, REFUSED])
+def test_what_was_written_is_read(tmp_path, result):
+    result.write(str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["VERDICT.json"]
+    assert GateResult.read(str(tmp_path)) == result
+
+
+@pytest.mark.parametrize("elbo", [math.nan, math.inf, -math.inf])
+def test_an_elbo_that_is_not_finite_is_kept(elbo):
+    result = GateResult(("ELBO",), elbo, None, "an estimate", None)
+    found = GateResult.from_json(result.to_json(), "VERDICT.json").elbo
+    assert found == elbo or (math.isnan(found) and math.isnan(elbo))
+
+
+def test_a_key_of_a_later_release_does_not_matter():
+    text = json.dumps({**json.loads(TEXT), "of_later": 1})
+    assert GateResult.from_json(text, "VERDICT.json") == RESULT
+
+
+@pytest.mark.parametrize("key", json.loads(TEXT))
+def test_a_missing_key_is_named_with_its_file(tmp_path, key):
+    content = json.loads(TEXT)
+    del content[key]
+    (tmp_path / "VERDICT.json").write_text(json.dumps(content))
+    with pytest.raises(GateResultError) as error:
+        GateResult.read(str(tmp_path))
+    assert str(error.value) == f"{tmp_path}/VERDICT.json must have the key {key}"
+
+
+def test_all_missing_keys_are_named():
+    with pytest.raises(GateResultError) as error:
+        GateResult.from_json('{"elbo": -95.25, "estimate": ""}', "VERDICT.json")
+    assert str(error.value) == (
+        "VERDICT.json must have the key refusals, baseline_elbo, pushed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("refusals", "no", "refusals must be a list of texts, got 'no'"),
+        ("refusals", [1], "refusals must be a list of texts, got [1]"),
+        ("elbo", "high", "elbo must be a number, got 'high'"),
+        ("elbo", None, "elbo must be a number, got None"),
+        ("elbo", True, "elbo must be a number, got True"),
+        ("baseline_elbo", [], "baseline_elbo must be a number or null, got []"),
+        ("estimate", 4, "estimate must be a text, got 4"),
+        ("pushed", 7, "pushed must be a text or null, got 7"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named(key, value, message):
+    text = json.dumps({**json.loads(TEXT), key: value})
+    with pytest.raises(GateResultError) as error:
+        GateResult.from_json(text, "s3://bucket/VERDICT.json")
+    assert message in str(error.value)
+    assert str(error.value).startswith("s3://bucket/VERDICT.json: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"refusals": ', "VERDICT.json must be JSON (JSONDecodeError: "),
+        (b"\xff", "VERDICT.json must be JSON (UnicodeDecodeError: "),
+        ("[" * 100_000, "VERDICT.json must be JSON (RecursionError: "),
+        ("[]", "VERDICT.json must be a JSON object, got []"),
+    ],
+)
+def test_what_is_no_json_object_is_named(text, message):
+    with pytest.raises(GateResultError) as error:
+        GateResult.from_json(text, "VERDICT.json")
+    assert str(error.value).startswith(message)
+
+
+def test_a_folder_without_one_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"VERDICT\.json"):
+        GateResult.read(str(tmp_path))
+
+
+def test_no_refusal_is_a_blessing():
+    assert RESULT.is_blessed
+    assert RESULT.describe() == "BLESSED"
+
+
+def test_a_refusal_gives_its_reasons():
+    assert not REFUSED.is_blessed
+    assert REFUSED.describe() == (
+        "REFUSED: ELBO -290.00 must be at least the floor; InfraCheck: no answer"
+    )
+
+
+def test_the_difference_is_to_the_baseline():
+    assert RESULT.difference == 0.75  # higher is better
+    assert REFUSED.difference is None
+
+
+def test_the_version_is_the_last_part_of_where_it_was_pushed():
+    assert RESULT.pushed_version == 1795457098
+    assert REFUSED.pushed_version is None

@@ -1,0 +1,192 @@
+"""Publication: what a version is made of, its number, and what leaves nothing."""
+
+import hashlib
+import json
+import pathlib
+import time
+
+import pytest
+
+from components.registry import listing, publish
+from components.registry.manifest import Manifest
+from model.files import safe_paths
+from tests.support.places import FILES, write_model
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_model(tmp_path / "model")
+
+
+# Pushing.
+
+
+def test_a_version_is_the_model_and_a_manifest(model, place):
+    version = publish.publish_version(
+        model,
+        destination=place.uri,
+        manifest=Manifest.from_content({"of": "a", "config": {"a": [1]}}),
+    )
+    assert version.path == f"{place.uri}/{version.number}"
+    found = place.read()
+    manifest = json.loads(found.pop(f"{version.number}/MANIFEST.json"))
+    assert found == {f"{version.number}/{name}": FILES[name] for name in FILES}
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
+    lines = [f"{digest}  {name}\n" for name, digest in sorted(digests.items())]
+    assert manifest == {
+        "digest": hashlib.sha256("".join(lines).encode()).hexdigest(),
+        "of": "a",
+        "config": {"a": [1]},
+        "files": digests,
+    }
+    assert version.manifest.content == manifest
+    assert version.digest == manifest["digest"]
+
+
+def test_a_destination_may_end_with_a_slash(model, place):
+    version = publish.publish_version(
+        model, destination=place.uri + "/", manifest=Manifest.from_content({})
+    )
+    assert version.path == f"{place.uri}/{version.number}"
+    assert (
+        listing.find_served_version(place.uri + "/")
+        == listing.find_served_version(place.uri)
+        == version
+    )
+
+
+def test_the_number_is_the_unix_time(model, place):
+    before = int(time.time())
+    number = publish.publish_version(
+        model, destination=place.uri, manifest=Manifest.from_content({})
+    ).number
+    assert before <= number <= int(time.time())
+
+
+def test_a_clock_that_went_back_gives_the_next_number(model, place):
+    ahead = int(time.time()) + 10_000
+    place.write(f"{ahead}/of-somebody", b"")
+    assert (
+        publish.publish_version(
+            model, destination=place.uri, manifest=Manifest.from_content({})
+        ).number
+        == ahead + 1
+    )
+    assert (
+        publish.publish_version(
+            model, destination=place.uri, manifest=Manifest.from_content({})
+        ).number
+        == ahead + 2
+    )
+
+
+def test_low_numbers_do_not_matter(model, place):
+    place.write("7/of-somebody", b"")
+    before = int(time.time())
+    assert (
+        publish.publish_version(
+            model, destination=place.uri, manifest=Manifest.from_content({})
+        ).number
+        >= before
+    )
+
+
+def test_a_model_that_is_not_there_leaves_nothing(model, place):
+    publish.publish_version(
+        model, destination=place.uri, manifest=Manifest.from_content({})
+    )
+    before = place.read()
+    with pytest.raises(FileNotFoundError, match=r"must have files, .*/no_model has"):
+        publish.publish_version(
+            model + "/no_model",
+            destination=place.uri,
+            manifest=Manifest.from_content({}),
+        )
+    assert place.read() == before
+
+
+@pytest.mark.parametrize("target", ["nowhere", "variables.index", "/etc/passwd", "."])
+@pytest.mark.parametrize("place", ["folder"], indirect=True)
+def test_a_model_with_a_link_leaves_nothing(model, place, target):
+    pathlib.Path(model, "variables", "link").symlink_to(target)
+    with pytest.raises(safe_paths.PathError) as error:
+        publish.publish_version(
+            model, destination=place.uri, manifest=Manifest.from_content({})
+        )
+    assert str(error.value) == (
+        f"variables/link below {model} must be no symbolic link, it leads to {target}"
+    )
+    assert place.read() == {}
+
+
+def test_a_manifest_that_is_no_json_leaves_nothing(model, place):
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        publish.publish_version(
+            model,
+            destination=place.uri,
+            manifest=Manifest.from_content({"of": object()}),
+        )
+    assert place.read() == {}
+
+
+# Serving.
+
+
+def test_a_removed_version_is_gone_and_the_others_stay(model, place):
+    one, two, three = (publish_empty(model, place) for _ in range(3))
+    before = place.read()
+    publish.remove_versions(place.uri, [one.number, three.number])
+    expected = {
+        name: data for name, data in before.items() if name.startswith(f"{two.number}/")
+    }
+    assert place.read() == expected
+    assert listing.find_served_version(place.uri) == two
+
+
+def test_a_version_without_a_manifest_is_removed_too(model, place):
+    place.write("7/saved_model.pb", b"abc")
+    publish.remove_versions(place.uri, [7])
+    assert place.read() == {}
+
+
+def test_what_is_removed_already_does_not_matter_in_a_folder(model, tmp_path):
+    destination = str(tmp_path / "serving")
+    publish.remove_versions(destination, [7])
+    assert not (tmp_path / "serving").exists()
+    publish.publish_version(
+        model, destination=destination, manifest=Manifest.from_content({})
+    )
+    publish.remove_versions(destination, [7])
+
+
+def test_a_killed_pushs_rest_is_removed_with_the_versions(model, tmp_path):
+    version = publish.publish_version(
+        model, destination=str(tmp_path / "vae"), manifest=Manifest.from_content({})
+    )
+    (tmp_path / "vae" / ".staging-dead").mkdir()
+    publish.remove_versions(str(tmp_path / "vae"), [version.number])
+    assert [path.name for path in (tmp_path / "vae").iterdir()] == [".pushing.lock"]
+
+
+def test_a_file_beside_the_versions_is_written_and_replaced(model, place):
+    version = publish_empty(model, place)
+    for text in ("one", "two"):
+        publish.write_beside_versions(place.uri, ".rejected-7.json", text=text)
+        assert place.read()[".rejected-7.json"] == text.encode()
+    assert listing.find_served_version(place.uri) == version
+    assert len(place.read()) == len(FILES) + 2
+
+
+def test_a_file_beside_the_versions_can_be_read_by_all(model, tmp_path):
+    destination = str(tmp_path / "vae")
+    publish.publish_version(
+        model, destination=destination, manifest=Manifest.from_content({})
+    )
+    publish.write_beside_versions(destination, "note.json", text="{}")
+    assert (tmp_path / "vae" / "note.json").stat().st_mode & 0o777 == 0o644
+
+
+def publish_empty(model, place):
+    return publish.publish_version(
+        model, destination=place.uri, manifest=Manifest.from_content({})
+    )

@@ -1,0 +1,82 @@
+"""Version numbers: which are in use, the next one, and claims in an object store."""
+
+import time
+
+import pytest
+
+from components.registry import version_numbers
+from model.files import filesystems
+
+
+def numbers(place):
+    with filesystems.opened(place.uri) as (files, path):
+        return sorted(version_numbers.list_numbers(files, path))
+
+
+def claim(place):
+    with filesystems.opened(place.uri) as (files, path):
+        return version_numbers.claim_number(files, path)
+
+
+def test_only_folders_with_a_plain_number_are_versions(place):
+    for name in ("7", "12", "007", "-3", "1.5", ".claim-9", "seven", "٣"):
+        place.write(f"{name}/saved_model.pb", b"")
+    assert numbers(place) == [7, 12]
+
+
+def test_nothing_is_in_use_where_nothing_is(place):
+    assert numbers(place) == []
+
+
+def test_a_bucket_that_is_not_there_is_an_error(s3):
+    with (
+        pytest.raises(filesystems.StorageError),
+        filesystems.opened("s3://no-such-bucket/serving") as (files, path),
+    ):
+        version_numbers.list_numbers(files, path)
+
+
+def test_the_next_number_is_the_unix_time(monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.9)
+    assert version_numbers.next_number([]) == 1_700_000_000
+    assert version_numbers.next_number([5]) == 1_700_000_000
+
+
+def test_the_next_number_is_above_all_in_use_when_the_clock_was_set_back(monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
+    found = [1_700_000_000, 1_700_000_007]
+    assert version_numbers.next_number(found) == 1_700_000_008
+
+
+@pytest.mark.parametrize("place", ["s3"], indirect=True)
+def test_a_claimed_number_is_given_once(place, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
+    assert [claim(place) for _ in range(3)] == [
+        1_700_000_000,
+        1_700_000_001,
+        1_700_000_002,
+    ]
+    assert version_numbers.is_claimed(place.uri, 1_700_000_001)
+    assert not version_numbers.is_claimed(place.uri, 1_700_000_003)
+
+
+@pytest.mark.parametrize("place", ["s3"], indirect=True)
+def test_a_claim_is_above_the_versions_there(place, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
+    place.write("1800000000/saved_model.pb", b"")
+    assert claim(place) == 1_800_000_001
+
+
+@pytest.mark.parametrize("place", ["s3"], indirect=True)
+def test_a_store_that_refuses_the_claim_is_an_error(place):
+    with filesystems.opened(place.uri) as (files, path):
+
+        def refuse(name, data, mode):
+            raise PermissionError("Access Denied")
+
+        files.pipe_file = refuse
+        try:
+            with pytest.raises(PermissionError, match="Access Denied"):
+                version_numbers.claim_number(files, path)
+        finally:
+            del files.pipe_file

@@ -1,0 +1,225 @@
+"""The facts of the report, against numbers worked out by hand."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from components.evaluation.gate_result import GateResult, Thresholds
+from components.evaluation.measure import Measured
+from components.evaluator import Evaluation
+from components.evaluator import Measured as OfModel
+from components.reporting import facts
+from components.reporting.measurements import Scores
+
+BLESSED = GateResult((), -99.5, -100.0, "how it is estimated", "/serving/vae/18")
+REFUSED = GateResult(("too low", "no answer"), -99.5, None, "an estimate", None)
+THRESHOLDS = Thresholds(elbo_floor=-100.0, tolerance=0.5)
+
+
+def of_model(elbo):
+    return OfModel(elbo, elbo + 20.0, 20.0, {})
+
+
+def scores(differences, elbo=-99.5):
+    """Images of labels 3 and 5 in turn, whose baselines differ by so much."""
+    count = len(differences)
+    ours = np.full(count, elbo)
+    return Scores(
+        pixels=np.zeros([count, 28, 28, 1]),
+        labels=np.arange(count) % 2 * 2 + 3,
+        elbo=ours,
+        baseline=ours - differences,
+        loc=np.zeros([count, 2]),
+    )
+
+
+def describe(elbo=-99.5, baseline=-100.0, differences=(0.4, 0.6), gate=BLESSED):
+    test = scores(np.array(differences, float), elbo)
+    if baseline is None:
+        test = Scores(test.pixels, test.labels, test.elbo, None, test.loc)
+    of_baseline = None if baseline is None else of_model(baseline)
+    return facts.describe_gate(
+        Evaluation(of_model(elbo), of_baseline, images=1_000),
+        test,
+        gate=gate,
+        thresholds=THRESHOLDS,
+        baseline_version=None if baseline is None else 17,
+        why_no_baseline="" if baseline else "nothing was served",
+    )
+
+
+def test_the_gates_decision_and_its_numbers():
+    found = describe()
+    assert (found["verdict"], found["refusals"]) == ("BLESSED", [])
+    terms = {"elbo": -99.5, "reconstruction": -79.5, "kl": 20.0}
+    assert found["elbo"] == terms
+    of_baseline = {"elbo": -100.0, "reconstruction": -80.0, "kl": 20.0}
+    assert found["baseline"] == {**of_baseline, "version": 17}
+    assert (found["floor"], found["tolerance"]) == (-100.0, 0.5)
+    assert found["estimate"] == "how it is estimated"
+
+
+def test_a_refusal_gives_its_reasons():
+    found = describe(gate=REFUSED)
+    assert (found["verdict"], found["refusals"]) == (
+        "REFUSED",
+        ["too low", "no answer"],
+    )
+
+
+def test_the_difference_is_of_the_images():
+    difference = describe(differences=(0.4, 0.6))["difference"]
+    assert difference["mean"] == pytest.approx(0.5)
+    error = 1.959964 * np.std([0.4, 0.6], ddof=1) / math.sqrt(2)
+    assert difference["low"] == pytest.approx(0.5 - error)
+    assert difference["high"] == pytest.approx(0.5 + error)
+
+
+def test_of_a_single_image_the_interval_is_null_in_json():
+    found = describe(differences=(0.4,))
+    assert found["difference"] == {
+        "mean": pytest.approx(0.4),
+        "low": None,
+        "high": None,
+    }
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("differences", "words"),
+    [
+        ((0.4, 0.6), "better than the baseline"),
+        ((-0.4, -0.6), "worse than the baseline"),
+        ((-0.4, 0.6), "not told apart from the baseline by these images"),
+    ],
+)
+def test_the_difference_in_words(differences, words):
+    _, sentence = describe(differences=differences)["sentences"]
+    assert sentence.startswith(f"It is {words}: ")
+    assert sentence.endswith("; at least -0.50 is required.")
+
+
+@pytest.mark.parametrize(
+    ("elbo", "words"),
+    [
+        (-99.5, "is -99.50 nats, 0.50 above the floor."),
+        (-100.0, "is -100.00 nats, 0.00 above the floor."),
+        (-102.25, "is -102.25 nats, 2.25 below the floor."),
+    ],
+)
+def test_the_elbo_is_compared_with_the_floor(elbo, words):
+    sentence, _ = describe(elbo=elbo)["sentences"]
+    assert sentence == f"The candidate's mean ELBO over 1,000 test images {words}"
+
+
+def test_without_a_baseline_the_reason_is_given():
+    found = describe(baseline=None)
+    assert (found["baseline"], found["difference"]) == (None, None)
+    assert found["why_no_baseline"] == "nothing was served"
+    assert found["sentences"][1] == (
+        "There is no baseline to compare with: nothing was served."
+    )
+
+
+@pytest.mark.parametrize("elbo", [math.nan, math.inf])
+def test_an_elbo_that_is_no_number_has_one_sentence_and_is_null(elbo):
+    found = describe(elbo=elbo, baseline=None)
+    assert found["sentences"] == ["The candidate's mean ELBO is not a finite number."]
+    assert found["elbo"]["elbo"] is None
+    json.dumps(found, allow_nan=False)
+
+
+def test_each_digit_has_its_own_numbers():
+    digits = describe(differences=(0.4, -0.6, 0.4, -0.8))["digits"]
+    assert [(digit["label"], digit["images"]) for digit in digits] == [(3, 2), (5, 2)]
+    assert [digit["worse"] for digit in digits] == [False, True]
+    assert digits[1]["difference"]["mean"] == pytest.approx(-0.7)
+    assert digits[1]["baseline"] == pytest.approx(-98.8)
+
+
+def test_bounds_are_the_iwae_and_the_latents():
+    measured = Measured(1000, -90.0, -70.0, 20.0, -88.5, 64, 7, 16)
+    assert facts.describe_bounds(measured) == {
+        "iwae": -88.5,
+        "k": 64,
+        "active": "7 of 16",
+    }
+    assert facts.describe_bounds(measured._replace(iwae=math.nan))["iwae"] is None
+
+
+def test_training_is_the_best_epoch_and_the_mean_speed():
+    curves = {
+        ("train", "images_per_second"): [(1, 2000.0), (2, 3000.0), (3, 4000.0)],
+        ("eval", "elbo"): [(1, -120.0), (2, -110.5), (3, -111.0)],
+    }
+    assert facts.describe_training(curves) == (
+        "3 epochs at 3,000 images/s; the best ELBO on the eval split, -110.50 nats per "
+        "image, came after epoch 2."
+    )
+
+
+@pytest.mark.parametrize("lost", [("train", "images_per_second"), ("eval", "elbo")])
+def test_without_curves_training_has_no_sentence(lost):
+    curves = {
+        ("train", "images_per_second"): [(1, 2000.0)],
+        ("eval", "elbo"): [(1, -120.0)],
+    }
+    del curves[lost]
+    assert facts.describe_training(curves) == ""
+
+
+def test_data_are_counted_by_split_and_label():
+    counts = {"train": {5: 1, 3: 9}, "test": {7: 5}}
+    assert facts.describe_data(counts, ["odd"], drift={"a": 1}) == {
+        "labels": [3, 5, 7],
+        "splits": [
+            {"name": "train", "images": 10, "by_label": [9, 1, 0]},
+            {"name": "test", "images": 5, "by_label": [0, 0, 5]},
+        ],
+        "anomalies": ["odd"],
+        "drift": {"a": 1},
+    }
+
+
+def test_lineage_is_where_the_model_comes_from_and_went():
+    config = {"push": {"model_name": "vae"}, "data": {"dataset": "mnist"}}
+    assert facts.describe_lineage(
+        {"run_key": "5eed", "config": config},
+        "f1a9",
+        stack={"python": "3.10.13"},
+        pushed="/serving/vae/18",
+        manifest="{}",
+    ) == {
+        "model_name": "vae",
+        "dataset": "mnist",
+        "run_key": "5eed",
+        "config": "push:\n  model_name: vae\ndata:\n  dataset: mnist\n",
+        "data_fingerprint": "f1a9",
+        "stack": {"python": "3.10.13"},
+        "pushed": "/serving/vae/18",
+        "manifest": "{}",
+    }
+
+
+def test_scalars_are_finite_numbers():
+    given = {
+        **describe(differences=(0.4,)),
+        "bounds": {"iwae": None},
+        "pushed": "/serving/vae/18",
+    }
+    assert facts.list_scalars(given) == {
+        "elbo": -99.5,
+        "reconstruction": -79.5,
+        "kl": 20.0,
+        "elbo_floor": -100.0,
+        "baseline_elbo": -100.0,
+        "difference": pytest.approx(0.4),
+        "blessed": 1.0,
+        "pushed": 1.0,
+    }
+    refused = {**given, **describe(baseline=None, gate=REFUSED), "pushed": ""}
+    found = facts.list_scalars(refused)
+    assert (found["blessed"], found["pushed"]) == (0.0, 0.0)
+    assert "baseline_elbo" not in found

@@ -1,0 +1,276 @@
+"""The summary of a run: its record, its closing table and the words for each step."""
+
+import json
+
+import pytest
+from tfx.types import standard_artifacts
+
+from components.evaluation.gate_result import GateResult
+from components.evaluation.measure import Measured
+from components.evaluator import Evaluation
+from components.evaluator import Measured as OfModel
+from components.registry.listing import Version
+from components.registry.manifest import Manifest
+from pipeline.config.loading import decisive, resolve
+from pipeline.local import summary
+from pipeline.local.summary import RunSummary, Step
+from pipeline.runs.recorder import RunRecorder
+from pipeline.runs.run_record import RunStatus
+from tests.support.records import make_record
+
+CONFIG = resolve("smoke", None, ["gate.elbo_floor=-100", "gate.tolerance=0.5"])
+ESTIMATE = "the evidence lower bound, as the Pusher wrote it"
+BLESSED = GateResult((), -90.5, None, ESTIMATE, "/serving/vae/18")
+AGAINST = GateResult((), -90.5, -92.0, ESTIMATE, "/serving/vae/18")
+REFUSED = GateResult(("too low", "no answer"), -190.5, -92.0, ESTIMATE, None)
+UNCHANGED = GateResult((), -90.5, None, ESTIMATE, None)
+
+
+def of_version(number):
+    return Version(number, f"/serving/vae/{number}", Manifest.from_content({}))
+
+
+def summarize(gate, served=18, cached=False, baseline_version=17):
+    of_baseline = None
+    if gate.baseline_elbo is not None:
+        of_baseline = OfModel(gate.baseline_elbo, gate.baseline_elbo + 20, 20.0, {})
+    by_label = {3: gate.elbo - 5.0, 4: gate.elbo + 4.0, 5: gate.elbo}
+    candidate = OfModel(gate.elbo, gate.elbo + 21.0, 21.0, by_label)
+    return RunSummary(
+        config=CONFIG,
+        steps=[
+            Step("Ingest", {}, cached=cached, seconds=1.25),
+            Step("Pusher", {}, cached=cached, seconds=2.0),
+        ],
+        gate=gate,
+        evaluation=Evaluation(candidate, of_baseline, images=1_000),
+        bounds=Measured(1_000, gate.elbo, -70.0, 21.0, -88.25, 64, 7, 16),
+        baseline_version=baseline_version if of_baseline else None,
+        why_no_baseline="" if of_baseline else "nothing was served",
+        served=None if served is None else of_version(served),
+    )
+
+
+@pytest.fixture
+def recorder(tmp_path):
+    return RunRecorder(tmp_path, make_record())
+
+
+@pytest.fixture
+def fill(recorder):
+    """Records a summary; returns the record."""
+
+    def fill(found):
+        summary.fill(recorder, found)
+        return recorder.record
+
+    return fill
+
+
+# The record.
+
+
+def test_a_push_is_recorded_with_its_numbers(fill):
+    record = fill(summarize(AGAINST))
+    assert (record.status, record.version) == (RunStatus.PUSHED, 18)
+    assert (record.elbo, record.reconstruction, record.kl) == (-90.5, -69.5, 21.0)
+    assert (record.baseline_elbo, record.baseline_version) == (-92.0, 17)
+    assert (record.difference, record.estimate) == (1.5, ESTIMATE)
+    assert (record.refusals, record.served_version) == ([], 18)
+
+
+def test_without_a_baseline_there_is_no_difference_in_the_record(fill):
+    record = fill(summarize(BLESSED))
+    values = (record.baseline_elbo, record.baseline_version, record.difference)
+    assert values == (None, None, None)
+
+
+def test_a_refusal_is_recorded_with_its_reasons(fill):
+    record = fill(summarize(REFUSED, served=17))
+    assert (record.status, record.version) == (RunStatus.REFUSED, None)
+    assert record.refusals == ["too low", "no answer"]
+    assert record.served_version == 17
+
+
+@pytest.mark.parametrize(
+    ("gate", "cached"), [(UNCHANGED, False), (BLESSED, True), (UNCHANGED, True)]
+)
+def test_what_an_earlier_run_pushed_is_unchanged(gate, cached, fill):
+    record = fill(summarize(gate, cached=cached))
+    assert (record.status, record.version) == (RunStatus.UNCHANGED, None)
+
+
+def test_nothing_served_is_recorded_as_none(fill):
+    assert fill(summarize(REFUSED, served=None)).served_version is None
+
+
+def test_a_push_is_recorded_from_its_manifest_alone(recorder):
+    elbo = {"elbo": -90.5, "reconstruction": -69.5, "kl": 21.0, "images": 1_000}
+    content = {"elbo": elbo, "config": decisive(CONFIG)}
+    summary.fill_pushed(recorder, 18, manifest=Manifest.from_content(content))
+    record = recorder.record
+    assert (record.elbo, record.reconstruction, record.kl) == (-90.5, -69.5, 21.0)
+    samples, seed = CONFIG.gate.samples, CONFIG.gate.seed
+    assert record.estimate == (
+        f"the evidence lower bound, {samples} samples of z per image, fixed "
+        f"binarization, seed {seed}, 1,000 images of the test split"
+    )
+    assert (record.status, record.version) == (RunStatus.PUSHED, 18)
+    assert record.served_version == 18
+
+
+def test_a_manifest_without_settings_has_no_estimate(recorder):
+    summary.fill_pushed(recorder, 18, manifest=Manifest.from_content({}))
+    record = recorder.record
+    assert (record.status, record.elbo, record.estimate) == ("pushed", None, None)
+
+
+# The closing table.
+
+
+def test_the_table_of_a_push():
+    rows = summary.rows(summarize(AGAINST), "/serving/vae")
+    seed = CONFIG.gate.seed
+    assert rows == [
+        ("candidate's ELBO", "-90.50 nats per image (higher is better)"),
+        ("  estimated by", ESTIMATE),
+        ("  its terms", "reconstruction -69.50, KL 21.00"),
+        ("  by digit", "best 4 (-86.50), worst 3 (-95.50)"),
+        ("candidate's IWAE", "-88.25 nats per image (decides nothing)"),
+        (
+            "  estimated by",
+            "the importance-weighted bound, 64 samples of z per image, fixed "
+            f"binarization, seed {seed}, 1,000 images of the test split",
+        ),
+        ("active latents", "7 of 16"),
+        ("floor", "-100.00"),
+        ("baseline's ELBO", "-92.00 (version 17); difference +1.50, tolerance 0.50"),
+        ("verdict", "BLESSED"),
+        ("pushed", "version 18 to /serving/vae"),
+        ("seconds per step", "Ingest 1.2, Pusher 2.0"),
+    ]
+
+
+def test_the_table_of_a_refusal():
+    rows = dict(summary.rows(summarize(REFUSED, served=17), "/serving/vae"))
+    assert rows["verdict"] == "REFUSED: too low; no answer"
+    assert rows["pushed"] == "nothing; version 17 is served from /serving/vae"
+    rows = dict(summary.rows(summarize(REFUSED, served=None), "/serving/vae"))
+    assert rows["pushed"] == "nothing, and nothing is served"
+
+
+def test_the_table_without_a_baseline_says_why():
+    rows = dict(summary.rows(summarize(BLESSED), "/serving/vae"))
+    assert rows["baseline's ELBO"] == "none: nothing was served"
+
+
+def test_a_run_from_the_cache_names_no_seconds():
+    found = summarize(BLESSED, cached=True)
+    rows = dict(summary.rows(found, "/serving/vae"))
+    assert rows["seconds per step"] == "every step came from the cache"
+    assert rows["pushed"] == "nothing; version 18 is served from /serving/vae"
+    steps = [*found.steps, Step("Report", {}, cached=False, seconds=3.0)]
+    some = RunSummary(**{**vars(found), "steps": steps})
+    rows = dict(summary.rows(some, "/serving/vae"))
+    assert rows["seconds per step"] == "Report 3.0; 2 steps from the cache"
+
+
+# The words for each step.
+
+
+def describe(name, **outputs):
+    return summary.describe(Step(name, outputs, cached=False))
+
+
+def examples(counts, spans=""):
+    artifact = standard_artifacts.Examples()
+    artifact.set_string_custom_property("counts", json.dumps(counts))
+    artifact.set_string_custom_property("spans", spans)
+    return artifact
+
+
+def test_ingest_counts_its_images_and_names_its_spans():
+    counts = {"train": 9_000, "eval": 1_000, "test": 500}
+    words = "9,000 train, 1,000 eval, 500 test images"
+    assert describe("Ingest", examples=examples(counts)) == words
+    assert describe("Ingest", examples=examples(counts, "[]")) == words
+    spans = json.dumps([{"span": n, "fingerprint": "f"} for n in (5, 7)])
+    found = describe("Ingest", examples=examples(counts, spans))
+    assert found == f"{words} of spans 5, 7"
+
+
+def report(tmp_path, **changes):
+    content = {"baseline_version": 17, "unchecked": [], "accepted": False}
+    content["features"] = [
+        {"kind": kind, "feature": feature, "distance": distance}
+        for kind, feature, distance in [
+            *(("drift", "image", 0.01234), ("drift", "label", 0.2)),
+            ("skew", "label", 0.03),
+        ]
+    ]
+    (tmp_path / "drift.json").write_text(json.dumps({**content, **changes}))
+    artifact = standard_artifacts.ExampleStatistics()
+    artifact.uri = str(tmp_path)
+    return artifact
+
+
+def test_data_gate_gives_its_distances(tmp_path):
+    assert describe("DataGate", report=report(tmp_path)) == (
+        "no anomalies; drift from version 17's data: image 0.0123, label 0.2000; skew "
+        "of train and test: label 0.0300"
+    )
+    accepted = report(tmp_path, accepted=True)
+    assert "version 17's data, accepted: image" in describe("DataGate", report=accepted)
+    assert "skew of train and test: " in describe("DataGate", report=accepted)
+    unchecked = report(tmp_path, features=[], unchecked=["no check of drift: why"])
+    assert describe("DataGate", report=unchecked) == (
+        "no anomalies; no check of drift: why"
+    )
+
+
+def test_the_served_model_is_named_or_why_there_is_none():
+    model = standard_artifacts.Model()
+    assert describe("ServedModel", model=model) == "none: nothing was served"
+    model.set_string_custom_property("damaged", "version 17 is damaged")
+    assert describe("ServedModel", model=model) == "none: version 17 is damaged"
+    model.set_int_custom_property("version", 17)
+    assert describe("ServedModel", model=model) == "version 17"
+
+
+def test_bounds_are_the_iwae_and_the_latents(tmp_path):
+    measured = Measured(1_000, -90.5, -69.5, 21.0, -88.25, 64, 7, 16)
+    (tmp_path / "bounds.json").write_text(json.dumps(measured._asdict()))
+    artifact = standard_artifacts.ModelEvaluation()
+    artifact.uri = str(tmp_path)
+    assert describe("Bounds", bounds=artifact) == (
+        "importance-weighted bound (k = 64) -88.25 nats per image (test), 7 of 16 "
+        "latents active"
+    )
+
+
+def test_infra_check_blesses_or_says_why_not():
+    blessing = standard_artifacts.InfraBlessing()
+    blessing.set_int_custom_property("blessed", 1)
+    assert describe("InfraCheck", blessing=blessing) == (
+        "blessed: every signature answers in a fresh process"
+    )
+    blessing.set_int_custom_property("blessed", 0)
+    blessing.set_string_custom_property("reason", "no answer")
+    assert describe("InfraCheck", blessing=blessing) == "refused: no answer"
+
+
+def test_the_pusher_names_its_version():
+    pushed = standard_artifacts.PushedModel()
+    assert describe("Pusher", pushed_model=pushed) == "nothing pushed"
+    pushed.set_string_custom_property("pushed_version", "18")
+    assert describe("Pusher", pushed_model=pushed) == "version 18"
+
+
+def test_a_model_and_a_page_have_their_size(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "a").write_bytes(bytes(1_200_000))
+    (tmp_path / "deep" / "b").write_bytes(bytes(400_000))
+    model = standard_artifacts.Model()
+    model.uri = str(tmp_path)
+    assert describe("Trainer", model=model) == "a model of 1.6 MB"
+    assert describe("Report", page=model) == "a page of 1.6 MB"
