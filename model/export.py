@@ -8,8 +8,8 @@ import tf_keras as tfk
 
 from model import fixed_noise
 from model.config import IMAGE_SHAPE
-from model.data import FEATURES
 from model.distributions.posterior import center
+from model.examples import BITS, PIXELS, parse_model_input
 from model.vae import VAE, ElboTerms
 
 _BLOCK = 16  # samples of z per image that `iwae` has in memory at once
@@ -163,12 +163,14 @@ def _functions(vae: VAE, samples: int, seed: int):
 
     @graph(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def elbo_examples(examples):
-        """Returns what `elbo` returns, for serialized examples from Transform."""
+        """Returns what `elbo` returns, for serialized examples from Transform.
+
+        Those that Transform of an older release wrote are understood too.
+        """
         with tf.control_dependencies([_assert_not_empty(examples)]):
             examples = tf.identity(examples)
-        feature = "binarized" if vae.config.binary else "image"
-        parsed = tf.io.parse_example(examples, {feature: FEATURES[feature]})
-        terms = fixed_elbo_terms(tf.cast(parsed[feature], tf.float32))
+        feature = BITS if vae.config.binary else PIXELS
+        terms = fixed_elbo_terms(_checked(parse_model_input(examples, feature)))
         return {"elbo": terms.elbo(), **terms._asdict()}
 
     return {

@@ -15,7 +15,7 @@ from components.ingest import Ingest
 from components.pusher import Pusher
 from components.report import Report
 from components.served_model import ServedModel
-from model.transform import BINARIZED, IMAGE
+from model.examples import BITS, PIXELS
 from pipeline.config.loading import NAME, PipelineConfig, decisive
 
 # In memory beats several processes at this size. By name: Beam's default runner may
@@ -84,7 +84,7 @@ def create_pipeline(
         baseline=served.outputs["model"],
         accept_drift=int(config.data.accept_drift),
     )
-    # Pixels to floats, and the evaluation's binarization.
+    # Add the evaluation's binarization to the pixels.
     transform = tfx.components.Transform(
         examples=ingest.outputs["examples"],
         schema=schema.outputs["schema"],
@@ -117,7 +117,7 @@ def create_pipeline(
             config.gate.elbo_floor, config.gate.tolerance, config.model.binary
         ),
     )
-    feature = BINARIZED if config.model.binary else IMAGE
+    feature = BITS if config.model.binary else PIXELS
     # Measure the importance-weighted bound too, which decides nothing.
     bounds = Bounds(
         model=trainer.outputs["model"],

@@ -16,6 +16,7 @@ import tf_keras as tfk
 
 from model import data
 from model.config import ModelConfig, TrainConfig
+from model.examples import BITS, PIXELS, read_examples
 from model.networks import precision
 from model.training import devices, signals, steps, tensorboard, tf_config, warm_start
 from model.training.checkpoints import Checkpoints
@@ -105,19 +106,19 @@ def train(
         checkpoints.restore()
     devices.check_agreement(strategy, "step", state.steps_done)
     devices.check_agreement(strategy, "sum of all weights", state.sum_of_weights())
-    feature = "binarized" if model_config.binary else "image"
     batches = data.training_batches(
         images,
-        model_config.latent_size,
         config,
-        model_config.binary,
+        latent_size=model_config.latent_size,
+        is_binary=model_config.binary,
         first_step=state.steps_done,
     )
-    held_out = data.read_images(files.eval, feature)
+    feature = BITS if model_config.binary else PIXELS
     evaluation_batches = data.evaluation_batches(
-        held_out,
-        config.batch_size,
-        model_config.latent_size,
+        files.eval,
+        feature,
+        batch_size=config.batch_size,
+        latent_size=model_config.latent_size,
         samples=1,
         seed=evaluation_seed,
     )
@@ -125,9 +126,9 @@ def train(
     shown = None
     if writes and files.log_dir:
         with log_if_slow("preparing TensorBoard's files"):
-            digits = next(iter(held_out.batch(_DIGITS)))
-            pixels = tf.cast(digits, tf.float32) / 255.0
-            shown = tensorboard.Board(files.log_dir, vae, state, pixels)
+            examples = read_examples(files.eval, feature, batch_size=_DIGITS)
+            digits = tf.cast(next(iter(examples)).images, tf.float32) / 255.0
+            shown = tensorboard.Board(files.log_dir, vae, state=state, images=digits)
     with devices.lost_workers_named():
         _fit(
             functools.partial(

@@ -11,9 +11,11 @@ import tf_keras as tfk
 from model import export, fixed_noise
 from model.config import ModelConfig
 from model.vae import VAE
+from tests.support import transformed
 from tests.support.densities import move
 
 SAMPLES, SEED = 3, 11
+LABELLED = b"\n\x10\n\x0e\n\x05label\x12\x05\x1a\x03\n\x01\x07"  # a label alone
 MANY = 2 * export._BLOCK + 5  # samples: blocks, and a part of one
 
 # Runs where TFP, Keras and our packages cannot be imported: calls each signature on
@@ -43,7 +45,8 @@ pickle.dump(answers, sys.stdout.buffer)
 """
 
 
-def example(bits):
+def old_example(bits):
+    """Returns an example as Transform of an older release wrote it."""
     message = tf.train.Example()
     values = bits.ravel().astype(int)
     message.features.feature["binarized"].int64_list.value.extend(values)
@@ -83,7 +86,30 @@ def answers(vae, tmp_path_factory):
         "iwae of none": ("iwae", {"images": (grey, f), "k": (0, i)}),
         "empty iwae": ("iwae", {"images": (np.zeros([0, 28, 28, 1]), f), "k": (1, i)}),
         "alone": ("elbo", {"images": (grey[4:5], f)}),
-        "examples": ("elbo_examples", {"examples": ([example(b) for b in bits], s)}),
+        "examples": (
+            "elbo_examples",
+            {"examples": ([transformed.example(b, b) for b in bits], s)},
+        ),
+        "old examples": (
+            "elbo_examples",
+            {"examples": ([old_example(b) for b in bits], s)},
+        ),
+        "both kinds of examples": (
+            "elbo_examples",
+            {
+                "examples": (
+                    [
+                        old_example(b) if i % 2 else transformed.example(b, b)
+                        for i, b in enumerate(bits)
+                    ],
+                    s,
+                )
+            },
+        ),
+        "an example without an image": (
+            "elbo_examples",
+            {"examples": ([old_example(bits[0]), LABELLED], s)},
+        ),
         "empty": ("elbo", {"images": (np.zeros([0, 28, 28, 1]), f)}),
         "no examples": ("elbo_examples", {"examples": ([], s)}),
         "wrong shape": ("encode", {"images": (np.zeros([2, 27, 28, 1]), f)}),
@@ -176,14 +202,21 @@ def test_an_images_elbo_does_not_depend_on_its_batch(answers):
     close(answers["alone"]["elbo"], answers["elbo"]["elbo"][4:5])
 
 
-def test_examples_give_what_their_images_give(answers):
+@pytest.mark.parametrize(
+    "request_", ["examples", "old examples", "both kinds of examples"]
+)
+def test_examples_give_what_their_images_give(answers, request_):
     for key in ("elbo", "reconstruction", "kl"):
-        close(answers["examples"][key], answers["elbo"][key])
+        close(answers[request_][key], answers["elbo"][key])
 
 
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
+        (
+            "an example without an image",
+            "every example must have the feature bits of 98 bytes, or binarized",
+        ),
         ("empty", "expected a batch of at least 1, got an empty one"),
         ("no examples", "expected a batch of at least 1, got an empty one"),
         (
@@ -360,10 +393,15 @@ def test_any_choice_is_served_as_it_is_in_memory(choices, tmp_path, images):
     close(decoded["mode"], vae.decode(loc).mode())
     pixels = fixed_noise.binarize(images, SEED) if vae.config.binary else images
     terms = vae.elbo_terms(pixels, fixed_noise.normal(pixels, SEED, SAMPLES, 3))
-    examples = [example_of(vae, image) for image in np.asarray(pixels)]
+    examples = [
+        transformed.example(image, bits)
+        for image, bits in zip(images, np.asarray(fixed_noise.binarize(images, SEED)))
+    ]
+    old_examples = [old_example_of(vae, image) for image in np.asarray(pixels)]
     for got in (
         signatures["elbo"](images=tf.constant(images)),
         signatures["elbo_examples"](examples=tf.constant(examples)),
+        signatures["elbo_examples"](examples=tf.constant(old_examples)),
     ):
         close(got["elbo"], terms.elbo())
         close(got["reconstruction"], terms.reconstruction)
@@ -374,9 +412,9 @@ def test_any_choice_is_served_as_it_is_in_memory(choices, tmp_path, images):
     close(first["mean"], vae.decode(vae.prior.sample(5, seed=[9, 0])).mean())
 
 
-def example_of(vae, pixels):
+def old_example_of(vae, pixels):
     if vae.config.binary:
-        return example(pixels)
+        return old_example(pixels)
     message = tf.train.Example()
     message.features.feature["image"].float_list.value.extend(pixels.ravel())
     return message.SerializeToString()

@@ -68,7 +68,7 @@ def losses(folder: pathlib.Path, replicas: int, count: int) -> list[float]:
         vae = VAE(MODEL)
         state = State(vae, loop.optimizer(config, 100), config)
     take = steps.training(vae, state, strategy, config)
-    batches = data.training_batches(images, MODEL.latent_size, config)
+    batches = data.training_batches(images, config, latent_size=MODEL.latent_size)
     iterator = iter(devices.share_out(strategy, batches))
     return [float(take(iterator, tf.constant(1))[1]) for _ in range(count)]
 

@@ -59,7 +59,7 @@ def test_one_step_descends_the_hand_written_loss(digits, settings, done, kl_weig
         state = State(vae, tfk.optimizers.SGD(learning_rate=1.0), config)
     state.step.assign(done)
     images = data.ImageFile([str(digits / "*.gz")], str(digits))
-    batches = data.training_batches(images, 3, config)
+    batches = data.training_batches(images, config, latent_size=3)
     pixels, noise = next(iter(batches))
     before = [variable.numpy() for variable in vae.trainable_variables]
     with tf.GradientTape() as tape:
@@ -230,7 +230,7 @@ def test_training_stops_when_the_eval_elbo_gets_no_better(digits, tmp_path, capl
     best = int(np.argmax(elbos)) + 1
     assert len(elbos) == best + 2 < 50
     batches = data.evaluation_batches(
-        data.read_images([str(digits / "*.gz")], "binarized"), 20, 3, 1, seed=0
+        [str(digits / "*.gz")], "bits", batch_size=20, latent_size=3, samples=1, seed=0
     )
     terms = [trained.vae.elbo_terms(x, noise).elbo() for x, noise, _ in batches]
     assert np.mean(terms) == pytest.approx(max(elbos), rel=1e-4)
