@@ -3,7 +3,6 @@
 import argparse
 import math
 import os
-import signal
 import time
 from typing import Any
 
@@ -129,7 +128,7 @@ def _measure(
                 if stop.signal:
                     break
     except KeyboardInterrupt:
-        signal.setitimer(signal.ITIMER_REAL, 0)  # it got through: not again
+        signals.cancel_repeated_interrupt()
         interrupted = True
     if measured is None:
         return options.fail(screen, "nothing was measured yet", INTERRUPTED)

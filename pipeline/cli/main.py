@@ -2,20 +2,19 @@
 and `--help` must not."""
 
 import argparse
-import contextlib
 import csv
 import io
 import os
 import pathlib
 import re
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from model.files import disk_space, machine_faults
 from model.training import tf_config
+from model.training.signals import interruptible
 from pipeline.cli import (
     cluster_options,
     evaluate,
@@ -42,8 +41,6 @@ from pipeline.startup import standard_streams, temporary_folder
 
 # The preset that takes longer and reaches more, where it is not the default one.
 _BETTER = {"five_minutes": "ten_minutes", "ten_minutes": "one_hour", "one_hour": None}
-
-_ASK_AGAIN = 2.0  # seconds until an interrupt that was swallowed is raised again
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,28 +80,6 @@ def _is_delivered(args: argparse.Namespace) -> bool:
         args, "is_output_lost", False
     )
     return not (is_lost and getattr(args, "is_result_printed", False))
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, again until it gets through.
-
-    Once is not enough: while TensorFlow and TFX are imported, and in Beam, a bare
-    `except:` may swallow it.
-    """
-
-    def interrupt(signum, frame):
-        signal.setitimer(signal.ITIMER_REAL, _ASK_AGAIN)
-        raise KeyboardInterrupt
-
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-    before = {signum: signal.signal(signum, interrupt) for signum in signals}
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 def _data(args: argparse.Namespace) -> int:

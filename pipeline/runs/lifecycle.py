@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import pathlib
-import signal
 from collections.abc import Callable, Iterator
 
 from model.files import safe_paths
@@ -77,7 +76,7 @@ def _told_of(config: PipelineConfig, record: RunRecord, say: Say) -> Iterator[No
     try:
         yield
     finally:
-        _come_once()
+        signals.cancel_repeated_interrupt()
         with log_if_slow("sending notifications"):
             _attempt(
                 "end",
@@ -105,7 +104,7 @@ def _ended(
         record.failed(FAILED, cause(error))
         raise
     finally:
-        _come_once()
+        signals.cancel_repeated_interrupt()
         with signals.deferred():
             record.end()
             _attempt("record", say, lambda: _leave(root, record))
@@ -113,14 +112,6 @@ def _ended(
             if config.metrics.textfile and ran:
                 path = pathlib.Path(safe_paths.expand_home(config.metrics.textfile))
                 _attempt("metrics", say, lambda: prometheus.write(path, record))
-
-
-def _come_once() -> None:
-    """Keeps an interrupt that came, and may have been swallowed, from coming again.
-
-    The alarm that raises it again is the command line's.
-    """
-    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _leave(root: pathlib.Path, record: RunRecord) -> None:
