@@ -120,7 +120,7 @@ def answers(vae, tmp_path_factory):
         "none": ("generate", {"n": (0, i), "seed": (9, "int64")}),
     }
     directory = str(tmp_path_factory.mktemp("export") / "model")
-    export.export(vae, directory, SAMPLES, SEED)
+    export.export(vae, directory, samples=SAMPLES, seed=SEED)
     result = subprocess.run(
         [sys.executable, "-I", "-c", CLIENT, directory],
         input=pickle.dumps(list(requests.values())),
@@ -167,7 +167,7 @@ def test_decode_is_the_model_in_memory(vae, answers):
 
 def test_elbo_is_the_model_in_memory(vae, answers):
     bits = answers["bits"]
-    noise = fixed_noise.normal(bits, SEED, SAMPLES, 3)
+    noise = fixed_noise.normal(bits, SEED, samples=SAMPLES, latent_size=3)
     terms = vae.elbo_terms(bits, noise)
     close(answers["elbo"]["elbo"], terms.elbo())
     close(answers["elbo"]["reconstruction"], terms.reconstruction)
@@ -178,7 +178,7 @@ def test_iwae_of_one_sample_is_its_log_weight(vae, answers):
     """log p(x|z) + log p(z) - log q(z|x), from the distributions alone."""
     bits = answers["bits"]
     posterior = vae.encode(bits)
-    noise = fixed_noise.normal(bits, SEED, 1, 3)[:, 0]
+    noise = fixed_noise.normal(bits, SEED, samples=1, latent_size=3)[:, 0]
     z = posterior.loc + tf.linalg.matvec(posterior.scale_tril, noise)
     log_joint = vae.decode(z).log_prob(bits) + vae.prior.log_prob(z)
     close(answers["iwae of one"]["iwae"], log_joint - posterior.log_prob(z))
@@ -187,7 +187,9 @@ def test_iwae_of_one_sample_is_its_log_weight(vae, answers):
 @pytest.mark.parametrize(("name", "k"), [("iwae", 5), ("iwae of many", MANY)])
 def test_iwae_is_the_log_of_the_mean_weight(vae, answers, name, k):
     bits = answers["bits"]
-    log_weights = vae.log_weights(bits, fixed_noise.normal(bits, SEED, k, 3)).numpy()
+    log_weights = vae.log_weights(
+        bits, fixed_noise.normal(bits, SEED, samples=k, latent_size=3)
+    ).numpy()
     top = log_weights.max(axis=1, keepdims=True)
     expected = top[:, 0] + np.log(np.mean(np.exp(log_weights - top), axis=1))
     assert answers[name]["iwae"].shape == (6,)
@@ -250,7 +252,7 @@ EMPTY = "expected a batch of at least 1, got an empty one"
 @pytest.fixture(scope="module")
 def blog():
     vae = VAE(ModelConfig("blog", latent_size=3, base_depth=2))
-    return export.ServingModule(vae, SAMPLES, SEED).signatures()
+    return export.ServingModule(vae, samples=SAMPLES, seed=SEED).signatures()
 
 
 @pytest.mark.parametrize(
@@ -289,7 +291,9 @@ def dense():
 
 
 def test_iwae_grows_with_k(dense, images):
-    signature = export.ServingModule(dense, SAMPLES, SEED).signatures()["iwae"]
+    signature = export.ServingModule(dense, samples=SAMPLES, seed=SEED).signatures()[
+        "iwae"
+    ]
     many = tf.repeat(images, 25, axis=0).numpy()
     many[:, 0, 0, 0] = np.arange(len(many)) % 25 / 255  # 300 different images
     bounds = [signature(images=many, k=tf.constant(k))["iwae"] for k in (1, 4, 16, 64)]
@@ -328,11 +332,13 @@ def test_iwae_comes_near_log_p_and_the_elbo_is_below(
     top = log_joint.max(axis=1, keepdims=True)
     step = np.float64(axis[1] - axis[0])
     exact = top[:, 0] + np.log(np.sum(np.exp(log_joint - top), axis=1) * step**2)
-    noise = fixed_noise.normal(pixels, SEED, 500, 2)
+    noise = fixed_noise.normal(pixels, SEED, samples=500, latent_size=2)
     elbo = vae.elbo_terms(pixels, noise).elbo().numpy()
     gap = exact - elbo  # KL(q(z|x) || p(z|x))
     assert np.all(gap > 0.2)
-    signature = export.ServingModule(vae, SAMPLES, SEED).signatures()["iwae"]
+    signature = export.ServingModule(vae, samples=SAMPLES, seed=SEED).signatures()[
+        "iwae"
+    ]
     iwae = signature(images=images, k=tf.constant(2_000))["iwae"]
     assert np.all(np.abs(exact - iwae) < 0.1 * gap)
 
@@ -342,7 +348,7 @@ def test_a_model_trained_on_two_replicas_exports_the_same(dense, tmp_path, binar
     with strategy.scope():
         mirrored = VAE(dense.config)
         mirrored.set_weights(dense.get_weights())
-    export.export(mirrored, str(tmp_path / "model"), SAMPLES, SEED)
+    export.export(mirrored, str(tmp_path / "model"), samples=SAMPLES, seed=SEED)
     loaded = tf.saved_model.load(str(tmp_path / "model"))
     posterior = loaded.signatures["encode"](images=tf.constant(binary))
     close(posterior["loc"], dense.encode(binary).mean())
@@ -353,7 +359,7 @@ def test_the_same_model_is_the_same_whatever_was_built_before(dense, tmp_path):
     singleprints = []
     for name in ("once", "again"):
         VAE(dense.config)  # moves Keras's counters on
-        export.export(dense, str(tmp_path / name), SAMPLES, SEED)
+        export.export(dense, str(tmp_path / name), samples=SAMPLES, seed=SEED)
         fingerprint = tf.saved_model.experimental.read_fingerprint(str(tmp_path / name))
         singleprints.append(fingerprint.singleprint())
     assert singleprints[0] == singleprints[1]
@@ -378,7 +384,7 @@ def test_any_choice_is_served_as_it_is_in_memory(choices, tmp_path, images):
     layers = {"posterior_layers": 1, "prior_layers": 2}
     vae = VAE(ModelConfig(**sizes, **layers, **choices))
     move(vae.trainable_variables)
-    export.export(vae, str(tmp_path / "model"), SAMPLES, SEED)
+    export.export(vae, str(tmp_path / "model"), samples=SAMPLES, seed=SEED)
     signatures = tf.saved_model.load(str(tmp_path / "model")).signatures
 
     posterior = vae.encode(images)
@@ -392,7 +398,9 @@ def test_any_choice_is_served_as_it_is_in_memory(choices, tmp_path, images):
     close(decoded["mean"], vae.decode(loc).mean())
     close(decoded["mode"], vae.decode(loc).mode())
     pixels = fixed_noise.binarize(images, SEED) if vae.config.binary else images
-    terms = vae.elbo_terms(pixels, fixed_noise.normal(pixels, SEED, SAMPLES, 3))
+    terms = vae.elbo_terms(
+        pixels, fixed_noise.normal(pixels, SEED, samples=SAMPLES, latent_size=3)
+    )
     examples = [
         transformed.example(image, bits)
         for image, bits in zip(images, np.asarray(fixed_noise.binarize(images, SEED)))

@@ -25,7 +25,7 @@ def vae():
 
 @pytest.fixture(scope="module")
 def signatures(vae):
-    return export.ServingModule(vae, SAMPLES, SEED).signatures()
+    return export.ServingModule(vae, samples=SAMPLES, seed=SEED).signatures()
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def scores(files, of_images):
 
 
 def test_each_image_has_its_elbo_and_its_posterior_mean(vae, scores, binary):
-    noise = fixed_noise.normal(binary, SEED, SAMPLES, 3)
+    noise = fixed_noise.normal(binary, SEED, samples=SAMPLES, latent_size=3)
     expected = vae.elbo_terms(binary, noise).elbo()
     np.testing.assert_allclose(scores.elbo, expected, rtol=1e-4)
     np.testing.assert_allclose(scores.loc, vae.encode(binary).mean(), atol=1e-5)
