@@ -26,7 +26,7 @@ from components.evaluation.measure import (
     load,
     measure,
 )
-from model.data import count_images, read_images
+from model.examples import count_examples, read_examples
 from model.training import progress
 
 _FILE, _OF_IMAGES = "bounds.json", "images.npz"
@@ -50,17 +50,18 @@ def Bounds(  # noqa: N802, a component
       examples: Transform's.
       bounds: the files are in its folder, which `read_bounds` and `read_of_images`
         read.
-      feature: what the model takes: `binarized` if it is of binary pixels, or `image`.
+      feature: what the model takes: `bits` if it is of binary pixels, or `pixels`.
       samples: k of the importance-weighted bound.
 
     Raises:
       ValueError: there are no images.
     """
     files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
-    batches = read_images([files], feature).batch(BATCH)
+    examples_of_split = read_examples([files], feature, batch_size=BATCH)
+    batches = examples_of_split.map(lambda batch: batch.images)
     signatures = load(path_utils.serving_model_dir(model.uri))
     measured, parts = None, []
-    rate = progress.ImageRate(count_images([files]))
+    rate = progress.ImageRate(count_examples([files]))
     reported = time.monotonic()
     for measured, of_batch in measure(signatures, batches, samples):
         parts.append(of_batch)

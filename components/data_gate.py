@@ -28,6 +28,7 @@ from tfx.utils import path_utils
 from components import served_model
 from components.evaluation import drift
 from components.evaluation.estimate import SPLIT
+from model.examples import RAW, read_examples
 
 logger = logging.getLogger(__name__)
 
@@ -182,15 +183,14 @@ def _few(found: dict[str, drift.Statistics]) -> str:
 
 
 def _batches(folder: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    spec = {
-        "image": tf.io.FixedLenFeature([], tf.string),
-        "label": tf.io.FixedLenFeature([], tf.int64),
-    }
-    files = sorted(tf.io.gfile.glob(os.path.join(folder, "*")))
-    if not files:  # of no images there would be no check
+    """Yields the images, uint8 [B, 784], and labels of a split of Ingest's examples.
+
+    Raises:
+      FileNotFoundError: the folder has no files: without images nothing is checked.
+    """
+    files = os.path.join(folder, "*")
+    if not tf.io.gfile.glob(files):
         raise FileNotFoundError(f"{folder} must have files of examples, it has none")
-    records = tf.data.TFRecordDataset(files, "GZIP").batch(_BATCH)
-    parsed = records.map(lambda texts: tf.io.parse_example(texts, spec))
-    for batch in parsed.as_numpy_iterator():
-        pixels = np.frombuffer(b"".join(batch["image"]), np.uint8)
-        yield pixels.reshape(len(batch["image"]), -1), batch["label"]
+    examples = read_examples([files], RAW, batch_size=_BATCH)
+    for batch in examples.as_numpy_iterator():
+        yield batch.images.reshape(len(batch.images), -1), batch.labels

@@ -1,16 +1,23 @@
 """Evaluator: TFX's own, for a gate on the ELBO with a baseline that may be missing."""
 
+import copy
 import dataclasses
 import math
+import os
 from collections.abc import Mapping
 
+import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tfx.components import Evaluator as TfxEvaluator
 from tfx.components.evaluator import executor as tfx_executor
 from tfx.dsl.components.base import executor_spec
+from tfx.types import Artifact, artifact_utils
 from tfx.types import standard_component_specs as specs
+from tfx.utils import path_utils
 
 from components import served_model
+from components.evaluation import old_exports
+from components.evaluation.estimate import SPLIT
 from model.training.progress import log_if_slow
 
 # From the proto module: newer TFMA has not all of these at its top.
@@ -19,6 +26,7 @@ from tensorflow_model_analysis.proto import config_pb2  # isort: skip
 CANDIDATE, BASELINE = "candidate", "baseline"
 _SIGNATURE = "elbo_examples"
 _METRIC = "mean_prediction"
+_OLD_EXAMPLES = "old_examples"  # below the output, while the step runs
 
 
 class Executor(tfx_executor.Executor):
@@ -33,9 +41,41 @@ class Executor(tfx_executor.Executor):
                 for key, artifacts in input_dict.items()
                 if key != specs.BASELINE_MODEL_KEY
             }
+        (evaluation,) = output_dict[specs.EVALUATION_KEY]
+        old_examples = os.path.join(evaluation.uri, _OLD_EXAMPLES)
+        if baseline and _needs_old_examples(baseline[0]):
+            (examples,) = input_dict[specs.EXAMPLES_KEY]
+            with log_if_slow("converting the test split for an older baseline"):
+                converted = _convert(examples, old_examples)
+            input_dict = {**input_dict, specs.EXAMPLES_KEY: [converted]}
         models = "candidate and baseline" if baseline else "the candidate"
-        with log_if_slow(f"measuring {models} on the test split, for the gate"):
-            super().Do(input_dict, output_dict, exec_properties)
+        try:
+            with log_if_slow(f"measuring {models} on the test split, for the gate"):
+                super().Do(input_dict, output_dict, exec_properties)
+        finally:
+            if tf.io.gfile.exists(old_examples):
+                tf.io.gfile.rmtree(old_examples)
+
+
+def _needs_old_examples(baseline: Artifact) -> bool:
+    with log_if_slow("loading the baseline"):
+        loaded = tf.saved_model.load(path_utils.serving_model_dir(baseline.uri))
+    return old_exports.needs_old_examples(loaded.signatures)
+
+
+def _convert(examples: Artifact, folder: str) -> Artifact:
+    """Returns examples whose test split is converted for an export of older releases.
+
+    Args:
+      examples: Transform's.
+      folder: a new folder that Beam's workers can read too.
+    """
+    source = artifact_utils.get_split_uri([examples], SPLIT)
+    converted = copy.deepcopy(examples)
+    converted.uri = folder
+    target = artifact_utils.get_split_uri([converted], SPLIT)
+    old_exports.write_old_examples(source, target)
+    return converted
 
 
 class Evaluator(TfxEvaluator):

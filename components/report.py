@@ -69,7 +69,7 @@ def Report(  # noqa: N802, a component
       page: the HTML file is in its folder.
       metrics: has the numbers as properties, and in its folder all that the page is
         made of: JSON and PNGs.
-      feature: what the model takes, `binarized` or `image`.
+      feature: what the model takes, `bits` or `pixels`.
       provenance: JSON of what the run knows of itself.
       run_id: of a run on Kubeflow; empty elsewhere, where it is not known yet.
     """

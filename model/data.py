@@ -1,4 +1,4 @@
-"""Input pipelines over transformed examples: TFRecord files -> batches."""
+"""The input pipelines of training and evaluation: transformed examples -> batches."""
 
 import functools
 import hashlib
@@ -12,46 +12,10 @@ import tensorflow as tf
 
 from model import fixed_noise
 from model.config import IMAGE_SHAPE, TrainConfig
+from model.examples import PIXELS, read_examples
 
-_READ = 1024  # images unpacked at once
+_READ = 1024  # images decoded at once
 _IMAGE_BYTES = math.prod(IMAGE_SHAPE)
-
-FEATURES = {
-    "image": tf.io.FixedLenFeature(IMAGE_SHAPE, tf.float32),
-    "binarized": tf.io.FixedLenFeature(IMAGE_SHAPE, tf.int64),
-}
-
-
-def read_images(files: Sequence[str], feature: str) -> tf.data.Dataset:
-    """Returns one image feature of the files: uint8 [28, 28, 1] in 0..255, in order.
-
-    Args:
-      files: patterns of gzipped TFRecord files.
-      feature: `image`, or `binarized`.
-    """
-    scale = 255.0 if feature == "image" else 255
-
-    def parse(serialized):
-        # One by one: parse_example on batches of dense features loses memory, some
-        # 700 bytes an image (TensorFlow 2.16).
-        example = tf.io.parse_single_example(serialized, {feature: FEATURES[feature]})
-        # Back to 8 bits, a quarter of the memory: exact, as they were 8 bits once.
-        return tf.cast(tf.round(example[feature] * scale), tf.uint8)
-
-    names = tf.data.Dataset.list_files(list(files), shuffle=False)
-    records = tf.data.TFRecordDataset(names, compression_type="GZIP")
-    return records.map(parse, tf.data.AUTOTUNE)
-
-
-def count_images(files: Sequence[str]) -> int:
-    """Returns how many images the files have.
-
-    Args:
-      files: patterns of gzipped TFRecord files.
-    """
-    names = tf.data.Dataset.list_files(list(files), shuffle=False)
-    records = tf.data.TFRecordDataset(names, compression_type="GZIP")
-    return int(records.reduce(np.int64(0), lambda count, _: count + 1))
 
 
 class ImageFile:
@@ -62,7 +26,7 @@ class ImageFile:
     """
 
     def __init__(self, files: Sequence[str], folder: str):
-        """Unpacks the files' `image` feature into a file without a name.
+        """Decodes the files' `pixels` feature into a file without a name.
 
         Args:
           files: patterns of gzipped TFRecord files.
@@ -70,9 +34,10 @@ class ImageFile:
         """
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, kept open
         digest = hashlib.sha256()
-        for images in read_images(files, "image").batch(_READ).as_numpy_iterator():
-            digest.update(images.tobytes())
-            self._file.write(images.tobytes())
+        batches = read_examples(files, PIXELS, batch_size=_READ)
+        for batch in batches.as_numpy_iterator():
+            digest.update(batch.images.tobytes())
+            self._file.write(batch.images.tobytes())
         self._file.flush()
         self.count = self._file.tell() // _IMAGE_BYTES
         self.digest = digest.hexdigest()  # SHA-256 of the images
@@ -89,23 +54,24 @@ class ImageFile:
 
 def training_batches(
     images: ImageFile,
-    latent_size: int,
     config: TrainConfig,
-    binary: bool = True,
+    *,
+    latent_size: int,
+    is_binary: bool = True,
     first_step: int = 0,
 ) -> tf.data.Dataset:
     """Returns endless batches (images, noise) for training.
 
     The seed and a step's number alone decide what is in its batch: order, binarization
     and noise are the same on any number of replicas, which share out the batch, and the
-    same again when a step is repeated. What does not fill an epoch's last batch is left
-    out; each epoch leaves out others.
+    same again when a step is repeated. Images that do not fill an epoch's last batch
+    are left out; each epoch leaves out other images.
 
     Args:
       images: the train split.
-      latent_size: Z.
       config: batch size B and seed.
-      binary: whether to binarize; if not, the pixels stay grey.
+      latent_size: Z.
+      is_binary: whether to binarize; if not, the pixels stay grey.
       first_step: the number of the first batch.
 
     Returns:
@@ -125,7 +91,7 @@ def training_batches(
         pixels = tf.numpy_function(take, [step], tf.uint8, stateful=False)
         pixels = tf.ensure_shape(pixels, [size, *IMAGE_SHAPE])
         batch = tf.cast(pixels, tf.float32) / 255.0
-        if binary:
+        if is_binary:
             uniform = tf.random.stateless_uniform(
                 tf.shape(batch), [config.seed, 2 * step], alg="philox"
             )
@@ -140,7 +106,13 @@ def training_batches(
 
 
 def evaluation_batches(
-    images: tf.data.Dataset, batch_size: int, latent_size: int, samples: int, seed: int
+    files: Sequence[str],
+    feature: str,
+    *,
+    batch_size: int,
+    latent_size: int,
+    samples: int,
+    seed: int,
 ) -> tf.data.Dataset:
     """Returns batches (images, noise, weights) whose noise the images determine.
 
@@ -148,7 +120,8 @@ def evaluation_batches(
     out among replicas like any other.
 
     Args:
-      images: uint8 [28, 28, 1] each: 0 or 255, or grey for a continuous likelihood.
+      files: patterns of gzipped TFRecord files.
+      feature: the images that the model takes: PIXELS or BITS.
       batch_size: B.
       latent_size: Z.
       samples: K, draws of z per image.
@@ -159,12 +132,16 @@ def evaluation_batches(
       float32 [B], 0 or 1.
     """
 
-    def fill_up(batch):
-        size = tf.shape(batch)[0]
+    def fill_up(examples):
+        size = tf.shape(examples.images)[0]
         padding = [[0, batch_size - size], [0, 0], [0, 0], [0, 0]]
-        filled = tf.ensure_shape(tf.pad(batch, padding), [batch_size, *IMAGE_SHAPE])
+        filled = tf.pad(examples.images, padding)
         pixels = tf.cast(filled, tf.float32) / 255.0
-        noise = fixed_noise.normal(pixels, seed, samples, latent_size)
+        pixels = tf.ensure_shape(pixels, [batch_size, *IMAGE_SHAPE])
+        noise = fixed_noise.normal(
+            pixels, seed, samples=samples, latent_size=latent_size
+        )
         return pixels, noise, tf.cast(tf.range(batch_size) < size, tf.float32)
 
-    return images.batch(batch_size).map(fill_up, tf.data.AUTOTUNE).cache()
+    batches = read_examples(files, feature, batch_size=batch_size)
+    return batches.map(fill_up, tf.data.AUTOTUNE).cache()

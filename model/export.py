@@ -8,14 +8,14 @@ import tf_keras as tfk
 
 from model import fixed_noise
 from model.config import IMAGE_SHAPE
-from model.data import FEATURES
 from model.distributions.posterior import center
+from model.examples import BITS, PIXELS, parse_model_input
 from model.vae import VAE, ElboTerms
 
 _BLOCK = 16  # samples of z per image that `iwae` has in memory at once
 
 
-def export(vae: VAE, directory: str, samples: int, seed: int) -> None:
+def export(vae: VAE, directory: str, *, samples: int, seed: int) -> None:
     """Writes the SavedModel of `ServingModule` into `directory`.
 
     Args:
@@ -30,7 +30,7 @@ def export(vae: VAE, directory: str, samples: int, seed: int) -> None:
     # Built anew: the variables of a model trained under a strategy are distributed.
     single = VAE(vae.config)
     single.set_weights(vae.get_weights())
-    module = ServingModule(single, samples, seed)
+    module = ServingModule(single, samples=samples, seed=seed)
     tf.saved_model.save(module, directory, signatures=module.signatures())
 
 
@@ -43,18 +43,18 @@ class ServingModule(tf.Module):
     tf.Example, or a number of samples below 1.
     """
 
-    def __init__(self, vae: VAE, samples: int, seed: int):
+    def __init__(self, vae: VAE, *, samples: int, seed: int):
         super().__init__()
         # The variables alone: an attribute with Keras or TFP objects can't be saved.
         self.variables_ = list(vae.variables)
-        self._functions = _functions(vae, samples, seed)
+        self._functions = _functions(vae, samples=samples, seed=seed)
 
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
         """Returns the signatures by name, as `tf.saved_model.save` takes them."""
         return self._functions
 
 
-def _functions(vae: VAE, samples: int, seed: int):
+def _functions(vae: VAE, *, samples: int, seed: int):
     images_spec = tf.TensorSpec([None, *IMAGE_SHAPE], tf.float32, name="images")
     latent_size = vae.config.latent_size
     # AutoGraph would rewrite Keras itself, for half a minute: there is no Python
@@ -66,7 +66,9 @@ def _functions(vae: VAE, samples: int, seed: int):
         return fixed_noise.binarize(pixels, seed) if vae.config.binary else pixels
 
     def fixed_elbo_terms(pixels: tf.Tensor) -> ElboTerms:
-        noise = fixed_noise.normal(pixels, seed, samples, latent_size)
+        noise = fixed_noise.normal(
+            pixels, seed, samples=samples, latent_size=latent_size
+        )
         return vae.elbo_terms(pixels, noise)
 
     @graph(input_signature=[images_spec])
@@ -143,11 +145,13 @@ def _functions(vae: VAE, samples: int, seed: int):
             pixels = checked_pixels(images)
 
         def add_block(first, log_sum):
-            noise = fixed_noise.normal(pixels, seed, _BLOCK, latent_size, first)
+            noise = fixed_noise.normal(
+                pixels, seed, samples=_BLOCK, latent_size=latent_size, first=first
+            )
             log_weights = vae.log_weights(pixels, noise)  # [B, _BLOCK]
-            # Beyond k, of the last block, are none of ours.
-            ours = first + tf.range(_BLOCK) < k
-            log_weights = tf.where(ours, log_weights, -np.inf)
+            # The last block may have more samples than are left of k.
+            is_counted = first + tf.range(_BLOCK) < k
+            log_weights = tf.where(is_counted, log_weights, -np.inf)
             terms = tf.concat([log_sum[:, tf.newaxis], log_weights], axis=1)
             return first + _BLOCK, tf.reduce_logsumexp(terms, axis=1)
 
@@ -163,12 +167,14 @@ def _functions(vae: VAE, samples: int, seed: int):
 
     @graph(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def elbo_examples(examples):
-        """Returns what `elbo` returns, for serialized examples from Transform."""
+        """Returns what `elbo` returns, for serialized examples from Transform.
+
+        Those that Transform of an older release wrote are understood too.
+        """
         with tf.control_dependencies([_assert_not_empty(examples)]):
             examples = tf.identity(examples)
-        feature = "binarized" if vae.config.binary else "image"
-        parsed = tf.io.parse_example(examples, {feature: FEATURES[feature]})
-        terms = fixed_elbo_terms(tf.cast(parsed[feature], tf.float32))
+        feature = BITS if vae.config.binary else PIXELS
+        terms = fixed_elbo_terms(_checked(parse_model_input(examples, feature)))
         return {"elbo": terms.elbo(), **terms._asdict()}
 
     return {

@@ -25,13 +25,14 @@ def binarize(images: tf.Tensor, seed: int) -> tf.Tensor:
       images: float32 [B, 28, 28, 1] in [0, 1].
       seed: another seed gives other draws.
     """
-    uniform = _uniform(images, f"binarization {seed}", IMAGE_SHAPE)
+    uniform = _uniform(images, f"binarization {seed}", shape=IMAGE_SHAPE)
     return tf.cast(uniform < images, tf.float32)
 
 
 def normal(
     images: tf.Tensor,
     seed: int,
+    *,
     samples: int,
     latent_size: int,
     first: int | tf.Tensor = 0,
@@ -49,15 +50,20 @@ def normal(
     """
     skipped = tf.cast(first, tf.uint64) * np.uint64(latent_size)
     shape = [samples, latent_size]
-    return tf.math.ndtri(_uniform(images, f"posterior {seed}", shape, skipped))
+    uniform = _uniform(images, f"posterior {seed}", shape=shape, skipped=skipped)
+    return tf.math.ndtri(uniform)
 
 
 def _uniform(
-    images: tf.Tensor, purpose: str, shape: Sequence[int], skipped: int | tf.Tensor = 0
+    images: tf.Tensor,
+    purpose: str,
+    *,
+    shape: Sequence[int],
+    skipped: int | tf.Tensor = 0,
 ) -> tf.Tensor:
     """Returns draws in (0, 1) with 23 bits each, fixed by each image: [B, *shape].
 
-    The first so many of an image's are skipped.
+    The first `skipped` draws of each image are left out.
 
     SplitMix64 in counter mode: draw i of an image is the mixed sum of the image's hash
     and i golden gammas. Source: Steele, Lea and Flood 2014, "Fast splittable

@@ -1,4 +1,4 @@
-"""What TFX's Trainer calls: a thin adapter over `train` and `serving`."""
+"""The Trainer's function: a thin adapter over `loop.train` and `export`."""
 
 import os
 
@@ -22,7 +22,7 @@ def run_fn(fn_args: FnArgs) -> None:
     trained = loop.train(
         ModelConfig(**config["model"]),
         TrainConfig(**config["train"]),
-        loop.Files(
+        files=loop.Files(
             train=fn_args.train_files,
             eval=fn_args.eval_files,
             scratch=os.path.join(fn_args.model_run_dir, "scratch"),
@@ -30,7 +30,7 @@ def run_fn(fn_args: FnArgs) -> None:
             log_dir=os.path.join(fn_args.model_run_dir, "tensorboard"),
             base_model=fn_args.base_model or "",
         ),
-        evaluation["seed"],
+        evaluation_seed=evaluation["seed"],
     )
     if devices.is_chief(trained.strategy):
         with log_if_slow("exporting the model"):
@@ -38,4 +38,4 @@ def run_fn(fn_args: FnArgs) -> None:
         # Not removed yet: the model is not safe before TFX has published it.
         trained.checkpoints.done()
     # TFX looks for the model in each worker: they wait until the chief has written it.
-    devices.check_agreement(trained.strategy, "end", 0)
+    devices.check_agreement(trained.strategy, "end", value=0)

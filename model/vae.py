@@ -44,7 +44,7 @@ class VAE(tfk.Model):
         self.config = config
         self._posterior = Posterior(config)
         self._prior = Prior(config)
-        self.encoder = build.encoder(config, self._posterior, dtype)
+        self.encoder = build.encoder(config, self._posterior, dtype=dtype)
         self.decoder = build.decoder(config, dtype)
 
     def call(self, images):

@@ -15,7 +15,7 @@ from components.ingest import Ingest
 from components.pusher import Pusher
 from components.report import Report
 from components.served_model import ServedModel
-from model.transform import BINARIZED, IMAGE
+from model.examples import BITS, PIXELS
 from pipeline.config.loading import NAME, PipelineConfig, decisive
 
 # In memory beats several processes at this size. By name: Beam's default runner may
@@ -91,7 +91,7 @@ def create_pipeline(
         baseline=served.outputs["model"],
         accept_drift=int(config.data.accept_drift),
     )
-    # Convert pixels to floats, and binarize them once for the evaluation.
+    # Add the evaluation's binarization to the pixels.
     transform = tfx.components.Transform(
         examples=ingest.outputs["examples"],
         schema=schema.outputs["schema"],
@@ -126,7 +126,7 @@ def create_pipeline(
             binary=config.model.binary,
         ),
     )
-    feature = BINARIZED if config.model.binary else IMAGE
+    feature = BITS if config.model.binary else PIXELS
     # Measure the importance-weighted bound of the candidate, which decides nothing.
     bounds = Bounds(
         model=trainer.outputs["model"],

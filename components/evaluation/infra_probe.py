@@ -111,9 +111,12 @@ def _expect(name: str, outputs: dict[str, np.ndarray], shapes: dict) -> None:
 
 
 def _example(image: np.ndarray) -> bytes:
-    bits = tf.train.Int64List(value=image.astype(np.int64).ravel())
-    feature = {"binarized": tf.train.Feature(int64_list=bits)}
-    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    """Returns a binary image as Transform writes it, for models of any likelihood."""
+    bits = image.astype(np.uint8).ravel()
+    example = tf.train.Example()
+    feature = example.features.feature
+    feature["pixels"].bytes_list.value.append((bits * np.uint8(255)).tobytes())
+    feature["bits"].bytes_list.value.append(np.packbits(bits).tobytes())
     return example.SerializeToString()
 
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from components.evaluation import old_exports
 from components.evaluation.estimate import SPLIT
 from components.evaluation.measure import BATCH, OfImages, Signatures
-from model.data import FEATURES
+from model.examples import RAW, read_examples
 
 _SAMPLES = 96  # draws from the prior
 _STEPS = 11  # of a traversal, and of an interpolation
@@ -51,21 +52,24 @@ def read_test_split(
 
     Args:
       files: patterns of the transformed test split's files.
-      feature: what the candidate takes, `binarized` or `image`.
+      feature: what the candidate takes, `bits` or `pixels`.
       candidate: what Bounds measured of the same images.
       baseline: the signatures of what is served, if anything is.
 
     Raises:
       ValueError: there are no images, or not as many as Bounds measured.
     """
-    names = tf.data.Dataset.list_files(list(files), shuffle=False)
-    records = tf.data.TFRecordDataset(names, compression_type="GZIP")
-    spec = {feature: FEATURES[feature], "label": tf.io.FixedLenFeature([], tf.int64)}
+    is_old = baseline is not None and old_exports.needs_old_examples(baseline)
     parts: list[tuple[np.ndarray, ...]] = []
-    for examples in records.batch(BATCH).prefetch(tf.data.AUTOTUNE):
-        parsed = tf.io.parse_example(examples, spec)
-        part = [tf.cast(parsed[feature], tf.float32).numpy(), parsed["label"].numpy()]
+    for batch in read_examples(files, feature, batch_size=BATCH):
+        pixels = tf.cast(batch.images, tf.float32) / 255.0
+        part = [pixels.numpy(), batch.labels.numpy()]
         if baseline is not None:
+            examples = batch.serialized
+            if is_old:
+                examples = tf.constant(
+                    [old_exports.to_old_example(one) for one in examples.numpy()]
+                )
             elbo = baseline["elbo_examples"](examples=examples)["elbo"]
             part.append(elbo.numpy().astype(np.float64))
         parts.append(tuple(part))
@@ -85,13 +89,8 @@ def read_test_split(
 
 def label_counts(files: Sequence[str]) -> dict[int, int]:
     """Returns how many examples of Ingest's files have each label."""
-    names = tf.data.Dataset.list_files(list(files), shuffle=False)
-    records = tf.data.TFRecordDataset(names, compression_type="GZIP")
-    spec = {"label": tf.io.FixedLenFeature([], tf.int64)}
-    labels = [
-        tf.io.parse_example(examples, spec)["label"].numpy()
-        for examples in records.batch(1_000).prefetch(tf.data.AUTOTUNE)
-    ]
+    examples = read_examples(files, RAW, batch_size=1_000)
+    labels = [batch.labels for batch in examples.as_numpy_iterator()]
     if not labels:
         return {}
     found, counts = np.unique(np.concatenate(labels), return_counts=True)

@@ -13,11 +13,11 @@ def encoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
     """Returns the hidden layers: [B, 28, 28, 1] -> [B, 4 Z]."""
     depth = config.base_depth
     return [
-        _conv(depth, 5, dtype, strides=1),
-        _conv(depth, 5, dtype, strides=2),
-        _conv(2 * depth, 5, dtype, strides=1),
-        _conv(2 * depth, 5, dtype, strides=2),  # [B, 7, 7, 2 depth]
-        _conv(4 * config.latent_size, 7, dtype, strides=1, padding="valid"),
+        _conv(depth, 5, dtype=dtype, strides=1),
+        _conv(depth, 5, dtype=dtype, strides=2),
+        _conv(2 * depth, 5, dtype=dtype, strides=1),
+        _conv(2 * depth, 5, dtype=dtype, strides=2),  # [B, 7, 7, 2 depth]
+        _conv(4 * config.latent_size, 7, dtype=dtype, strides=1, padding="valid"),
         tfkl.Flatten(),
     ]
 
@@ -27,12 +27,12 @@ def decoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
     depth = config.base_depth
     return [
         tfkl.Reshape([1, 1, config.latent_size]),
-        _transposed(2 * depth, 7, dtype, padding="valid"),  # [B, 7, 7, 2 depth]
-        _transposed(2 * depth, 5, dtype),
-        _transposed(2 * depth, 5, dtype, strides=2),
-        _transposed(depth, 5, dtype),
-        _transposed(depth, 5, dtype, strides=2),  # [B, 28, 28, depth]
-        _transposed(depth, 5, dtype),
+        _transposed(2 * depth, 7, dtype=dtype, padding="valid"),  # [B, 7, 7, 2 depth]
+        _transposed(2 * depth, 5, dtype=dtype),
+        _transposed(2 * depth, 5, dtype=dtype, strides=2),
+        _transposed(depth, 5, dtype=dtype),
+        _transposed(depth, 5, dtype=dtype, strides=2),  # [B, 28, 28, depth]
+        _transposed(depth, 5, dtype=dtype),
         # The post's Conv2D(1, 5) with its kernel turned by 180 degrees: as many weights
         # from the same distribution. A convolution to one channel has slow gradients:
         # with oneDNN the step takes 1.03 times as long, without 1.2 times.
@@ -41,7 +41,7 @@ def decoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
 
 
 def _conv(
-    filters: int, size: int, dtype: str, strides: int, padding: str = "same"
+    filters: int, size: int, *, dtype: str, strides: int, padding: str = "same"
 ) -> tfkl.Layer:
     return tfkl.Conv2D(
         filters, size, strides, padding, activation=_leaky_relu, dtype=dtype
@@ -49,7 +49,7 @@ def _conv(
 
 
 def _transposed(
-    filters: int, size: int, dtype: str, strides: int = 1, padding: str = "same"
+    filters: int, size: int, *, dtype: str, strides: int = 1, padding: str = "same"
 ) -> tfkl.Layer:
     return tfkl.Conv2DTranspose(
         filters, size, strides, padding, activation=_leaky_relu, dtype=dtype

@@ -11,13 +11,13 @@ from model.networks import blog, conv_residual, dense
 _HIDDEN = {"blog": blog, "dense": dense, "conv_residual": conv_residual}
 
 
-def encoder(config: ModelConfig, posterior: Posterior, dtype: str) -> tfk.Sequential:
+def encoder(config: ModelConfig, posterior: Posterior, *, dtype: str) -> tfk.Sequential:
     """Returns the network of q(z|x): images [B, 28, 28, 1] -> batch [B], event [Z].
 
     Args:
-      config: says which.
+      config: names the network.
       posterior: what the network ends in.
-      dtype: Keras's dtype policy of its hidden layers; the rest is float32.
+      dtype: Keras's dtype policy of the hidden layers; the other layers are float32.
     """
     return tfk.Sequential(
         [
@@ -35,8 +35,8 @@ def decoder(config: ModelConfig, dtype: str) -> tfk.Sequential:
     """Returns the network of p(x|z): z [B, Z] -> batch [B], event [28, 28, 1].
 
     Args:
-      config: says which.
-      dtype: Keras's dtype policy of its hidden layers; the rest is float32.
+      config: names the network.
+      dtype: Keras's dtype policy of the hidden layers; the other layers are float32.
     """
     return tfk.Sequential(
         [

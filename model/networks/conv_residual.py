@@ -15,10 +15,10 @@ def encoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
     """Returns the hidden layers: [B, 28, 28, 1] -> [B, hidden_units]."""
     depth, units = config.base_depth, config.hidden_units
     return [
-        conv(depth, 4, dtype, strides=2),  # [B, 14, 14, depth]
+        conv(depth, 4, dtype=dtype, strides=2),  # [B, 14, 14, depth]
         conv_block(depth, dtype),
         silu(dtype),
-        conv(2 * depth, 3, dtype, strides=2),  # [B, 7, 7, 2 depth]
+        conv(2 * depth, 3, dtype=dtype, strides=2),  # [B, 7, 7, 2 depth]
         conv_block(2 * depth, dtype),
         silu(dtype),
         tfkl.Flatten(dtype=dtype),
@@ -39,7 +39,7 @@ def decoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
         tfkl.Reshape([7, 7, 2 * depth], dtype=dtype),
         conv_block(2 * depth, dtype),
         silu(dtype),
-        conv(4 * depth, 3, dtype),
+        conv(4 * depth, 3, dtype=dtype),
         SubPixels(dtype=dtype),  # [B, 14, 14, depth]
         conv_block(depth, dtype),
         silu(dtype),

@@ -16,7 +16,7 @@ from tf_keras import layers as tfkl
 class Residual(tfkl.Layer):
     """x + scale * branch(x), with a learned scale per channel."""
 
-    def __init__(self, branch: Sequence[tfkl.Layer], scale: float, dtype: str):
+    def __init__(self, branch: Sequence[tfkl.Layer], *, scale: float, dtype: str):
         super().__init__(dtype=dtype)
         self._branch, self._first = tfk.Sequential(branch), scale
 
@@ -45,7 +45,7 @@ def dense_block(units: int, dtype: str) -> tfkl.Layer:
 
 
 def dense(units: int, dtype: str) -> tfkl.Layer:
-    """Returns a dense layer that nothing follows by itself."""
+    """Returns a dense layer without an activation."""
     return tfkl.Dense(units, kernel_initializer="he_normal", dtype=dtype)
 
 
@@ -58,14 +58,15 @@ def conv_block(filters: int, dtype: str) -> tfkl.Layer:
     """Returns a block of [B, H, W, filters]: twice SiLU and a convolution."""
     branch = [
         silu(dtype),
-        conv(filters, 3, dtype),
+        conv(filters, 3, dtype=dtype),
         silu(dtype),
-        conv(filters, 3, dtype),
+        conv(filters, 3, dtype=dtype),
     ]
     return Residual(branch, scale=0.0, dtype=dtype)
 
 
-def conv(filters: int, size: int, dtype: str, strides: int = 1) -> tfkl.Layer:
+def conv(filters: int, size: int, *, dtype: str, strides: int = 1) -> tfkl.Layer:
+    """Returns a convolution without an activation, padded to `same`."""
     return tfkl.Conv2D(
         filters, size, strides, "same", kernel_initializer="he_normal", dtype=dtype
     )

@@ -1,4 +1,4 @@
-"""Where a training leaves its state, so that the same training can go on from it."""
+"""Checkpoints: the saved state of a training, from which the same training resumes."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 _KEEP = 2  # the last, and the one before it should the last turn out to be damaged
 _INDEX = "checkpoint"  # TensorFlow's own file: names the last one
-_DONE = "done"  # an empty file: the training has come to its end
+_DONE = "done"  # an empty file: the training has ended
 
 
 class Checkpoints:
@@ -23,17 +23,17 @@ class Checkpoints:
     a process that is killed while it writes leaves the one before.
     """
 
-    def __init__(self, state: State, place: str, identity: str, scratch: str):
-        """Makes no folder yet.
+    def __init__(self, state: State, place: str, *, identity: str, scratch: str):
+        """Opens the checkpoints; folders are made when the first one is saved.
 
         Args:
           state: what to save and restore.
           place: a folder or a URI, of this training and others.
-          identity: tells this one from them: the name of its folder there.
+          identity: of this training: the name of its folder in `place`.
           scratch: a folder of this machine, for checkpoints on their way to a URI.
 
         Raises:
-          ValueError: the URI is of no kind that we know.
+          ValueError: the URI's scheme is unknown.
         """
         self._state, self._place = state, place.rstrip("/")
         folder = filesystems.local_path(place)
@@ -51,7 +51,7 @@ class Checkpoints:
     def restore(self) -> None:
         """Restores the last checkpoint that is whole, if there is one.
 
-        Those of other trainings in this place that have come to their end go.
+        Checkpoints in `place` of other trainings that have ended are removed.
 
         Raises:
           StorageError: the object store does not answer.
@@ -74,7 +74,7 @@ class Checkpoints:
             return
 
     def save(self) -> None:
-        """Saves the state, unless its weights are no numbers.
+        """Saves the state, unless a weight is not finite.
 
         An object store that does not answer ends no training: the checkpoint stays on
         this machine, and the next one is tried again.
@@ -94,7 +94,7 @@ class Checkpoints:
                 )
 
     def done(self) -> None:
-        """Says that the model is exported: the next training may remove these.
+        """Marks the training as done: the next training may remove its checkpoints.
 
         Raises:
           StorageError: the object store does not answer.

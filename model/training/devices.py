@@ -31,7 +31,7 @@ def configure_logical_cpus(count: int) -> None:
 
 
 def strategy(replicas: int) -> tf.distribute.Strategy:
-    """Returns the strategy over what there is to train on.
+    """Returns the strategy over the devices that there are to train on.
 
     With TF_CONFIG in the environment, over all workers of the cluster that it names, as
     a Kubeflow training job sets it; else over `replicas` logical CPUs, or, if that is
@@ -62,16 +62,18 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_type == "worker" and resolver.task_id == 0
 
 
-def check_agreement(strategy: tf.distribute.Strategy, what: str, value: float) -> None:
-    """Makes sure that all workers begin with the same.
+def check_agreement(
+    strategy: tf.distribute.Strategy, what: str, *, value: float
+) -> None:
+    """Raises an error unless all workers begin with the same value.
 
     Args:
       strategy: of the workers.
-      what: they must agree on, in words.
+      what: the value's name, for the message.
       value: this worker's.
 
     Raises:
-      RuntimeError: they found different checkpoints or served models.
+      RuntimeError: the workers found different checkpoints or served models.
     """
     if tf_config.count_workers() < 2:
         return
@@ -91,10 +93,10 @@ def check_agreement(strategy: tf.distribute.Strategy, what: str, value: float) -
 
 @contextlib.contextmanager
 def lost_workers_named() -> Iterator[None]:
-    """Says what has happened when another worker of the cluster is gone.
+    """Replaces TensorFlow's error when another worker of the cluster is lost.
 
     Raises:
-      RuntimeError: in place of TensorFlow's error.
+      RuntimeError: names the cause and what to do.
     """
     try:
         yield

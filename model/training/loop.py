@@ -16,6 +16,7 @@ import tf_keras as tfk
 
 from model import data
 from model.config import ModelConfig, TrainConfig
+from model.examples import BITS, PIXELS, read_examples
 from model.networks import precision
 from model.training import devices, signals, steps, tensorboard, tf_config, warm_start
 from model.training.checkpoints import Checkpoints
@@ -50,13 +51,17 @@ class Trained(NamedTuple):
 
 
 def train(
-    model_config: ModelConfig, config: TrainConfig, files: Files, evaluation_seed: int
+    model_config: ModelConfig,
+    config: TrainConfig,
+    *,
+    files: Files,
+    evaluation_seed: int,
 ) -> Trained:
     """Returns a VAE fitted to the train files, under `tf.distribute`.
 
-    If there are checkpoints of the same training, it goes on from the last and ends
-    with the weights of a training that was never stopped. SIGINT and SIGTERM save a
-    checkpoint and then act.
+    If there are checkpoints of the same training, it resumes from the last one and
+    ends with the weights of a training that was never stopped. SIGINT and SIGTERM save
+    a checkpoint and then act.
 
     Args:
       model_config: what to build.
@@ -67,8 +72,8 @@ def train(
     Raises:
       ValueError: there are too few images, or the batch size is no multiple of the
         number of replicas.
-      FloatingPointError: the loss, or the ELBO of the eval split, is no number.
-      RuntimeError: another worker is gone.
+      FloatingPointError: the loss, or the ELBO of the eval split, is not finite.
+      RuntimeError: another worker is lost.
     """
     if (workers := tf_config.count_workers()) > 1:
         logger.info("waiting for the %d workers of TF_CONFIG", workers)
@@ -94,56 +99,64 @@ def train(
         vae = VAE(model_config, precision.policy(config))
         if config.warm_start:
             logger.info("%s", warm_start.load(vae, files.base_model))
-        state = State(vae, optimizer(config, steps_per_epoch * config.epochs), config)
+        adam = optimizer(config, steps_per_epoch * config.epochs)
+        state = State(vae, adam, config=config)
     checkpoints = Checkpoints(
         state,
         place=files.checkpoints or files.scratch,
-        identity=_identity(state, model_config, config, evaluation_seed, images.digest),
+        identity=_identity(
+            state,
+            model_config,
+            config=config,
+            evaluation_seed=evaluation_seed,
+            digest=images.digest,
+        ),
         scratch=files.scratch,
     )
     with log_if_slow("looking for checkpoints of this training"):
         checkpoints.restore()
-    devices.check_agreement(strategy, "step", state.steps_done)
-    devices.check_agreement(strategy, "sum of all weights", state.sum_of_weights())
-    feature = "binarized" if model_config.binary else "image"
+    devices.check_agreement(strategy, "step", value=state.steps_done)
+    sum_of_weights = state.sum_of_weights()
+    devices.check_agreement(strategy, "sum of all weights", value=sum_of_weights)
     batches = data.training_batches(
         images,
-        model_config.latent_size,
         config,
-        model_config.binary,
+        latent_size=model_config.latent_size,
+        is_binary=model_config.binary,
         first_step=state.steps_done,
     )
-    held_out = data.read_images(files.eval, feature)
+    feature = BITS if model_config.binary else PIXELS
     evaluation_batches = data.evaluation_batches(
-        held_out,
-        config.batch_size,
-        model_config.latent_size,
+        files.eval,
+        feature,
+        batch_size=config.batch_size,
+        latent_size=model_config.latent_size,
         samples=1,
         seed=evaluation_seed,
     )
     writes = devices.is_chief(strategy)
-    shown = None
+    board = None
     if writes and files.log_dir:
         with log_if_slow("preparing TensorBoard's files"):
-            digits = next(iter(held_out.batch(_DIGITS)))
-            pixels = tf.cast(digits, tf.float32) / 255.0
-            shown = tensorboard.Board(files.log_dir, vae, state, pixels)
+            examples = read_examples(files.eval, feature, batch_size=_DIGITS)
+            digits = tf.cast(next(iter(examples)).images, tf.float32) / 255.0
+            board = tensorboard.Board(files.log_dir, vae, state=state, images=digits)
     with devices.lost_workers_named():
-        _fit(
-            functools.partial(
-                steps.training(vae, state, strategy, config),
+        _Loop(
+            take_steps=functools.partial(
+                steps.training(vae, state, strategy=strategy, config=config),
                 iter(devices.share_out(strategy, batches)),
             ),
-            functools.partial(
+            evaluate=functools.partial(
                 steps.evaluation(vae, strategy),
                 devices.share_out(strategy, evaluation_batches),
             ),
-            state,
-            config,
-            steps_per_epoch,
-            checkpoints if writes else None,
-            shown,
-        )
+            state=state,
+            config=config,
+            steps_per_epoch=steps_per_epoch,
+            checkpoints=checkpoints if writes else None,
+            board=board,
+        ).run()
     state.finish()
     return Trained(vae, strategy, checkpoints)
 
@@ -175,91 +188,106 @@ def optimizer(config: TrainConfig, steps: int) -> tfk.optimizers.Optimizer:
     return adam
 
 
-def _fit(
-    take: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
-    evaluate: Callable[[], dict[str, float]],
-    state: State,
-    config: TrainConfig,
-    steps_per_epoch: int,
-    checkpoints: Checkpoints | None,
-    shown: tensorboard.Board | None,
-) -> None:
-    """Takes the steps that are left, epoch by epoch."""
-    total, step = config.epochs * steps_per_epoch, state.steps_done
-    reporter = Reporter(config.epochs, steps_per_epoch, config.batch_size, first=step)
-    saved = time.monotonic()
-    block, is_first = 1, True
-    images, seconds = 0, 0.0  # of the running epoch
-    with log_if_slow("building the training graph"):
-        take(tf.constant(0))  # while signals still act at once
-    with signals.deferred() as stop:
-        while step < total and not _out_of_patience(state, config, steps_per_epoch):
-            epoch, of_epoch = divmod(step, steps_per_epoch)
-            began = time.monotonic()
-            count = min(block, steps_per_epoch - of_epoch)
-            taken, loss = (value.numpy() for value in take(tf.constant(count)))
-            step, of_epoch = step + int(taken), of_epoch + int(taken)
-            taking = time.monotonic() - began
-            reporter.add(int(taken), taking)
-            ended = of_epoch == steps_per_epoch
-            if not is_first or ended:  # the first one compiles
-                images += int(taken) * config.batch_size
-                seconds += taking
-            is_first = False
-            if not tf_config.count_workers():
-                # Workers meet in each turn of the loop: theirs must all be as long.
-                block = max(1, int(_BLOCK * taken / taking))
-            if not math.isfinite(loss):
-                what = f"the loss is {loss} at step {step} of {total}"
-                raise _no_number(what, state, config, checkpoints)
-            means = dict(zip(steps.MEANS, state.sums.numpy() / of_epoch))
-            if ended:
-                with state.averaged():
-                    with log_if_slow("measuring the eval split"):
-                        found = evaluate()
-                    if not math.isfinite(found["elbo"]):
-                        what = f"the eval split's ELBO is {found['elbo']} after step "
-                        raise _no_number(f"{what}{step}", state, config, checkpoints)
-                    state.keep_best(found["elbo"], epoch + 1)
-                    values = {("train", name): means[name] for name in means}
-                    values |= {("eval", name): found[name] for name in found}
-                    values["train", "learning_rate"] = _rate(state)
-                    values["train", "images_per_second"] = images / seconds
-                    state.remember(epoch + 1, values)
-                    if shown:
-                        with log_if_slow("drawing for TensorBoard"):
-                            shown.epoch_ended(epoch + 1)
-                images, seconds = 0, 0.0
-                reporter.epoch_ended(means["elbo"], found["elbo"])
-                state.sums.assign(tf.zeros_like(state.sums))
-            else:
-                reporter.within_epoch(means["elbo"])
-            due = time.monotonic() - saved >= 60.0 * config.checkpoint_minutes
-            if checkpoints and (ended or due or stop.signal):
-                with log_if_slow("saving a checkpoint"):
-                    checkpoints.save()
-                saved = time.monotonic()
-            if stop.signal:
-                return
+@dataclasses.dataclass(frozen=True)
+class _Loop:
+    """The loop of a training: steps, evaluations, checkpoints and reports."""
 
+    take_steps: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+    evaluate: Callable[[], dict[str, float]]
+    state: State
+    config: TrainConfig
+    steps_per_epoch: int
+    checkpoints: Checkpoints | None  # None where another process writes them
+    board: tensorboard.Board | None
 
-def _no_number(
-    what: str, state: State, config: TrainConfig, checkpoints: Checkpoints | None
-) -> FloatingPointError:
-    """Returns the error that says what to change."""
-    good = (checkpoints.latest if checkpoints else None) or "none"
-    return FloatingPointError(
-        f"{what}, at learning rate {_rate(state):.3g}: lower train.learning_rate "
-        f"({config.learning_rate}) or train.clip_norm ({config.clip_norm}), with which "
-        f"training begins anew; the last good checkpoint: {good}"
-    )
+    def run(self) -> None:
+        """Takes the steps that are left, epoch by epoch.
 
+        Raises:
+          FloatingPointError: the loss, or the ELBO of the eval split, is not finite.
+        """
+        total, step = self.config.epochs * self.steps_per_epoch, self.state.steps_done
+        reporter = Reporter(
+            self.config.epochs,
+            self.steps_per_epoch,
+            batch_size=self.config.batch_size,
+            first=step,
+        )
+        saved = time.monotonic()
+        block, is_first = 1, True
+        images, seconds = 0, 0.0  # of the running epoch
+        with log_if_slow("building the training graph"):
+            self.take_steps(tf.constant(0))  # while signals still act at once
+        with signals.deferred() as stop:
+            while step < total and not self._is_out_of_patience():
+                epoch, of_epoch = divmod(step, self.steps_per_epoch)
+                began = time.monotonic()
+                count = min(block, self.steps_per_epoch - of_epoch)
+                taken, loss = (
+                    value.numpy() for value in self.take_steps(tf.constant(count))
+                )
+                step, of_epoch = step + int(taken), of_epoch + int(taken)
+                taking = time.monotonic() - began
+                reporter.add(int(taken), taking)
+                ended = of_epoch == self.steps_per_epoch
+                if not is_first or ended:  # the first one compiles
+                    images += int(taken) * self.config.batch_size
+                    seconds += taking
+                is_first = False
+                if not tf_config.count_workers():
+                    # Workers meet in each turn of the loop: theirs must all be as long.
+                    block = max(1, int(_BLOCK * taken / taking))
+                if not math.isfinite(loss):
+                    what = f"the loss is {loss} at step {step} of {total}"
+                    raise self._not_finite(what)
+                means = dict(zip(steps.MEANS, self.state.sums.numpy() / of_epoch))
+                if ended:
+                    with self.state.averaged():
+                        with log_if_slow("measuring the eval split"):
+                            found = self.evaluate()
+                        if not math.isfinite(found["elbo"]):
+                            what = (
+                                f"the eval split's ELBO is {found['elbo']} after step "
+                            )
+                            raise self._not_finite(f"{what}{step}")
+                        self.state.keep_best(found["elbo"], epoch + 1)
+                        values = {("train", name): means[name] for name in means}
+                        values |= {("eval", name): found[name] for name in found}
+                        values["train", "learning_rate"] = _rate(self.state)
+                        values["train", "images_per_second"] = images / seconds
+                        self.state.remember(epoch + 1, values)
+                        if self.board:
+                            with log_if_slow("drawing for TensorBoard"):
+                                self.board.epoch_ended(epoch + 1)
+                    images, seconds = 0, 0.0
+                    reporter.epoch_ended(means["elbo"], found["elbo"])
+                    self.state.sums.assign(tf.zeros_like(self.state.sums))
+                else:
+                    reporter.within_epoch(means["elbo"])
+                due = time.monotonic() - saved >= 60.0 * self.config.checkpoint_minutes
+                if self.checkpoints and (ended or due or stop.signal):
+                    with log_if_slow("saving a checkpoint"):
+                        self.checkpoints.save()
+                    saved = time.monotonic()
+                if stop.signal:
+                    return
 
-def _out_of_patience(state: State, config: TrainConfig, steps_per_epoch: int) -> bool:
-    if config.patience is None:
-        return False
-    epochs = state.steps_done // steps_per_epoch
-    return epochs - int(state.best_epoch.numpy()) >= config.patience
+    def _not_finite(self, what: str) -> FloatingPointError:
+        """Returns the error, which names the settings to change."""
+        config = self.config
+        good = (self.checkpoints.latest if self.checkpoints else None) or "none"
+        return FloatingPointError(
+            f"{what}, at learning rate {_rate(self.state):.3g}: lower "
+            f"train.learning_rate ({config.learning_rate}) or train.clip_norm "
+            f"({config.clip_norm}), with which training begins anew; the last good "
+            f"checkpoint: {good}"
+        )
+
+    def _is_out_of_patience(self) -> bool:
+        if self.config.patience is None:
+            return False
+        epochs = self.state.steps_done // self.steps_per_epoch
+        return epochs - int(self.state.best_epoch.numpy()) >= self.config.patience
 
 
 def _rate(state: State) -> float:
@@ -270,13 +298,14 @@ def _rate(state: State) -> float:
 def _identity(
     state: State,
     model_config: ModelConfig,
+    *,
     config: TrainConfig,
     evaluation_seed: int,
     digest: str,
 ) -> str:
-    """Returns what tells one training from another: settings, networks and images."""
+    """Returns a digest of all that decides a training: settings, networks, images."""
     settings = dataclasses.asdict(config)
-    # How many replicas there are changes no more than the order of sums.
+    # The number of replicas changes the order of sums and nothing else.
     del settings["replicas"], settings["checkpoint_minutes"]
     settings["precision"] = precision.policy(config)  # auto: by the processor
     shapes = [variable.shape.as_list() for variable in state.variables()]

@@ -137,8 +137,8 @@ class Reporter:
         self,
         epochs: int,
         steps_per_epoch: int,
-        batch_size: int,
         *,
+        batch_size: int,
         first: int,
         clock: Callable[[], float] = time.monotonic,
     ):

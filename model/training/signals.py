@@ -1,4 +1,7 @@
-"""Puts off SIGINT and SIGTERM until what must not be lost is saved."""
+"""The handling of SIGINT and SIGTERM: interrupts that get through, and deferred ones.
+
+Only the standard library is imported: the command line uses this before TensorFlow.
+"""
 
 import contextlib
 import signal
@@ -6,10 +9,39 @@ import threading
 from collections.abc import Iterator
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_REPEAT_AFTER = 2.0  # seconds until an interrupt that was swallowed is raised again
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, again until it gets through.
+
+    Once is not enough: while TensorFlow and TFX are imported, and in Beam, a bare
+    `except:` may swallow it. Code that has caught the interrupt and goes on calls
+    `cancel_repeated_interrupt`.
+    """
+
+    def interrupt(signum, frame):
+        signal.setitimer(signal.ITIMER_REAL, _REPEAT_AFTER)
+        raise KeyboardInterrupt
+
+    handled = (*_SIGNALS, signal.SIGALRM)
+    before = {signum: signal.signal(signum, interrupt) for signum in handled}
+    try:
+        yield
+    finally:
+        cancel_repeated_interrupt()
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def cancel_repeated_interrupt() -> None:
+    """Keeps an interrupt that `interruptible` has raised from being raised again."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 class Deferred:
-    """The signal that came, if one did."""
+    """The signal that `deferred` holds back, if one was received."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -19,22 +51,22 @@ class Deferred:
 def deferred() -> Iterator[Deferred]:
     """Holds the first signal back until the block ends, and then lets it act.
 
-    The block looks at what this gives, and ends early. A second signal acts at once.
-    What the process ignores it goes on ignoring.
+    The block checks the yielded `Deferred` and ends early. A second signal acts at
+    once. Signals that the process ignores stay ignored.
 
     Raises:
-      SystemExit: the signal came, and its action did not end the block's caller.
+      SystemExit: a signal was received, and its action did not end the block's caller.
     """
-    came = Deferred()
+    received = Deferred()
     if threading.current_thread() is not threading.main_thread():
-        yield came  # only the main thread gets signals
+        yield received  # only the main thread gets signals
         return
 
     def hold(signum, frame):
-        if came.signal is not None:
+        if received.signal is not None:
             restore()
             signal.raise_signal(signum)
-        came.signal = signum
+        received.signal = signum
 
     before = {
         signum: signal.signal(signum, hold)
@@ -47,10 +79,10 @@ def deferred() -> Iterator[Deferred]:
             signal.signal(signum, handler)
 
     try:
-        yield came
+        yield received
     finally:
         restore()
-        if came.signal is not None:
-            signal.raise_signal(came.signal)
+        if received.signal is not None:
+            signal.raise_signal(received.signal)
             # Of the first process in a container Linux takes no default action.
-            raise SystemExit(128 + came.signal)
+            raise SystemExit(128 + received.signal)

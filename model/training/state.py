@@ -33,7 +33,7 @@ class State(tf.train.Checkpoint):
     """
 
     def __init__(
-        self, vae: VAE, optimizer: tfk.optimizers.Optimizer, config: TrainConfig
+        self, vae: VAE, optimizer: tfk.optimizers.Optimizer, *, config: TrainConfig
     ):
         """Makes the variables; to be called in the strategy's scope."""
         variables = vae.trainable_variables

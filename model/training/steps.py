@@ -12,12 +12,12 @@ MEANS = ("elbo", *ElboTerms._fields)  # what is averaged over images, nats
 
 
 def training(
-    vae: VAE, state: State, strategy: tf.distribute.Strategy, config: TrainConfig
+    vae: VAE, state: State, *, strategy: tf.distribute.Strategy, config: TrainConfig
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-    """Returns a function (iterator, n) that takes n steps, and what it says of them.
+    """Returns a function (iterator, n) that takes n steps and updates `state`.
 
-    It returns how many it took, and the last one's loss: it stops after a step whose
-    loss is not a number. It moves `state`.
+    The function returns how many steps it took and the loss of the last one. It stops
+    after a step whose loss is not finite.
     """
 
     def of_replica(images, noise):

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training: curves, each epoch's digits, the graph."""
+"""TensorBoard's files of a training: curves, each epoch's digits, the graph."""
 
 import os
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ Curve = list[tuple[int, float]]  # epoch, from 1, and value
 class Board:
     """Writes TensorBoard's files into a folder, as if training had never stopped."""
 
-    def __init__(self, folder: str, vae: VAE, state: State, images: tf.Tensor):
+    def __init__(self, folder: str, vae: VAE, *, state: State, images: tf.Tensor):
         """Begins with the curves of the epochs before, from the training's state.
 
         Args:
-          folder: what is in it goes.
+          folder: its content is removed first.
           vae: the model in training.
           state: the training's.
           images: float32 [N, 28, 28, 1], of the eval split, to be drawn after each

@@ -1,4 +1,4 @@
-"""TF_CONFIG, the environment's variable that names a cluster; without TensorFlow."""
+"""TF_CONFIG, the environment variable that names a cluster; needs no TensorFlow."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def count_workers() -> int:
             if not isinstance(addresses, (list, dict)):
                 raise TypeError
         if cluster and task:
-            _check_task(task["type"], int(task["index"]), cluster)
+            _check_task(task["type"], int(task["index"]), cluster=cluster)
     except (ValueError, AttributeError, TypeError, LookupError) as error:
         raise TFConfigError(
             f"TF_CONFIG must be JSON such as {_FORM}, got {text!r}: unset it, unless "
@@ -35,7 +35,7 @@ def count_workers() -> int:
     return sum(len(cluster.get(kind, [])) for kind in ("chief", "worker"))
 
 
-def _check_task(kind: str, index: int, cluster: dict) -> None:
+def _check_task(kind: str, index: int, *, cluster: dict) -> None:
     # An evaluator is a task, but not of the cluster.
     if kind in cluster and not 0 <= index < len(cluster[kind]):
         raise LookupError

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import math
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -135,7 +134,7 @@ def _measure(
                     break
     except KeyboardInterrupt:
         # The command line need not raise this interrupt again.
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signals.cancel_repeated_interrupt()
         is_interrupted = True
     if measured is None:
         return fail(console, "nothing was measured yet", code=INTERRUPTED)

@@ -4,13 +4,12 @@ A command imports what it needs when it runs: TFX takes seconds, and `--help` mu
 """
 
 import argparse
-import contextlib
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from model.files import disk_space, machine_faults
+from model.training import signals
 from pipeline.cli import (
     compile,
     data,
@@ -52,15 +51,13 @@ _COMMANDS = (
     score,
 )
 
-_REPEAT_AFTER = 2.0  # seconds until an interrupt that was swallowed is raised again
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     os.umask(os.umask(0o077) | 0o002)  # no file becomes writable for every user
     try:
         args = build_parser().parse_args(argv)
-        with interruptible(), temporary_folder.own_folder():
+        with signals.interruptible(), temporary_folder.own_folder():
             code = args.command(args)
         sys.stdout.flush()
         return code if _is_delivered(args) else code or UNREAD
@@ -81,28 +78,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return INTERRUPTED
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Makes SIGINT and SIGTERM raise KeyboardInterrupt until one gets through.
-
-    Raising it once is not enough: a bare `except:` in Beam, or in TensorFlow and TFX
-    while they are imported, may swallow it.
-    """
-
-    def interrupt(signum, frame):
-        signal.setitimer(signal.ITIMER_REAL, _REPEAT_AFTER)
-        raise KeyboardInterrupt
-
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-    before = {signum: signal.signal(signum, interrupt) for signum in signals}
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 def build_parser() -> argparse.ArgumentParser:

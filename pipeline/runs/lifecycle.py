@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import pathlib
-import signal
 from collections.abc import Callable, Iterator
 
 from model.files import safe_paths
@@ -89,7 +88,7 @@ def _notifies_at_end(
     try:
         yield
     finally:
-        _come_once()
+        signals.cancel_repeated_interrupt()
         with log_if_slow("sending notifications"):
             _try_to_write("end", send, print_line)
 
@@ -112,7 +111,7 @@ def _records_end(
         record.record_failure(RunStatus.FAILED, cause(error))
         raise
     finally:
-        _come_once()
+        signals.cancel_repeated_interrupt()
         with signals.deferred():
             record.record_end()
             _try_to_write("record", record.write, print_line)
@@ -124,14 +123,6 @@ def _records_end(
                     lambda: prometheus.write_metrics(path, record.record),
                     print_line,
                 )
-
-
-def _come_once() -> None:
-    """Keeps an interrupt that came, and may have been swallowed, from coming again.
-
-    The alarm that raises it again is the command line's.
-    """
-    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _try_to_write(what: str, write: Callable[[], None], print_line: PrintLine) -> None:

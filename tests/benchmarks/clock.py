@@ -132,7 +132,7 @@ def ours(training: Training, log: Log) -> None:
     )
     config = TrainConfig(**training.train | {"seed": SEED})
     with contextlib.suppress(_ReachedError):
-        train(ModelConfig(**training.model), config, files, evaluation_seed=SEED)
+        train(ModelConfig(**training.model), config, files=files, evaluation_seed=SEED)
 
 
 def main() -> None:

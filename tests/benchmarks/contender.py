@@ -45,8 +45,8 @@ def ours(contender: Contender) -> tuple[Callable[[], object], int, str]:
     tf.random.set_seed(0)  # which deterministic ops insist on
     with strategy.scope():
         vae = VAE(ModelConfig(**contender.model), policy)
-        state = State(vae, loop.optimizer(config, _LATER), config)
-    take = steps.training(vae, state, strategy, config)
+        state = State(vae, loop.optimizer(config, _LATER), config=config)
+    take = steps.training(vae, state, strategy=strategy, config=config)
     data = _batches(config.batch_size, vae.config.latent_size)
     batches = iter(devices.share_out(strategy, data))
     one = tf.constant(1)

@@ -33,7 +33,7 @@ def batches(images: int, latent_size: int, config: TrainConfig) -> Iterator:
             os.link(shard, pathlib.Path(folder, f"shard-{number}.gz"))
         file = data.ImageFile([f"{folder}/*.gz"], folder)
     assert file.count == images
-    return iter(data.training_batches(file, latent_size, config))
+    return iter(data.training_batches(file, config, latent_size=latent_size))
 
 
 def peak_mb(images: int) -> float:

@@ -60,7 +60,7 @@ def _push(destination: str) -> None:
     resolved = loading.resolve(loading.DEFAULT)
     with tempfile.TemporaryDirectory() as folder:
         gate = resolved.gate
-        export.export(VAE(resolved.model), folder, gate.samples, gate.seed)
+        export.export(VAE(resolved.model), folder, samples=gate.samples, seed=gate.seed)
         publish.publish_version(
             folder, destination=destination, manifest=Manifest.from_content({})
         )

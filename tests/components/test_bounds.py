@@ -14,6 +14,7 @@ from tfx.utils import path_utils
 from components import bounds
 from components.bounds import Bounds, read_bounds, read_of_images
 from components.evaluation.measure import BATCH
+from tests.support import old_exports, transformed
 from tests.support.known_model import KnownModel
 
 COUNT = 2 * BATCH + 3
@@ -25,8 +26,8 @@ def pixels():
     """Images of 8 bits, two pixel features of them, as floats."""
     rng = np.random.default_rng(0)
     return {
-        "image": (rng.integers(0, 256, [COUNT, 28, 28, 1]) / 255).astype(np.float32),
-        "binarized": rng.integers(0, 2, [COUNT, 28, 28, 1]),
+        "pixels": (rng.integers(0, 256, [COUNT, 28, 28, 1]) / 255).astype(np.float32),
+        "bits": rng.integers(0, 2, [COUNT, 28, 28, 1]),
     }
 
 
@@ -38,13 +39,7 @@ def examples(tmp_path_factory, pixels):
     for split, start, stop in [("test", 0, 200), ("test", 200, COUNT), ("train", 0, 9)]:
         path = pathlib.Path(artifact.uri, f"Split-{split}", f"examples-{start:05}.gz")
         path.parent.mkdir(exist_ok=True)
-        with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
-            for image, bits in zip(pixels["image"][start:stop], pixels["binarized"]):
-                example = tf.train.Example()
-                feature = example.features.feature
-                feature["image"].float_list.value.extend(image.ravel())
-                feature["binarized"].int64_list.value.extend(bits.ravel())
-                writer.write(example.SerializeToString())
+        transformed.write(path, pixels["pixels"][start:stop], pixels["bits"])
     return artifact
 
 
@@ -64,7 +59,7 @@ def known(folder, scales=(1, 1, 1, 1), shift=0.0):
     )
 
 
-def run(folder, model, examples, feature="image", samples=8):
+def run(folder, model, examples, feature="pixels", samples=8):
     """Runs the step; returns its output folder."""
     artifact = standard_artifacts.ModelEvaluation()
     artifact.uri = str(folder / "bounds")
@@ -80,7 +75,7 @@ def run(folder, model, examples, feature="image", samples=8):
 
 
 def test_the_whole_test_split_is_measured(tmp_path, examples, pixels):
-    images = np.float64(pixels["image"])
+    images = np.float64(pixels["pixels"])
     # Pixels in a row 1, 2, 3... times as far from each other as they are.
     scales = np.sqrt(VARIANCES / images[:, 1, :4, 0].var(axis=0))
     uri = run(tmp_path, known(tmp_path, scales), examples)
@@ -99,7 +94,7 @@ def test_the_whole_test_split_is_measured(tmp_path, examples, pixels):
 
 
 def test_each_image_has_its_elbo_and_its_posterior_mean(tmp_path, examples, pixels):
-    images = pixels["image"]
+    images = pixels["pixels"]
     found = read_of_images(run(tmp_path, known(tmp_path, [1, 2, 3, 4]), examples))
     elbo = -images[:, 0, 0, 0] - images[:, 0, 1, 0]
     np.testing.assert_allclose(found.elbo, elbo, rtol=1e-6)
@@ -108,9 +103,9 @@ def test_each_image_has_its_elbo_and_its_posterior_mean(tmp_path, examples, pixe
 
 
 def test_the_feature_is_what_the_model_takes(tmp_path, examples, pixels):
-    uri = run(tmp_path, known(tmp_path), examples, "binarized", samples=1)
+    uri = run(tmp_path, known(tmp_path), examples, "bits", samples=1)
     first = [*range(200), *range(COUNT - 200)]  # the second file's begin anew
-    expected = -100 * pixels["binarized"][first][:, 20, 20].mean()
+    expected = -100 * pixels["bits"][first][:, 20, 20].mean()
     assert read_bounds(uri).iwae == pytest.approx(expected, rel=1e-5)
 
 
@@ -132,6 +127,16 @@ def test_progress_is_logged(tmp_path, examples, caplog, monkeypatch):
     pace = r"[\d,]+ images/s  \d+ s left"
     assert re.fullmatch(rf"{2 * BATCH} of {COUNT} images  {bound}  {pace}", second)
     assert re.fullmatch(rf"{COUNT} of {COUNT} images  {bound}  .* 0 s left", last)
+
+
+@pytest.mark.parametrize("likelihood", old_exports.FEATURES)
+def test_an_export_of_an_older_release_is_measured(tmp_path, likelihood):
+    model = old_exports.model(tmp_path / "old", likelihood)
+    examples = old_exports.todays_examples(tmp_path / "examples")
+    uri = run(tmp_path, model, examples, old_exports.FEATURES[likelihood])
+    expected = old_exports.scores(likelihood)["elbo"]
+    np.testing.assert_allclose(read_of_images(uri).elbo, expected, rtol=1e-5)
+    assert read_bounds(uri).elbo == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_no_images_are_named(tmp_path):

@@ -12,6 +12,10 @@ from tfx.utils import path_utils
 
 from components.evaluation.estimate import SPLIT
 from components.evaluator import Evaluator, eval_config, read_evaluation, refusals
+from model import export
+from model.config import ModelConfig
+from model.vae import VAE
+from tests.support import old_exports
 
 
 class Scores(tf.Module):
@@ -83,10 +87,17 @@ def model_of(folder, shift):
 
 def evaluate(folder, examples, baseline=None, floor=-100.0, binary=True):
     """Runs the step for a candidate of shift 0; returns its evaluation and blessing."""
+    candidate = model_of(folder / "candidate", 0.0)
+    of_baseline = model_of(folder / "baseline", baseline)
+    return evaluate_models(folder, examples, candidate, of_baseline, floor, binary)
+
+
+def evaluate_models(folder, examples, candidate, baseline, floor, binary=True):
+    """Runs the step; returns its evaluation and blessing."""
     inputs = {
         "examples": [examples],
-        "model": [model_of(folder / "candidate", 0.0)],
-        "baseline_model": [model_of(folder / "baseline", baseline)],
+        "model": [candidate],
+        "baseline_model": [baseline],
     }
     component = Evaluator(
         **{key: channel_utils.as_channel(value) for key, value in inputs.items()},
@@ -195,3 +206,33 @@ def test_no_images_are_refused(tmp_path):
     uri, blessing = evaluate(tmp_path, examples_of(tmp_path / "examples", [], [], []))
     assert not model_utils.is_model_blessed(blessing)
     assert refusals(uri) == ["the evaluation has none of the slices the gate asks for"]
+
+
+def test_a_baseline_of_an_older_release_gets_the_elbo_that_it_had(tmp_path):
+    """The same images, bits and noise, though Transform writes them otherwise."""
+    likelihood = "bernoulli"
+    baseline = old_exports.model(tmp_path / "baseline", likelihood)
+    # The export of today that has the same weights must get the same ELBO.
+    served = tf.saved_model.load(path_utils.serving_model_dir(baseline.uri))
+    vae = VAE(ModelConfig(latent_size=2, hidden_units=8, likelihood=likelihood))
+    for variable, value in zip(vae.variables, served.variables_):
+        variable.assign(value)
+    candidate = standard_artifacts.Model()
+    candidate.uri = str(tmp_path / "candidate")
+    folder = path_utils.serving_model_dir(candidate.uri)
+    export.export(vae, folder, samples=2, seed=5)
+
+    examples = old_exports.todays_examples(tmp_path / "examples")
+    uri, blessing = evaluate_models(tmp_path, examples, candidate, baseline, -1e4)
+    found = read_evaluation(uri)
+    expected, labels = old_exports.scores(likelihood), old_exports.labels()
+    for measured in (found.baseline, found.candidate):
+        for name, values in expected.items():
+            assert getattr(measured, name) == pytest.approx(values.mean(), rel=1e-5)
+        assert measured.elbo_by_label == {
+            label: pytest.approx(expected["elbo"][labels == label].mean(), rel=1e-5)
+            for label in range(3)
+        }
+    assert found.images == len(labels)
+    assert model_utils.is_model_blessed(blessing)
+    assert not (tmp_path / "evaluation" / "old_examples").exists()

@@ -75,9 +75,10 @@ def terms(images):
 
 
 def parse(examples):
-    spec = tf.io.FixedLenFeature(SHAPE, tf.int64)
-    parsed = tf.io.parse_example(examples, {"binarized": spec})
-    return tf.cast(parsed["binarized"], tf.float32)
+    spec = tf.io.FixedLenFeature([], tf.string)
+    parsed = tf.io.parse_example(examples, {"pixels": spec})
+    pixels = tf.io.decode_raw(parsed["pixels"], tf.uint8, fixed_length=784)
+    return tf.reshape(tf.cast(pixels, tf.float32) / 255.0, [-1, *SHAPE])
 
 
 @of_images

@@ -26,6 +26,7 @@ from components.pusher import Pusher
 from components.registry import listing, publish, rolling_back
 from components.registry.manifest import Manifest
 from components.served_model import ServedModel
+from tests.support import transformed
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROVENANCE = {
@@ -81,12 +82,7 @@ def serialized():
     records = []
     for i in range(40):
         bits = rng.integers(0, 2, 784)
-        example = tf.train.Example()
-        feature = example.features.feature
-        feature["image"].float_list.value.extend(bits.astype(float))
-        feature["binarized"].int64_list.value.extend(bits)
-        feature["label"].int64_list.value.append(i % 10)
-        records.append(example.SerializeToString())
+        records.append(transformed.example(bits, bits, i % 10))
     return records
 
 

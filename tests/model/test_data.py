@@ -20,14 +20,6 @@ def arrays(dataset):
     return [np.stack(list(part)) for part in zip(*dataset.as_numpy_iterator())]
 
 
-def test_pixels_are_read_exactly_and_in_order(files, images, binary):
-    read = np.stack(list(data.read_images(files, "image").as_numpy_iterator()))
-    assert read.dtype == np.uint8
-    np.testing.assert_array_equal(read, np.round(images * 255))
-    bits = np.stack(list(data.read_images(files, "binarized").as_numpy_iterator()))
-    np.testing.assert_array_equal(bits, binary * 255)
-
-
 @pytest.fixture
 def image_file(files, tmp_path):
     return data.ImageFile(files, str(tmp_path))
@@ -45,7 +37,13 @@ def test_images_are_found_by_their_numbers(image_file, images, tmp_path):
 def batches(image_file):
     def make(binary=True, first_step=0, **changes):
         config = TrainConfig(**{"batch_size": 5, "seed": 3, **changes})
-        return data.training_batches(image_file, 4, config, binary, first_step)
+        return data.training_batches(
+            image_file,
+            config,
+            latent_size=4,
+            is_binary=binary,
+            first_step=first_step,
+        )
 
     return make
 
@@ -75,7 +73,8 @@ def test_binarization_is_dynamic_with_the_pixels_as_means(tmp_path, images):
     write(tmp_path / "one.gz", images[:1], images[:1])
     file = data.ImageFile([str(tmp_path / "one.gz")], str(tmp_path))
     config = TrainConfig(batch_size=1)
-    drawn, noise = arrays(data.training_batches(file, 4, config).take(2_000))
+    batches = data.training_batches(file, config, latent_size=4)
+    drawn, noise = arrays(batches.take(2_000))
     error = np.abs(drawn.mean((0, 1)) - images[0])
     assert error.max() < 5 * 0.5 / np.sqrt(2_000)
     assert not np.array_equal(drawn[0], drawn[1])
@@ -96,13 +95,16 @@ def test_each_epoch_has_each_image_once_in_another_order(batches, images):
 
 
 def test_evaluation_fills_the_last_batch_with_weight_zero(files, binary):
-    dataset = data.read_images(files, "binarized")
-    batches = data.evaluation_batches(dataset, 5, latent_size=4, samples=3, seed=1)
+    batches = data.evaluation_batches(
+        files, "bits", batch_size=5, latent_size=4, samples=3, seed=1
+    )
     images, noise, weights = arrays(batches)
     assert weights.tolist() == [[1] * 5, [1] * 5, [1, 1, 0, 0, 0]]
     np.testing.assert_array_equal(images.reshape(-1, 28, 28, 1)[:12], binary)
     np.testing.assert_allclose(
-        noise.reshape(-1, 3, 4)[:12], fixed_noise.normal(binary, 1, 3, 4), rtol=1e-6
+        noise.reshape(-1, 3, 4)[:12],
+        fixed_noise.normal(binary, 1, samples=3, latent_size=4),
+        rtol=1e-6,
     )
 
 

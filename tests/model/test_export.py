@@ -11,9 +11,11 @@ import tf_keras as tfk
 from model import export, fixed_noise
 from model.config import ModelConfig
 from model.vae import VAE
+from tests.support import transformed
 from tests.support.densities import move
 
 SAMPLES, SEED = 3, 11
+LABELLED = b"\n\x10\n\x0e\n\x05label\x12\x05\x1a\x03\n\x01\x07"  # a label alone
 MANY = 2 * export._BLOCK + 5  # samples: blocks, and a part of one
 
 # Runs where TFP, Keras and our packages cannot be imported: calls each signature on
@@ -43,7 +45,8 @@ pickle.dump(answers, sys.stdout.buffer)
 """
 
 
-def example(bits):
+def old_example(bits):
+    """Returns an example as Transform of an older release wrote it."""
     message = tf.train.Example()
     values = bits.ravel().astype(int)
     message.features.feature["binarized"].int64_list.value.extend(values)
@@ -83,7 +86,30 @@ def answers(vae, tmp_path_factory):
         "iwae of none": ("iwae", {"images": (grey, f), "k": (0, i)}),
         "empty iwae": ("iwae", {"images": (np.zeros([0, 28, 28, 1]), f), "k": (1, i)}),
         "alone": ("elbo", {"images": (grey[4:5], f)}),
-        "examples": ("elbo_examples", {"examples": ([example(b) for b in bits], s)}),
+        "examples": (
+            "elbo_examples",
+            {"examples": ([transformed.example(b, b) for b in bits], s)},
+        ),
+        "old examples": (
+            "elbo_examples",
+            {"examples": ([old_example(b) for b in bits], s)},
+        ),
+        "both kinds of examples": (
+            "elbo_examples",
+            {
+                "examples": (
+                    [
+                        old_example(b) if i % 2 else transformed.example(b, b)
+                        for i, b in enumerate(bits)
+                    ],
+                    s,
+                )
+            },
+        ),
+        "an example without an image": (
+            "elbo_examples",
+            {"examples": ([old_example(bits[0]), LABELLED], s)},
+        ),
         "empty": ("elbo", {"images": (np.zeros([0, 28, 28, 1]), f)}),
         "no examples": ("elbo_examples", {"examples": ([], s)}),
         "wrong shape": ("encode", {"images": (np.zeros([2, 27, 28, 1]), f)}),
@@ -94,7 +120,7 @@ def answers(vae, tmp_path_factory):
         "none": ("generate", {"n": (0, i), "seed": (9, "int64")}),
     }
     directory = str(tmp_path_factory.mktemp("export") / "model")
-    export.export(vae, directory, SAMPLES, SEED)
+    export.export(vae, directory, samples=SAMPLES, seed=SEED)
     result = subprocess.run(
         [sys.executable, "-I", "-c", CLIENT, directory],
         input=pickle.dumps(list(requests.values())),
@@ -141,7 +167,7 @@ def test_decode_is_the_model_in_memory(vae, answers):
 
 def test_elbo_is_the_model_in_memory(vae, answers):
     bits = answers["bits"]
-    noise = fixed_noise.normal(bits, SEED, SAMPLES, 3)
+    noise = fixed_noise.normal(bits, SEED, samples=SAMPLES, latent_size=3)
     terms = vae.elbo_terms(bits, noise)
     close(answers["elbo"]["elbo"], terms.elbo())
     close(answers["elbo"]["reconstruction"], terms.reconstruction)
@@ -152,7 +178,7 @@ def test_iwae_of_one_sample_is_its_log_weight(vae, answers):
     """log p(x|z) + log p(z) - log q(z|x), from the distributions alone."""
     bits = answers["bits"]
     posterior = vae.encode(bits)
-    noise = fixed_noise.normal(bits, SEED, 1, 3)[:, 0]
+    noise = fixed_noise.normal(bits, SEED, samples=1, latent_size=3)[:, 0]
     z = posterior.loc + tf.linalg.matvec(posterior.scale_tril, noise)
     log_joint = vae.decode(z).log_prob(bits) + vae.prior.log_prob(z)
     close(answers["iwae of one"]["iwae"], log_joint - posterior.log_prob(z))
@@ -161,7 +187,9 @@ def test_iwae_of_one_sample_is_its_log_weight(vae, answers):
 @pytest.mark.parametrize(("name", "k"), [("iwae", 5), ("iwae of many", MANY)])
 def test_iwae_is_the_log_of_the_mean_weight(vae, answers, name, k):
     bits = answers["bits"]
-    log_weights = vae.log_weights(bits, fixed_noise.normal(bits, SEED, k, 3)).numpy()
+    log_weights = vae.log_weights(
+        bits, fixed_noise.normal(bits, SEED, samples=k, latent_size=3)
+    ).numpy()
     top = log_weights.max(axis=1, keepdims=True)
     expected = top[:, 0] + np.log(np.mean(np.exp(log_weights - top), axis=1))
     assert answers[name]["iwae"].shape == (6,)
@@ -176,14 +204,21 @@ def test_an_images_elbo_does_not_depend_on_its_batch(answers):
     close(answers["alone"]["elbo"], answers["elbo"]["elbo"][4:5])
 
 
-def test_examples_give_what_their_images_give(answers):
+@pytest.mark.parametrize(
+    "request_", ["examples", "old examples", "both kinds of examples"]
+)
+def test_examples_give_what_their_images_give(answers, request_):
     for key in ("elbo", "reconstruction", "kl"):
-        close(answers["examples"][key], answers["elbo"][key])
+        close(answers[request_][key], answers["elbo"][key])
 
 
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
+        (
+            "an example without an image",
+            "every example must have the feature bits of 98 bytes, or binarized",
+        ),
         ("empty", "expected a batch of at least 1, got an empty one"),
         ("no examples", "expected a batch of at least 1, got an empty one"),
         (
@@ -217,7 +252,7 @@ EMPTY = "expected a batch of at least 1, got an empty one"
 @pytest.fixture(scope="module")
 def blog():
     vae = VAE(ModelConfig("blog", latent_size=3, base_depth=2))
-    return export.ServingModule(vae, SAMPLES, SEED).signatures()
+    return export.ServingModule(vae, samples=SAMPLES, seed=SEED).signatures()
 
 
 @pytest.mark.parametrize(
@@ -256,7 +291,9 @@ def dense():
 
 
 def test_iwae_grows_with_k(dense, images):
-    signature = export.ServingModule(dense, SAMPLES, SEED).signatures()["iwae"]
+    signature = export.ServingModule(dense, samples=SAMPLES, seed=SEED).signatures()[
+        "iwae"
+    ]
     many = tf.repeat(images, 25, axis=0).numpy()
     many[:, 0, 0, 0] = np.arange(len(many)) % 25 / 255  # 300 different images
     bounds = [signature(images=many, k=tf.constant(k))["iwae"] for k in (1, 4, 16, 64)]
@@ -295,11 +332,13 @@ def test_iwae_comes_near_log_p_and_the_elbo_is_below(
     top = log_joint.max(axis=1, keepdims=True)
     step = np.float64(axis[1] - axis[0])
     exact = top[:, 0] + np.log(np.sum(np.exp(log_joint - top), axis=1) * step**2)
-    noise = fixed_noise.normal(pixels, SEED, 500, 2)
+    noise = fixed_noise.normal(pixels, SEED, samples=500, latent_size=2)
     elbo = vae.elbo_terms(pixels, noise).elbo().numpy()
     gap = exact - elbo  # KL(q(z|x) || p(z|x))
     assert np.all(gap > 0.2)
-    signature = export.ServingModule(vae, SAMPLES, SEED).signatures()["iwae"]
+    signature = export.ServingModule(vae, samples=SAMPLES, seed=SEED).signatures()[
+        "iwae"
+    ]
     iwae = signature(images=images, k=tf.constant(2_000))["iwae"]
     assert np.all(np.abs(exact - iwae) < 0.1 * gap)
 
@@ -309,7 +348,7 @@ def test_a_model_trained_on_two_replicas_exports_the_same(dense, tmp_path, binar
     with strategy.scope():
         mirrored = VAE(dense.config)
         mirrored.set_weights(dense.get_weights())
-    export.export(mirrored, str(tmp_path / "model"), SAMPLES, SEED)
+    export.export(mirrored, str(tmp_path / "model"), samples=SAMPLES, seed=SEED)
     loaded = tf.saved_model.load(str(tmp_path / "model"))
     posterior = loaded.signatures["encode"](images=tf.constant(binary))
     close(posterior["loc"], dense.encode(binary).mean())
@@ -320,7 +359,7 @@ def test_the_same_model_is_the_same_whatever_was_built_before(dense, tmp_path):
     singleprints = []
     for name in ("once", "again"):
         VAE(dense.config)  # moves Keras's counters on
-        export.export(dense, str(tmp_path / name), SAMPLES, SEED)
+        export.export(dense, str(tmp_path / name), samples=SAMPLES, seed=SEED)
         fingerprint = tf.saved_model.experimental.read_fingerprint(str(tmp_path / name))
         singleprints.append(fingerprint.singleprint())
     assert singleprints[0] == singleprints[1]
@@ -345,7 +384,7 @@ def test_any_choice_is_served_as_it_is_in_memory(choices, tmp_path, images):
     layers = {"posterior_layers": 1, "prior_layers": 2}
     vae = VAE(ModelConfig(**sizes, **layers, **choices))
     move(vae.trainable_variables)
-    export.export(vae, str(tmp_path / "model"), SAMPLES, SEED)
+    export.export(vae, str(tmp_path / "model"), samples=SAMPLES, seed=SEED)
     signatures = tf.saved_model.load(str(tmp_path / "model")).signatures
 
     posterior = vae.encode(images)
@@ -359,11 +398,18 @@ def test_any_choice_is_served_as_it_is_in_memory(choices, tmp_path, images):
     close(decoded["mean"], vae.decode(loc).mean())
     close(decoded["mode"], vae.decode(loc).mode())
     pixels = fixed_noise.binarize(images, SEED) if vae.config.binary else images
-    terms = vae.elbo_terms(pixels, fixed_noise.normal(pixels, SEED, SAMPLES, 3))
-    examples = [example_of(vae, image) for image in np.asarray(pixels)]
+    terms = vae.elbo_terms(
+        pixels, fixed_noise.normal(pixels, SEED, samples=SAMPLES, latent_size=3)
+    )
+    examples = [
+        transformed.example(image, bits)
+        for image, bits in zip(images, np.asarray(fixed_noise.binarize(images, SEED)))
+    ]
+    old_examples = [old_example_of(vae, image) for image in np.asarray(pixels)]
     for got in (
         signatures["elbo"](images=tf.constant(images)),
         signatures["elbo_examples"](examples=tf.constant(examples)),
+        signatures["elbo_examples"](examples=tf.constant(old_examples)),
     ):
         close(got["elbo"], terms.elbo())
         close(got["reconstruction"], terms.reconstruction)
@@ -374,9 +420,9 @@ def test_any_choice_is_served_as_it_is_in_memory(choices, tmp_path, images):
     close(first["mean"], vae.decode(vae.prior.sample(5, seed=[9, 0])).mean())
 
 
-def example_of(vae, pixels):
+def old_example_of(vae, pixels):
     if vae.config.binary:
-        return example(pixels)
+        return old_example(pixels)
     message = tf.train.Example()
     message.features.feature["image"].float_list.value.extend(pixels.ravel())
     return message.SerializeToString()

@@ -27,24 +27,32 @@ def test_a_sequence_is_the_same_in_whatever_blocks_it_is_drawn(images):
     for sizes in [(4, 4, 1), (1, 8), (9,)]:
         firsts = np.cumsum([0, *sizes[:-1]])
         blocks = [
-            fixed_noise.normal(images, 0, size, 3, tf.constant(first, tf.int32))
+            fixed_noise.normal(
+                images,
+                0,
+                samples=size,
+                latent_size=3,
+                first=tf.constant(first, tf.int32),
+            )
             for size, first in zip(sizes, firsts)
         ]
         np.testing.assert_allclose(tf.concat(blocks, axis=1), whole, rtol=1e-6)
 
 
 def test_it_is_the_same_in_a_graph(images):
-    graph = tf.function(lambda x: fixed_noise.normal(x, 0, 3, 4), autograph=False)
-    expected = fixed_noise.normal(images, 0, 3, 4)
+    graph = tf.function(
+        lambda x: fixed_noise.normal(x, 0, samples=3, latent_size=4), autograph=False
+    )
+    expected = fixed_noise.normal(images, 0, samples=3, latent_size=4)
     np.testing.assert_allclose(graph(images), expected, rtol=1e-6)
 
 
 def test_a_pixel_or_a_seed_changes_every_draw(images):
     other = images.copy()
     other[0, 13, 13, 0] = 1.0 - other[0, 13, 13, 0]
-    a = fixed_noise.normal(images[:1], 0, 64, 16).numpy()
-    b = fixed_noise.normal(other[:1], 0, 64, 16).numpy()
-    c = fixed_noise.normal(images[:1], 1, 64, 16).numpy()
+    a = fixed_noise.normal(images[:1], 0, samples=64, latent_size=16).numpy()
+    b = fixed_noise.normal(other[:1], 0, samples=64, latent_size=16).numpy()
+    c = fixed_noise.normal(images[:1], 1, samples=64, latent_size=16).numpy()
     for one, two in [(a, b), (a, c), (b, c)]:
         # 1,024 pairs of independent normals: the correlation's deviation is 1/32.
         assert abs(np.corrcoef(one.ravel(), two.ravel())[0, 1]) < 5 / 32
@@ -54,7 +62,9 @@ def test_binarization_and_noise_are_independent_of_each_other(images):
     gray = np.full([200, 28, 28, 1], 0.5, np.float32)
     gray[:, 0, 0, 0] = np.arange(200) / 255  # 200 different images
     bits = fixed_noise.binarize(gray, 0).numpy().reshape(200, -1)[:, 1:101]
-    normal = fixed_noise.normal(gray, 0, 100, 1).numpy().reshape(200, -1)
+    normal = (
+        fixed_noise.normal(gray, 0, samples=100, latent_size=1).numpy().reshape(200, -1)
+    )
     assert abs(np.corrcoef(bits.ravel(), normal.ravel())[0, 1]) < 5 / np.sqrt(20_000)
 
 
@@ -73,7 +83,7 @@ def test_a_binary_image_stays_as_it_is(binary):
 
 
 def test_noise_is_standard_normal(images):
-    draws = fixed_noise.normal(images, 0, 1_000, 16).numpy()
+    draws = fixed_noise.normal(images, 0, samples=1_000, latent_size=16).numpy()
     assert abs(draws.mean()) < 5 / np.sqrt(draws.size)
     assert draws.std() == pytest.approx(1, abs=5 / np.sqrt(2 * draws.size))
 
@@ -97,11 +107,15 @@ def test_draws_are_splitmix64_of_the_hash(images):
     words = [int.from_bytes(pixels[i : i + 8], "little") for i in range(0, 784, 8)]
     state = sum(w * k for w, k in zip(words, keys)) % 2**64
     expected = [((z >> 41) + 0.5) / 2**23 for z in splitmix64(state, 12)]
-    uniform = fixed_noise._uniform(images, "posterior 0", [3, 4])
+    uniform = fixed_noise._uniform(images, "posterior 0", shape=[3, 4])
     np.testing.assert_array_equal(uniform[3].numpy().ravel(), expected)
-    late = fixed_noise.normal(images, 0, 3, 4, first=2**31 - 1)[3].numpy().ravel()
+    late = (
+        fixed_noise.normal(images, 0, samples=3, latent_size=4, first=2**31 - 1)[3]
+        .numpy()
+        .ravel()
+    )
     later = [((z >> 41) + 0.5) / 2**23 for z in splitmix64(state, 12, 4 * (2**31 - 1))]
     cdf = statistics.NormalDist().cdf
     np.testing.assert_allclose([cdf(z) for z in late], later, rtol=1e-5)
-    normal = fixed_noise.normal(images, 0, 3, 4)[3].numpy().ravel()
+    normal = fixed_noise.normal(images, 0, samples=3, latent_size=4)[3].numpy().ravel()
     np.testing.assert_allclose([cdf(z) for z in normal], expected, rtol=1e-5)

@@ -70,7 +70,7 @@ def test_the_gate_is_the_configs(nodes):
 
 @pytest.mark.parametrize(
     ("likelihood", "feature"),
-    [("bernoulli", "binarized"), ("continuous_bernoulli", "image")],
+    [("bernoulli", "bits"), ("continuous_bernoulli", "pixels")],
 )
 def test_bounds_are_of_what_the_model_takes(likelihood, feature):
     settings = [f"model.likelihood={likelihood}", "gate.iwae_samples=7"]

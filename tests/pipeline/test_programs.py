@@ -45,7 +45,7 @@ class Place:
             path, path / "scratch", log_dir=str(self.logs / "7" / "tensorboard")
         )
         config = TrainConfig(epochs=2, batch_size=20, learning_rate=1e-2, replicas=1)
-        vae = loop.train(training.MODEL, config, files, 0).vae
+        vae = loop.train(training.MODEL, config, files=files, evaluation_seed=0).vae
         export.export(vae, str(path / "model"), samples=1, seed=0)
         destination = str(path / "runs" / "serving" / "vae")
         self.version = publish.publish_version(

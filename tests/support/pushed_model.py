@@ -25,7 +25,7 @@ class ModelRoot:
         self.path = path
         tfk.utils.set_random_seed(0)
         self.vae = VAE(ModelConfig(**SIZE))
-        export.export(self.vae, str(path / "model"), SAMPLES, SEED)
+        export.export(self.vae, str(path / "model"), samples=SAMPLES, seed=SEED)
         settings = [f"gate.samples={SAMPLES}", f"gate.seed={SEED}"]
         settings += [f"model.{field}={value}" for field, value in SIZE.items()]
         config = decisive(resolve("demo", None, [*settings, "model.prior=standard"]))
@@ -53,7 +53,9 @@ class ModelRoot:
         """Returns the ELBO and its terms, from the model in memory."""
         grey = (images / 255).astype(np.float32)[..., np.newaxis]
         bits = fixed_noise.binarize(grey, SEED)
-        noise = fixed_noise.normal(bits, SEED, SAMPLES, SIZE["latent_size"])
+        noise = fixed_noise.normal(
+            bits, SEED, samples=SAMPLES, latent_size=SIZE["latent_size"]
+        )
         terms = self.vae.elbo_terms(bits, noise)
         return np.array([terms.elbo(), terms.reconstruction, terms.kl]).T
 

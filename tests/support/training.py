@@ -60,9 +60,9 @@ def losses(folder: pathlib.Path, replicas: int, count: int) -> list[float]:
     tfk.utils.set_random_seed(0)
     with strategy.scope():
         vae = VAE(MODEL)
-        state = State(vae, loop.optimizer(config, 100), config)
-    take = steps.training(vae, state, strategy, config)
-    batches = data.training_batches(images, MODEL.latent_size, config)
+        state = State(vae, loop.optimizer(config, 100), config=config)
+    take = steps.training(vae, state, strategy=strategy, config=config)
+    batches = data.training_batches(images, config, latent_size=MODEL.latent_size)
     iterator = iter(devices.share_out(strategy, batches))
     return [float(take(iterator, tf.constant(1))[1]) for _ in range(count)]
 
@@ -87,7 +87,7 @@ def fit(
         checkpoint_minutes=0.001,
     )
     of_training = files(folder, folder / f"scratch-{name}", checkpoints=checkpoints)
-    trained = loop.train(MODELS[network], config, of_training, 0)
+    trained = loop.train(MODELS[network], config, files=of_training, evaluation_seed=0)
     if devices.is_chief(trained.strategy):
         np.savez(folder / f"weights-{name}.npz", *trained.vae.get_weights())
     print("trained", flush=True)

@@ -11,6 +11,7 @@ from components.reporting import measurements
 from model import export, fixed_noise
 from model.config import ModelConfig
 from model.vae import VAE
+from tests.support import old_exports, transformed
 
 SAMPLES, SEED = 2, 5
 LABELS = np.array([4, 1, 1, 4, 7, 4, 1, 7, 2, 2, 7, 4])
@@ -24,19 +25,13 @@ def vae():
 
 @pytest.fixture(scope="module")
 def signatures(vae):
-    return export.ServingModule(vae, SAMPLES, SEED).signatures()
+    return export.ServingModule(vae, samples=SAMPLES, seed=SEED).signatures()
 
 
 @pytest.fixture
 def files(tmp_path, binary):
     path = tmp_path / "test.gz"
-    with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
-        for image, label in zip(binary, LABELS):
-            example = tf.train.Example()
-            feature = example.features.feature
-            feature["binarized"].int64_list.value.extend(image.ravel().astype(int))
-            feature["label"].int64_list.value.append(label)
-            writer.write(example.SerializeToString())
+    transformed.write(path, binary, binary, LABELS)
     return [str(path)]
 
 
@@ -49,11 +44,11 @@ def of_images(signatures, binary):
 
 @pytest.fixture
 def scores(files, of_images):
-    return measurements.read_test_split(files, "binarized", of_images, None)
+    return measurements.read_test_split(files, "bits", of_images, None)
 
 
 def test_each_image_has_its_elbo_and_its_posterior_mean(vae, scores, binary):
-    noise = fixed_noise.normal(binary, SEED, SAMPLES, 3)
+    noise = fixed_noise.normal(binary, SEED, samples=SAMPLES, latent_size=3)
     expected = vae.elbo_terms(binary, noise).elbo()
     np.testing.assert_allclose(scores.elbo, expected, rtol=1e-4)
     np.testing.assert_allclose(scores.loc, vae.encode(binary).mean(), atol=1e-5)
@@ -63,28 +58,51 @@ def test_each_image_has_its_elbo_and_its_posterior_mean(vae, scores, binary):
 
 
 def test_the_baseline_sees_the_same_images(files, of_images, signatures, scores):
-    both = measurements.read_test_split(files, "binarized", of_images, signatures)
+    both = measurements.read_test_split(files, "bits", of_images, signatures)
     np.testing.assert_array_equal(both.baseline, scores.elbo)
+
+
+@pytest.mark.parametrize("likelihood", old_exports.FEATURES)
+def test_a_baseline_of_an_older_release_sees_the_same_images(tmp_path, likelihood):
+    old_exports.unpack(tmp_path / "old", likelihood)
+    old_exports.write_todays_examples(tmp_path / "test.gz")
+    baseline = tf.saved_model.load(str(tmp_path / "old")).signatures
+    labels = old_exports.labels()
+    candidate = measure.OfImages(np.zeros(len(labels)), np.zeros([len(labels), 2]))
+    found = measurements.read_test_split(
+        [str(tmp_path / "test.gz")], "bits", candidate, baseline
+    )
+    expected = old_exports.scores(likelihood)["elbo"]
+    np.testing.assert_allclose(found.baseline, expected, rtol=1e-6)
+    np.testing.assert_array_equal(found.labels, labels)
 
 
 def test_no_images_are_named(tmp_path, of_images):
     path = str(tmp_path / "none.gz")
     tf.io.TFRecordWriter(path, "GZIP").close()
     with pytest.raises(ValueError, match=r"must have images, .*none\.gz has none"):
-        measurements.read_test_split([path], "binarized", of_images, None)
+        measurements.read_test_split([path], "bits", of_images, None)
     assert measurements.label_counts([path]) == {}
 
 
 def test_images_that_were_not_measured_are_counted(files, of_images):
     fewer = measure.OfImages(of_images.elbo[:9], of_images.loc[:9])
     with pytest.raises(ValueError, match="test split must have the 9 images") as error:
-        measurements.read_test_split(files, "binarized", fewer, None)
+        measurements.read_test_split(files, "bits", fewer, None)
     assert str(error.value).endswith("that Bounds measured, got 12")
 
 
-def test_labels_are_counted(files):
+def test_labels_of_ingests_examples_are_counted(tmp_path):
+    path = str(tmp_path / "raw.gz")
+    with tf.io.TFRecordWriter(path, "GZIP") as writer:
+        for label in LABELS:
+            example = tf.train.Example()
+            feature = example.features.feature
+            feature["image"].bytes_list.value.append(bytes(784))
+            feature["label"].int64_list.value.append(label)
+            writer.write(example.SerializeToString())
     labels, counts = np.unique(LABELS, return_counts=True)
-    assert measurements.label_counts(files) == dict(zip(labels, counts))
+    assert measurements.label_counts([path]) == dict(zip(labels, counts))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.support.training import MODEL
 @pytest.fixture
 def state():
     config = TrainConfig()
-    return State(VAE(MODEL), loop.optimizer(config, 100), config)
+    return State(VAE(MODEL), loop.optimizer(config, 100), config=config)
 
 
 @pytest.fixture(params=["folder", "store"])
@@ -34,7 +34,9 @@ def names(place):
 
 def test_only_what_is_done_makes_room_for_the_next_training(state, place, tmp_path):
     def checkpoints(identity):
-        return Checkpoints(state, place, identity, str(tmp_path / "scratch"))
+        return Checkpoints(
+            state, place, identity=identity, scratch=str(tmp_path / "scratch")
+        )
 
     for identity in ("ended", "given-up"):
         checkpoints(identity).save()
@@ -48,7 +50,7 @@ def test_only_what_is_done_makes_room_for_the_next_training(state, place, tmp_pa
 
 def test_of_a_damaged_checkpoint_nothing_is_taken(state, tmp_path, caplog):
     place = tmp_path / "checkpoints"
-    checkpoints = Checkpoints(state, str(place), "one", str(tmp_path))
+    checkpoints = Checkpoints(state, str(place), identity="one", scratch=str(tmp_path))
     fresh = [weight.numpy() for weight in state.weights]
     for weight in state.weights:
         weight.assign(weight + 1)
@@ -62,7 +64,7 @@ def test_of_a_damaged_checkpoint_nothing_is_taken(state, tmp_path, caplog):
         weight.assign(value)
     state.step.assign(0)
 
-    Checkpoints(state, str(place), "one", str(tmp_path)).restore()
+    Checkpoints(state, str(place), identity="one", scratch=str(tmp_path)).restore()
 
     assert "is damaged (" in caplog.text
     assert state.steps_done == 0
@@ -72,7 +74,7 @@ def test_of_a_damaged_checkpoint_nothing_is_taken(state, tmp_path, caplog):
 
 def test_a_store_that_is_down_ends_no_training(state, tmp_path, s3, caplog):
     place = f"s3://{s3.name}/checkpoints"
-    checkpoints = Checkpoints(state, place, "one", str(tmp_path))
+    checkpoints = Checkpoints(state, place, identity="one", scratch=str(tmp_path))
     s3.server.refused += [(method, "") for method in ("PUT", "POST")]
     with caplog.at_level(logging.WARNING):
         checkpoints.save()

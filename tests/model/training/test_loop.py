@@ -51,10 +51,10 @@ def test_one_step_descends_the_hand_written_loss(digits, settings, done, kl_weig
     strategy = devices.strategy(1)
     with strategy.scope():
         vae = VAE(model_config)
-        state = State(vae, tfk.optimizers.SGD(learning_rate=1.0), config)
+        state = State(vae, tfk.optimizers.SGD(learning_rate=1.0), config=config)
     state.step.assign(done)
     images = data.ImageFile([str(digits / "*.gz")], str(digits))
-    batches = data.training_batches(images, 3, config)
+    batches = data.training_batches(images, config, latent_size=3)
     pixels, noise = next(iter(batches))
     before = [variable.numpy() for variable in vae.trainable_variables]
     with tf.GradientTape() as tape:
@@ -65,7 +65,7 @@ def test_one_step_descends_the_hand_written_loss(digits, settings, done, kl_weig
         loss = tf.reduce_mean(kl_weight * kl - log_prob)
     gradients = tape.gradient(loss, vae.trainable_variables)
 
-    take = steps.training(vae, state, strategy, config)
+    take = steps.training(vae, state, strategy=strategy, config=config)
     taken, of_step = take(iter(devices.share_out(strategy, batches)), tf.constant(1))
 
     assert taken == 1
@@ -84,7 +84,9 @@ def test_training_raises_the_elbo(digits, tmp_path, replicas, caplog):
         epochs=4, batch_size=20, learning_rate=1e-2, warmup_steps=2, replicas=replicas
     )
     with caplog.at_level(logging.INFO, "model.training.progress"):
-        loop.train(MODEL, config, training.files(digits, tmp_path), evaluation_seed=0)
+        loop.train(
+            MODEL, config, files=training.files(digits, tmp_path), evaluation_seed=0
+        )
     reports = [r.progress for r in caplog.records if hasattr(r, "progress")]
     assert [(r.epoch, r.step, r.steps) for r in reports] == [
         (1, 10, 40),
@@ -100,7 +102,12 @@ def test_training_raises_the_elbo(digits, tmp_path, replicas, caplog):
 
 def test_too_few_images_are_named(digits, tmp_path):
     with pytest.raises(ValueError, match=r"batch_size \(256\) images, got 200"):
-        loop.train(MODEL, TrainConfig(replicas=1), training.files(digits, tmp_path), 0)
+        loop.train(
+            MODEL,
+            TrainConfig(replicas=1),
+            files=training.files(digits, tmp_path),
+            evaluation_seed=0,
+        )
 
 
 def test_an_elbo_that_is_no_number_stops_training(digits, tmp_path):
@@ -119,7 +126,9 @@ def test_an_elbo_that_is_no_number_stops_training(digits, tmp_path):
         r"training begins anew; the last good checkpoint: none"
     )
     with pytest.raises(FloatingPointError, match=message):
-        loop.train(MODEL, config, training.files(digits, tmp_path), 0)
+        loop.train(
+            MODEL, config, files=training.files(digits, tmp_path), evaluation_seed=0
+        )
 
 
 def test_an_eval_elbo_that_is_no_number_stops_training(digits, tmp_path):
@@ -129,7 +138,9 @@ def test_an_eval_elbo_that_is_no_number_stops_training(digits, tmp_path):
     )
     message = r"the eval split's ELBO is (nan|-inf) after step 1, at learning rate "
     with pytest.raises(FloatingPointError, match=message):
-        loop.train(MODEL, config, training.files(digits, tmp_path), 0)
+        loop.train(
+            MODEL, config, files=training.files(digits, tmp_path), evaluation_seed=0
+        )
 
 
 def rates(config, steps):
@@ -177,7 +188,7 @@ def state(strategy):
     config = TrainConfig(ema=0.9, patience=3)
     with strategy.scope():
         vae = VAE(ModelConfig(latent_size=2, hidden_units=4))
-        return State(vae, tfk.optimizers.Adam(), config)
+        return State(vae, tfk.optimizers.Adam(), config=config)
 
 
 def test_the_average_is_exponential_with_a_short_memory_at_first(state, strategy):
@@ -220,12 +231,14 @@ def test_training_stops_when_the_eval_elbo_gets_no_better(digits, tmp_path, capl
         precision="float32",
     )
     with caplog.at_level(logging.INFO, "model.training.progress"):
-        trained = loop.train(MODEL, config, training.files(digits, tmp_path), 0)
+        trained = loop.train(
+            MODEL, config, files=training.files(digits, tmp_path), evaluation_seed=0
+        )
     elbos = [r.progress.eval_elbo for r in caplog.records if hasattr(r, "progress")]
     best = int(np.argmax(elbos)) + 1
     assert len(elbos) == best + 2 < 50
     batches = data.evaluation_batches(
-        data.read_images([str(digits / "*.gz")], "binarized"), 20, 3, 1, seed=0
+        [str(digits / "*.gz")], "bits", batch_size=20, latent_size=3, samples=1, seed=0
     )
     terms = [trained.vae.elbo_terms(x, noise).elbo() for x, noise, _ in batches]
     assert np.mean(terms) == pytest.approx(max(elbos), rel=1e-4)

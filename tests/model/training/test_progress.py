@@ -24,7 +24,9 @@ class Training:
     def __init__(self, caplog, epochs=3, steps=100, first=0):
         self.clock, self._caplog = Clock(), caplog
         caplog.set_level(logging.DEBUG, "model.training.progress")
-        self.reporter = Reporter(epochs, steps, 64, first=first, clock=self.clock)
+        self.reporter = Reporter(
+            epochs, steps, batch_size=64, first=first, clock=self.clock
+        )
 
     def take(self, steps, seconds):
         self.clock.now += seconds

@@ -1,4 +1,5 @@
 import signal
+import threading
 
 import pytest
 
@@ -47,3 +48,65 @@ def test_what_is_ignored_stays_ignored(handler):
     with signals.deferred() as stop:
         signal.raise_signal(signal.SIGTERM)
         assert stop.signal is None
+
+
+def test_another_thread_than_the_main_one_changes_no_handler():
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+
+    def block():
+        with signals.deferred() as stop:
+            seen.append((signal.getsignal(signal.SIGTERM), stop.signal))
+
+    thread = threading.Thread(target=block)
+    thread.start()
+    thread.join()
+    assert seen == [(before, None)]
+
+
+@pytest.fixture
+def repeated_at_once(monkeypatch):
+    """Shortens the wait after which a swallowed interrupt is raised again."""
+    monkeypatch.setattr(signals, "_REPEAT_AFTER", 0.01)
+
+
+@pytest.mark.usefixtures("repeated_at_once")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_is_swallowed_is_raised_again(signum):
+    before = signal.getsignal(signum)
+    swallowed = 0
+    with pytest.raises(KeyboardInterrupt), signals.interruptible():
+        for _ in range(2):
+            try:
+                if not swallowed:
+                    signal.raise_signal(signum)
+                signal.pause()  # until the alarm
+            except KeyboardInterrupt:
+                swallowed += 1
+        signal.pause()
+    assert swallowed == 2
+    assert signal.getsignal(signum) is before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+@pytest.mark.usefixtures("repeated_at_once")
+def test_an_interrupt_that_got_through_is_cancelled():
+    with signals.interruptible():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signals.cancel_repeated_interrupt()
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+@pytest.mark.usefixtures("repeated_at_once")
+def test_an_interrupt_waits_for_the_end_of_a_block_that_must_not_be_interrupted():
+    ended = False
+    with (
+        pytest.raises(KeyboardInterrupt),
+        signals.interruptible(),
+        signals.deferred() as stop,
+    ):
+        signal.raise_signal(signal.SIGINT)
+        assert stop.signal == signal.SIGINT
+        ended = True
+    assert ended

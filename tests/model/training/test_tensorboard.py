@@ -49,12 +49,12 @@ def folder(tmp_path_factory):
     logger.addHandler(killer)
     try:
         with pytest.raises(Killed):
-            loop.train(MODEL, config, files, evaluation_seed=0)
+            loop.train(MODEL, config, files=files, evaluation_seed=0)
     finally:
         logger.removeHandler(killer)
         logger.setLevel(level)
     assert len(events(logs, "eval").Scalars("elbo")) == 3
-    loop.train(MODEL, config, files, evaluation_seed=0)
+    loop.train(MODEL, config, files=files, evaluation_seed=0)
     return logs
 
 

@@ -39,7 +39,7 @@ class Place:
         self.data = prepare("bars_to_measure", str(path / "idx"), path / "data")
         tfk.utils.set_random_seed(0)
         self.vae = VAE(ModelConfig(latent_size=2, hidden_units=8))
-        export.export(self.vae, str(path / "old"), SAMPLES, SEED)
+        export.export(self.vae, str(path / "old"), samples=SAMPLES, seed=SEED)
         self.old = self._push("old", "bernoulli")
         known = KnownModel([1, 1, 1, 1])
         signatures = {"elbo": known.elbo, "iwae": known.iwae, "encode": known.encode}
@@ -111,8 +111,12 @@ def test_the_figures_are_those_of_the_model(place, evaluate):
     assert code == 0, printed
     grey = place.images(500).astype(np.float32)
     bits = fixed_noise.binarize(grey, SEED)
-    terms = vae.elbo_terms(bits, fixed_noise.normal(bits, SEED, SAMPLES, 2))
-    weights = vae.log_weights(bits, fixed_noise.normal(bits, SEED, 20, 2))
+    terms = vae.elbo_terms(
+        bits, fixed_noise.normal(bits, SEED, samples=SAMPLES, latent_size=2)
+    )
+    weights = vae.log_weights(
+        bits, fixed_noise.normal(bits, SEED, samples=20, latent_size=2)
+    )
     iwae = tf.reduce_mean(tf.reduce_logsumexp(weights, axis=1) - np.log(20))
     reconstruction, kl = (np.mean(t) for t in terms)
     active = np.sum(vae.encode(bits).mean().numpy().var(axis=0) > 0.01)

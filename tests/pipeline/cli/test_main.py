@@ -76,21 +76,6 @@ def test_an_interrupt_ends_with_130_and_a_word(tmp_path, signum):
     assert list(temporary.iterdir()) == []
 
 
-def test_an_interrupt_that_is_swallowed_comes_again(monkeypatch):
-    monkeypatch.setattr(main, "_REPEAT_AFTER", 0.05)
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), main.interruptible():
-        try:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(1)
-        except BaseException:
-            swallowed = True
-        assert swallowed
-        time.sleep(30)
-    assert signal.getsignal(signal.SIGINT) is before
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-
-
 def test_a_disk_that_is_full_before_the_run_begins(tmp_path, capsys):
     with disks.small(tmp_path / "disk", megabytes=1) as disk:
         disks.fill(disk)

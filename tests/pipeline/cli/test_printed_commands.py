@@ -102,7 +102,9 @@ def made(tmp_path_factory):
     )
     tfk.utils.set_random_seed(0)
     size = {"latent_size": 2, "hidden_units": 8}
-    export.export(VAE(ModelConfig(**size)), str(place.path / "model"), 1, 0)
+    export.export(
+        VAE(ModelConfig(**size)), str(place.path / "model"), samples=1, seed=0
+    )
     settings = [f"model.{field}={value}" for field, value in size.items()]
     decisive = loading.decisive(loading.resolve("demo", None, settings))
     publish.publish_version(

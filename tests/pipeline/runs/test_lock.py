@@ -14,7 +14,6 @@ import time
 import filelock
 import pytest
 
-from pipeline.cli import main
 from pipeline.runs import lock, run_record
 from pipeline.runs.process import current
 
@@ -24,12 +23,12 @@ REPOSITORY = pathlib.Path(__file__).parents[3]
 # outlives it.
 HOLDER = """
 import os, pathlib, sys
-from pipeline.cli import main
+from model.training import signals
 from pipeline.runs import lock
 root, how = pathlib.Path(sys.argv[1]), sys.argv[2]
 say = lambda line: print(line, flush=True)
 try:
-    with main.interruptible(), lock.hold_lock(
+    with signals.interruptible(), lock.hold_lock(
         root, should_wait=how == "wait", print_line=say
     ):
         if how == "child" and os.fork() == 0:

@@ -28,7 +28,10 @@ def vae(tmp_path_factory):
     path = tmp_path_factory.mktemp("vae")
     tfk.utils.set_random_seed(0)
     export.export(
-        VAE(ModelConfig(latent_size=2, hidden_units=8)), str(path / "model"), 3, 11
+        VAE(ModelConfig(latent_size=2, hidden_units=8)),
+        str(path / "model"),
+        samples=3,
+        seed=11,
     )
     pushed = publish.publish_version(
         str(path / "model"),

@@ -17,9 +17,9 @@ from tests.support import bars
 # Does what TFDS and AutoGraph do: a folder and a module that nobody removes.
 LEAVE = """
 import importlib.util, os, pathlib, subprocess, sys, tempfile
-from pipeline.cli import main
+from model.training import signals
 from pipeline.startup import temporary_folder
-with main.interruptible(), temporary_folder.own_folder():
+with signals.interruptible(), temporary_folder.own_folder():
     tempfile.mkdtemp("tfds")
     code = "import tempfile; tempfile.mkdtemp()"
     subprocess.run([sys.executable, "-c", code], check=True)

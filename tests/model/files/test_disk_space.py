@@ -1,0 +1,66 @@
+"""Full disks: recognized in errors, and described."""
+
+import errno
+import shutil
+
+import pytest
+
+from model.files import disk_space
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "x"),
+        OSError(errno.EDQUOT, "x"),
+        RuntimeError("writing a.gz: No space left on device; 3 bytes"),
+        ValueError("(sqlite3.OperationalError) database or disk is full"),
+    ],
+)
+def test_a_full_disk_is_recognized_by_number_or_words(error):
+    assert disk_space.is_full(error)
+
+
+@pytest.mark.parametrize("error", [None, OSError(errno.EIO, "x"), ValueError("full")])
+def test_another_error_is_no_full_disk(error):
+    assert not disk_space.is_full(error)
+
+
+def test_a_full_disk_behind_another_error_is_recognized():
+    as_cause, as_context = ValueError("as a cause"), KeyError("while it was handled")
+    as_cause.__cause__ = OSError(errno.ENOSPC, "x")
+    as_context.__context__ = OSError(errno.ENOSPC, "x")
+    assert disk_space.is_full(as_cause)
+    assert disk_space.is_full(as_context)
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Sets how much is free of 100 MB in folders, by their names."""
+
+    def set_free(**megabytes):
+        def usage(folder):
+            name = str(folder).rpartition("/")[2]
+            bytes_free = megabytes[name] * 1_000_000
+            return shutil._ntuple_diskusage(100_000_000, 0, bytes_free)
+
+        monkeypatch.setattr(shutil, "disk_usage", usage)
+
+    return set_free
+
+
+def test_the_message_names_what_is_needed_and_what_is_free(tmp_path, free):
+    free(**{tmp_path.name: 2})
+    then = "2,000,000 bytes are free; free some space or choose another data folder"
+    message = disk_space.full_message(tmp_path, 3_000_000)
+    assert message == f"{tmp_path}: 3,000,000 bytes are needed, {then}"
+    assert disk_space.full_message(tmp_path) == f"{tmp_path}: the disk is full, {then}"
+
+
+def test_the_folder_with_the_least_space_is_named(tmp_path, free):
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+    free(one=30, two=20, three=90)
+    folders = [str(tmp_path / name) for name in ("one", "absent", "two", "three")]
+    expected = f"{tmp_path}/two (20 MB free of 100 MB)"
+    assert disk_space.fullest(folders) == expected

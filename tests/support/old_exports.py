@@ -1,0 +1,68 @@
+"""Exports of an older release, and what they gave for that release's examples."""
+
+import pathlib
+import tarfile
+
+import numpy as np
+from tfx.components.util import examples_utils
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import path_utils
+
+from tests.support import transformed
+
+_FOLDER = pathlib.Path(__file__).parent / "old"
+
+# The likelihoods, and the feature that a model of each takes today.
+FEATURES = {"bernoulli": "bits", "continuous_bernoulli": "pixels"}
+
+
+def unpack(folder: pathlib.Path, likelihood: str) -> None:
+    """Writes the files of the SavedModel into a new folder."""
+    folder.mkdir(parents=True)
+    with tarfile.open(_FOLDER / f"{likelihood}.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+
+
+def model(folder: pathlib.Path, likelihood: str) -> standard_artifacts.Model:
+    """Returns an artifact with the export."""
+    artifact = standard_artifacts.Model()
+    artifact.uri = str(folder)
+    unpack(pathlib.Path(path_utils.serving_model_dir(artifact.uri)), likelihood)
+    return artifact
+
+
+def scores(likelihood: str) -> dict[str, np.ndarray]:
+    """Returns what the release gave for each image: `elbo` and its terms, nats."""
+    names = ("elbo", "reconstruction", "kl")
+    return {name: _arrays()[f"{likelihood}_{name}"] for name in names}
+
+
+def labels() -> np.ndarray:
+    """Returns the images' labels."""
+    return _arrays()["labels"]
+
+
+def write_todays_examples(path: pathlib.Path) -> None:
+    """Writes the same images as Transform writes them today."""
+    arrays = _arrays()
+    images = arrays["pixels"] / 255
+    transformed.write(path, images, arrays["bits"], arrays["labels"])
+
+
+def todays_examples(folder: pathlib.Path) -> standard_artifacts.Examples:
+    """Returns an artifact whose test split has them."""
+    artifact = standard_artifacts.Examples()
+    artifact.uri = str(folder)
+    artifact.split_names = artifact_utils.encode_split_names(["train", "test"])
+    examples_utils.set_payload_format(
+        artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
+    )
+    (folder / "Split-test").mkdir(parents=True)
+    write_todays_examples(folder / "Split-test" / "transformed_examples.gz")
+    return artifact
+
+
+def _arrays() -> dict[str, np.ndarray]:
+    with np.load(_FOLDER / "scores.npz") as arrays:
+        return dict(arrays)
