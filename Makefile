@@ -72,6 +72,7 @@ lint: .venv/ready
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo --no-cache
 
 # TensorFlow's own lines would stand between the tables.
 bench bench-time bench-serve: export TF_CPP_MIN_LOG_LEVEL = 3

@@ -1,10 +1,8 @@
 """Evaluator: TFX's own, for a gate on the ELBO with a baseline that may be missing."""
 
 import copy
-import dataclasses
 import math
 import os
-from collections.abc import Mapping
 
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
@@ -18,6 +16,7 @@ from tfx.utils import path_utils
 from components import served_model
 from components.evaluation import old_exports
 from components.evaluation.estimate import SPLIT
+from components.evaluation.evaluation_result import Evaluation, ModelResult
 from model.training.progress import log_if_slow
 
 # From the proto module: newer TFMA has not all of these at its top.
@@ -145,35 +144,16 @@ def eval_config(
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """What the Evaluator measured of one model, in nats per image."""
-
-    elbo: float
-    reconstruction: float
-    kl: float
-    elbo_by_label: Mapping[int, float]
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """What the Evaluator found."""
-
-    candidate: Measured
-    baseline: Measured | None
-    images: int
-
-
 def read_evaluation(uri: str) -> Evaluation:
     """Reads the Evaluator's output folder."""
     # TFMA names the candidate only when there is something to tell it from.
     result = tfma.load_eval_result(uri)
     names = {spec.name for spec in result.config.model_specs}
     if BASELINE not in names:
-        return Evaluation(_measured(result), None, _count(result))
+        return Evaluation(_read_model(result), None, _count(result))
     candidate = tfma.load_eval_result(uri, model_name=CANDIDATE)
     baseline = tfma.load_eval_result(uri, model_name=BASELINE)
-    return Evaluation(_measured(candidate), _measured(baseline), _count(candidate))
+    return Evaluation(_read_model(candidate), _read_model(baseline), _count(candidate))
 
 
 def refusals(uri: str) -> list[str]:
@@ -204,10 +184,10 @@ def refusals(uri: str) -> list[str]:
     return sentences
 
 
-def _measured(result) -> Measured:
+def _read_model(result) -> ModelResult:
     by_slice = dict(result.slicing_metrics)
     whole = by_slice[()]
-    return Measured(
+    return ModelResult(
         elbo=_mean(whole, "elbo"),
         reconstruction=_mean(whole, "reconstruction"),
         kl=_mean(whole, "kl"),

@@ -8,9 +8,9 @@ import numpy as np
 import yaml
 
 from components.evaluation.comparison import Digit, Interval, by_digit, interval
+from components.evaluation.evaluation_result import Evaluation
 from components.evaluation.gate_result import GateResult, Thresholds
 from components.evaluation.measure import Measured
-from components.evaluator import Evaluation
 from components.reporting.measurements import Scores
 from model.training.tensorboard import Curve
 

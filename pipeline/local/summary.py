@@ -20,6 +20,7 @@ from components import (
 from components.datasets import span
 from components.evaluation import drift, measure
 from components.evaluation.estimate import SPLIT, Bound, Estimate
+from components.evaluation.evaluation_result import Evaluation
 from components.evaluation.gate_result import GateResult
 from components.registry import listing
 from components.registry.manifest import Manifest
@@ -44,7 +45,7 @@ class RunSummary:
     config: PipelineConfig
     steps: Sequence[Step]
     gate: GateResult
-    evaluation: evaluator.Evaluation
+    evaluation: Evaluation
     bounds: measure.Measured  # of the candidate
     baseline_version: int | None
     why_no_baseline: str

@@ -4,10 +4,9 @@ import html.parser
 
 import numpy as np
 
+from components.evaluation.evaluation_result import Evaluation, ModelResult
 from components.evaluation.gate_result import GateResult, Thresholds
 from components.evaluation.measure import Measured
-from components.evaluator import Evaluation
-from components.evaluator import Measured as OfModel
 from components.reporting import facts
 from components.reporting.measurements import Scores
 from pipeline.config.loading import decisive, resolve
@@ -51,7 +50,7 @@ class PageReader(html.parser.HTMLParser):
 
 
 def _measured(elbo):
-    return OfModel(elbo, elbo + 20.0, 20.0, {})
+    return ModelResult(elbo, elbo + 20.0, 20.0, {})
 
 
 def make_facts(refusals=(), baseline=True, elbo=-100.0, **changes):

@@ -6,10 +6,9 @@ import math
 import numpy as np
 import pytest
 
+from components.evaluation.evaluation_result import Evaluation, ModelResult
 from components.evaluation.gate_result import GateResult, Thresholds
 from components.evaluation.measure import Measured
-from components.evaluator import Evaluation
-from components.evaluator import Measured as OfModel
 from components.reporting import facts
 from components.reporting.measurements import Scores
 
@@ -19,7 +18,7 @@ THRESHOLDS = Thresholds(elbo_floor=-100.0, tolerance=0.5)
 
 
 def of_model(elbo):
-    return OfModel(elbo, elbo + 20.0, 20.0, {})
+    return ModelResult(elbo, elbo + 20.0, 20.0, {})
 
 
 def scores(differences, elbo=-99.5):

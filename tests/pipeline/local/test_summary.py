@@ -5,10 +5,9 @@ import json
 import pytest
 from tfx.types import standard_artifacts
 
+from components.evaluation.evaluation_result import Evaluation, ModelResult
 from components.evaluation.gate_result import GateResult
 from components.evaluation.measure import Measured
-from components.evaluator import Evaluation
-from components.evaluator import Measured as OfModel
 from components.registry.listing import Version
 from components.registry.manifest import Manifest
 from pipeline.config.loading import decisive, resolve
@@ -33,9 +32,9 @@ def of_version(number):
 def summarize(gate, served=18, cached=False, baseline_version=17):
     of_baseline = None
     if gate.baseline_elbo is not None:
-        of_baseline = OfModel(gate.baseline_elbo, gate.baseline_elbo + 20, 20.0, {})
+        of_baseline = ModelResult(gate.baseline_elbo, gate.baseline_elbo + 20, 20.0, {})
     by_label = {3: gate.elbo - 5.0, 4: gate.elbo + 4.0, 5: gate.elbo}
-    candidate = OfModel(gate.elbo, gate.elbo + 21.0, 21.0, by_label)
+    candidate = ModelResult(gate.elbo, gate.elbo + 21.0, 21.0, by_label)
     return RunSummary(
         config=CONFIG,
         steps=[

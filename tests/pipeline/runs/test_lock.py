@@ -14,6 +14,7 @@ import time
 import filelock
 import pytest
 
+from pipeline.cli import main
 from pipeline.runs import lock, run_record
 from pipeline.runs.process import current
 
