@@ -204,7 +204,7 @@ def test_lineage_is_where_the_model_comes_from_and_went():
 
 def test_scalars_are_finite_numbers():
     given = {
-        **describe(differences=(0.4,)),
+        **describe(differences=(0.4, 0.6)),
         "bounds": {"iwae": None},
         "pushed": "/serving/vae/18",
     }
@@ -214,7 +214,9 @@ def test_scalars_are_finite_numbers():
         "kl": 20.0,
         "elbo_floor": -100.0,
         "baseline_elbo": -100.0,
-        "difference": pytest.approx(0.4),
+        "difference": pytest.approx(0.5),
+        "difference_low": pytest.approx(0.5 - 0.1 * 1.959964),
+        "difference_high": pytest.approx(0.5 + 0.1 * 1.959964),
         "blessed": 1.0,
         "pushed": 1.0,
     }

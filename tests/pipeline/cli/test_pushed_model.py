@@ -3,7 +3,35 @@
 import os
 import shutil
 
+import pytest
+
+from components.evaluation.estimate import Bound, Estimate
+from components.registry.listing import Version
+from components.registry.manifest import Manifest
+from pipeline.cli.pushed_model import PushedModel
 from tests.support.pushed_model import assert_fails
+
+
+def pushed(config):
+    manifest = Manifest.from_content({"config": config})
+    return PushedModel(Version(7, "/serving/vae/7", manifest), "/tmp/copy")  # noqa: S108
+
+
+def test_the_estimate_is_that_of_the_manifest():
+    config = {"gate": {"samples": 4, "seed": 9}, "model": {"latent_size": 2}}
+    assert pushed(config).read_estimate() == Estimate(
+        Bound.ELBO, samples=4, seed=9, binarization="fixed"
+    )
+
+
+@pytest.mark.parametrize("config", [{}, {"gate": {"samples": 4, "seed": 9}}])
+def test_a_manifest_without_settings_is_named(config):
+    with pytest.raises(ValueError, match="manifest of version 7") as error:
+        pushed(config).read_estimate()
+    assert str(error.value) == (
+        "the manifest of version 7 must have the settings gate and model of this "
+        "release: another release pushed it, or another program; name another version"
+    )
 
 
 def test_a_version_that_is_not_there_is_named(use, model_root):
