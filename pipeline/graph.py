@@ -162,7 +162,6 @@ def create_pipeline(
         drift=data_gate.outputs["report"],
         evaluation=evaluation.outputs["evaluation"],
         bounds=bounds.outputs["bounds"],
-        infra_blessing=infra_check.outputs["blessing"],
         pushed_model=pusher.outputs["pushed_model"],
         feature=feature,
         provenance=provenance,

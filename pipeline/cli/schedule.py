@@ -104,6 +104,7 @@ def _set_schedule(args: argparse.Namespace, console: "Screen") -> int:
     """Makes the recurring run that the flags name, or changes it to them."""
     from pipeline.kubeflow import recurring_runs
 
+    options.resolve(args)  # raises for a wrong setting, before the connection
     cron = recurring_runs.kfp_cron(_cron(args), args.timezone)
     cluster_options.image(args)  # raises if it is missing, before the connection
     cluster = cluster_options.connect(args)

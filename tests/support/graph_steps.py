@@ -14,7 +14,7 @@ UPSTREAM = {
     ],
     "Report": [
         *("Ingest", "ExampleValidator", "Transform", "ServedModel", "Trainer"),
-        *("DataGate", "Evaluator", "Bounds", "InfraCheck", "Pusher"),
+        *("DataGate", "Evaluator", "Bounds", "Pusher"),
     ],
 }
 STEPS = {"Ingest", "ImportSchemaGen", "ServedModel", *UPSTREAM}

@@ -3,12 +3,14 @@
 tests/pipeline/kubeflow has the command's tests against an API server.
 """
 
+import dataclasses
 import os
 import shlex
 import sys
 
 import pytest
 
+from components.evaluation.gate_result import GateResult
 from pipeline.cli import main, submit
 
 BIN = os.path.dirname(sys.executable)
@@ -50,18 +52,18 @@ def test_the_command_for_the_logs_is_for_a_shell():
         ({"baseline_elbo": 0.0}, {"baseline's ELBO": "0.00; difference -90.50"}),
         ({"pushed": None}, {"pushed": "nothing"}),
         (
-            {"refusals": ["too low", "no number"], "pushed": None},
+            {"refusals": ("too low", "no number"), "pushed": None},
             {"verdict": "REFUSED: too low; no number", "pushed": "nothing"},
         ),
     ],
 )
 def test_the_closing_table_has_the_gate_decision(changes, expected):
-    gate = {
-        "elbo": -90.5,
-        "estimate": "4 samples",
-        "baseline_elbo": -92.25,
-        "refusals": [],
-        "pushed": "s3://models/vae/7",
-    }
-    rows = dict(submit._decision_rows(**{**gate, **changes}))
+    blessed = GateResult(
+        elbo=-90.5,
+        estimate="4 samples",
+        baseline_elbo=-92.25,
+        refusals=(),
+        pushed="s3://models/vae/7",
+    )
+    rows = dict(submit._decision_rows(dataclasses.replace(blessed, **changes)))
     assert {name: rows[name] for name in expected} == expected

@@ -124,7 +124,12 @@ def test_another_stack_changes_all_steps(project, monkeypatch):
 
 
 def test_the_table_has_the_modules_of_the_graphs_steps():
-    paths = graph.Paths("/root", "/data", "/schema.pbtxt", "/serving")
+    paths = graph.Paths(
+        pipeline_root="/root",
+        data_dir="/data",
+        schema_file="/schema.pbtxt",
+        destination="/serving",
+    )
     modules = {}
     for component in graph.create_pipeline(resolve("demo"), paths).components:
         functions = [
