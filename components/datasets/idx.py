@@ -1,6 +1,7 @@
 """The IDX format of MNIST's images and labels: reads it, writes it, nothing else."""
 
 import gzip
+import hashlib
 import math
 import os
 import pathlib
@@ -164,3 +165,11 @@ def to_bytes(array: np.ndarray) -> bytes:
         raise ValueError(f"array must be uint8, got {array.dtype}")
     header = struct.pack(f">4B{array.ndim}I", 0, 0, _UINT8, array.ndim, *array.shape)
     return header + array.tobytes()
+
+
+def digest_streams(arrays: Arrays) -> dict[str, str]:
+    """Returns the SHA-256 of each array as an IDX stream, by the stream's name."""
+    return {
+        stream: hashlib.sha256(to_bytes(array)).hexdigest()
+        for stream, array in arrays.items()
+    }

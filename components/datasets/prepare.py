@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import difflib
-import hashlib
 import os
 import pathlib
 import re
@@ -238,10 +237,7 @@ def _prepare_in(
 
     with log_if_slow(f"{dataset}: still reading it"):
         arrays = _read_arrays(dataset, source, builder_cls, work, seconds)
-    streams = {
-        stream: hashlib.sha256(idx.to_bytes(array)).hexdigest()
-        for stream, array in arrays.items()
-    }
+    streams = idx.digest_streams(arrays)
     if dataset == "mnist":
         _verify_mnist(streams)
     count = len(arrays["train_images"]) + len(arrays["test_images"])

@@ -1,7 +1,6 @@
 """Makes a prepared TFDS dataset of each span, once for the same content."""
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 import re
@@ -165,10 +164,7 @@ def _prepare(
         with log_if_slow(f"span {span.number}: copying and reading {span.uri}"):
             arrays = span_files.read(spans.fetch(span, download))
         shutil.rmtree(download)
-        streams = {
-            stream: hashlib.sha256(idx.to_bytes(array)).hexdigest()
-            for stream, array in arrays.items()
-        }
+        streams = idx.digest_streams(arrays)
         place = _place(folder, fingerprint.fingerprint_of(streams))
         data = _find(place, dataset)
         if data is None:

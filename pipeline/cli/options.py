@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import pathlib
 from typing import TypeAlias
 
 from model.files import safe_paths
@@ -153,10 +154,9 @@ def resolve(args: argparse.Namespace) -> loading.PipelineConfig:
 
 def destination(args: argparse.Namespace, resolved: loading.PipelineConfig) -> str:
     """Returns the absolute path, or the URI, of the folder of versions."""
-    from model.files import filesystems
+    from pipeline.local.root import Root
 
-    serving = resolved.push.versions_in(f"{args.root}/serving")
-    return filesystems.local_path(serving) or serving
+    return Root(pathlib.Path(args.root)).destination(resolved)
 
 
 def check_paths(args: argparse.Namespace, resolved: loading.PipelineConfig) -> None:

@@ -12,7 +12,7 @@ _DESCRIPTION = """\
 Makes an older version the served one. Its files are pushed again, under a new, highest
 number, which model servers load as they load any; nothing is removed. Who did it, when
 and why is kept in its manifest. The model that was served is noted beside the versions,
-and is never pushed there again. The next run's baseline is the model gone back to."""
+and is never pushed there again. The next run's baseline is that older model."""
 
 
 def add_command(commands: options.Commands) -> None:

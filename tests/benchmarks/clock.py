@@ -107,7 +107,7 @@ def _posts_elbo(vae, bits) -> float:
 
 
 def ours(training: Training, log: Log) -> None:
-    """Trains one of ours, by `model.training.loop`."""
+    """Trains a model of this project, by `model.training.loop`."""
     started = time.monotonic()
     from model.config import ModelConfig, TrainConfig
     from model.training.loop import Files, train
