@@ -73,6 +73,7 @@ lint: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo --no-cache
+	.venv/bin/python .ci/plain_english.py pipeline components model deploy tests
 
 # TensorFlow's own lines would stand between the tables.
 bench bench-time bench-serve: export TF_CPP_MIN_LOG_LEVEL = 3

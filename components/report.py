@@ -1,4 +1,4 @@
-"""Report: what came of it, as one HTML page with pictures."""
+"""Report: writes the results of a run as one HTML page with pictures."""
 
 import datetime
 import json

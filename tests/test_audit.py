@@ -1,4 +1,4 @@
-"""What the audit reads from a lock, and says of what it was told."""
+"""What the audit reads from a lock, and prints about the findings."""
 
 import importlib.util
 import pathlib

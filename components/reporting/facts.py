@@ -187,7 +187,7 @@ def _write_sentences(
         elif difference.high < 0:
             words = "worse than the baseline"
         else:
-            words = "not told apart from the baseline by these images"
+            words = "not distinguishable from the baseline with these images"
         sentences.append(
             f"It is {words}: {difference.mean:+.2f} nats per image, with 95% "
             f"confidence between {difference.low:+.2f} and {difference.high:+.2f}; at "

@@ -1,4 +1,4 @@
-"""Full disks: told apart, and told of."""
+"""Full disks: recognizes the errors that they cause, and describes them."""
 
 import errno
 import os

@@ -37,7 +37,7 @@ def add_command(commands: options.Commands) -> None:
     """Adds the command `history` to the command line."""
     parser = commands.add_parser(
         "history",
-        help="list the runs, and what came of each",
+        help="list the runs and how each ended",
         description=_DESCRIPTION,
         epilog=f"{_EPILOG}\n{options.EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -22,7 +22,7 @@ DEFAULTS = {"root": "runs", "data-dir": "data", "preset": loading.DEFAULT}
 IMAGES = (
     "IMAGE: a grey PNG or JPEG of 28x28 pixels, white on black as MNIST's; or a .npy "
     "of [28, 28], [28, 28, 1], [N, 28, 28] or [N, 28, 28, 1], uint8 or floats in "
-    "[0, 1]. Another mode is converted where that loses nothing, and said so."
+    "[0, 1]. Another mode is converted, with a line about it, where that loses nothing."
 )
 
 

@@ -163,7 +163,7 @@ def _run_steps(
     destination = root.destination(resolved)
     rows = [*summary.rows(outcome, destination), ("report", _make_report(root.path))]
     rows.append(("seconds in all", f"{time.monotonic() - started:.1f}"))
-    console.table("What came of it", rows)
+    console.table("Result", rows)
     console.line("next")
     is_served = outcome.served is not None
     for purpose, line in next_commands(

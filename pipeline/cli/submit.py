@@ -90,7 +90,7 @@ def _wait_for_run(
         result = watch.verdict(run, spec)
     except watch.VerdictError as error:
         return fail(console, f"{error}\nthe run's page: {link}", code=FAILED)
-    console.table("What came of it", _decision_rows(result))
+    console.table("Result", _decision_rows(result))
     console.line(f"the run's page: {link}")
     return OK if result.is_blessed else REFUSED
 

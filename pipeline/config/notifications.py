@@ -1,4 +1,4 @@
-"""The settings of what a run tells, and whom: nothing that decides what it makes."""
+"""The settings of notifications and metrics, which do not change what a run makes."""
 
 import dataclasses
 import ipaddress
@@ -9,7 +9,7 @@ from typing import Literal
 from model.config import check_above
 from model.files import safe_paths
 
-# What may come of a run.
+# How a run may end.
 Event = Literal["pushed", "unchanged", "refused", "failed", "bad_data", "interrupted"]
 
 _SECRET = re.compile(r"(env|file):.+")
@@ -17,7 +17,7 @@ _SECRET = re.compile(r"(env|file):.+")
 
 @dataclasses.dataclass(frozen=True)
 class NotifyConfig:
-    """Who is told how a run ended; that changes nothing about the run."""
+    """Who is notified of how a run ended."""
 
     events: list[Event] = dataclasses.field(
         default_factory=lambda: ["pushed", "refused", "failed", "bad_data"]

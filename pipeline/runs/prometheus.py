@@ -103,7 +103,7 @@ class _RunCollector(Collector):
         yield _gauge(record, name, help_=help_, value=ended)
         verdict = GaugeMetricFamily(
             f"{_PREFIX}_last_run_verdict",
-            "1 for what came of the last run, 0 for all else.",
+            "1 for the way in which the last run ended, 0 for the others.",
             labels=["model", "verdict"],
         )
         for word in get_args(Event):

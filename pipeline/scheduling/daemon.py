@@ -200,9 +200,8 @@ def _open_log(folder: pathlib.Path) -> Iterator[logging.Logger]:
             f"the log folder must be one that can be written to, got {folder}: "
             f"{error.strerror}"
         ) from error
-    log = logging.Logger(
-        "schedule"
-    )  # outside the tree of loggers, so that no level of theirs applies
+    # Outside the tree of loggers, so that no other logger's level applies.
+    log = logging.Logger("schedule")
     log.addHandler(logging.StreamHandler(sys.stdout))
     log.addHandler(file)
     # APScheduler would log the same facts again.

@@ -32,7 +32,7 @@ def systemd_units(
 #   systemctl --user daemon-reload
 #   systemctl --user enable --now vae-pipeline.timer
 #   loginctl enable-linger    # it also runs while you are not logged in
-# To see when it runs next, and what came of it:
+# To see when it runs next and how its runs ended:
 #   systemctl --user list-timers vae-pipeline.timer
 #   journalctl --user --unit vae-pipeline.service
 

@@ -22,7 +22,7 @@ class Models:
 
     The one that `versions.intact` names is loaded beside the one that is served, in a
     thread, and takes its place from one request to the next. The old one answers what
-    it has begun. What cannot be loaded is told in the log, and what is served stays.
+    it has begun. A version that cannot be loaded is logged, and the served one stays.
     """
 
     def __init__(self, name: str, destination: str, limits: Limits, threads: int):

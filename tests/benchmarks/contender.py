@@ -27,7 +27,7 @@ def posts() -> tuple[Callable[[], object], int, str]:
 
 
 def ours(contender: Contender) -> tuple[Callable[[], object], int, str]:
-    """Returns a step of ours, its batch size and its precision."""
+    """Returns a step of this project, its batch size and its precision."""
     import tensorflow as tf
 
     from model.config import ModelConfig, TrainConfig
@@ -54,7 +54,7 @@ def ours(contender: Contender) -> tuple[Callable[[], object], int, str]:
 
 
 def input_alone(contender: Contender) -> tuple[Callable[[], object], int, str]:
-    """Returns what makes the batch of a step of ours, its size and its precision."""
+    """Returns what makes the batch of such a step, its size and its precision."""
     from model.config import ModelConfig, TrainConfig
     from tests.benchmarks import input as input_pipeline
 

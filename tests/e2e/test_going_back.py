@@ -126,7 +126,7 @@ def test_after_that_each_run_does_as_before(place):
     [three] = place.numbers()
     assert place.run(ONE) == 0
     assert "seconds per step │ every step came from the cache" in place.printed
-    # What was removed is made anew, and is still the model that was gone back from.
+    # What was removed is made again, and is still the model that was rolled back.
     assert place.run(TWO) == 3, place.printed
     assert "\nTrainer    " in place.printed
     assert "Trainer          from the cache" not in place.printed

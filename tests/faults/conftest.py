@@ -39,7 +39,7 @@ def prepared(tmp_path_factory) -> Prepared:
         options = () if len(killed) > 1 else ("--source", str(place.source))
         run = place.start(options=options)
         known = "|".join(["Imports", *(step for step, _ in killed)])
-        match = run.wait_for(rf"^(?!(?:{known})\b)(\w+) +\.\.\.$|^What came of it")
+        match = run.wait_for(rf"^(?!(?:{known})\b)(\w+) +\.\.\.$|^Result\b")
         if match[1] is None:
             break
         code = run.kill()

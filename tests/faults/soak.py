@@ -34,7 +34,7 @@ STEPS = (
 
 
 class Soak:
-    """What is done to a place, and what came of it so far."""
+    """What is done to a root, and the results so far."""
 
     def __init__(self, place: runs.Place, say: Callable[[str], None] = print):
         self.place, self._say = place, say
@@ -66,7 +66,7 @@ class Soak:
                 self._say(f"after {number} runs: {self.sizes()}")
 
     def summary(self) -> str:
-        """Returns what came of it."""
+        """Returns the results."""
         killed = ", ".join(f"{n} in {step}" for step, n in sorted(self.killed.items()))
         prunes = ", ".join(f"{size:.0f}" for size in self.megabytes)
         return (

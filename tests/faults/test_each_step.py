@@ -38,7 +38,7 @@ def struck_in_each_step(place, strike):
     while True:
         run = place.start()
         known = "|".join(["Imports", "Data", *struck])
-        match = run.wait_for(rf"^(?!(?:{known})\b)(\w+) +\.\.\.$|^What came of it")
+        match = run.wait_for(rf"^(?!(?:{known})\b)(\w+) +\.\.\.$|^Result\b")
         if match[1] is None:
             break
         code = strike(run)

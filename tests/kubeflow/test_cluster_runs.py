@@ -166,7 +166,7 @@ def a_place(start, image):
     ):
         os.chmod(folder, 0o755)  # noqa: S103
         place = Place(pathlib.Path(folder), start, image, server, api)
-        # For who submits, and reads what came of it.
+        # The person who submits also reads the results.
         for name, value in place.access.items():
             monkeypatch.setenv(name, value)
         s3fs.S3FileSystem.clear_instance_cache()  # it reads the environment once

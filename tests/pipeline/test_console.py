@@ -13,7 +13,7 @@ def test_a_long_path_is_folded_and_keeps_its_end(length, tmp_path, capfd):
     path = "/" + "a" * (length - 2) + "z"
     screen = Screen(str(tmp_path / "log"))
     try:
-        screen.table("What came of it", [("report", path), ("next", "b" * 100)])
+        screen.table("Result", [("report", path), ("next", "b" * 100)])
     finally:
         screen.close()
     assert path in re.sub(r"[\s│]", "", capfd.readouterr().out)
@@ -39,7 +39,7 @@ rows = [
     ("verdict", "REFUSED: ELBO -12290.47 must be at least the floor, -100.00"),
     ("seconds in all", "86399.9"),
 ]
-screen.table("What came of it", rows)
+screen.table("Result", rows)
 screen.close()
 """
 
@@ -49,7 +49,7 @@ def test_a_run_shows_whole_numbers_and_the_gate_decision(tmp_path, columns):
     code, printed = printed_on(columns, "-c", CLOSING, str(tmp_path))
     assert code == 0, printed
     assert "…" not in printed
-    live, closing = printed.split("What came of it")
+    live, closing = printed.split("Result")
     for number in ("-148.62", "-1099.38", "1,551", "images/s", "142", "10.5"):
         assert number in live.replace("\r", "")
     text = " ".join(row[1] for row in joined_cells(closing))

@@ -123,7 +123,7 @@ def test_without_a_number_it_is_the_one_before(place, push):
 
 @on_a_folder
 def test_twice_goes_back_by_two(place, push):
-    """Neither to what was gone back from before, nor to the same model again."""
+    """Neither a version that was rolled back, nor the same model, is a target."""
     for name in ("one", "two", "three"):
         push(name)
     assert (

@@ -91,7 +91,7 @@ def test_of_a_single_image_the_interval_is_null_in_json():
     [
         ((0.4, 0.6), "better than the baseline"),
         ((-0.4, -0.6), "worse than the baseline"),
-        ((-0.4, 0.6), "not told apart from the baseline by these images"),
+        ((-0.4, 0.6), "not distinguishable from the baseline with these images"),
     ],
 )
 def test_the_difference_in_words(differences, words):

@@ -1,4 +1,4 @@
-"""What goes and what stays, with real metadata of runs that are told of by hand."""
+"""Which artifacts are removed, with real metadata of runs that a test records."""
 
 import os
 import pathlib
@@ -381,7 +381,7 @@ def test_an_object_store(root, s3):
             )
         )
     half, another = pushed[0].number - 1, 7
-    s3.files.pipe_file(f"{path}/.claim-{half}", b"")  # a push of ours that died
+    s3.files.pipe_file(f"{path}/.claim-{half}", b"")  # a push that died
     for number in (half, another):
         s3.files.pipe_file(f"{path}/{number}/saved_model.pb", b"")
     claims = [name for name in s3.files.ls(path, detail=False) if ".claim-" in name]

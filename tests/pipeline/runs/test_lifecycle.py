@@ -49,7 +49,7 @@ def succeed(recorder):
 
 def events_to_file(tmp_path):
     """Returns settings that append the event of each notification to a file."""
-    script = f'echo "$VAE_PIPELINE_EVENT" >>{tmp_path}/told'
+    script = f'echo "$VAE_PIPELINE_EVENT" >>{tmp_path}/notified'
     events = "[pushed, unchanged, refused, failed, bad_data, interrupted]"
     command = f"notify.command=['/bin/sh', '-c', '{script}']"
     return command, f"notify.events={events}"
@@ -63,7 +63,7 @@ def test_while_it_goes_on_it_is_running(run, tmp_path):
     assert run(block, *events_to_file(tmp_path)) == []
     found = kept(tmp_path)
     assert (found.status, found.version) == ("pushed", 7)
-    assert (tmp_path / "told").read_text() == "pushed\n"
+    assert (tmp_path / "notified").read_text() == "pushed\n"
 
 
 def test_an_exception_that_nobody_expected_is_recorded_and_goes_on(run, tmp_path):
@@ -76,7 +76,7 @@ def test_an_exception_that_nobody_expected_is_recorded_and_goes_on(run, tmp_path
     found = kept(tmp_path)
     assert (found.status, found.step) == ("failed", "Trainer")
     assert found.error == "KeyError: 'what'"
-    assert (tmp_path / "told").read_text() == "failed\n"
+    assert (tmp_path / "notified").read_text() == "failed\n"
 
 
 AGAIN = 0.1  # seconds until an interrupt comes again
@@ -107,11 +107,11 @@ def test_an_interrupt_is_recorded_and_comes_only_once(run, tmp_path, signum):
         time.sleep(30)
 
     # Takes longer than the time after which an interrupt comes again.
-    command = f"notify.command=['/bin/sh', '-c', 'sleep 0.4; touch {tmp_path}/told']"
+    command = f"notify.command=['/bin/sh', '-c', 'sleep 0.4; touch {tmp_path}/sent']"
     with pytest.raises(KeyboardInterrupt), interruptible():
         run(block, command, "notify.events=[interrupted]")
     assert kept(tmp_path).status == "interrupted"
-    assert (tmp_path / "told").exists()
+    assert (tmp_path / "sent").exists()
 
 
 def test_an_interrupt_after_the_work_changes_no_verdict(run, tmp_path):
@@ -162,20 +162,20 @@ def test_a_target_that_fails_is_printed_and_changes_nothing(run, tmp_path):
 
 
 def test_an_interrupt_that_was_swallowed_does_not_break_into_the_end(run, tmp_path):
-    """As Beam's bare `except:` does: another error comes of it."""
+    """As Beam's bare `except:` does: it leads to another error."""
 
     def block(recorder):
         try:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(30)
         except KeyboardInterrupt:
-            raise ValueError("what came of it") from None
+            raise ValueError("another error") from None
 
-    command = f"notify.command=['/bin/sh', '-c', 'sleep 0.4; touch {tmp_path}/told']"
-    with pytest.raises(ValueError, match="what came of it"), interruptible():
+    command = f"notify.command=['/bin/sh', '-c', 'sleep 0.4; touch {tmp_path}/sent']"
+    with pytest.raises(ValueError, match="another error"), interruptible():
         run(block, command)
-    assert kept(tmp_path).error == "what came of it"
-    assert (tmp_path / "told").exists()
+    assert kept(tmp_path).error == "another error"
+    assert (tmp_path / "sent").exists()
 
 
 # Writes a record and dies: argv are the root and the record's step.
@@ -197,7 +197,7 @@ def notifications_of_two_runs_after_a_dead_one(tmp_path, how, event):
         check=True,
         cwd=pathlib.Path(__file__).parents[3],
     )
-    tell = ["/bin/sh", "-c", f"cat >>{tmp_path}/told; echo >>{tmp_path}/told"]
+    tell = ["/bin/sh", "-c", f"cat >>{tmp_path}/notified; echo >>{tmp_path}/notified"]
     settings = [f"notify.command={json.dumps(tell)}", f"notify.events=[{event}]"]
     for number in (2, 3):
         with lifecycle.record_run(
@@ -208,7 +208,7 @@ def notifications_of_two_runs_after_a_dead_one(tmp_path, how, event):
             print_line=print,
         ) as recorder:
             recorder.record_unchanged()
-    lines = (tmp_path / "told").read_text().splitlines()
+    lines = (tmp_path / "notified").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -279,5 +279,5 @@ def test_one_that_another_keeps_out_leaves_that_ones_metrics(run, tmp_path):
     ):
         run(succeed, f"metrics.textfile={textfile}", *events_to_file(tmp_path))
     assert not textfile.exists()
-    assert (tmp_path / "told").read_text() == "failed\n"
+    assert (tmp_path / "notified").read_text() == "failed\n"
     assert kept(tmp_path).status == "failed"

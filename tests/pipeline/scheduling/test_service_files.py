@@ -54,7 +54,7 @@ def as_cron_runs(line):
 def test_the_line_in_a_crontab_runs_the_command_as_it_is(tmp_path):
     folder = tmp_path / r"it's 100\% of $HOME"
     folder.mkdir()
-    command = [sys.executable, "-c", TELL, str(tmp_path / "told"), *WORDS]
+    command = [sys.executable, "-c", TELL, str(tmp_path / "written"), *WORDS]
     line = service_files.crontab_line(
         "0 3  * * mon-fri",
         None,
@@ -65,7 +65,7 @@ def test_the_line_in_a_crontab_runs_the_command_as_it_is(tmp_path):
     assert line.startswith("0 3 * * mon-fri cd ")
     assert line.count("\n") == 1
     assert as_cron_runs(line) == 0
-    assert json.loads((tmp_path / "told").read_text()) == [str(folder), *WORDS]
+    assert json.loads((tmp_path / "written").read_text()) == [str(folder), *WORDS]
     assert (folder / "my logs/cron.log").read_text() == ""
 
 

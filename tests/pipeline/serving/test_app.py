@@ -250,7 +250,7 @@ def test_a_body_that_is_too_large(vae):
     body = json.dumps({"instances": [[0.5] * 100_000]})
     assert len(body) > 400_000
     error = "the body must be at most 400,000 bytes: send fewer images at a time"
-    # Told beforehand, and found on the way.
+    # Announced by a header, and found while reading.
     for data in (body, iter([body.encode()])):
         assert vae.predict_raw(data) == (413, {"error": error})
     assert vae.predict({"instances": rows(1).tolist()})[0] == 200
@@ -279,7 +279,7 @@ def test_what_is_no_http(vae):
 
 
 def test_clients_at_once_share_batches_and_get_their_own(half):
-    """Eight clients, 0.2 s to wait for each other: what each is told is its own."""
+    """Eight clients, 0.2 s to wait for each other: each gets the answer to its own."""
     half.predict({"instances": [0.0], "signature_name": "sizes"})
 
     def ask(client):

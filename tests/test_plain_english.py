@@ -1,0 +1,36 @@
+"""`.ci/plain_english.py`: words that docstrings, comments and messages do not use."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def check(folder):
+    command = [sys.executable, ROOT / ".ci" / "plain_english.py", folder]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "word"),
+    [
+        ('"""A helper\nof ours."""\n', 2, "of ours"),
+        ("x = 1\nif x:  # Whom it names\n    pass\n", 2, "Whom"),
+        ('def f():\n    """Returns it.\n\n    Lest it fails.\n    """\n', 4, "Lest"),
+        ('name = "x"\nprint(f"{name} is told")\n', 2, "told"),
+    ],
+)
+def test_a_refused_word_is_named_with_its_line(source, line, word, tmp_path):
+    (tmp_path / "module.py").write_text(source)
+    checked = check(tmp_path)
+    assert checked.returncode == 1
+    assert checked.stdout.startswith(f"{tmp_path / 'module.py'}:{line}: '{word}': ")
+
+
+def test_names_and_longer_words_are_left_alone(tmp_path):
+    (tmp_path / "module.py").write_text('told = "unsealed, untold; a lesson"\n')
+    checked = check(tmp_path)
+    assert (checked.returncode, checked.stdout) == (0, "")
