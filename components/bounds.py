@@ -63,7 +63,7 @@ def Bounds(  # noqa: N802, a component
     measured, parts = None, []
     rate = progress.ImageRate(count_examples([files]))
     reported = time.monotonic()
-    for measured, of_batch in measure(signatures, batches, samples):
+    for measured, of_batch in measure(signatures, batches, k=samples):
         parts.append(of_batch)
         done, *pace = rate.describe(measured.images)
         if time.monotonic() - reported >= _REPORT_EVERY:

@@ -109,7 +109,9 @@ def DataGate(  # noqa: N802, a component
     if few := _few({"train": train, SPLIT: test}):
         unchecked.append(f"no check of skew: {few}")
     reviewed = tfdv.load_schema_text(os.path.join(schema.uri, "schema.pbtxt"))
-    measured = drift.distances(reviewed, train, None if few else test, before)
+    measured = drift.distances(
+        reviewed, train, test=None if few else test, baseline=before
+    )
     details = {
         "baseline_version": version,
         "features": [each._asdict() for each in measured],
@@ -119,11 +121,11 @@ def DataGate(  # noqa: N802, a component
     pathlib.Path(report.uri, DISTANCES).write_text(
         json.dumps(details, indent=2), encoding="utf-8"
     )
-    _stop_if_too_far(measured, version, bool(accept_drift))
+    _stop_if_too_far(measured, version, accept_drift=bool(accept_drift))
 
 
 def _stop_if_too_far(
-    measured: list[drift.Distance], version: int | None, accept_drift: bool
+    measured: list[drift.Distance], version: int | None, *, accept_drift: bool
 ) -> None:
     far = {
         kind: "; ".join(str(d) for d in measured if d.kind == kind and d.too_far)

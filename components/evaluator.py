@@ -84,7 +84,7 @@ class Evaluator(TfxEvaluator):
 
 
 def eval_config(
-    elbo_floor: float, tolerance: float, binary: bool = True
+    elbo_floor: float, tolerance: float, *, binary: bool = True
 ) -> config_pb2.EvalConfig:
     """Returns what is measured and what is required, for the whole test split.
 
@@ -150,10 +150,16 @@ def read_evaluation(uri: str) -> Evaluation:
     result = tfma.load_eval_result(uri)
     names = {spec.name for spec in result.config.model_specs}
     if BASELINE not in names:
-        return Evaluation(_read_model(result), None, _count(result))
+        return Evaluation(
+            candidate=_read_model(result), baseline=None, images=_count(result)
+        )
     candidate = tfma.load_eval_result(uri, model_name=CANDIDATE)
     baseline = tfma.load_eval_result(uri, model_name=BASELINE)
-    return Evaluation(_read_model(candidate), _read_model(baseline), _count(candidate))
+    return Evaluation(
+        candidate=_read_model(candidate),
+        baseline=_read_model(baseline),
+        images=_count(candidate),
+    )
 
 
 def refusals(uri: str) -> list[str]:

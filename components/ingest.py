@@ -41,7 +41,7 @@ class Chunk(NamedTuple):
 
 
 def window_chunks(
-    sizes: Sequence[dict[str, int]], eval_images: int, limit: int | None
+    sizes: Sequence[dict[str, int]], eval_images: int, *, limit: int | None
 ) -> list[dict[str, list[Chunk]]]:
     """Returns what is read of each dataset into `train`, `eval` and `test`.
 
@@ -72,15 +72,15 @@ def window_chunks(
         before = after
         result.append(
             {
-                "train": list(_chunks("train", 0, train - held_out)),
-                "eval": list(_chunks("train", train - held_out, train)),
-                "test": list(_chunks("test", 0, test)),
+                "train": list(_chunks("train", start=0, stop=train - held_out)),
+                "eval": list(_chunks("train", start=train - held_out, stop=train)),
+                "test": list(_chunks("test", start=0, stop=test)),
             }
         )
     return result
 
 
-def _chunks(split: str, start: int, stop: int) -> Iterator[Chunk]:
+def _chunks(split: str, *, start: int, stop: int) -> Iterator[Chunk]:
     for first in range(start, stop, _CHUNK):
         yield Chunk(split, first, min(first + _CHUNK, stop))
 
@@ -168,7 +168,7 @@ def Ingest(  # noqa: N802, a component
             f"the fingerprint {fingerprint}, got {data.fingerprint}; run again"
         )
     read = window_chunks(
-        [part.splits for part in data.parts], eval_images, limit or None
+        [part.splits for part in data.parts], eval_images, limit=limit or None
     )
     splits = {
         name: [

@@ -129,7 +129,9 @@ def Pusher(  # noqa: N802, a component
     if rejection:
         pushed_model.set_string_custom_property(REJECTION_PROPERTY, rejection)
     GateResult(
-        refusals=tuple(_list_refusals(evaluation.uri, infra_blessing, pushed_model)),
+        refusals=tuple(
+            _list_refusals(evaluation.uri, infra_blessing, pushed_model=pushed_model)
+        ),
         elbo=measured.candidate.elbo,
         baseline_elbo=measured.baseline.elbo if measured.baseline else None,
         estimate=estimate.describe(),
@@ -140,6 +142,7 @@ def Pusher(  # noqa: N802, a component
 def _list_refusals(
     evaluation: str,
     infra_blessing: standard_artifacts.InfraBlessing,
+    *,
     pushed_model: standard_artifacts.PushedModel,
 ) -> list[str]:
     """Returns a sentence for each reason not to serve the model."""

@@ -85,7 +85,9 @@ def Report(  # noqa: N802, a component
     files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
     of_images = read_of_images(bounds.uri)
     with log_if_slow(f"reading the {SPLIT} split"):
-        test = measurements.read_test_split([files], feature, of_images, served)
+        test = measurements.read_test_split(
+            [files], feature, candidate=of_images, baseline=served
+        )
     logger.info("%d images of the %s split are read", len(test.elbo), SPLIT)
     with log_if_slow("counting the labels"):
         counts = {

@@ -6,21 +6,21 @@ from typing import Literal
 IMAGE_SHAPE = (28, 28, 1)  # height, width, channels
 
 
-def check_at_least(section: object, field: str, least: float) -> None:
+def check_at_least(section: object, field: str, *, least: float) -> None:
     """Raises ValueError unless the field of the section is at least `least`."""
     value = getattr(section, field)
     if not value >= least:  # so that NaN fails too
         raise ValueError(f"{field} must be at least {least}, got {value}")
 
 
-def check_above(section: object, field: str, bound: float) -> None:
+def check_above(section: object, field: str, *, bound: float) -> None:
     """Raises ValueError unless the field of the section is above `bound`."""
     value = getattr(section, field)
     if not value > bound:
         raise ValueError(f"{field} must be above {bound}, got {value}")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """What the VAE is made of: each choice's source stands where it is built."""
 
@@ -39,15 +39,15 @@ class ModelConfig:
     free_bits: float = 0.0  # nats of KL (or its sample) per image, not penalized
 
     def __post_init__(self):
-        check_at_least(self, "latent_size", 1)
-        check_at_least(self, "base_depth", 1)
-        check_at_least(self, "hidden_units", 1)
-        check_at_least(self, "posterior_layers", 1)
-        check_at_least(self, "prior_components", 1)
-        check_at_least(self, "prior_layers", 1)
-        check_at_least(self, "flow_units", 1)
-        check_at_least(self, "beta", 0.0)
-        check_at_least(self, "free_bits", 0.0)
+        check_at_least(self, "latent_size", least=1)
+        check_at_least(self, "base_depth", least=1)
+        check_at_least(self, "hidden_units", least=1)
+        check_at_least(self, "posterior_layers", least=1)
+        check_at_least(self, "prior_components", least=1)
+        check_at_least(self, "prior_layers", least=1)
+        check_at_least(self, "flow_units", least=1)
+        check_at_least(self, "beta", least=0.0)
+        check_at_least(self, "free_bits", least=0.0)
         if self.prior == "vampprior" and self.posterior == "iaf":
             # p(z) is a mixture of posteriors, and an IAF's density at a z that it did
             # not draw takes a pass per dimension.
@@ -69,7 +69,7 @@ class ModelConfig:
         return self.likelihood == "bernoulli"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How the VAE is trained."""
 
@@ -90,26 +90,26 @@ class TrainConfig:
     checkpoint_minutes: float = 5.0  # between checkpoints, beside one an epoch
 
     def __post_init__(self):
-        check_at_least(self, "epochs", 1)
-        check_at_least(self, "batch_size", 1)
-        check_above(self, "learning_rate", 0.0)
-        check_at_least(self, "warmup_steps", 0)
-        check_at_least(self, "kl_warmup_steps", 0)
+        check_at_least(self, "epochs", least=1)
+        check_at_least(self, "batch_size", least=1)
+        check_above(self, "learning_rate", bound=0.0)
+        check_at_least(self, "warmup_steps", least=0)
+        check_at_least(self, "kl_warmup_steps", least=0)
         if self.clip_norm is not None:
-            check_above(self, "clip_norm", 0.0)
-        check_at_least(self, "weight_decay", 0.0)
-        check_at_least(self, "ema", 0.0)
+            check_above(self, "clip_norm", bound=0.0)
+        check_at_least(self, "weight_decay", least=0.0)
+        check_at_least(self, "ema", least=0.0)
         if not self.ema < 1.0:
             raise ValueError(f"ema must be below 1.0, got {self.ema}")
         if self.patience is not None:
-            check_at_least(self, "patience", 1)
-        check_at_least(self, "seed", 0)
+            check_at_least(self, "patience", least=1)
+        check_at_least(self, "seed", least=0)
         if not self.seed < 2**32:  # NumPy's
             raise ValueError(f"seed must be below 2**32, got {self.seed}")
-        check_at_least(self, "replicas", 0)
+        check_at_least(self, "replicas", least=0)
         if self.replicas and self.batch_size % self.replicas:
             raise ValueError(
                 f"batch_size must be a multiple of replicas ({self.replicas}), "
                 f"got {self.batch_size}"
             )
-        check_above(self, "checkpoint_minutes", 0.0)
+        check_above(self, "checkpoint_minutes", bound=0.0)

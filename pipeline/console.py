@@ -130,7 +130,7 @@ class Screen:
                 console=self.console,
                 transient=True,
             )
-            with bar, self._shows_progress(_LiveStep(self, name, bar)) as line:
+            with bar, self._shows_progress(_LiveStep(self, name, bar=bar)) as line:
                 yield line
         else:
             self.line(f"{name:{_WIDTH}} ...")
@@ -185,7 +185,7 @@ class StepLine:
 class _LiveStep(StepLine):
     """A running step's line on a terminal."""
 
-    def __init__(self, screen: Screen, name: str, bar: Progress):
+    def __init__(self, screen: Screen, name: str, *, bar: Progress):
         super().__init__(screen, name)
         self._bar = bar
         self._task = bar.add_task(name, total=None, note="")

@@ -91,7 +91,8 @@ def parse_streams(streams: dict[str, tuple[str, bytes]]) -> Arrays:
       DataError: as `parse` does, or images and labels are not equally many.
     """
     arrays = {
-        stream: parse(stream, name, data) for stream, (name, data) in streams.items()
+        stream: parse(stream, name, data=data)
+        for stream, (name, data) in streams.items()
     }
     for split in ("train", "test"):
         images, labels = f"{split}_images", f"{split}_labels"
@@ -104,7 +105,7 @@ def parse_streams(streams: dict[str, tuple[str, bytes]]) -> Arrays:
     return arrays
 
 
-def parse(stream: str, name: str, data: bytes) -> np.ndarray:
+def parse(stream: str, name: str, *, data: bytes) -> np.ndarray:
     """Returns uint8 [N, 28, 28] (images) or [N] (labels) from an IDX file's bytes.
 
     Args:

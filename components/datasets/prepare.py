@@ -43,7 +43,7 @@ def print_nothing(line: str) -> None:
     """The default for `say`."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A prepared TFDS dataset on disk."""
 
@@ -59,6 +59,7 @@ class Prepared:
 def prepare(
     dataset: str,
     source: str,
+    *,
     data_dir: str | os.PathLike,
     say: Callable[[str], None] = print_nothing,
 ) -> Prepared:
@@ -87,16 +88,16 @@ def prepare(
         prepared = None
         # Not under the lock: a data folder that is ready may be read-only.
         if source == "auto" and not _leftovers(folder):
-            prepared = _find_whole(dataset, folder, print_nothing)
+            prepared = _find_whole(dataset, folder, say=print_nothing)
         if prepared is None:
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder, say):
                 for leftover in _leftovers(folder):
                     _clean_up(leftover, folder)
                 if source == "auto":
-                    prepared = _find_whole(dataset, folder, say)
+                    prepared = _find_whole(dataset, folder, say=say)
                 if prepared is None:
-                    prepared = _prepare_anew(dataset, source, folder, say)
+                    prepared = _prepare_anew(dataset, source, folder=folder, say=say)
     count = sum(prepared.splits.values())
     say(f"{dataset}: {count:,} images are ready in {prepared.path}")
     return prepared
@@ -143,7 +144,7 @@ def find_prepared(dataset: str, data_dir: str | os.PathLike) -> Prepared | None:
 
 
 def _find_whole(
-    dataset: str, folder: pathlib.Path, say: Callable[[str], None]
+    dataset: str, folder: pathlib.Path, *, say: Callable[[str], None]
 ) -> Prepared | None:
     """Returns what `find_prepared` does, or None if it is damaged and can be had anew.
 
@@ -177,7 +178,7 @@ def _check_name(dataset: str) -> None:
 
 
 def _prepare_anew(
-    dataset: str, source: str, folder: pathlib.Path, say: Callable[[str], None]
+    dataset: str, source: str, *, folder: pathlib.Path, say: Callable[[str], None]
 ) -> Prepared:
     attempts = [source]
     if source == "auto":
@@ -188,7 +189,7 @@ def _prepare_anew(
         work = pathlib.Path(work_folder)
         for attempt in attempts:
             try:
-                _prepare_in(work, dataset, attempt, seconds, say)
+                _prepare_in(work, dataset, source=attempt, seconds=seconds, say=say)
                 break
             except DataError as error:
                 if len(attempts) == 1:
@@ -207,13 +208,14 @@ def _prepare_anew(
             raise DataError(f"TFDS does not find the {dataset} that it wrote in {work}")
         new = pathlib.Path(prepared.path)
         target = folder / new.relative_to(work)
-        _replace(target, new, work / _REPLACED / new.relative_to(work))
+        _replace(target, new, old=work / _REPLACED / new.relative_to(work))
     return dataclasses.replace(prepared, path=str(target))
 
 
 def _prepare_in(
     work: pathlib.Path,
     dataset: str,
+    *,
     source: str,
     seconds: float,
     say: Callable[[str], None],
@@ -231,12 +233,16 @@ def _prepare_in(
     say(f"{dataset}: reading it from {origin}")
     if source == "tfds" and not _downloads_idx(builder_cls):
         with log_if_slow(f"{dataset}: still reading and writing it"):
-            path = tfds_writer.write_with_tfds(builder_cls, dataset, work, seconds)
+            path = tfds_writer.write_with_tfds(
+                builder_cls, dataset, work=work, seconds=seconds
+            )
         fingerprint.write(path, fingerprint.digests_of(path))
         return
 
     with log_if_slow(f"{dataset}: still reading it"):
-        arrays = _read_arrays(dataset, source, builder_cls, work, seconds)
+        arrays = _read_arrays(
+            dataset, source, builder_cls=builder_cls, work=work, seconds=seconds
+        )
     streams = idx.digest_streams(arrays)
     if dataset == "mnist":
         _verify_mnist(streams)
@@ -246,7 +252,7 @@ def _prepare_in(
     say(f"{dataset}: writing the TFDS dataset")
     with log_if_slow(f"{dataset}: still writing"):
         path = tfds_writer.write_arrays(
-            builder_cls or tfds_writer.IdxDataset, dataset, arrays, work
+            builder_cls or tfds_writer.IdxDataset, dataset, arrays=arrays, work=work
         )
     features = fingerprint.digests_of(path)[_FEATURES_NAME]
     fingerprint.write(path, {**streams, _FEATURES_NAME: features})
@@ -269,7 +275,7 @@ def _downloads_idx(builder_cls: Any) -> bool:
 
 
 def _read_arrays(
-    dataset: str, source: str, builder_cls: Any, work: pathlib.Path, seconds: float
+    dataset: str, source: str, *, builder_cls: Any, work: pathlib.Path, seconds: float
 ) -> idx.Arrays:
     if builder_cls and not issubclass(builder_cls, tfds.image_classification.MNIST):
         raise DataError(
@@ -297,7 +303,7 @@ def _verify_mnist(streams: dict[str, str]) -> None:
             )
 
 
-def _replace(target: pathlib.Path, new: pathlib.Path, old: pathlib.Path) -> None:
+def _replace(target: pathlib.Path, new: pathlib.Path, *, old: pathlib.Path) -> None:
     """Moves `new` to `target`, and what may be there to `old`; all in one file system.
 
     A kill between the two moves is made good by `_clean_up`.

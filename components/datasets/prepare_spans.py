@@ -28,7 +28,7 @@ from model.training.progress import log_if_slow
 _FOLDER = "spans"  # below the TFDS data folder
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
     """What a source holds, prepared."""
 
@@ -75,15 +75,15 @@ def prepare_data(
         return combine_spans(
             prepare_newest(dataset, source, window=window, data_dir=data_dir, say=say)
         )
-    prepared = prepare.prepare(dataset, source, data_dir, say)
-    return Data([prepared], (), prepared.fingerprint)
+    prepared = prepare.prepare(dataset, source, data_dir=data_dir, say=say)
+    return Data(parts=[prepared], spans=(), fingerprint=prepared.fingerprint)
 
 
 def combine_spans(prepared: Sequence[PreparedSpan]) -> Data:
     """Returns the data of several spans."""
     spans = tuple(Span(each.number, each.data.fingerprint) for each in prepared)
     parts = [each.data for each in prepared]
-    return Data(parts, spans, combine_fingerprints(spans))
+    return Data(parts=parts, spans=spans, fingerprint=combine_fingerprints(spans))
 
 
 def prepare_newest(
@@ -119,7 +119,7 @@ def prepare_newest(
     folder = pathlib.Path(data_dir).expanduser().absolute()
     with prepare.usable(folder):
         (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
-        found = spans.newest(pattern, window, say)
+        found = spans.newest(pattern, window, say=say)
         with prepare.locked(folder, say):
             for leftover in (folder / _FOLDER).glob(f"{prepare.WORK_PREFIX}*"):
                 shutil.rmtree(leftover)  # the lock tells that its process is dead
@@ -170,7 +170,7 @@ def _prepare(
         if data is None:
             say(f"span {span.number}: writing the TFDS dataset of {span.uri}")
             path = tfds_writer.write_arrays(
-                tfds_writer.IdxDataset, dataset, arrays, pathlib.Path(work)
+                tfds_writer.IdxDataset, dataset, arrays=arrays, work=pathlib.Path(work)
             )
             fingerprint.write(path, streams)
             target = place / path.relative_to(work)
@@ -202,4 +202,4 @@ def _find(folder: pathlib.Path, dataset: str) -> Prepared | None:
             raise
         shutil.rmtree(path)
         return None
-    return Prepared(dataset, str(path), recorded, splits)
+    return Prepared(name=dataset, path=str(path), fingerprint=recorded, splits=splits)

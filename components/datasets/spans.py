@@ -31,7 +31,9 @@ def is_pattern(source: str) -> bool:
     return PLACE in source
 
 
-def newest(pattern: str, window: int, say: Callable[[str], None]) -> list[SpanFolder]:
+def newest(
+    pattern: str, window: int, *, say: Callable[[str], None]
+) -> list[SpanFolder]:
     """Returns the newest spans, the oldest of them first.
 
     Args:
@@ -50,7 +52,7 @@ def newest(pattern: str, window: int, say: Callable[[str], None]) -> list[SpanFo
     found: dict[int, str] = {}
     others = []
     with filesystems.opened(folder) as (files, path):
-        names = _folders(files, path, folder)
+        names = _folders(files, path, folder=folder)
     for name in names:
         middle = name[len(prefix) : len(name) - len(suffix)]
         if not (name == f"{prefix}{middle}{suffix}" and middle):
@@ -146,7 +148,7 @@ def _split(pattern: str) -> tuple[str, str]:
     return (path if path is not None else folder), part
 
 
-def _folders(files: fsspec.AbstractFileSystem, path: str, folder: str) -> list[str]:
+def _folders(files: fsspec.AbstractFileSystem, path: str, *, folder: str) -> list[str]:
     try:
         found = files.ls(path, detail=True)
     except (FileNotFoundError, NotADirectoryError) as error:

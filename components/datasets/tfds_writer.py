@@ -40,7 +40,7 @@ class IdxDataset(  # type: ignore[call-arg]
         )
 
 
-def _builder(base: Any, dataset: str, work: pathlib.Path, **members: Any) -> Any:
+def _builder(base: Any, dataset: str, *, work: pathlib.Path, **members: Any) -> Any:
     """Returns a builder of `dataset` that is quiet and has some members replaced."""
 
     def print_no_line(self) -> None:
@@ -62,7 +62,7 @@ def _builder(base: Any, dataset: str, work: pathlib.Path, **members: Any) -> Any
 
 
 def write_arrays(
-    base: Any, dataset: str, arrays: idx.Arrays, work: pathlib.Path
+    base: Any, dataset: str, *, arrays: idx.Arrays, work: pathlib.Path
 ) -> pathlib.Path:
     """Writes the arrays as a TFDS dataset; returns its version's folder."""
     # Encoded here and not by TFDS, which runs a TensorFlow session for each image: that
@@ -87,7 +87,7 @@ def write_arrays(
     builder = _builder(
         base,
         dataset,
-        work,
+        work=work,
         _generate_examples=generate_examples,
         _split_generators=split_generators,
     )
@@ -104,11 +104,11 @@ def write_arrays(
 
 
 def write_with_tfds(
-    builder_cls: Any, dataset: str, work: pathlib.Path, seconds: float
+    builder_cls: Any, dataset: str, *, work: pathlib.Path, seconds: float
 ) -> pathlib.Path:
     """Lets TFDS prepare a dataset; returns its version's folder."""
     try:
-        builder = _builder(builder_cls, dataset, work)
+        builder = _builder(builder_cls, dataset, work=work)
         check_features(builder)
         urls = {urllib.parse.urlsplit(url)[:2]: url for url in builder.url_infos or ()}
         for (scheme, _), url in urls.items():

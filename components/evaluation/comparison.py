@@ -45,7 +45,7 @@ def interval(differences: np.ndarray) -> Interval:
 
 
 def by_digit(
-    labels: np.ndarray, elbo: np.ndarray, baseline: np.ndarray | None
+    labels: np.ndarray, elbo: np.ndarray, *, baseline: np.ndarray | None
 ) -> Sequence[Digit]:
     """Returns what the images of each label come to.
 

@@ -117,6 +117,7 @@ def images_in(found: Statistics) -> int:
 def distances(
     schema: schema_pb2.Schema,
     train: Statistics,
+    *,
     test: Statistics | None,
     baseline: Statistics | None,
 ) -> list[Distance]:

@@ -17,7 +17,7 @@ class Bound(enum.Enum):
     IWAE = "the importance-weighted bound"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
     """How a bound is estimated."""
 
@@ -40,7 +40,13 @@ class Estimate:
     ) -> "Estimate":
         """Returns the estimate of a bound of a model."""
         binarization: Literal["fixed"] | None = "fixed" if model.binary else None
-        return cls(bound, samples, seed, binarization, images)
+        return cls(
+            bound=bound,
+            samples=samples,
+            seed=seed,
+            binarization=binarization,
+            images=images,
+        )
 
     @classmethod
     def from_manifest(cls, manifest: Manifest) -> "Estimate | None":

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelResult:
     """The means of one model over the test split, in nats per image."""
 
@@ -14,7 +14,7 @@ class ModelResult:
     elbo_by_label: Mapping[int, float]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """The means of both models."""
 

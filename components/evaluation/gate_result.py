@@ -21,7 +21,7 @@ class Thresholds:
     tolerance: float  # the baseline's ELBO less this, at least
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class GateResult:
     """The gate's decision on a candidate, and the ELBOs behind it, in nats per image.
 
@@ -68,12 +68,12 @@ class GateResult:
             )
         return cls(
             refusals=tuple(refusals),
-            elbo=_get(content, "elbo", (int, float), source=source),
+            elbo=_get(content, "elbo", kinds=(int, float), source=source),
             baseline_elbo=_get(
-                content, "baseline_elbo", (int, float, type(None)), source=source
+                content, "baseline_elbo", kinds=(int, float, type(None)), source=source
             ),
-            estimate=_get(content, "estimate", (str,), source=source),
-            pushed=_get(content, "pushed", (str, type(None)), source=source),
+            estimate=_get(content, "estimate", kinds=(str,), source=source),
+            pushed=_get(content, "pushed", kinds=(str, type(None)), source=source),
         )
 
     @classmethod
@@ -117,7 +117,7 @@ class GateResult:
         return f"REFUSED: {'; '.join(self.refusals)}"
 
 
-def _get(content: dict, key: str, kinds: tuple[type, ...], *, source: str) -> Any:
+def _get(content: dict, key: str, *, kinds: tuple[type, ...], source: str) -> Any:
     value = content[key]
     if isinstance(value, bool) or not isinstance(value, kinds):
         names = {str: "a text", float: "a number", type(None): "null"}

@@ -20,7 +20,7 @@ class _Absent:
         ["tensorflow_probability", "tf_keras", "tfx", "model", "components", "pipeline"]
     )
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name, *_):
         if name.partition(".")[0] in self.NAMES:
             raise ModuleNotFoundError(f"a model server has no {name}", name=name)
 
@@ -46,7 +46,7 @@ def check(model_dir: str) -> None:
         if name not in signatures:
             raise ValueError(f"signature {name} is missing: has {sorted(signatures)}")
     drawn = _call(signatures, "generate", n=tf.constant(N), seed=_seed(1))
-    _expect("generate", drawn, {"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
+    _expect("generate", drawn, shapes={"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
     other = _call(signatures, "generate", n=tf.constant(N), seed=_seed(2))
     if np.array_equal(drawn["mean"], other["mean"]):
         raise ValueError("generate: two seeds must not give the same images")
@@ -55,28 +55,30 @@ def check(model_dir: str) -> None:
 
     images = tf.constant(drawn["mode"])
     rebuilt = _call(signatures, "serving_default", images=images)
-    _expect("serving_default", rebuilt, {"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
+    _expect(
+        "serving_default", rebuilt, shapes={"mean": (N, *SHAPE), "mode": (N, *SHAPE)}
+    )
     posterior = _call(signatures, "encode", images=images)
     latent_size = posterior["loc"].shape[-1]
     of_posterior: dict[str, tuple[int, ...]] = {"loc": (N, latent_size)}
     if "scale_tril" in posterior:  # a normal's; an IAF has none
         of_posterior["scale_tril"] = (N, latent_size, latent_size)
-    _expect("encode", posterior, of_posterior)
+    _expect("encode", posterior, shapes=of_posterior)
     decoded = _call(signatures, "decode", z=tf.constant(posterior["loc"]))
-    _expect("decode", decoded, {"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
+    _expect("decode", decoded, shapes={"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
     if not np.allclose(decoded["mean"], rebuilt["mean"], atol=1e-4):
         raise ValueError("decode: at encode's loc it must give what reconstruct does")
     per_image = {"elbo": (N,), "reconstruction": (N,), "kl": (N,)}
     scores = _call(signatures, "elbo", images=images)
-    _expect("elbo", scores, per_image)
+    _expect("elbo", scores, shapes=per_image)
     _expect(
         "iwae",
         _call(signatures, "iwae", images=images, k=tf.constant(3)),
-        {"iwae": (N,)},
+        shapes={"iwae": (N,)},
     )
     examples = tf.constant([_example(image) for image in drawn["mode"]])
     of_examples = _call(signatures, "elbo_examples", examples=examples)
-    _expect("elbo_examples", of_examples, per_image)
+    _expect("elbo_examples", of_examples, shapes=per_image)
     if not np.allclose(scores["elbo"], of_examples["elbo"], rtol=1e-4):
         raise ValueError("elbo and elbo_examples must agree on the same images")
     alone = _call(signatures, "elbo", images=images[-1:])
@@ -104,7 +106,7 @@ def _call(signatures, name, **inputs) -> dict[str, np.ndarray]:
     return once
 
 
-def _expect(name: str, outputs: dict[str, np.ndarray], shapes: dict) -> None:
+def _expect(name: str, outputs: dict[str, np.ndarray], *, shapes: dict) -> None:
     got = {key: outputs[key].shape for key in sorted(outputs)}  # they come in any order
     if got != shapes:
         raise ValueError(f"{name}: outputs must be {shapes}, got {got}")

@@ -65,7 +65,7 @@ def load(model_dir: str, *names: str) -> Signatures:
 
 
 def measure(
-    signatures: Signatures, batches: tf.data.Dataset, k: int
+    signatures: Signatures, batches: tf.data.Dataset, *, k: int
 ) -> Iterator[tuple[Measured, OfImages]]:
     """Yields, after each batch, what is measured of all images so far and of its own.
 

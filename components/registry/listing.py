@@ -26,7 +26,7 @@ from model.training.progress import log_if_slow
 _SHOWN = 3  # files that are wrong, in a message
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Version:
     """A complete version at the push destination."""
 
@@ -40,7 +40,7 @@ class Version:
         return self.manifest.digest
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DamagedVersion:
     """A version whose files are missing or changed, or whose manifest is."""
 
@@ -126,15 +126,17 @@ def list_versions(destination: str) -> Iterator[Version | DamagedVersion]:
             raise
         except LookupError:
             why = f"it has no {MANIFEST}, or not yet"
-            yield DamagedVersion(number, version, why, pushed=False)
+            yield DamagedVersion(number=number, path=version, why=why, pushed=False)
         except ValueError as error:
             compared = found is not None and not isinstance(error, safe_paths.PathError)
-            yield DamagedVersion(number, version, str(error), compared=compared)
+            yield DamagedVersion(
+                number=number, path=version, why=str(error), compared=compared
+            )
         except OSError as error:
             name = os.path.relpath(error.filename or version, version)
             why = f"{name} cannot be read ({error.strerror})"
             unread = error if machine_faults.is_fault(error) else None
-            yield DamagedVersion(number, version, why, unread=unread)
+            yield DamagedVersion(number=number, path=version, why=why, unread=unread)
 
 
 def find_version(destination: str, number: int) -> Version:
@@ -162,7 +164,7 @@ def find_version(destination: str, number: int) -> Version:
             f"({', '.join(complete) or 'there are none'}), got {number}"
         )
     path = version_path(destination, number)
-    return Version(number, path, Manifest.from_json(text, path))
+    return Version(number=number, path=path, manifest=Manifest.from_json(text, path))
 
 
 def verify_version(version: Version, copy: str | None = None) -> None:

@@ -28,7 +28,7 @@ class Baseline:
     digest: str  # of its files
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RolledBack:
     """Why a version repeats an older one."""
 
@@ -44,7 +44,7 @@ class RolledBack:
         return {"from": content.pop("replaced"), **content}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Facts about a model; an attribute is None if the manifest does not have it.
 
@@ -74,26 +74,26 @@ class Manifest:
         Raises:
           ValueError: a value has another type than this release gives it.
         """
-        elbo = _get(content, "elbo", dict) or {}
-        config = _get(content, "config", dict) or {}
-        gate = _get(config, "gate", dict) or {}
-        baseline = _get(content, "baseline", dict)
-        rolled_back = _get(content, _ROLLED_BACK, dict)
+        elbo = _get(content, "elbo", kind=dict) or {}
+        config = _get(content, "config", kind=dict) or {}
+        gate = _get(config, "gate", kind=dict) or {}
+        baseline = _get(content, "baseline", kind=dict)
+        rolled_back = _get(content, _ROLLED_BACK, kind=dict)
         return cls(
             content=dict(content),
-            digest=_get(content, "digest", str) or "",
-            files=_get(content, "files", dict) or {},
-            elbo=_get(elbo, "elbo", float),
-            reconstruction=_get(elbo, "reconstruction", float),
-            kl=_get(elbo, "kl", float),
-            images=_get(elbo, "images", int),
-            samples=_get(gate, "samples", int),
-            seed=_get(gate, "seed", int),
-            model=_model_config(_get(config, "model", dict)),
+            digest=_get(content, "digest", kind=str) or "",
+            files=_get(content, "files", kind=dict) or {},
+            elbo=_get(elbo, "elbo", kind=float),
+            reconstruction=_get(elbo, "reconstruction", kind=float),
+            kl=_get(elbo, "kl", kind=float),
+            images=_get(elbo, "images", kind=int),
+            samples=_get(gate, "samples", kind=int),
+            seed=_get(gate, "seed", kind=int),
+            model=_model_config(_get(config, "model", kind=dict)),
             baseline=None if baseline is None else _baseline(baseline),
-            data_fingerprint=_get(content, "data_fingerprint", str),
-            run_key=_get(content, "run_key", str),
-            singleprint=_get(content, "singleprint", str),
+            data_fingerprint=_get(content, "data_fingerprint", kind=str),
+            run_key=_get(content, "run_key", kind=str),
+            singleprint=_get(content, "singleprint", kind=str),
             rolled_back=None if rolled_back is None else _rolled_back(rolled_back),
         )
 
@@ -221,7 +221,7 @@ def list_file_names(files: fsspec.AbstractFileSystem, path: str) -> list[str]:
 _NAMES = {dict: "an object", str: "a text", float: "a number", int: "an integer"}
 
 
-def _get(content: Mapping[str, Any], key: str, kind: type) -> Any:
+def _get(content: Mapping[str, Any], key: str, *, kind: type) -> Any:
     """Returns a value of the given type; None if the key is missing or null."""
     value = content.get(key)
     if value is None:
@@ -232,8 +232,8 @@ def _get(content: Mapping[str, Any], key: str, kind: type) -> Any:
     return value
 
 
-def _require(content: Mapping[str, Any], key: str, kind: type, *, where: str) -> Any:
-    value = _get(content, key, kind)
+def _require(content: Mapping[str, Any], key: str, *, kind: type, where: str) -> Any:
+    value = _get(content, key, kind=kind)
     if value is None:
         raise ValueError(f"{where!r} has no {key!r}")
     return value
@@ -241,19 +241,19 @@ def _require(content: Mapping[str, Any], key: str, kind: type, *, where: str) ->
 
 def _baseline(content: Mapping[str, Any]) -> Baseline:
     return Baseline(
-        version=_require(content, "version", int, where="baseline"),
-        digest=_require(content, "digest", str, where="baseline"),
+        version=_require(content, "version", kind=int, where="baseline"),
+        digest=_require(content, "digest", kind=str, where="baseline"),
     )
 
 
 def _rolled_back(content: Mapping[str, Any]) -> RolledBack:
     texts = {
-        key: _require(content, key, str, where=_ROLLED_BACK)
+        key: _require(content, key, kind=str, where=_ROLLED_BACK)
         for key in ("by", "why", "at")
     }
     return RolledBack(
-        replaced=_require(content, "from", int, where=_ROLLED_BACK),
-        to=_require(content, "to", int, where=_ROLLED_BACK),
+        replaced=_require(content, "from", kind=int, where=_ROLLED_BACK),
+        to=_require(content, "to", kind=int, where=_ROLLED_BACK),
         **texts,
     )
 

@@ -56,7 +56,9 @@ def publish_version(model_dir: str, *, destination: str, manifest: Manifest) -> 
             number = _publish_in_store(
                 model_dir, list(digests), destination=destination, manifest=text
             )
-    return Version(number, version_path(destination, number), manifest)
+    return Version(
+        number=number, path=version_path(destination, number), manifest=manifest
+    )
 
 
 def remove_versions(destination: str, numbers: Sequence[int]) -> None:

@@ -26,7 +26,7 @@ class RollbackError(ValueError):
     """A rollback is not possible; the message says why, and what to do."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RejectedModel:
     """A model that was rolled back from: it is never pushed again."""
 

@@ -57,7 +57,7 @@ def describe_gate(
         "estimate": gate.estimate,
         "digits": [
             _of_digit(digit)
-            for digit in by_digit(test.labels, test.elbo, test.baseline)
+            for digit in by_digit(test.labels, test.elbo, baseline=test.baseline)
         ],
     }
 

@@ -69,7 +69,7 @@ def worst(test: Scores, digits: Digits) -> Figure:
 
 
 def _rows(
-    rows: list[np.ndarray], names: Sequence[str] = (), columns: Sequence[str] = ()
+    rows: list[np.ndarray], names: Sequence[str] = (), *, columns: Sequence[str] = ()
 ) -> Figure:
     """Returns images in rows with names, each [C, 28, 28, 1], below column titles.
 

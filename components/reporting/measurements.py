@@ -45,6 +45,7 @@ class Digits(NamedTuple):
 def read_test_split(
     files: Sequence[str],
     feature: str,
+    *,
     candidate: OfImages,
     baseline: Signatures | None,
 ) -> Scores:

@@ -30,7 +30,7 @@ _DIGITS = 10  # images of the eval split on TensorBoard
 _BLOCK = 0.5  # seconds of steps between two looks at signals and clocks
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Files:
     """What training reads and writes."""
 
@@ -188,7 +188,7 @@ def optimizer(config: TrainConfig, steps: int) -> tfk.optimizers.Optimizer:
     return adam
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Loop:
     """The loop of a training: steps, evaluations, checkpoints and reports."""
 

@@ -56,14 +56,15 @@ def evaluation(
 ) -> Callable[[tf.distribute.DistributedDataset], dict[str, float]]:
     """Returns a function that gives the MEANS of batches (images, noise, weights)."""
 
-    def of_replica(images, noise, weights):
+    def of_replica(batch):
+        images, noise, weights = batch
         terms = vae.elbo_terms(images, noise)
         sums = [tf.reduce_sum(weights * value) for value in _means(terms)]
         return tf.stack([tf.reduce_sum(weights), *sums])
 
     @tf.function(autograph=False)
     def of_batch(batch):
-        shares = strategy.run(of_replica, args=batch)
+        shares = strategy.run(of_replica, args=(batch,))
         return strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
 
     def of_all(batches):

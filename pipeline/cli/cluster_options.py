@@ -84,7 +84,7 @@ def upload(
     # A setting that is a run parameter goes with the run, and makes no new version.
     of_runs = {parameter.setting for parameter in contract.RUN_PARAMETERS}
     kept = [s for s in settings(args) if s.partition("=")[0] not in of_runs]
-    compiled = loading.resolve(args.preset, args.config, kept)
+    compiled = loading.resolve(args.preset, args.config, settings=kept)
     with tempfile.TemporaryDirectory() as folder:
         package = pathlib.Path(folder, "pipeline.yaml")
         compiler.compile_pipeline(compiled, str(package), image=image(args))

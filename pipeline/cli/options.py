@@ -149,7 +149,7 @@ def settings(args: argparse.Namespace) -> list[str]:
 
 def resolve(args: argparse.Namespace) -> loading.PipelineConfig:
     """Returns the configuration that the flags name."""
-    return loading.resolve(args.preset, args.config, settings(args))
+    return loading.resolve(args.preset, args.config, settings=settings(args))
 
 
 def destination(args: argparse.Namespace, resolved: loading.PipelineConfig) -> str:

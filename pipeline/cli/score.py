@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _REPORT_EVERY = 5.0  # seconds
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageScore:
     """The ELBO of an image and its terms, in nats; the names are those of --json."""
 
@@ -105,7 +105,12 @@ def _score_images(
         outputs = signature(images=tf.constant(pixels))
         terms = (outputs[term].numpy() for term in ("elbo", "reconstruction", "kl"))
         for name, elbo, reconstruction, kl in zip(names, *terms):
-            yield ImageScore(name, float(elbo), float(reconstruction), float(kl))
+            yield ImageScore(
+                image=name,
+                elbo=float(elbo),
+                reconstruction=float(reconstruction),
+                kl=float(kl),
+            )
         done += len(names)
         if time.monotonic() - reported > _REPORT_EVERY and done < count:
             reported = time.monotonic()

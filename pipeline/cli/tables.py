@@ -20,8 +20,8 @@ _FRAME = 3  # the width of a column beside its text: a line and two spaces
 def show(
     columns: Mapping[str, str],
     rows: Sequence[Sequence[str | Elbo]],
-    title: str | None = None,
     *,
+    title: str | None = None,
     priorities: Sequence[str],
 ) -> None:
     """Prints the table; where estimates differ, each ELBO shows the number of its own.

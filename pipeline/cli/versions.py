@@ -39,7 +39,7 @@ def add_command(commands: options.Commands) -> None:
     parser.set_defaults(command=list_versions, is_result_printed=True)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
     """What the command shows of a version; the names are those of --json, and stay."""
 

@@ -26,7 +26,7 @@ class ConfigError(ValueError):
     """A setting is not what it should be."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PipelineConfig:
     """All that decides what a run does."""
 
@@ -44,7 +44,7 @@ _INDECISIVE = ("kubeflow", "notify", "metrics")  # sections
 
 
 def resolve(
-    preset: str, file: str | None = None, settings: Sequence[str] = ()
+    preset: str, file: str | None = None, *, settings: Sequence[str] = ()
 ) -> PipelineConfig:
     """Returns the settings over the file over the preset.
 

@@ -15,7 +15,7 @@ Event = Literal["pushed", "unchanged", "refused", "failed", "bad_data", "interru
 _SECRET = re.compile(r"(env|file):.+")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class NotifyConfig:
     """Who is notified of how a run ended."""
 
@@ -30,7 +30,7 @@ class NotifyConfig:
     timeout: float = 10.0  # seconds for the webhook with all its tries; for the command
 
     def __post_init__(self):
-        check_above(self, "timeout", 0.0)
+        check_above(self, "timeout", bound=0.0)
         if self.webhook and not _SECRET.fullmatch(self.webhook):
             check_url(self.webhook)
             parts = urllib.parse.urlsplit(self.webhook)

@@ -13,7 +13,7 @@ from model.files import safe_paths
 SCHEMES = ("minio", "s3", "gs")  # of object stores
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """What the model learns from."""
 
@@ -28,13 +28,13 @@ class DataConfig:
     def __post_init__(self):
         spans.check(self.source)
         _check_home("source", self.source)
-        check_at_least(self, "span_window", 1)
+        check_at_least(self, "span_window", least=1)
         if self.span_window > 1 and not spans.is_pattern(self.source):
             raise ValueError(
                 f"span_window must be 1 without {spans.PLACE} in source, "
                 f"got {self.span_window}"
             )
-        check_at_least(self, "eval_images", 1)
+        check_at_least(self, "eval_images", least=1)
         if self.limit is not None and not self.limit > self.eval_images:
             raise ValueError(
                 f"limit must be above eval_images ({self.eval_images}), "
@@ -42,7 +42,7 @@ class DataConfig:
             )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class GateConfig:
     """What a model must reach to be pushed."""
 
@@ -56,11 +56,11 @@ class GateConfig:
     def __post_init__(self):
         if not math.isfinite(self.elbo_floor):
             raise ValueError(f"elbo_floor must be a number, got {self.elbo_floor}")
-        check_at_least(self, "tolerance", 0.0)
-        check_at_least(self, "samples", 1)
-        check_at_least(self, "seed", 0)
-        check_at_least(self, "iwae_samples", 1)
-        check_at_least(self, "infra_timeout", 1)
+        check_at_least(self, "tolerance", least=0.0)
+        check_at_least(self, "samples", least=1)
+        check_at_least(self, "seed", least=0)
+        check_at_least(self, "iwae_samples", least=1)
+        check_at_least(self, "infra_timeout", least=1)
 
 
 def _check_home(field: str, value: str) -> None:
@@ -110,7 +110,7 @@ class PushConfig:
         return f"{(self.destination or serving).rstrip('/')}/{self.model_name}"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StepConfig:
     """What one step's container gets on Kubeflow."""
 
@@ -123,12 +123,12 @@ class StepConfig:
     node_selector: dict[str, str] = dataclasses.field(default_factory=dict)  # labels
 
     def __post_init__(self):
-        check_above(self, "cpu", 0.0)
-        check_above(self, "memory", 0.0)
-        check_at_least(self, "gpus", 0)
+        check_above(self, "cpu", bound=0.0)
+        check_above(self, "memory", bound=0.0)
+        check_at_least(self, "gpus", least=0)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class KubeflowConfig:
     """Where the steps run on Kubeflow, and with what; nothing for `run`."""
 

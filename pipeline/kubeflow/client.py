@@ -34,7 +34,7 @@ class ClusterError(Exception):
         self.status = status
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Limits:
     """The time limits of a request."""
 

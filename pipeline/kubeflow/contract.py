@@ -13,7 +13,7 @@ COMMAND = ("python", "-m", "pipeline.kubeflow.entrypoint")
 PACKAGE = "package:"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunParameter:
     """A setting that can be chosen when a run is submitted."""
 
@@ -44,12 +44,12 @@ _TRAINING = {"Trainer": "custom_config", **_PROVENANCE}
 _GATE = {"Evaluator": "eval_config", **_PROVENANCE}
 
 RUN_PARAMETERS = (
-    RunParameter("train", "epochs", properties=_TRAINING),
-    RunParameter("train", "batch_size", properties=_TRAINING),
-    RunParameter("train", "learning_rate", properties=_TRAINING),
-    RunParameter("train", "seed", properties=_TRAINING),
-    RunParameter("gate", "elbo_floor", properties=_GATE),
-    RunParameter("gate", "tolerance", properties=_GATE),
+    RunParameter(section="train", field="epochs", properties=_TRAINING),
+    RunParameter(section="train", field="batch_size", properties=_TRAINING),
+    RunParameter(section="train", field="learning_rate", properties=_TRAINING),
+    RunParameter(section="train", field="seed", properties=_TRAINING),
+    RunParameter(section="gate", field="elbo_floor", properties=_GATE),
+    RunParameter(section="gate", field="tolerance", properties=_GATE),
 )
 
 
@@ -66,7 +66,7 @@ RUN_ID_STEPS = ("Pusher", "Report")
 RUN_ID_PROPERTIES = {"Report": RUN_ID}  # step -> execution property that holds the id
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Fingerprint:
     """What identifies the state outside KFP that a step found."""
 
@@ -78,9 +78,11 @@ class Fingerprint:
 # The steps that KFP must not cache, because they read what KFP does not see. Every
 # downstream step gets the fingerprint, which makes it a part of that step's cache key.
 FINGERPRINTS = {
-    "Ingest": Fingerprint("examples", "fingerprint", parameter="ingest_fingerprint"),
+    "Ingest": Fingerprint(
+        output="examples", property="fingerprint", parameter="ingest_fingerprint"
+    ),
     "ServedModel": Fingerprint(
-        "model", "version", parameter="served_model_fingerprint"
+        output="model", property="version", parameter="served_model_fingerprint"
     ),
 }
 FINGERPRINT = "fingerprint"  # the output parameter of the steps in FINGERPRINTS
@@ -107,7 +109,7 @@ class ShownAs(enum.Enum):
 SHOWN_OUTPUTS = {"Report": {"page": ShownAs.PAGE, "metrics": ShownAs.METRICS}}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StepArguments:
     """The arguments that the compiler adds to those that TFX compiles for a step."""
 

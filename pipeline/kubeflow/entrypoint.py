@@ -38,7 +38,7 @@ from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor
 from pipeline.kubeflow import contract, launcher_io
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Invocation:
     """The parsed command line of one step's container."""
 

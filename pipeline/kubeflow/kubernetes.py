@@ -16,7 +16,7 @@ _Container = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec
 _STEPS_WITH_ACCESS = ("Ingest", "ServedModel", "Pusher")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SecretVariable:
     """An environment variable whose value is a key of a Kubernetes secret."""
 
@@ -25,7 +25,7 @@ class SecretVariable:
     key: str
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PodSettings:
     """What one step's pod gets besides its resources."""
 
@@ -90,7 +90,7 @@ def pod_settings(config: KubeflowConfig, step: str) -> PodSettings:
     secrets = []
     for variable, source in config.secrets.items():
         secret, _, key = source.partition("/")
-        secrets.append(SecretVariable(variable, secret, key=key))
+        secrets.append(SecretVariable(variable=variable, secret=secret, key=key))
     return PodSettings(
         node_selector=node_selector, volumes=config.volumes, secrets=tuple(secrets)
     )

@@ -13,7 +13,7 @@ from pipeline.config.loading import NAME
 from pipeline.kubeflow.client import Cluster, ClusterError, filter_by_name, pages
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Version:
     """A version of the pipeline that the cluster has."""
 
@@ -53,7 +53,12 @@ def upload(cluster: Cluster, package: pathlib.Path) -> Version:
                 error, lambda: _find_version(cluster, pipeline_id, name=name)
             )
             is_new = False
-    return Version(name, pipeline_id, version.pipeline_version_id, is_new)
+    return Version(
+        name=name,
+        pipeline_id=pipeline_id,
+        version_id=version.pipeline_version_id,
+        is_new=is_new,
+    )
 
 
 def find_pipeline(cluster: Cluster) -> str | None:

@@ -127,7 +127,7 @@ def _run_steps(
             if state not in metadata_database.DONE:
                 line.done("failed")
                 raise RunError(f"{name} failed: its inputs could not be found")
-            step = summary.Step(name, outputs, cached=state == _CACHED)
+            step = summary.Step(name=name, outputs=outputs, cached=state == _CACHED)
             if step.cached:
                 with log_if_slow("verifying what it made before"):
                     _verify_checksums(connection, step, line=line)

@@ -28,7 +28,7 @@ from pipeline.config.loading import PipelineConfig
 from pipeline.runs.recorder import RunRecorder
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
     """A step that ended well."""
 
@@ -38,7 +38,7 @@ class Step:
     seconds: float = 0.0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSummary:
     """A run's gate result, its measurements, and the version served after it."""
 

@@ -30,7 +30,7 @@ class PruneError(ValueError):
     """It cannot be read what there is; nothing was removed."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Group:
     """Files and folders of one kind that nothing refers to."""
 
@@ -39,7 +39,7 @@ class Group:
     bytes: int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     """What to remove, and which versions stay."""
 
@@ -56,7 +56,7 @@ class Plan:
         return self.version_bytes + sum(group.bytes for group in self.groups)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Kept:
     """What the runs that stay refer to."""
 
@@ -238,7 +238,7 @@ def _output(uri: str | pathlib.Path) -> str:
 
 
 def _group(kind: str, paths: Sequence[pathlib.Path]) -> Group:
-    return Group(kind, paths, sum(map(_bytes, paths)))
+    return Group(kind=kind, paths=paths, bytes=sum(map(_bytes, paths)))
 
 
 def _folders(path: pathlib.Path) -> list[pathlib.Path]:

@@ -48,22 +48,22 @@ def record_run(
         print_line(problem)
     record = RunRecorder(root, run_record.create_record(config, run_id))
     with (
-        _notifies_at_end(config, record, print_line),
-        _records_end(config, record, print_line),
+        _notifies_at_end(config, record, print_line=print_line),
+        _records_end(config, record, print_line=print_line),
         lock.hold_lock(root, should_wait=should_wait, print_line=print_line),
     ):
         record.record_run_started()
-        _try_to_write("record", record.write, print_line)
+        _try_to_write("record", record.write, print_line=print_line)
         _try_to_write(
             "end of an earlier one",
-            lambda: _notify_of_deaths(config, root, print_line),
-            print_line,
+            lambda: _notify_of_deaths(config, root, print_line=print_line),
+            print_line=print_line,
         )
         yield record
 
 
 def _notify_of_deaths(
-    config: PipelineConfig, root: pathlib.Path, print_line: PrintLine
+    config: PipelineConfig, root: pathlib.Path, *, print_line: PrintLine
 ) -> None:
     """Notifies once of each run that was killed before it could notify itself."""
     for record in run_record.read_all(root)[0]:
@@ -79,7 +79,7 @@ def _notify_of_deaths(
 
 @contextlib.contextmanager
 def _notifies_at_end(
-    config: PipelineConfig, record: RunRecorder, print_line: PrintLine
+    config: PipelineConfig, record: RunRecorder, *, print_line: PrintLine
 ) -> Iterator[None]:
     def send() -> None:
         text = summarize(record.record)
@@ -90,12 +90,12 @@ def _notifies_at_end(
     finally:
         signals.cancel_repeated_interrupt()
         with log_if_slow("sending notifications"):
-            _try_to_write("end", send, print_line)
+            _try_to_write("end", send, print_line=print_line)
 
 
 @contextlib.contextmanager
 def _records_end(
-    config: PipelineConfig, record: RunRecorder, print_line: PrintLine
+    config: PipelineConfig, record: RunRecorder, *, print_line: PrintLine
 ) -> Iterator[None]:
     has_started = True
     try:
@@ -114,18 +114,20 @@ def _records_end(
         signals.cancel_repeated_interrupt()
         with signals.deferred():
             record.record_end()
-            _try_to_write("record", record.write, print_line)
+            _try_to_write("record", record.write, print_line=print_line)
             has_run = has_started and record.record.status != RunStatus.NOTHING_TO_DO
             if config.metrics.textfile and has_run:
                 path = pathlib.Path(safe_paths.expand_home(config.metrics.textfile))
                 _try_to_write(
                     "metrics",
                     lambda: prometheus.write_metrics(path, record.record),
-                    print_line,
+                    print_line=print_line,
                 )
 
 
-def _try_to_write(what: str, write: Callable[[], None], print_line: PrintLine) -> None:
+def _try_to_write(
+    what: str, write: Callable[[], None], *, print_line: PrintLine
+) -> None:
     try:
         write()
     except Exception as error:

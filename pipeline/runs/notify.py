@@ -41,9 +41,13 @@ def send(
         return
     body = json.dumps({"text": text, **run_record.to_dict(record)})
     if config.webhook:
-        _try("webhook", lambda: _post(config, body), print_line)
+        _try("webhook", lambda: _post(config, body), print_line=print_line)
     if config.command:
-        _try("command", lambda: _run_command(config, body, event), print_line)
+        _try(
+            "command",
+            lambda: _run_command(config, body, event=event),
+            print_line=print_line,
+        )
 
 
 def find_problems(config: NotifyConfig) -> list[str]:
@@ -53,12 +57,12 @@ def find_problems(config: NotifyConfig) -> list[str]:
         lambda: _read_url(config),
         lambda: _read_secret(config.token, field="token"),
     ):
-        _try("webhook", read, problems.append)
+        _try("webhook", read, print_line=problems.append)
     return problems
 
 
 def _try(
-    target: str, action: Callable[[], object], print_line: Callable[[str], None]
+    target: str, action: Callable[[], object], *, print_line: Callable[[str], None]
 ) -> None:
     try:
         action()
@@ -81,7 +85,7 @@ def _post(config: NotifyConfig, body: str) -> None:
     webhook.post(_read_url(config), token=token, body=body, timeout=config.timeout)
 
 
-def _run_command(config: NotifyConfig, body: str, event: str) -> None:
+def _run_command(config: NotifyConfig, body: str, *, event: str) -> None:
     name, *arguments = config.command
     try:
         process = subprocess.Popen(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Process:
     """The identity of a process on this machine or another.
 
@@ -28,7 +28,7 @@ class Process:
 
 def current() -> Process:
     """Returns this process."""
-    return Process(os.getpid(), platform.node(), _born(os.getpid()))
+    return Process(pid=os.getpid(), host=platform.node(), born=_born(os.getpid()))
 
 
 def leave(main: Callable[[], int]) -> NoReturn:

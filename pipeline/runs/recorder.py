@@ -59,7 +59,7 @@ class RunRecorder:
         self, name: str, seconds: float, *, is_cached: bool = False
     ) -> None:
         """Records that the step that ran completed."""
-        time_taken = StepTime(name, round(seconds, 3), is_cached)
+        time_taken = StepTime(name=name, seconds=round(seconds, 3), cached=is_cached)
         self._change(steps=[*self._record.steps, time_taken], step=None)
 
     def record_restart(self, kept_steps: Sequence[str]) -> None:

@@ -35,7 +35,7 @@ class RunStatus(str, enum.Enum):
     NOTHING_TO_DO = "nothing_to_do"  # never written: such a run leaves no record
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StepTime:
     """How long a step took."""
 
@@ -44,7 +44,7 @@ class StepTime:
     cached: bool
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """The facts of one run.
 

@@ -21,7 +21,7 @@ _LEAP_YEAR = 2024
 _PART = re.compile(r"(?:\*|([0-9]+|[a-z]+)(?:-([0-9]+|[a-z]+))?)(?:/([0-9]+))?")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Field:
     name: str
     first: int
@@ -30,15 +30,15 @@ class _Field:
 
 
 _FIELDS = (
-    _Field("minute", 0, 59),
-    _Field("hour", 0, 23),
-    _Field("day of the month", 1, 31),
-    _Field("month", 1, 12, _MONTHS),
-    _Field("weekday", 0, 7, _WEEKDAYS),
+    _Field(name="minute", first=0, last=59),
+    _Field(name="hour", first=0, last=23),
+    _Field(name="day of the month", first=1, last=31),
+    _Field(name="month", first=1, last=12, names=_MONTHS),
+    _Field(name="weekday", first=0, last=7, names=_WEEKDAYS),
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Times:
     """The values of each field that an expression matches, in order."""
 
@@ -150,11 +150,11 @@ def _parse(cron: str) -> _Times:
             f"its months, got {cron!r}"
         )
     return _Times(
-        minutes,
-        hours,
-        days,
-        months,
-        sorted({day % 7 for day in weekdays}),
+        minutes=minutes,
+        hours=hours,
+        days=days,
+        months=months,
+        weekdays=sorted({day % 7 for day in weekdays}),
         # crontab(5): one is enough if both are restricted, that is begin with no star.
         is_either_enough=not (texts[2].startswith("*") or texts[4].startswith("*")),
     )

@@ -86,7 +86,7 @@ def run_at_times(
       The exit code: 130 after SIGINT, else 0.
     """
     with _open_log(log_folder) as log:
-        runs = _Runs(times, command, log)
+        runs = _Runs(times, command, log=log)
         scheduler = BackgroundScheduler(timezone=_UTC)
         scheduler.add_listener(runs.log_skipped_time, EVENT_JOB_MAX_INSTANCES)
         scheduler.add_job(
@@ -112,7 +112,9 @@ def run_at_times(
 class _Runs:
     """The runs of a command, one at a time, and the log of them."""
 
-    def __init__(self, times: BaseTrigger, command: Sequence[str], log: logging.Logger):
+    def __init__(
+        self, times: BaseTrigger, command: Sequence[str], *, log: logging.Logger
+    ):
         # _RUN_ENDED and the numbers of signals. A signal's handler may call the put()
         # of a SimpleQueue.
         self.events: queue.SimpleQueue[int] = queue.SimpleQueue()

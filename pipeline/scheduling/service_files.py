@@ -11,7 +11,7 @@ from pipeline.scheduling.cron import check_cron, to_systemd_events
 
 
 def systemd_units(
-    cron: str, timezone: str | None, command: Sequence[str], folder: pathlib.Path
+    cron: str, timezone: str | None, *, command: Sequence[str], folder: pathlib.Path
 ) -> str:
     """Returns a service and a timer for systemd that run the command in the folder.
 
@@ -70,9 +70,9 @@ WantedBy=timers.target
 def crontab_line(
     cron: str,
     timezone: str | None,
+    *,
     command: Sequence[str],
     folder: pathlib.Path,
-    *,
     logs: pathlib.Path,
 ) -> str:
     """Returns the lines for `crontab -e` that run the command in the folder.

@@ -40,6 +40,7 @@ class Batcher:
         self,
         function: Function,
         executor: concurrent.futures.Executor,
+        *,
         limits: Limits,
         refused: type[Exception],
     ):

@@ -51,6 +51,7 @@ class Model:
         self,
         version: listing.Version,
         executor: concurrent.futures.Executor,
+        *,
         limits: Limits,
     ):
         """Fetches the version, verifies the copy, loads it and warms it up.
@@ -83,7 +84,7 @@ class Model:
             return None
         if name not in self._batchers:
             self._batchers[name] = Batcher(
-                signature, self._executor, self._limits, Refused
+                signature, self._executor, limits=self._limits, refused=Refused
             )
         return self._batchers[name]
 

@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import gc
 import logging
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ class Models:
     it has begun. A version that cannot be loaded is logged, and the served one stays.
     """
 
-    def __init__(self, name: str, destination: str, limits: Limits, threads: int):
+    def __init__(self, name: str, destination: str, *, limits: Limits, threads: int):
         """Makes it, without a model yet.
 
         Args:
@@ -84,13 +85,12 @@ class Models:
                 self._glance = glance
                 return
             self._set(version.number, "LOADING")
-            model = await loop.run_in_executor(
-                self._loader, Model, version, self.executor, self._limits
-            )
+            load = functools.partial(Model, version, self.executor, limits=self._limits)
+            model = await loop.run_in_executor(self._loader, load)
             await loop.run_in_executor(self._loader, _settle)
         except Exception as error:  # whatever it is, what is served must stay
             if version is not None:
-                self._set(version.number, "END", "DATA_LOSS", str(error))
+                self._set(version.number, "END", code="DATA_LOSS", text=str(error))
             what = "the newest version" if version is None else version.path
             self._say(f"can't serve {what}: {error}", logging.ERROR)
             return
@@ -173,8 +173,10 @@ class Models:
             self._set(model.number, "END")
             _log.info("version %d is unloaded", model.number)
 
-    def _set(self, number: int, state: str, code: str = "OK", text: str = "") -> None:
-        self._states[number] = protocol.status(number, state, code, text)
+    def _set(
+        self, number: int, state: str, *, code: str = "OK", text: str = ""
+    ) -> None:
+        self._states[number] = protocol.status(number, state, code=code, message=text)
 
     def _say(self, text: str, level: int = logging.INFO) -> None:
         """Logs what holds until it changes, once."""

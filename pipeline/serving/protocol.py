@@ -120,7 +120,7 @@ def parse(body: bytes, signatures: Mapping[str, Mapping[str, Spec]]) -> Request:
         raise RequestError(400, "Missing 'inputs' or 'instances' key")
     try:
         if by_row:
-            inputs = _from_rows(document["instances"], specs, document)
+            inputs = _from_rows(document["instances"], specs, document=document)
         else:
             inputs = _from_columns(document["inputs"], specs)
     except BadValueError as error:
@@ -156,7 +156,7 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _from_rows(
-    rows: Any, specs: Mapping[str, Spec], document: Any
+    rows: Any, specs: Mapping[str, Spec], *, document: Any
 ) -> dict[str, np.ndarray]:
     """Returns the inputs of `instances`: a list of values, or of objects by name."""
     if not isinstance(rows, list):
@@ -187,7 +187,7 @@ def _from_rows(
                     raise BadValueError(
                         f"JSON object: does not have named input: {name}"
                     )
-                columns[name].append(_like(columns[name], value, specs[name]))
+                columns[name].append(_like(columns[name], value, spec=specs[name]))
             except BadValueError as error:
                 raise BadValueError(
                     f"Failed to process {where} of 'instances' list. Error: "
@@ -202,7 +202,7 @@ def _from_rows(
     return {name: np.stack(values) for name, values in columns.items()}
 
 
-def _like(before: list[np.ndarray], value: Any, spec: Spec) -> np.ndarray:
+def _like(before: list[np.ndarray], value: Any, *, spec: Spec) -> np.ndarray:
     """Returns a row's tensor, which must have the shape of the rows before."""
     tensor = json_tensor.parse(value, spec)
     if before and before[0].size != tensor.size:
@@ -279,7 +279,7 @@ def not_found(wanted: Target) -> RequestError:
     )
 
 
-def status(number: int, state: str, code: str = "OK", message: str = "") -> dict:
+def status(number: int, state: str, *, code: str = "OK", message: str = "") -> dict:
     """Returns what the status of a model says of one version."""
     return {
         "version": str(number),

@@ -23,6 +23,7 @@ _KEEP_ALIVE = 75.0  # seconds that a connection may be idle between two
 async def run(
     app: App,
     models: Models,
+    *,
     sock: socket.socket,
     poll: float,
     grace: float,
@@ -43,7 +44,7 @@ async def run(
 
     for caught in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(caught, stop, caught)
-    async with serving(app, models, sock, poll, grace):
+    async with serving(app, models, sock=sock, poll=poll, grace=grace):
         started()
         signum = await came
         name = signal.Signals(signum).name
@@ -53,7 +54,7 @@ async def run(
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: App, models: Models, sock: socket.socket, poll: float, grace: float
+    app: App, models: Models, *, sock: socket.socket, poll: float, grace: float
 ) -> AsyncIterator[None]:
     """Serves during the block; then takes no connection, and answers what has begun.
 

@@ -154,7 +154,7 @@ def _find_shadowing(folder: str) -> str | None:
     return min((n for n in sys.stdlib_module_names if found.get(n)), default=None)
 
 
-def _first_shadowing(folder: str, installed: str, package: str = "") -> str | None:
+def _first_shadowing(folder: str, installed: str, *, package: str = "") -> str | None:
     theirs, ours = _modules(folder), _modules(installed)
     for name in sorted((theirs.keys() & ours.keys()) - _UNUSED):
         of_theirs, of_ours = (os.path.join(at, name) for at in (folder, installed))
@@ -163,7 +163,7 @@ def _first_shadowing(folder: str, installed: str, package: str = "") -> str | No
         if theirs[name]:
             return f"{package}{name}"
         if not ours[name]:  # namespace packages, as `google`: both folders count
-            found = _first_shadowing(of_theirs, of_ours, f"{package}{name}.")
+            found = _first_shadowing(of_theirs, of_ours, package=f"{package}{name}.")
             if found is not None:
                 return found
     return None

@@ -22,7 +22,7 @@ def write(dataset: str, source: str, data_dir: str, folder: pathlib.Path) -> Non
       dataset, source, data_dir: as `prepare` takes them.
       folder: where they go.
     """
-    name = prepare.prepare(dataset, source, data_dir).name
+    name = prepare.prepare(dataset, source, data_dir=data_dir).name
     arrays = {}
     for split, file in (("train", TRAIN), ("test", TEST)):
         examples = tfds.load(name, split=split, data_dir=data_dir, download=False)

@@ -61,7 +61,7 @@ class Local:
         config = resolve(
             "smoke",
             None,
-            [
+            settings=[
                 *SETTINGS,
                 "data.source=/bars",
                 "kubeflow.data_dir=/state/data",

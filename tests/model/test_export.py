@@ -56,7 +56,9 @@ def old_example(bits):
 @pytest.fixture(scope="module", params=["dense", "blog"])
 def vae(request):
     tfk.utils.set_random_seed(1)
-    return VAE(ModelConfig(request.param, latent_size=3, base_depth=2, hidden_units=16))
+    return VAE(
+        ModelConfig(network=request.param, latent_size=3, base_depth=2, hidden_units=16)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +253,7 @@ EMPTY = "expected a batch of at least 1, got an empty one"
 
 @pytest.fixture(scope="module")
 def blog():
-    vae = VAE(ModelConfig("blog", latent_size=3, base_depth=2))
+    vae = VAE(ModelConfig(network="blog", latent_size=3, base_depth=2))
     return export.ServingModule(vae, samples=SAMPLES, seed=SEED).signatures()
 
 
@@ -287,7 +289,7 @@ def test_each_call_with_bad_input_gets_the_checks_own_message(
 @pytest.fixture(scope="module")
 def dense():
     tfk.utils.set_random_seed(1)
-    return VAE(ModelConfig("dense", latent_size=3, hidden_units=16))
+    return VAE(ModelConfig(network="dense", latent_size=3, hidden_units=16))
 
 
 def test_iwae_grows_with_k(dense, images):

@@ -19,6 +19,6 @@ SETTINGS = [
 def compile_package(folder, *settings, preset="demo", image=IMAGE):
     """Writes the package of a preset with settings to a folder; returns its path."""
     path = folder / "pipeline.yaml"
-    config = resolve(preset, None, settings)
+    config = resolve(preset, settings=settings)
     compiler.compile_pipeline(config, str(path), image=image)
     return path

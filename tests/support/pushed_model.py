@@ -28,7 +28,7 @@ class ModelRoot:
         export.export(self.vae, str(path / "model"), samples=SAMPLES, seed=SEED)
         settings = [f"gate.samples={SAMPLES}", f"gate.seed={SEED}"]
         settings += [f"model.{field}={value}" for field, value in SIZE.items()]
-        config = decisive(resolve("demo", None, [*settings, "model.prior=standard"]))
+        config = decisive(resolve("demo", settings=[*settings, "model.prior=standard"]))
         destination = str(path / "runs" / "serving" / "vae")
         self.version = publish.publish_version(
             str(path / "model"),

@@ -24,7 +24,10 @@ def make_pushed_record(run_id: str = "run-1") -> RunRecord:
         baseline_elbo=-280.5,
         served_version=1795457098,
         versions=3,
-        steps=[StepTime("Trainer", 12.5, False), StepTime("Ingest", 0.25, True)],
+        steps=[
+            StepTime(name="Trainer", seconds=12.5, cached=False),
+            StepTime(name="Ingest", seconds=0.25, cached=True),
+        ],
         ended="2026-11-23T19:00:00.500+01:00",
         seconds=61.25,
     )

@@ -50,7 +50,7 @@ class PageReader(html.parser.HTMLParser):
 
 
 def _measured(elbo):
-    return ModelResult(elbo, elbo + 20.0, 20.0, {})
+    return ModelResult(elbo=elbo, reconstruction=elbo + 20.0, kl=20.0, elbo_by_label={})
 
 
 def make_facts(refusals=(), baseline=True, elbo=-100.0, **changes):
@@ -67,7 +67,9 @@ def make_facts(refusals=(), baseline=True, elbo=-100.0, **changes):
         loc=np.zeros([1000, 2]),
     )
     found = Evaluation(
-        _measured(elbo + 0.5), _measured(elbo) if baseline else None, images=1000
+        candidate=_measured(elbo + 0.5),
+        baseline=_measured(elbo) if baseline else None,
+        images=1000,
     )
     bounds = Measured(1000, elbo, elbo + 20, 20.0, elbo + 3, 64, 7, 16)
     curves = {

@@ -85,10 +85,12 @@ class Server:
 
     async def _run(self):
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self.models = models.Models(self._name, self._destination, self._limits, 2)
+        self.models = models.Models(
+            self._name, self._destination, limits=self._limits, threads=2
+        )
         application = app.App(self.models, self._of_app)
         async with server.serving(
-            application, self.models, self._socket, self._poll, grace=20
+            application, self.models, sock=self._socket, poll=self._poll, grace=20
         ):
             self._started.set()
             await self._stop.wait()

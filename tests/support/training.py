@@ -47,7 +47,7 @@ def write_digits(folder: pathlib.Path) -> None:
 def files(folder: pathlib.Path, scratch: pathlib.Path, **changes) -> loop.Files:
     """Returns the files of a training on the folder's images."""
     pattern = [str(folder / "*.gz")]
-    return loop.Files(pattern, pattern, scratch=str(scratch), **changes)
+    return loop.Files(train=pattern, eval=pattern, scratch=str(scratch), **changes)
 
 
 def losses(folder: pathlib.Path, replicas: int, count: int) -> list[float]:

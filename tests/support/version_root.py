@@ -26,7 +26,7 @@ class VersionRoot:
         """Pushes a model of 0.1 MB with such an ELBO; returns the version."""
         files = {**FILES, "saved_model.pb": name.encode() * 50_000}
         model = write_model(self.path / "models" / name, files)
-        config = decisive(resolve("demo", None, [f"gate.samples={samples}"]))
+        config = decisive(resolve("demo", settings=[f"gate.samples={samples}"]))
         manifest = {
             "elbo": {"elbo": elbo, "images": 10_000},
             "data_fingerprint": "0123456789abcdef",

@@ -52,7 +52,7 @@ def test_reads_gzip_that_lost_its_ending(folder):
 
 def test_writes_what_was_read():
     for stream, data in (("train_images", IMAGES), ("test_labels", LABELS)):
-        assert idx.to_bytes(idx.parse(stream, "name", data)) == data
+        assert idx.to_bytes(idx.parse(stream, "name", data=data)) == data
 
 
 def test_writes_a_view_in_row_major_order():
@@ -176,7 +176,7 @@ def test_images_and_labels_must_be_equally_many(folder):
 )
 def test_names_what_is_wrong_with_a_file(stream, name, data, message):
     with pytest.raises(idx.DataError) as error:
-        idx.parse(stream, name, data)
+        idx.parse(stream, name, data=data)
     assert str(error.value).startswith(message)
 
 

@@ -107,7 +107,7 @@ def files_of(folder):
 
 def error_of(dataset, source, data_dir, kind=None, **options):
     with pytest.raises(kind or DataError) as error:
-        prepare(dataset, str(source), data_dir, **options)
+        prepare(dataset, str(source), data_dir=data_dir, **options)
     # What the data are is not the machine's fault.
     assert isinstance(error.value, DataAccessError) == (kind is DataAccessError)
     return str(error.value)
@@ -118,7 +118,7 @@ def error_of(dataset, source, data_dir, kind=None, **options):
 
 def test_mnist_from_a_folder(small_mnist, source, data_dir, arrays, streams, capfd):
     lines = []
-    prepared = prepare("mnist", str(source), data_dir, lines.append)
+    prepared = prepare("mnist", str(source), data_dir=data_dir, say=lines.append)
     assert_holds("mnist", data_dir, arrays)
     path = data_dir / "mnist" / "3.0.1"
     features = (path / "features.json").read_bytes()
@@ -148,7 +148,7 @@ def test_mnist_from_a_folder(small_mnist, source, data_dir, arrays, streams, cap
 
 
 def test_a_tfds_dataset_keeps_its_class_names(source, data_dir, arrays):
-    prepared = prepare("fashion_mnist", str(source), data_dir)
+    prepared = prepare("fashion_mnist", str(source), data_dir=data_dir)
     assert_holds("fashion_mnist", data_dir, arrays)
     info = tfds.builder_from_directory(prepared.path).info
     assert info.features["label"].names[9] == "Ankle boot"
@@ -156,26 +156,29 @@ def test_a_tfds_dataset_keeps_its_class_names(source, data_dir, arrays):
 
 
 def test_a_name_of_ones_own(source, data_dir, arrays):
-    prepared = prepare("my_digits", str(source), data_dir)
+    prepared = prepare("my_digits", str(source), data_dir=data_dir)
     assert prepared.path == str(data_dir / "my_digits" / "1.0.0")
     assert_holds("my_digits", data_dir, arrays)
 
 
 def test_a_config_of_a_tfds_dataset(source, data_dir, arrays):
-    prepared = prepare("emnist/digits", str(source), data_dir)
+    prepared = prepare("emnist/digits", str(source), data_dir=data_dir)
     assert prepared.path == str(data_dir / "emnist" / "digits" / "3.1.0")
     assert_holds("emnist/digits", data_dir, arrays)
 
 
 def test_the_fingerprint_is_of_the_data(source, data_dir, tmp_path):
-    first = prepare("my_digits", str(source), data_dir)
-    again = prepare("my_digits", str(source), tmp_path / "elsewhere")
+    first = prepare("my_digits", str(source), data_dir=data_dir)
+    again = prepare("my_digits", str(source), data_dir=tmp_path / "elsewhere")
     assert again.fingerprint == first.fingerprint
     name = source / "t10k-images-idx3-ubyte"
     data = bytearray(name.read_bytes())
     data[-1] ^= 1
     name.write_bytes(data)
-    assert prepare("my_digits", str(source), data_dir).fingerprint != first.fingerprint
+    assert (
+        prepare("my_digits", str(source), data_dir=data_dir).fingerprint
+        != first.fingerprint
+    )
 
 
 def test_tensorflow_can_still_be_configured_after(source, data_dir):
@@ -271,12 +274,12 @@ def test_names_a_data_folder_that_cannot_be(source, tmp_path):
 
 
 def test_auto_takes_what_is_prepared(source, data_dir):
-    first = prepare("my_digits", str(source), data_dir)
+    first = prepare("my_digits", str(source), data_dir=data_dir)
     before = files_of(data_dir)
     shutil.rmtree(source)
     lines = []
     start = time.monotonic()
-    assert prepare("my_digits", "auto", data_dir, lines.append) == first
+    assert prepare("my_digits", "auto", data_dir=data_dir, say=lines.append) == first
     assert time.monotonic() - start < 1
     assert lines == [f"my_digits: 80 images are ready in {first.path}"]
     assert find_prepared("my_digits", data_dir) == first
@@ -289,17 +292,17 @@ def test_nothing_is_found_in_an_empty_folder(tmp_path):
 
 
 def test_an_explicit_source_replaces(source, data_dir, arrays):
-    prepare("my_digits", str(source), data_dir)
+    prepare("my_digits", str(source), data_dir=data_dir)
     labels = source / "t10k-labels-idx1-ubyte"
     labels.write_bytes(labels.read_bytes()[:-1] + b"\0")
     images, old = arrays["test"]
-    prepare("my_digits", str(source), data_dir)
+    prepare("my_digits", str(source), data_dir=data_dir)
     new = np.append(old[:-1], 0)
     assert_holds("my_digits", data_dir, arrays | {"test": (images, new)})
 
 
 def test_an_explicit_source_that_fails_leaves_the_old_one(source, data_dir):
-    prepare("my_digits", str(source), data_dir)
+    prepare("my_digits", str(source), data_dir=data_dir)
     before = files_of(data_dir)
     (source / "t10k-labels-idx1-ubyte").unlink()
     assert "lacks t10k-labels" in error_of("my_digits", source, data_dir)
@@ -307,7 +310,7 @@ def test_an_explicit_source_that_fails_leaves_the_old_one(source, data_dir):
 
 
 def test_a_failed_move_puts_the_old_one_back(source, data_dir, monkeypatch):
-    prepared = prepare("my_digits", str(source), data_dir)
+    prepared = prepare("my_digits", str(source), data_dir=data_dir)
     before = files_of(data_dir)
     target = pathlib.Path(prepared.path)
     rename, failed = os.rename, []
@@ -321,13 +324,13 @@ def test_a_failed_move_puts_the_old_one_back(source, data_dir, monkeypatch):
 
     monkeypatch.setattr(os, "rename", fail_once)
     with pytest.raises(KeyboardInterrupt):
-        prepare("my_digits", str(source), data_dir)
+        prepare("my_digits", str(source), data_dir=data_dir)
     assert failed
     assert files_of(data_dir) == before
 
 
 def test_finds_what_was_changed_since(source, data_dir):
-    prepared = prepare("my_digits", str(source), data_dir)
+    prepared = prepare("my_digits", str(source), data_dir=data_dir)
     path = pathlib.Path(prepared.path)
     advice = "delete that folder, or prepare it anew by naming a source other than auto"
 
@@ -372,11 +375,11 @@ def test_finds_what_was_changed_since(source, data_dir):
 def test_auto_prepares_anew_what_was_damaged(
     small_mnist, serving_mnist, data_dir, arrays, change, found
 ):
-    before = prepare("mnist", "auto", data_dir)
+    before = prepare("mnist", "auto", data_dir=data_dir)
     shard = pathlib.Path(before.path, "mnist-train.tfrecord-00000-of-00001")
     change(shard)
     lines = []
-    after = prepare("mnist", "auto", data_dir, lines.append)
+    after = prepare("mnist", "auto", data_dir=data_dir, say=lines.append)
     assert after == before
     assert_holds("mnist", data_dir, arrays)
     assert lines[0].startswith(f"mnist: {shard}{found}")
@@ -384,7 +387,7 @@ def test_auto_prepares_anew_what_was_damaged(
 
 
 def test_what_cannot_be_had_anew_stays(small_mnist, source, server, data_dir, no_wheel):
-    prepared = prepare("mnist", str(source), data_dir)
+    prepared = prepare("mnist", str(source), data_dir=data_dir)
     shard = pathlib.Path(prepared.path, "mnist-train.tfrecord-00000-of-00001")
     shard.write_bytes(shard.read_bytes()[:-9])
     before = files_of(data_dir)
@@ -401,7 +404,7 @@ def test_names_a_folder_that_tfds_did_not_finish(data_dir):
 
 
 def test_takes_what_tfds_prepared_without_a_record(source, data_dir):
-    prepared = prepare("my_digits", str(source), data_dir)
+    prepared = prepare("my_digits", str(source), data_dir=data_dir)
     path = pathlib.Path(prepared.path)
     (path / "PREPARED.json").unlink()
     digests = sorted(
@@ -409,7 +412,7 @@ def test_takes_what_tfds_prepared_without_a_record(source, data_dir):
         for file in path.iterdir()
         if file.name != "dataset_info.json"
     )
-    found = prepare("my_digits", "auto", data_dir)
+    found = prepare("my_digits", "auto", data_dir=data_dir)
     assert found.fingerprint == hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -464,7 +467,7 @@ def serving_mnist(server, streams):
 @pytest.mark.parametrize("which", ["tfds", "auto"])
 def test_mnist_from_tfds(small_mnist, serving_mnist, data_dir, arrays, which):
     lines = []
-    prepare("mnist", which, data_dir, lines.append)
+    prepare("mnist", which, data_dir=data_dir, say=lines.append)
     assert lines[1] == "mnist from TFDS's source: 80 images verified"
     assert_holds("mnist", data_dir, arrays)
 
@@ -574,7 +577,7 @@ class TinyRemote(TinyDigits):
 
 
 def test_another_tfds_dataset(data_dir, capfd):
-    prepared = prepare("tiny_digits", "tfds", data_dir)
+    prepared = prepare("tiny_digits", "tfds", data_dir=data_dir)
     assert prepared.path == str(data_dir / "tiny_digits" / "2.0.0")
     assert prepared.splits == {"train": 10, "test": 10}
     images = np.arange(10, dtype=np.uint8)[:, None, None] * np.ones(
@@ -670,12 +673,12 @@ prepare.prepare("my_digits", {str(source)!r}, {str(data_dir)!r})
     assert find_prepared("my_digits", data_dir) is None
     assert "TFDS has no dataset 'my_digits'" in error_of("my_digits", "auto", data_dir)
     assert files_of(data_dir) == {}
-    prepare("my_digits", str(source), data_dir)
+    prepare("my_digits", str(source), data_dir=data_dir)
     assert_holds("my_digits", data_dir, arrays)
 
 
 def test_a_kill_between_the_moves_is_made_good(source, data_dir):
-    prepared = prepare("my_digits", str(source), data_dir)
+    prepared = prepare("my_digits", str(source), data_dir=data_dir)
     before = files_of(data_dir)
     work = data_dir / ".preparing-killed"
     shutil.copytree(prepared.path, work / "my_digits" / "1.0.0")
@@ -694,7 +697,7 @@ prepare._replace(
 )
 """)
     assert not os.path.exists(prepared.path)
-    assert prepare("my_digits", "auto", data_dir) == prepared
+    assert prepare("my_digits", "auto", data_dir=data_dir) == prepared
     assert files_of(data_dir) == before
 
 
@@ -705,7 +708,7 @@ def test_an_interrupt_leaves_nothing(source, data_dir):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare("my_digits", str(source), data_dir, interrupt)
+        prepare("my_digits", str(source), data_dir=data_dir, say=interrupt)
     assert files_of(data_dir) == {}
 
 
@@ -719,6 +722,6 @@ def test_waits_for_another_process(source, data_dir):
         lines.append(line)
         other.release()
 
-    prepare("my_digits", str(source), data_dir, release)
+    prepare("my_digits", str(source), data_dir=data_dir, say=release)
     assert lines[0] == f"waiting for another process that prepares data in {data_dir}"
     assert json.loads((data_dir / "my_digits/1.0.0/PREPARED.json").read_text())

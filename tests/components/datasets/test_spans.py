@@ -11,7 +11,7 @@ from tests.support.span_folders import bars, write_idx
 def find(pattern, window=1):
     """Returns the numbers that are found, and what is said."""
     said = []
-    found = spans.newest(str(pattern), window, said.append)
+    found = spans.newest(str(pattern), window, say=said.append)
     return [span.number for span in found], said
 
 
@@ -34,7 +34,7 @@ def test_the_newest_is_the_highest_number_padded_or_not(folder):
     make(folder, "span-9", "span-0010", "span-2")
     assert find(folder / "span-{SPAN}") == ([10], [])
     assert find(folder / "span-{SPAN}", 2) == ([9, 10], [])
-    assert spans.newest(f"{folder}/span-{{SPAN}}", 1, print)[0].uri == (
+    assert spans.newest(f"{folder}/span-{{SPAN}}", 1, say=print)[0].uri == (
         f"{folder}/span-0010"
     )
 
@@ -125,7 +125,7 @@ def test_a_file_that_is_a_link_out_of_its_span_is_refused(folder, tmp_path):
     (folder / "span-1" / "train-images-idx3-ubyte").unlink()
     (folder / "span-1" / "train-images-idx3-ubyte").symlink_to(secret)
     with pytest.raises(DataError, match=f"is a link to {secret}: expected one that"):
-        spans.fetch(spans.newest(f"{folder}/span-{{SPAN}}", 1, print)[0], "nowhere")
+        spans.fetch(spans.newest(f"{folder}/span-{{SPAN}}", 1, say=print)[0], "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -167,15 +167,15 @@ def test_a_file_that_is_a_link_out_of_its_span_is_refused(folder, tmp_path):
 )
 def test_bad_sources_are_named_before_anything_runs(source, message):
     with pytest.raises(ConfigError) as error:
-        resolve("smoke", None, [f"data.source='{source}'"])
+        resolve("smoke", settings=[f"data.source='{source}'"])
     assert message in str(error.value)
 
 
 def test_a_window_is_for_spans():
     with pytest.raises(ConfigError, match="span_window must be 1 without {SPAN} in"):
-        resolve("smoke", None, ["data.span_window=2"])
+        resolve("smoke", settings=["data.span_window=2"])
     with pytest.raises(ConfigError, match="span_window must be at least 1, got 0"):
-        resolve("smoke", None, ["data.span_window=0"])
+        resolve("smoke", settings=["data.span_window=0"])
 
 
 # What is made of them.

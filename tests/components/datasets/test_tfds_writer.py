@@ -29,7 +29,7 @@ def read_back(path, split):
 
 
 def test_what_was_written_is_read_back_in_order(tmp_path, arrays):
-    path = write_arrays(IdxDataset, "bars", arrays, tmp_path)
+    path = write_arrays(IdxDataset, "bars", arrays=arrays, work=tmp_path)
     assert path == tmp_path / "bars" / "1.0.0"
     for split in ("train", "test"):
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
@@ -40,12 +40,12 @@ def test_what_was_written_is_read_back_in_order(tmp_path, arrays):
 def test_the_labels_must_be_below_the_number_of_classes(tmp_path, arrays):
     arrays["test_labels"][1] = 10
     with pytest.raises(DataError) as error:
-        write_arrays(IdxDataset, "bars", arrays, tmp_path)
+        write_arrays(IdxDataset, "bars", arrays=arrays, work=tmp_path)
     assert str(error.value) == (
         "the test labels go up to 10, expected 0 to 9 for bars; check the files"
     )
     arrays["test_labels"][1] = 9
-    assert write_arrays(IdxDataset, "bars", arrays, tmp_path).is_dir()
+    assert write_arrays(IdxDataset, "bars", arrays=arrays, work=tmp_path).is_dir()
 
 
 def test_a_disk_without_room_is_named_before_anything_is_written(
@@ -56,13 +56,13 @@ def test_a_disk_without_room_is_named_before_anything_is_written(
         shutil, "disk_usage", lambda path: types.SimpleNamespace(free=10 * 80)
     )
     with pytest.raises(DataAccessError):
-        write_arrays(IdxDataset, "bars", arrays, tmp_path)
+        write_arrays(IdxDataset, "bars", arrays=arrays, work=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_tensorflow_datasets_prints_nothing(tmp_path, arrays, capfd):
     tfds.disable_progress_bar()
-    write_arrays(IdxDataset, "bars", arrays, tmp_path)
+    write_arrays(IdxDataset, "bars", arrays=arrays, work=tmp_path)
     assert "Download" not in "".join(capfd.readouterr())
 
 
@@ -138,7 +138,7 @@ class Failing(IdxDataset, skip_registration=True):
 def test_a_failure_of_tfds_is_named(tmp_path, monkeypatch, error, kind):
     monkeypatch.setattr(Failing, "error", error)
     with pytest.raises(kind) as caught:
-        tfds_writer.write_with_tfds(Failing, "failing", tmp_path, seconds=5.0)
+        tfds_writer.write_with_tfds(Failing, "failing", work=tmp_path, seconds=5.0)
     assert type(caught.value) is kind
     expected = f"TFDS cannot prepare failing: {error}"
     assert str(caught.value) == (str(error) if kind is type(error) else expected)

@@ -32,7 +32,7 @@ def test_a_digit_is_worse_when_its_whole_interval_is_below_zero():
     baseline = np.linspace(-120, -80, 300)
     noise = np.tile([-0.5, 0.5], 150)
     shift = np.repeat([-1.0, 0.0, 1.0], 100)
-    digits = by_digit(labels, baseline + shift + noise, baseline)
+    digits = by_digit(labels, baseline + shift + noise, baseline=baseline)
     assert [digit.label for digit in digits] == [3, 5, 8]
     assert [digit.images for digit in digits] == [100, 100, 100]
     assert [digit.worse for digit in digits] == [True, False, False]
@@ -42,5 +42,5 @@ def test_a_digit_is_worse_when_its_whole_interval_is_below_zero():
 
 
 def test_without_a_baseline_nothing_is_worse():
-    (digit,) = by_digit(np.zeros(4, int), np.array([-1.0, -2, -3, -4]), None)
+    (digit,) = by_digit(np.zeros(4, int), np.array([-1.0, -2, -3, -4]), baseline=None)
     assert digit == (0, 4, -2.5, None, None, False)

@@ -31,7 +31,9 @@ def of_split(arrays, split="train"):
 
 def too_far(schema, images, labels, before):
     """Returns the features that have drifted."""
-    found = drift.distances(schema, statistics(images, labels), None, before)
+    found = drift.distances(
+        schema, statistics(images, labels), test=None, baseline=before
+    )
     return {each.feature for each in found if each.too_far}
 
 
@@ -59,7 +61,7 @@ def test_tfdv_measures_what_numpy_does(schema):
         "pixel": jensen_shannon(*pixels),
         "image_mean": jensen_shannon(*means),
     }
-    found = drift.distances(schema, of_split(one), None, of_split(other))
+    found = drift.distances(schema, of_split(one), test=None, baseline=of_split(other))
     assert {each.feature: each.distance for each in found} == pytest.approx(expected)
     assert {each.kind for each in found} == {"drift"}
     assert {each.feature: each.measure for each in found} == {
@@ -76,19 +78,19 @@ def test_statistics_are_the_same_in_any_order(schema):
     found = statistics(images[order], labels[order], batch=77)
     assert found == of_split(arrays)
     assert drift.images_in(found) == 1000
-    for each in drift.distances(schema, found, found, found):
+    for each in drift.distances(schema, found, test=found, baseline=found):
         assert (each.distance, each.too_far) == (0.0, False)
 
 
 def test_skew_and_drift_are_both_measured_if_both_are_there(schema):
     train, test = (of_split(bars(0), split) for split in ("train", "test"))
-    found = drift.distances(schema, train, test, train)
+    found = drift.distances(schema, train, test=test, baseline=train)
     kinds = [(each.feature, each.kind) for each in found]
     features = ("label", "pixel", "image_mean")
     assert kinds == [(name, kind) for name in features for kind in ("drift", "skew")]
-    assert drift.distances(schema, train, None, None) == []
+    assert drift.distances(schema, train, test=None, baseline=None) == []
     skew = {each.feature: each.distance for each in found if each.kind == "skew"}
-    only = drift.distances(schema, train, test, None)
+    only = drift.distances(schema, train, test=test, baseline=None)
     assert {each.feature: each.distance for each in only} == skew
 
 
@@ -156,7 +158,9 @@ def test_a_feature_without_a_comparator_is_not_measured():
         schema_pb2.Schema(),
     )
     one, other = bars(0), bars(1)
-    (found,) = drift.distances(schema, of_split(one), of_split(one), of_split(other))
+    (found,) = drift.distances(
+        schema, of_split(one), test=of_split(one), baseline=of_split(other)
+    )
     counts = [np.bincount(a["train_labels"]) for a in (one, other)]
     assert found.distance == pytest.approx(jensen_shannon(*counts))
     assert (found.feature, found.measure) == ("label", "jensen_shannon_divergence")

@@ -49,7 +49,7 @@ def test_estimates_are_compared_by_their_values():
 def test_a_manifest_gives_the_gates_estimate():
     content = {"config": CONFIG, "elbo": {"elbo": -90.5, "images": 500}}
     assert Estimate.from_manifest(Manifest.from_content(content)) == Estimate(
-        Bound.ELBO, samples=4, seed=7, binarization="fixed", images=500
+        bound=Bound.ELBO, samples=4, seed=7, binarization="fixed", images=500
     )
     grey = {**CONFIG, "model": {"likelihood": "continuous_bernoulli"}}
     found = Estimate.from_manifest(Manifest.from_content({"config": grey}))

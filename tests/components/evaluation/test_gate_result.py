@@ -23,7 +23,13 @@ RESULT = GateResult(
     pushed="s3://models/serving/vae/1795457098",
 )
 REASONS = ("ELBO -290.00 must be at least the floor", "InfraCheck: no answer")
-REFUSED = GateResult(REASONS, -290.0, None, "an estimate", None)
+REFUSED = GateResult(
+    refusals=REASONS,
+    elbo=-290.0,
+    baseline_elbo=None,
+    estimate="an estimate",
+    pushed=None,
+)
 
 
 def test_the_file_is_that_of_earlier_releases():
@@ -40,7 +46,13 @@ def test_what_was_written_is_read(tmp_path, result):
 
 @pytest.mark.parametrize("elbo", [math.nan, math.inf, -math.inf])
 def test_an_elbo_that_is_not_finite_is_kept(elbo):
-    result = GateResult(("ELBO",), elbo, None, "an estimate", None)
+    result = GateResult(
+        refusals=("ELBO",),
+        elbo=elbo,
+        baseline_elbo=None,
+        estimate="an estimate",
+        pushed=None,
+    )
     found = GateResult.from_json(result.to_json(), "VERDICT.json").elbo
     assert found == elbo or (math.isnan(found) and math.isnan(elbo))
 

@@ -49,7 +49,7 @@ def signatures():
 
 
 def test_means_are_of_all_images_so_far(pixels):
-    found = [m for m, _ in measure(signatures(), batches(pixels), 4)]
+    found = [m for m, _ in measure(signatures(), batches(pixels), k=4)]
     assert [m.images for m in found] == [5, 10, 13]
     for measured in found:
         first = pixels[: measured.images].astype(np.float64) / 255.0
@@ -62,7 +62,7 @@ def test_means_are_of_all_images_so_far(pixels):
 
 
 def test_each_image_has_its_own_values(pixels):
-    found = [of_batch for _, of_batch in measure(signatures(), batches(pixels), 1)]
+    found = [of_batch for _, of_batch in measure(signatures(), batches(pixels), k=1)]
     assert [len(each.elbo) for each in found] == SIZES
     elbo = np.concatenate([each.elbo for each in found])
     assert elbo.dtype == np.float64
@@ -72,7 +72,7 @@ def test_each_image_has_its_own_values(pixels):
 
 
 def test_a_latent_is_active_above_a_variance_of_a_hundredth(pixels):
-    *_, (measured, _) = measure(signatures(), batches(pixels), 1)
+    *_, (measured, _) = measure(signatures(), batches(pixels), k=1)
     assert (measured.active_dimensions, measured.latent_size) == (2, 3)
     assert measured.active() == "2 of 3"
 
@@ -91,12 +91,12 @@ def test_sums_lose_no_digits():
         "encode": lambda images: {"loc": tf.zeros([len(images), 1])},
     }
     two = [tf.zeros([size, 28, 28, 1], tf.uint8) for size in (2, 1)]
-    *_, (measured, _) = measure(named, two, 1)
+    *_, (measured, _) = measure(named, two, k=1)
     assert measured.elbo == pytest.approx(1 / 3)
 
 
 def test_no_batches_measure_nothing():
-    assert list(measure(signatures(), [], 1)) == []
+    assert list(measure(signatures(), [], k=1)) == []
 
 
 class Model(tf.Module):

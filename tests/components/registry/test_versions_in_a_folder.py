@@ -55,7 +55,11 @@ def assert_complete(folder):
     assert found == FILES
     assert manifest["files"] == digests
     listing.verify_version(
-        listing.Version(int(folder.name), str(folder), Manifest.from_content(manifest))
+        listing.Version(
+            number=int(folder.name),
+            path=str(folder),
+            manifest=Manifest.from_content(manifest),
+        )
     )
 
 

@@ -186,7 +186,9 @@ def test_pushes_at_the_same_time_take_different_numbers(model, store):
     manifest = listing.find_served_version(store.uri).manifest  # the same of each
     for number in map(int, numbers):
         listing.verify_version(
-            listing.Version(number, f"{store.uri}/{number}", manifest)
+            listing.Version(
+                number=number, path=f"{store.uri}/{number}", manifest=manifest
+            )
         )
 
 

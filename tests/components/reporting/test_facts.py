@@ -12,13 +12,25 @@ from components.evaluation.measure import Measured
 from components.reporting import facts
 from components.reporting.measurements import Scores
 
-BLESSED = GateResult((), -99.5, -100.0, "how it is estimated", "/serving/vae/18")
-REFUSED = GateResult(("too low", "no answer"), -99.5, None, "an estimate", None)
+BLESSED = GateResult(
+    refusals=(),
+    elbo=-99.5,
+    baseline_elbo=-100.0,
+    estimate="how it is estimated",
+    pushed="/serving/vae/18",
+)
+REFUSED = GateResult(
+    refusals=("too low", "no answer"),
+    elbo=-99.5,
+    baseline_elbo=None,
+    estimate="an estimate",
+    pushed=None,
+)
 THRESHOLDS = Thresholds(elbo_floor=-100.0, tolerance=0.5)
 
 
 def of_model(elbo):
-    return ModelResult(elbo, elbo + 20.0, 20.0, {})
+    return ModelResult(elbo=elbo, reconstruction=elbo + 20.0, kl=20.0, elbo_by_label={})
 
 
 def scores(differences, elbo=-99.5):
@@ -40,7 +52,7 @@ def describe(elbo=-99.5, baseline=-100.0, differences=(0.4, 0.6), gate=BLESSED):
         test = Scores(test.pixels, test.labels, test.elbo, None, test.loc)
     of_baseline = None if baseline is None else of_model(baseline)
     return facts.describe_gate(
-        Evaluation(of_model(elbo), of_baseline, images=1_000),
+        Evaluation(candidate=of_model(elbo), baseline=of_baseline, images=1_000),
         test,
         gate=gate,
         thresholds=THRESHOLDS,

@@ -20,7 +20,7 @@ LABELS = np.array([4, 1, 1, 4, 7, 4, 1, 7, 2, 2, 7, 4])
 @pytest.fixture(scope="module")
 def vae():
     tfk.utils.set_random_seed(1)
-    return VAE(ModelConfig("dense", latent_size=3, hidden_units=16))
+    return VAE(ModelConfig(network="dense", latent_size=3, hidden_units=16))
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +38,15 @@ def files(tmp_path, binary):
 @pytest.fixture
 def of_images(signatures, binary):
     pixels = tf.cast(binary * 255, tf.uint8)
-    _, found = next(measure.measure(signatures, [pixels], 1))
+    _, found = next(measure.measure(signatures, [pixels], k=1))
     return found
 
 
 @pytest.fixture
 def scores(files, of_images):
-    return measurements.read_test_split(files, "bits", of_images, None)
+    return measurements.read_test_split(
+        files, "bits", candidate=of_images, baseline=None
+    )
 
 
 def test_each_image_has_its_elbo_and_its_posterior_mean(vae, scores, binary):
@@ -58,7 +60,9 @@ def test_each_image_has_its_elbo_and_its_posterior_mean(vae, scores, binary):
 
 
 def test_the_baseline_sees_the_same_images(files, of_images, signatures, scores):
-    both = measurements.read_test_split(files, "bits", of_images, signatures)
+    both = measurements.read_test_split(
+        files, "bits", candidate=of_images, baseline=signatures
+    )
     np.testing.assert_array_equal(both.baseline, scores.elbo)
 
 
@@ -70,7 +74,7 @@ def test_a_baseline_of_an_older_release_sees_the_same_images(tmp_path, likelihoo
     labels = old_exports.labels()
     candidate = measure.OfImages(np.zeros(len(labels)), np.zeros([len(labels), 2]))
     found = measurements.read_test_split(
-        [str(tmp_path / "test.gz")], "bits", candidate, baseline
+        [str(tmp_path / "test.gz")], "bits", candidate=candidate, baseline=baseline
     )
     expected = old_exports.scores(likelihood)["elbo"]
     np.testing.assert_allclose(found.baseline, expected, rtol=1e-5, atol=1e-5)
@@ -81,14 +85,14 @@ def test_no_images_are_named(tmp_path, of_images):
     path = str(tmp_path / "none.gz")
     tf.io.TFRecordWriter(path, "GZIP").close()
     with pytest.raises(ValueError, match=r"must have images, .*none\.gz has none"):
-        measurements.read_test_split([path], "bits", of_images, None)
+        measurements.read_test_split([path], "bits", candidate=of_images, baseline=None)
     assert measurements.label_counts([path]) == {}
 
 
 def test_images_that_were_not_measured_are_counted(files, of_images):
     fewer = measure.OfImages(of_images.elbo[:9], of_images.loc[:9])
     with pytest.raises(ValueError, match="test split must have the 9 images") as error:
-        measurements.read_test_split(files, "bits", fewer, None)
+        measurements.read_test_split(files, "bits", candidate=fewer, baseline=None)
     assert str(error.value).endswith("that Bounds measured, got 12")
 
 

@@ -86,7 +86,7 @@ def test_an_object_stores_uri_has_no_dots(uri):
     )
     for setting in ("push.destination", "kubeflow.pipeline_root"):
         with pytest.raises(ConfigError) as error:
-            resolve("smoke", None, [f"{setting}={uri}"])
+            resolve("smoke", settings=[f"{setting}={uri}"])
         field = setting.partition(".")[2]
         assert f"{field} must have no . or .. in it, got {uri!r}" in str(error.value)
 
@@ -188,7 +188,7 @@ def test_every_path_of_the_command_line_and_the_settings_knows_the_home(
 def test_a_setting_with_no_such_home_is_named(setting):
     key = setting.partition("=")[0]
     with pytest.raises(ConfigError, match=f"^{key}: ~nosuch must be a home folder"):
-        resolve("smoke", None, [setting])
+        resolve("smoke", settings=[setting])
 
 
 def test_a_notification_with_no_such_home_says_so(capsys):
@@ -220,7 +220,7 @@ def test_what_becomes_a_pattern_is_refused_at_once(
         ("kubeflow.checkpoints", f"s3://b/{name}"),
     ):
         with pytest.raises(ConfigError, match=f"^{key} ") as error:
-            resolve("smoke", None, [options.format_setting(key, value)])
+            resolve("smoke", settings=[options.format_setting(key, value)])
         assert f"{message}{value!r}" in str(error.value)
     # A relative path is one of the current folder's.
     (tmp_path / name).mkdir()
@@ -255,4 +255,4 @@ def test_what_becomes_no_pattern_may_have_its_characters(tmp_path):
 
 def test_a_name_with_characters_of_patterns_is_no_models():
     with pytest.raises(ConfigError, match="push.model_name must be a path without"):
-        resolve("smoke", None, ["push.model_name='a[b]'"])
+        resolve("smoke", settings=["push.model_name='a[b]'"])

@@ -8,7 +8,9 @@ from model.config import ModelConfig
 from model.networks import conv_residual
 from model.networks.conv_residual import SubPixels
 
-CONFIG = ModelConfig("conv_residual", latent_size=3, base_depth=2, hidden_units=6)
+CONFIG = ModelConfig(
+    network="conv_residual", latent_size=3, base_depth=2, hidden_units=6
+)
 
 
 def shapes_after_each_layer(layers, x):

@@ -9,7 +9,7 @@ from model.networks import dense
 from tests.support.densities import move
 
 UNITS, LATENTS = 6, 3
-CONFIG = ModelConfig("dense", latent_size=LATENTS, hidden_units=UNITS)
+CONFIG = ModelConfig(network="dense", latent_size=LATENTS, hidden_units=UNITS)
 
 
 def silu(x):

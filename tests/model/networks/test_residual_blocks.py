@@ -15,7 +15,11 @@ Z, DEPTH, UNITS = 3, 2, 8
 @pytest.fixture(scope="module")
 def vae():
     tfk.utils.set_random_seed(0)
-    return VAE(ModelConfig("conv_residual", Z, DEPTH, UNITS))
+    return VAE(
+        ModelConfig(
+            network="conv_residual", latent_size=Z, base_depth=DEPTH, hidden_units=UNITS
+        )
+    )
 
 
 def blocks(network, rank):
@@ -96,7 +100,13 @@ def test_sub_pixels_are_numpys():
 
 
 def test_distributions_are_float32_in_mixed_precision(binary):
-    config = ModelConfig("conv_residual", Z, DEPTH, UNITS, posterior="iaf")
+    config = ModelConfig(
+        network="conv_residual",
+        latent_size=Z,
+        base_depth=DEPTH,
+        hidden_units=UNITS,
+        posterior="iaf",
+    )
     vae = VAE(config, "mixed_bfloat16")
     computed = {b.compute_dtype for b in blocks(vae.encoder, 4)}
     assert computed == {"bfloat16"}

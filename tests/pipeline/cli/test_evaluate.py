@@ -36,7 +36,9 @@ class Place:
         self.path = path
         self.destination = str(path / "runs" / "serving" / "vae")
         write_idx(path / "idx", labels=range(10))
-        self.data = prepare("bars_to_measure", str(path / "idx"), path / "data")
+        self.data = prepare(
+            "bars_to_measure", str(path / "idx"), data_dir=path / "data"
+        )
         tfk.utils.set_random_seed(0)
         self.vae = VAE(ModelConfig(latent_size=2, hidden_units=8))
         export.export(self.vae, str(path / "old"), samples=SAMPLES, seed=SEED)
@@ -48,7 +50,9 @@ class Place:
 
     def _push(self, name, likelihood):
         settings = [f"gate.samples={SAMPLES}", f"gate.seed={SEED}"]
-        config = resolve("demo", None, [*settings, f"model.likelihood={likelihood}"])
+        config = resolve(
+            "demo", None, settings=[*settings, f"model.likelihood={likelihood}"]
+        )
         manifest = {
             "config": decisive(config),
             "data_fingerprint": self.data.fingerprint,

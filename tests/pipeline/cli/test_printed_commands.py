@@ -106,7 +106,7 @@ def made(tmp_path_factory):
         VAE(ModelConfig(**size)), str(place.path / "model"), samples=1, seed=0
     )
     settings = [f"model.{field}={value}" for field, value in size.items()]
-    decisive = loading.decisive(loading.resolve("demo", None, settings))
+    decisive = loading.decisive(loading.resolve("demo", settings=settings))
     publish.publish_version(
         str(place.path / "model"),
         destination=place.destination,

@@ -14,13 +14,14 @@ from tests.support.pushed_model import assert_fails
 
 def pushed(config):
     manifest = Manifest.from_content({"config": config})
-    return PushedModel(Version(7, "/serving/vae/7", manifest), "/tmp/copy")  # noqa: S108
+    version = Version(number=7, path="/serving/vae/7", manifest=manifest)
+    return PushedModel(version, "/tmp/copy")  # noqa: S108
 
 
 def test_the_estimate_is_that_of_the_manifest():
     config = {"gate": {"samples": 4, "seed": 9}, "model": {"latent_size": 2}}
     assert pushed(config).read_estimate() == Estimate(
-        Bound.ELBO, samples=4, seed=9, binarization="fixed"
+        bound=Bound.ELBO, samples=4, seed=9, binarization="fixed"
     )
 
 

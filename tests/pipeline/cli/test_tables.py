@@ -51,7 +51,7 @@ def root(tmp_path_factory):
         manifest = {
             "elbo": {"elbo": elbo, "images": 10_000},
             "data_fingerprint": "0123456789abcdef",
-            "config": decisive(resolve("demo", None, [f"gate.samples={samples}"])),
+            "config": decisive(resolve("demo", settings=[f"gate.samples={samples}"])),
         }
         model = write_model(tmp_path / "models" / name, files)
         pushed.append(

@@ -35,7 +35,7 @@ def test_what_is_printed_resolves_to_the_same(preset, tmp_path):
 def test_settings_go_over_the_file_over_the_preset(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("train: {epochs: 7, seed: 1}\ngate: {elbo_floor: -99}\n")
-    resolved = resolve("smoke", str(file), ["train.seed=2", "model.beta=2"])
+    resolved = resolve("smoke", str(file), settings=["train.seed=2", "model.beta=2"])
     assert resolved.train.epochs == 7
     assert resolved.train.seed == 2
     assert resolved.train.batch_size == 100  # the preset's
@@ -132,7 +132,9 @@ def test_numbers_are_written_as_everybody_writes_them(text, value):
 
 
 def test_a_run_shows_a_line_for_each_section_that_means_something_to_it():
-    shown = loading.lines(loading.resolve("smoke", None, ["kubeflow.data_dir=/data"]))
+    shown = loading.lines(
+        loading.resolve("smoke", settings=["kubeflow.data_dir=/data"])
+    )
     assert [line.partition(":")[0] for line in shown] == [
         "data",
         "model",
@@ -144,6 +146,8 @@ def test_a_run_shows_a_line_for_each_section_that_means_something_to_it():
 
 
 def test_the_time_that_infra_check_gets_decides_nothing():
-    short, long = (resolve("smoke", None, [f"gate.infra_timeout={s}"]) for s in (1, 2))
+    short, long = (
+        resolve("smoke", settings=[f"gate.infra_timeout={s}"]) for s in (1, 2)
+    )
     assert short != long
     assert loading.decisive(short) == loading.decisive(long)

@@ -164,7 +164,7 @@ def test_the_second_document_is_for_kubernetes(documents, executors):
 
 def test_a_container_gets_tfxs_arguments_and_then_the_compilers(executors):
     # By sha256sum of the settings that decide what a run makes, as sorted JSON.
-    decisive = json.dumps(loading.decisive(resolve("demo", None, SETTINGS)))
+    decisive = json.dumps(loading.decisive(resolve("demo", settings=SETTINGS)))
     text = json.dumps(json.loads(decisive), sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()
     with_config = {"Trainer", "Evaluator", "Pusher", "Report"}
@@ -379,7 +379,7 @@ def test_bad_settings_are_named(tmp_path, settings, message):
 
 
 def test_bad_arguments_are_named(tmp_path):
-    config = resolve("demo", None, SETTINGS)
+    config = resolve("demo", settings=SETTINGS)
     with pytest.raises(ConfigError, match=r"must be a \.yaml file, got .*\.json"):
         compiler.compile_pipeline(config, str(tmp_path / "pipeline.json"), image=IMAGE)
     with pytest.raises(ConfigError, match=r"can't write .*: No such file or directory"):

@@ -90,7 +90,9 @@ def test_a_trainer_with_checkpoints_gets_volumes_and_secrets():
 
 def test_a_secret_is_a_variable_of_a_secrets_key():
     (first, _) = kubernetes.pod_settings(config().kubeflow, "Ingest").secrets
-    assert first == kubernetes.SecretVariable("AWS_ACCESS_KEY_ID", "s3", key="key")
+    assert first == kubernetes.SecretVariable(
+        variable="AWS_ACCESS_KEY_ID", secret="s3", key="key"
+    )
 
 
 def test_kfp_reads_the_document_for_kubernetes():

@@ -60,7 +60,9 @@ def test_a_cluster_of_workers_is_for_steps_in_processes_of_their_own(
 
 def served(run_key, baseline=None):
     manifest = {"run_key": run_key, "digest": "d12", "baseline": baseline}
-    return listing.Version(12, "/serving/vae/12", Manifest.from_content(manifest))
+    return listing.Version(
+        number=12, path="/serving/vae/12", manifest=Manifest.from_content(manifest)
+    )
 
 
 def test_the_baseline_is_the_version_that_is_served():
@@ -77,7 +79,9 @@ def test_a_model_is_not_its_own_baseline():
 
 def test_without_an_intact_version_there_is_no_baseline():
     damaged = [
-        listing.DamagedVersion(12, "/serving/vae/12", "saved_model.pb is missing")
+        listing.DamagedVersion(
+            number=12, path="/serving/vae/12", why="saved_model.pb is missing"
+        )
     ]
     assert runner._baseline_fingerprint(None, [], is_repeated=False) == "none"
     text = runner._baseline_fingerprint(None, damaged, is_repeated=False)

@@ -17,32 +17,61 @@ from pipeline.runs.recorder import RunRecorder
 from pipeline.runs.run_record import RunStatus
 from tests.support.records import make_record
 
-CONFIG = resolve("smoke", None, ["gate.elbo_floor=-100", "gate.tolerance=0.5"])
+CONFIG = resolve("smoke", settings=["gate.elbo_floor=-100", "gate.tolerance=0.5"])
 ESTIMATE = "the evidence lower bound, as the Pusher wrote it"
-BLESSED = GateResult((), -90.5, None, ESTIMATE, "/serving/vae/18")
-AGAINST = GateResult((), -90.5, -92.0, ESTIMATE, "/serving/vae/18")
-REFUSED = GateResult(("too low", "no answer"), -190.5, -92.0, ESTIMATE, None)
-UNCHANGED = GateResult((), -90.5, None, ESTIMATE, None)
+BLESSED = GateResult(
+    refusals=(),
+    elbo=-90.5,
+    baseline_elbo=None,
+    estimate=ESTIMATE,
+    pushed="/serving/vae/18",
+)
+AGAINST = GateResult(
+    refusals=(),
+    elbo=-90.5,
+    baseline_elbo=-92.0,
+    estimate=ESTIMATE,
+    pushed="/serving/vae/18",
+)
+REFUSED = GateResult(
+    refusals=("too low", "no answer"),
+    elbo=-190.5,
+    baseline_elbo=-92.0,
+    estimate=ESTIMATE,
+    pushed=None,
+)
+UNCHANGED = GateResult(
+    refusals=(), elbo=-90.5, baseline_elbo=None, estimate=ESTIMATE, pushed=None
+)
 
 
 def of_version(number):
-    return Version(number, f"/serving/vae/{number}", Manifest.from_content({}))
+    return Version(
+        number=number, path=f"/serving/vae/{number}", manifest=Manifest.from_content({})
+    )
 
 
 def summarize(gate, served=18, cached=False, baseline_version=17):
     of_baseline = None
     if gate.baseline_elbo is not None:
-        of_baseline = ModelResult(gate.baseline_elbo, gate.baseline_elbo + 20, 20.0, {})
+        of_baseline = ModelResult(
+            elbo=gate.baseline_elbo,
+            reconstruction=gate.baseline_elbo + 20,
+            kl=20.0,
+            elbo_by_label={},
+        )
     by_label = {3: gate.elbo - 5.0, 4: gate.elbo + 4.0, 5: gate.elbo}
-    candidate = ModelResult(gate.elbo, gate.elbo + 21.0, 21.0, by_label)
+    candidate = ModelResult(
+        elbo=gate.elbo, reconstruction=gate.elbo + 21.0, kl=21.0, elbo_by_label=by_label
+    )
     return RunSummary(
         config=CONFIG,
         steps=[
-            Step("Ingest", {}, cached=cached, seconds=1.25),
-            Step("Pusher", {}, cached=cached, seconds=2.0),
+            Step(name="Ingest", outputs={}, cached=cached, seconds=1.25),
+            Step(name="Pusher", outputs={}, cached=cached, seconds=2.0),
         ],
         gate=gate,
-        evaluation=Evaluation(candidate, of_baseline, images=1_000),
+        evaluation=Evaluation(candidate=candidate, baseline=of_baseline, images=1_000),
         bounds=Measured(1_000, gate.elbo, -70.0, 21.0, -88.25, 64, 7, 16),
         baseline_version=baseline_version if of_baseline else None,
         why_no_baseline="" if of_baseline else "nothing was served",
@@ -168,7 +197,7 @@ def test_a_run_from_the_cache_names_no_seconds():
     rows = dict(summary.rows(found, "/serving/vae"))
     assert rows["seconds per step"] == "every step came from the cache"
     assert rows["pushed"] == "nothing; version 18 is served from /serving/vae"
-    steps = [*found.steps, Step("Report", {}, cached=False, seconds=3.0)]
+    steps = [*found.steps, Step(name="Report", outputs={}, cached=False, seconds=3.0)]
     some = RunSummary(**{**vars(found), "steps": steps})
     rows = dict(summary.rows(some, "/serving/vae"))
     assert rows["seconds per step"] == "Report 3.0; 2 steps from the cache"
@@ -178,7 +207,7 @@ def test_a_run_from_the_cache_names_no_seconds():
 
 
 def describe(name, **outputs):
-    return summary.describe(Step(name, outputs, cached=False))
+    return summary.describe(Step(name=name, outputs=outputs, cached=False))
 
 
 def examples(counts, spans=""):

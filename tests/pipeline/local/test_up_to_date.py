@@ -15,7 +15,7 @@ REFUSED, UNCHANGED = RunStatus.REFUSED, RunStatus.UNCHANGED
 
 def served(number, run_key):
     manifest = Manifest.from_content({"run_key": run_key})
-    return Version(number, f"/serving/vae/{number}", manifest)
+    return Version(number=number, path=f"/serving/vae/{number}", manifest=manifest)
 
 
 def last(status, run_key="now", baseline="11 x", version=12, **facts):

@@ -100,7 +100,7 @@ def test_a_process_is_more_than_its_number():
     assert not dataclasses.replace(this, host="elsewhere", born="").is_gone()
     child = subprocess.Popen(["sleep", "300"])
     born = process._born(child.pid)
-    alive = process.Process(child.pid, this.host, born)
+    alive = process.Process(pid=child.pid, host=this.host, born=born)
     assert not alive.is_gone()
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)

@@ -51,8 +51,8 @@ def test_a_step_that_completed_is_kept_with_its_seconds(recorder):
     recorder.record_step_completed("Trainer", 12.3456)
     assert recorder.record.step is None
     assert recorder.record.steps == [
-        StepTime("Ingest", 0.0, True),
-        StepTime("Trainer", 12.346, False),
+        StepTime(name="Ingest", seconds=0.0, cached=True),
+        StepTime(name="Trainer", seconds=12.346, cached=False),
     ]
 
 

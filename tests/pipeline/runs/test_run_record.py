@@ -42,7 +42,10 @@ def test_what_is_written_is_read(tmp_path):
         difference=0.25,
         version=1795457098,
         ended=END,
-        steps=[StepTime("Trainer", 12.346, False), StepTime("Ingest", 0.0, True)],
+        steps=[
+            StepTime(name="Trainer", seconds=12.346, cached=False),
+            StepTime(name="Ingest", seconds=0.0, cached=True),
+        ],
     )
     run_record.write(tmp_path, written)
     assert run_record.read_all(tmp_path) == ([written], [])

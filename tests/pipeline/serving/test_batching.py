@@ -37,7 +37,7 @@ def run(limits, calls, function=None):
 
     async def all_calls():
         with concurrent.futures.ThreadPoolExecutor(2) as executor:
-            batcher = Batcher(function, executor, limits, ValueError)
+            batcher = Batcher(function, executor, limits=limits, refused=ValueError)
             inputs = [{"x": np.array(x), "y": np.array(x) + 0.5} for x in calls]
             tasks = [asyncio.create_task(batcher(inputs[0]))]
             await asyncio.sleep(0.02)
@@ -107,7 +107,7 @@ def test_a_call_that_is_given_up_is_no_harm():
 
     async def give_up():
         with concurrent.futures.ThreadPoolExecutor(1) as executor:
-            batcher = Batcher(function, executor, Limits(), ValueError)
+            batcher = Batcher(function, executor, limits=Limits(), refused=ValueError)
             inputs = {"x": np.ones(1), "y": np.ones(1)}
             first = asyncio.create_task(batcher(inputs))
             second = asyncio.create_task(batcher(inputs))
