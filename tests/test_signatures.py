@@ -87,6 +87,25 @@ def test_the_third_parameter_is_keyword_only_and_there_are_six_at_most(package):
     ] == []
 
 
+def names_any(source: str) -> bool:
+    """Returns whether Python code mentions `Any`."""
+    return any(
+        "Any" in (getattr(node, "id", None), getattr(node, "attr", None))
+        for node in ast.walk(ast.parse(source))
+    )
+
+
+def test_the_command_line_is_typed_without_any():
+    files = sorted((ROOT / "pipeline" / "cli").glob("*.py"))
+    assert files
+    assert [f.name for f in files if names_any(f.read_text(encoding="utf-8"))] == []
+
+
+@pytest.mark.parametrize("source", ["def f(a: dict[str, Any]): ...", "a: typing.Any"])
+def test_any_is_found(source):
+    assert names_any(source)
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

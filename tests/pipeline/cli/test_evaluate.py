@@ -50,9 +50,7 @@ class Place:
 
     def _push(self, name, likelihood):
         settings = [f"gate.samples={SAMPLES}", f"gate.seed={SEED}"]
-        config = resolve(
-            "demo", None, settings=[*settings, f"model.likelihood={likelihood}"]
-        )
+        config = resolve("demo", settings=[*settings, f"model.likelihood={likelihood}"])
         manifest = {
             "config": decisive(config),
             "data_fingerprint": self.data.fingerprint,
