@@ -184,7 +184,7 @@ def test_the_fingerprint_is_of_the_data(source, data_dir, tmp_path):
 def test_tensorflow_can_still_be_configured_after(source, data_dir):
     code = f"""
 from components.datasets import prepare
-prepare.prepare("my_digits", {str(source)!r}, {str(data_dir)!r})
+prepare.prepare("my_digits", {str(source)!r}, data_dir={str(data_dir)!r})
 import tensorflow as tf
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 [cpu] = tf.config.list_physical_devices("CPU")
@@ -665,7 +665,7 @@ def test_a_kill_while_writing_leaves_nothing_after_the_next_call(
 import os, signal
 from components.datasets import prepare
 prepare.fingerprint.write = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
-prepare.prepare("my_digits", {str(source)!r}, {str(data_dir)!r})
+prepare.prepare("my_digits", {str(source)!r}, data_dir={str(data_dir)!r})
 """)
     left = files_of(data_dir)
     assert any(name.endswith("tfrecord-00000-of-00001") for name in left)
