@@ -30,7 +30,7 @@ for name in ("saved_model.pb", "variables/variables.index"):
     publish.publish_version(model, destination=destination, manifest=manifest)
 flags = ["--root", root, "--set", f"push.destination={root}/serving/deeper"]
 assert main.main(["rollback", "--reason", "worse", *flags]) == 0
-config = resolve("smoke", None, [f"metrics.textfile={place}/vae.prom"])
+config = resolve("smoke", settings=[f"metrics.textfile={place}/vae.prom"])
 with lifecycle.record_run(
     config,
     pathlib.Path(root),
