@@ -1,7 +1,7 @@
 """Packages, dependencies and the console script.
 
-Two stacks, one code (see README, "Two stacks"): TFX 1.17 and later need wheels that
-exist only for glibc 2.39, so an older host gets TFX 1.16 on Python 3.10.
+Two stacks, one code (see docs/explanation/two-stacks.md): TFX 1.17 and later need
+wheels that exist only for glibc 2.39, so an older host gets TFX 1.16 on Python 3.10.
 `requirements.lock` pins both with hashes; `make lock` makes it from this file.
 """
 
