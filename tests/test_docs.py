@@ -38,9 +38,18 @@ def without_blocks(text: str) -> str:
 
 def blocks(path: pathlib.Path, *languages: str) -> list[str]:
     """Returns the fenced blocks of a page that are in one of the languages."""
-    pattern = rf"^```(?:{'|'.join(languages)})\n(.*?)^```$"
-    text = path.read_text(encoding="utf-8")
-    return re.findall(pattern, text, flags=re.MULTILINE | re.DOTALL)
+    found = []
+    language, lines = None, []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("```"):
+            lines.append(line)
+        elif language is None:
+            language, lines = line[3:], []
+        else:
+            if language in languages:
+                found.append("\n".join(lines))
+            language = None
+    return found
 
 
 def anchors(path: pathlib.Path) -> set[str]:
@@ -72,10 +81,10 @@ def broken_links(path: pathlib.Path) -> list[str]:
 def commands(path: pathlib.Path) -> Iterator[list[str]]:
     """Yields the arguments of each `vae-pipeline` command of a page.
 
-    Those are the lines of shell blocks, and the lines after `$` of what was printed.
-    `...` at the end of a line stands for more arguments.
+    Those are the lines of blocks in `sh` or in no language, and the lines after `$` of
+    what was printed. `...` at the end of a line stands for more arguments.
     """
-    lines = [line for block in blocks(path, "sh") for line in joined(block)]
+    lines = [line for block in blocks(path, "sh", "") for line in joined(block)]
     for block in blocks(path, "text"):
         lines += [line[2:] for line in joined(block) if line.startswith("$ ")]
     for line in lines:
@@ -124,12 +133,17 @@ def test_a_link_to_a_missing_file_or_heading_is_found(tmp_path):
     assert broken_links(page) == ["other.md#three", "none.md", "none.png"]
 
 
+@pytest.fixture(scope="module")
+def parser():
+    return main.build_parser()
+
+
 @pytest.mark.parametrize("path", PAGES, ids=IDS)
-def test_every_command_is_one_that_the_program_understands(path):
+def test_every_command_is_one_that_the_program_understands(path, parser):
     for words in commands(path):
         if words == ["--version"]:  # prints, and ends the process
             continue
-        args = main.build_parser().parse_args(words)
+        args = parser.parse_args(words)
         if hasattr(args, "preset"):
             loading.resolve(args.preset, None, options.settings(args))
 
@@ -157,7 +171,7 @@ def test_the_pages_use_every_command():
 @pytest.mark.parametrize("path", PAGES, ids=IDS)
 def test_every_target_of_make_is_in_the_makefile(path):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for block in blocks(path, "sh"):
+    for block in blocks(path, "sh", ""):
         for target in re.findall(r"^(?:\w+=\S+ )*make ([\w-]+)", block, re.MULTILINE):
             assert re.search(rf"^{target}( [\w-]+)*:", makefile, re.MULTILINE), target
 
