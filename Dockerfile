@@ -27,8 +27,10 @@ RUN python3 -m venv /opt/venv \
  && awk '/^[^ #]/ { keep = /^uv==/ } keep' requirements.lock >uv.lock \
  && /opt/uv/bin/pip install --no-cache-dir --require-hashes --requirement uv.lock
 # Named by others as dependencies, and needed by no step: libclang builds TensorFlow, jedi
-# completes what one types in IPython, the data server speeds TensorBoard up.
-RUN printf '%s\n' jedi libclang parso tensorboard-data-server >unused.txt
+# completes what one types in IPython, the data server speeds TensorBoard up. Of babel,
+# beautifulsoup4 and soupsieve, which the other stack's notebooks need, Sphinx alone is a
+# user here.
+RUN printf '%s\n' babel beautifulsoup4 jedi libclang parso soupsieve tensorboard-data-server >unused.txt
 ARG GPU=0
 # What goes again at once is C++ headers, the packages' own tests, and the symbols that
 # only a debugger reads: a third of all.

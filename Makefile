@@ -1,6 +1,6 @@
 # Every target sets up what it needs; `make run` on a clone that is set up starts at once.
 
-.PHONY: help setup always run test test-containers faults soak nightly lint bench \
+.PHONY: help setup always run test test-containers faults soak nightly lint docs bench \
         bench-time bench-serve image sbom audit lock clean
 
 # What others leave in the environment for another Python or another uv.
@@ -23,8 +23,9 @@ help:
 	@echo "             build the image, and run the pipeline in it as Kubeflow does"
 	@echo "make faults  kill real runs, fill their disks, damage their files, ..."
 	@echo "make soak    200 runs that are killed at random; ARGS='--runs 20 --seed 7'"
-	@echo "make nightly what is too long for each landing: see docs/nightly.md"
+	@echo "make nightly what is too long for each landing: see docs/reference/nightly.md"
 	@echo "make lint    format, lint and types alone"
+	@echo "make docs    build the documentation in docs/_build/html; warnings are errors"
 	@echo "make bench   speed, as ratios to a baseline; 45 minutes or more"
 	@echo "make bench-time"
 	@echo "             the time until a test -ELBO of 115 nats, alone"
@@ -75,6 +76,9 @@ lint: .venv/ready
 	.venv/bin/lint-imports --no-logo --no-cache
 	.venv/bin/python .ci/plain_english.py pipeline components model deploy tests
 
+docs: .venv/ready
+	.venv/bin/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html $(ARGS)
+
 # TensorFlow's own lines would stand between the tables.
 bench bench-time bench-serve: export TF_CPP_MIN_LOG_LEVEL = 3
 bench bench-time bench-serve: export PYTHONWARNINGS = ignore
@@ -119,4 +123,4 @@ lock: .venv/ready
 	    | awk '/^# The following packages were excluded/ { exit } NF' >requirements-gpu.lock
 
 clean:
-	rm -rf .venv .tools *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .tools *.egg-info .mypy_cache .pytest_cache .ruff_cache docs/_build

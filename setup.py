@@ -1,7 +1,7 @@
 """Packages, dependencies and the console script.
 
-Two stacks, one code (see README, "Two stacks"): TFX 1.17 and later need wheels that
-exist only for glibc 2.39, so an older host gets TFX 1.16 on Python 3.10.
+Two stacks, one code (see docs/explanation/two-stacks.md): TFX 1.17 and later need
+wheels that exist only for glibc 2.39, so an older host gets TFX 1.16 on Python 3.10.
 `requirements.lock` pins both with hashes; `make lock` makes it from this file.
 """
 
@@ -87,10 +87,12 @@ setuptools.setup(
             # An S3 server for the tests: the parts of moto[server] that S3 takes.
             "flask",
             "flask-cors",
+            "furo",
             "import-linter",
             "kubernetes-validate",
             "moto[s3]>=5",
             "mypy",
+            "myst-parser",
             "packaging",
             "pip-audit",
             "pytest",
@@ -98,6 +100,7 @@ setuptools.setup(
             "ruff",
             "scikit-learn",
             "scipy",
+            "sphinx",
             "types-PyYAML",
             "types-requests",
             "uv",

@@ -115,5 +115,5 @@ def test_another_system_is_refused_and_gets_the_image(run_setup):
     message = run_setup(glibc="2.41", programs_there={"uname": uname})
     assert message.splitlines() == [
         "set-up: TFX's wheels exist for Linux x86_64 only; this is Darwin arm64.",
-        'With docker or podman, it runs in its image: see README, "Other systems".',
+        "With docker or podman, it runs in its image: see docs/how-to/set-up.md.",
     ]

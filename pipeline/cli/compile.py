@@ -14,7 +14,8 @@ def add_command(commands: options.Commands) -> None:
         help="write the pipeline for Kubeflow Pipelines v2",
         description="Writes the pipeline as the YAML that Kubeflow Pipelines v2 takes: "
         "the same bytes for the same settings. Needs push.destination; the section "
-        "kubeflow says where and with what the steps run (see README).",
+        "kubeflow says where and with what the steps run (see "
+        "docs/how-to/compile-for-kubeflow.md).",
         epilog=options.EXIT_CODES,
     )
     options.add_settings_options(parser)

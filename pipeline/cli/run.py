@@ -25,8 +25,8 @@ def add_command(commands: options.Commands) -> None:
         description="Ingests, validates, transforms, trains, evaluates, checks and, if "
         "the model is blessed, pushes it to push.destination, or else to ROOT/serving. "
         "Steps whose inputs have not changed come from the cache.",
-        epilog=f"every setting, as --preset {loading.DEFAULT} has it (see README, "
-        "Configuration):\n\n"
+        epilog=f"every setting, as --preset {loading.DEFAULT} has it (see "
+        "docs/reference/settings.md):\n\n"
         + loading.to_yaml(loading.resolve(loading.DEFAULT))
         + f"\n{options.EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import runs
 
-README = pathlib.Path(__file__).parents[2] / "README.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs/reference/faults.md"
 _PROPERTY = "outcome"
 
 
@@ -67,12 +67,12 @@ def place(prepared) -> runs.Place:
 
 @pytest.fixture
 def outcome(record_property):
-    """Asserts that the README's table has a row: a fault, what is seen, what next."""
+    """Asserts that the table of faults has a row: a fault, what is seen, what next."""
 
     def record(fault: str, seen: str, after: str) -> None:
         row = f"| {fault} | {seen} | {after} |"
         record_property(_PROPERTY, row)
-        assert row in README.read_text().splitlines(), f"README.md lacks\n{row}"
+        assert row in PAGE.read_text().splitlines(), f"{PAGE} lacks\n{row}"
 
     return record
 

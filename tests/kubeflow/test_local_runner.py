@@ -95,7 +95,7 @@ class Local:
 
 @pytest.mark.containers
 def test_the_image_runs_the_pipeline_itself(local):
-    """All steps in one container, with its state in a mounted folder: see README."""
+    """All steps in one container, with its state in a mounted folder: see set-up.md."""
     done = local.engine.call(
         *("run", "--rm", *RESTRICTED, f"--volume={local.folder / 'state'}:/state"),
         *(f"--volume={local.folder / 'bars'}:/bars:ro", local.image),
