@@ -55,6 +55,8 @@ setuptools.setup(
         # `serve`'s HTTP server.
         "aiohttp>=3.9",
         "apscheduler>=3.10,<4",
+        # 2.8 needs Python 3.11.
+        "cronsim>=2.7,<3",
         "tensorflow-datasets>=4.9",
         # tensorflow-datasets imports it, but asks for it only below Python 3.11.
         "importlib-resources",
@@ -74,6 +76,8 @@ setuptools.setup(
         "rich>=13",
         # `notify`'s attempts.
         "tenacity>=8",
+        # The local time zone's name, for schedules.
+        "tzlocal>=5",
         # TensorFlow 2.21 no longer requires it; releases before 2.20 need NumPy 1.
         f"tensorboard>=2.16,<2.17; {COMPATIBLE}",
         f"tensorboard>=2.20; {CURRENT}",

@@ -14,6 +14,7 @@ from pipeline.exit_codes import FAILED, OK
 
 if TYPE_CHECKING:
     from pipeline.console import Screen
+    from pipeline.scheduling.cron import CronSchedule
 
 
 def add_command(commands: options.Commands) -> None:
@@ -105,7 +106,7 @@ def _set_schedule(args: argparse.Namespace, console: "Screen") -> int:
     from pipeline.kubeflow import recurring_runs
 
     options.resolve(args)  # raises for a wrong setting, before the connection
-    cron = recurring_runs.kfp_cron(_cron(args), args.timezone)
+    cron = recurring_runs.kfp_cron(_parse_cron(args))
     cluster_options.image(args)  # raises if it is missing, before the connection
     cluster = cluster_options.connect(args)
     request = cluster_options.upload(args, cluster, console=console)
@@ -153,7 +154,7 @@ def _change_schedules(args: argparse.Namespace, console: "Screen") -> int:
 
 def _schedule_here(args: argparse.Namespace) -> int:
     """Runs the pipeline at cron's times, or prints what makes this machine do so."""
-    cron = _cron(args)
+    times = _parse_cron(args)
     # A bad path must fail now, and not at the first run.
     options.check_paths(args, options.resolve(args))
     from pipeline.scheduling import daemon, service_files
@@ -163,18 +164,14 @@ def _schedule_here(args: argparse.Namespace) -> int:
     log_folder = pathlib.Path(args.root, "logs").absolute()
     if args.local:
         with _serve_metrics(args):
-            return daemon.run(
-                cron, args.timezone, command=command, log_folder=log_folder
-            )
+            return daemon.run(times, command=command, log_folder=log_folder)
     args.is_result_printed = True
     folder = pathlib.Path.cwd()
     if args.print == "systemd":
-        text = service_files.systemd_units(
-            cron, args.timezone, command=command, folder=folder
-        )
+        text = service_files.systemd_units(times, command=command, folder=folder)
     else:
         text = service_files.crontab_line(
-            cron, args.timezone, command=command, folder=folder, logs=log_folder
+            times, command=command, folder=folder, logs=log_folder
         )
     print(text, end="")
     return OK
@@ -196,15 +193,17 @@ def _serve_metrics(args: argparse.Namespace) -> Iterator[None]:
         yield
 
 
-def _cron(args: argparse.Namespace) -> str:
-    """Returns the cron expression of the flags.
+def _parse_cron(args: argparse.Namespace) -> "CronSchedule":
+    """Returns the schedule that --cron and --timezone give.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: there is no --cron, or it or the time zone is bad.
     """
     if not args.cron:
         raise loading.ConfigError(
             "--cron must say when, such as --cron '0 3 * * *' for three o'clock every "
             "night, got nothing"
         )
-    return args.cron
+    from pipeline.scheduling.cron import parse_cron
+
+    return parse_cron(args.cron, args.timezone)

@@ -7,36 +7,32 @@ from pipeline.config.loading import ConfigError
 from pipeline.kubeflow import submission
 from pipeline.kubeflow.client import Cluster, ClusterError, filter_by_name, pages
 from pipeline.kubeflow.submission import RunRequest
-from pipeline.scheduling.cron import check_cron, robfig
+from pipeline.scheduling.cron import CronSchedule
 
 _ZONE_OF_KFP = ("UTC", "Etc/UTC")
 _ACTIVE = ("PENDING", "RUNNING", "CANCELING", "PAUSED")
 _LATEST = 100  # runs of an experiment that are searched for active ones
 
 
-def kfp_cron(cron: str, timezone: str | None = None) -> str:
-    """Returns a standard cron expression in the form that KFP takes.
+def kfp_cron(schedule: CronSchedule) -> str:
+    """Returns a schedule's cron expression in the form that KFP takes.
 
     KFP refuses `TZ=` and `CRON_TZ=` before it: its controller has one time zone for all
     schedules, CRON_SCHEDULE_TIMEZONE of the deployment ml-pipeline-scheduledworkflow,
     else UTC.
 
-    Args:
-      cron: minute, hour, day of the month, month, day of the week.
-      timezone: the expression's; only UTC is possible.
-
     Raises:
-      ConfigError: the expression or the zone is not valid, or not possible in KFP.
+      ConfigError: the schedule has a time zone other than UTC.
     """
-    check_cron(cron, timezone)
-    if timezone not in (None, *_ZONE_OF_KFP):
+    if schedule.timezone not in (None, *_ZONE_OF_KFP):
         raise ConfigError(
-            f"--timezone must be UTC for a schedule on a cluster, got {timezone!r}: "
-            "KFP has one time zone for all of them, CRON_SCHEDULE_TIMEZONE in the "
-            "environment of its deployment ml-pipeline-scheduledworkflow (UTC if not "
-            "set). Write --cron in that one, without --timezone"
+            "--timezone must be UTC for a schedule on a cluster, got "
+            f"{schedule.timezone!r}: KFP has one time zone for all of them, "
+            "CRON_SCHEDULE_TIMEZONE in the environment of its deployment "
+            "ml-pipeline-scheduledworkflow (UTC if not set). Write --cron in that one, "
+            "without --timezone"
         )
-    return robfig(cron)
+    return schedule.to_kfp()
 
 
 def schedule(

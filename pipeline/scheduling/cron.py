@@ -1,207 +1,300 @@
-"""Cron expressions: checked, and translated for APScheduler, systemd and KFP."""
+"""Cron expressions: parsed once, for the local scheduler, systemd, crontab and KFP."""
 
 import calendar
 import dataclasses
+import datetime
 import re
 import zoneinfo
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 
-from apscheduler.triggers.base import BaseTrigger
-from apscheduler.triggers.combining import OrTrigger
-from apscheduler.triggers.cron import CronTrigger
+import tzlocal
+from cronsim import CronSim, CronSimError
+from cronsim.cronsim import Field
 
 from pipeline.config.loading import ConfigError
 
-_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()  # noqa: SIM905
-_WEEKDAYS = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"]  # as cron counts them
+_WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")  # as cron counts them
 
 _LEAP_YEAR = 2024
 
-# A star, a value or a range; then a step.
-_PART = re.compile(r"(?:\*|([0-9]+|[a-z]+)(?:-([0-9]+|[a-z]+))?)(?:/([0-9]+))?")
+# More than all values of all five fields as lists, which take 356.
+_MAX_CHARACTERS = 400
 
+_MINUTE = datetime.timedelta(minutes=1)
+_UTC = datetime.timezone.utc
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Field:
-    name: str
-    first: int
-    last: int
-    names: Sequence[str] = ()  # names of the values, `first` and following
-
-
-_FIELDS = (
-    _Field(name="minute", first=0, last=59),
-    _Field(name="hour", first=0, last=23),
-    _Field(name="day of the month", first=1, last=31),
-    _Field(name="month", first=1, last=12, names=_MONTHS),
-    _Field(name="weekday", first=0, last=7, names=_WEEKDAYS),
+# A value; or a star or a range, perhaps with a step. Without re.ASCII, letters such as
+# the long s match too. What crons, systemd and KFP disagree on is not matched: L, W, #,
+# ?, and a step after a single value (5/10).
+_PART = re.compile(
+    r"[0-9]+|[a-z]{3}"
+    r"|(?P<whole>\*|(?P<first>[0-9]+|[a-z]{3})-(?P<last>[0-9]+|[a-z]{3}))"
+    r"(?:/(?P<step>[0-9]+))?",
+    re.ASCII | re.IGNORECASE,
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Times:
-    """The values of each field that an expression matches, in order."""
-
-    minutes: list[int]
-    hours: list[int]
-    days: list[int]
-    months: list[int]
-    weekdays: list[int]  # 0 is Sunday; no 7
-    is_either_enough: bool  # whether the day of the month or the weekday is enough
-
-
-def check_cron(cron: str, timezone: str | None) -> None:
-    """Raises ConfigError for a bad cron expression or an unknown time zone."""
-    make_trigger(cron, timezone)
+@dataclasses.dataclass(frozen=True)
+class _FieldLimits:
+    name: str
+    field: Field
+    first: int
+    last: int
+    count: int
+    first_name: str = ""
+    last_name: str = ""
 
 
-def make_trigger(cron: str, timezone: str | None) -> BaseTrigger:
-    """Returns APScheduler's trigger of a cron expression.
+_FIELDS = (
+    _FieldLimits("minute", Field.MINUTE, 0, 59, 60),
+    _FieldLimits("hour", Field.HOUR, 0, 23, 24),
+    _FieldLimits("day of the month", Field.DAY, 1, 31, 31),
+    _FieldLimits("month", Field.MONTH, 1, 12, 12, "jan", "dec"),
+    _FieldLimits("weekday", Field.DOW, 0, 7, 7, "sun", "sat"),  # 7 is Sunday too
+)
 
-    In the night when the clocks change, a time that they show twice comes twice, and a
-    time that they skip comes as if they had not been changed.
+
+@dataclasses.dataclass(frozen=True)
+class CronSchedule:
+    """A cron expression and its time zone.
+
+    Attributes:
+      expression: the five fields as they were written, with one blank between them.
+      timezone: a name of the IANA database; None: local time.
+      minutes, hours, days, months: the values that match, in order.
+      weekdays: the weekdays that match, in order; 0 is Sunday, and there is no 7.
+    """
+
+    expression: str
+    timezone: str | None
+    minutes: tuple[int, ...]
+    hours: tuple[int, ...]
+    days: tuple[int, ...]
+    months: tuple[int, ...]
+    weekdays: tuple[int, ...]
+
+    @property
+    def is_one_day_enough(self) -> bool:
+        """Whether the day of the month or the weekday is enough, not both needed.
+
+        Source: crontab(5): if both are restricted, that is, begin with no star.
+        """
+        _, _, day, _, weekday = self.expression.split()
+        return not (day.startswith("*") or weekday.startswith("*"))
+
+    def find_zone(self) -> zoneinfo.ZoneInfo:
+        """Returns the time zone.
+
+        Raises:
+          ConfigError: it is the local one, and is not in the IANA database.
+        """
+        if self.timezone is not None:
+            return zoneinfo.ZoneInfo(self.timezone)
+        try:
+            return tzlocal.get_localzone()
+        except zoneinfo.ZoneInfoNotFoundError as error:
+            reason = str(error.args[0]).splitlines()[0]
+            raise ConfigError(
+                "the local time zone must be one of the IANA database "
+                f"({reason}): set TZ, or name the time zone, such as Europe/Berlin"
+            ) from error
+
+    def find_next_time(self, now: datetime.datetime) -> datetime.datetime:
+        """Returns the first time of the schedule after `now`, in its time zone.
+
+        A schedule for every hour goes by the real time that passes. A schedule for
+        certain hours loses no time when the clocks change: a time that the clocks skip
+        comes at the first minute that exists, and a time that they show twice comes
+        once.
+        """
+        zone = self.find_zone()
+        if len(self.hours) == 24:
+            return self._find_next_real_time(now, zone)
+        _, _, *dates = self.expression.split()
+        # Lists, because cronsim skips times, as cron does, for a field with a star.
+        fields = (_listed(self.minutes), _listed(self.hours), *dates)
+        return next(
+            time
+            for time in CronSim(" ".join(fields), now.astimezone(zone))
+            # In the hour that comes again, cronsim finds times of the first one.
+            if time.astimezone(_UTC) > now
+        )
+
+    def to_systemd_events(self) -> list[str]:
+        """Returns systemd's calendar events that together match the schedule.
+
+        Source: systemd.time(7), "Calendar Events".
+        """
+        hours, minutes = _listed(self.hours, count=24), _listed(self.minutes, count=60)
+        zone = f" {self.timezone}" if self.timezone else ""
+        clock = f"{hours}:{minutes}:00{zone}"
+        months, days = _listed(self.months, count=12), _listed(self.days, count=31)
+        weekdays = _listed(self.weekdays, count=7, format_value=_WEEKDAYS.__getitem__)
+        weekdays = "" if weekdays == "*" else f"{weekdays} "
+        if self.is_one_day_enough:
+            return [f"*-{months}-{days} {clock}", f"{weekdays}*-{months}-* {clock}"]
+        return [f"{weekdays}*-{months}-{days} {clock}"]
+
+    def to_kfp(self) -> str:
+        """Returns the cron expression for KFP: seconds first, and no 7 for Sunday.
+
+        Source: github.com/robfig/cron 1.2, which KFP's API server and controller use.
+        """
+        minute, hour, day, month, weekday = self.expression.split()
+        day = _format_kfp_days(day, self.days)
+        weekday = _format_kfp_days(weekday, self.weekdays)
+        return " ".join(("0", minute, hour, day, month, weekday))
+
+    def _find_next_real_time(
+        self, now: datetime.datetime, zone: zoneinfo.ZoneInfo
+    ) -> datetime.datetime:
+        """Returns the first minute after `now` that matches; each hour matches."""
+        # Not by cronsim, which misses a time when clocks change by half an hour.
+        time = now.astimezone(_UTC).replace(second=0, microsecond=0)
+        while True:
+            time += _MINUTE
+            local = time.astimezone(zone)
+            if not self._has_date(local):
+                tomorrow = local.date() + datetime.timedelta(days=1)
+                midnight = datetime.datetime.combine(tomorrow, datetime.time.min, zone)
+                time = max(time, midnight.astimezone(_UTC) - _MINUTE)
+            elif local.minute in self.minutes:
+                return local
+
+    def _has_date(self, date: datetime.date) -> bool:
+        matches = (date.day in self.days, date.isoweekday() % 7 in self.weekdays)
+        are_days_right = any(matches) if self.is_one_day_enough else all(matches)
+        return date.month in self.months and are_days_right
+
+
+def parse_cron(cron: str, timezone: str | None) -> CronSchedule:
+    """Returns the schedule of a cron expression.
 
     Args:
       cron: five fields.
       timezone: a name of the IANA database; None: local time.
 
     Raises:
-      ConfigError: it is no cron expression, or there is no such time zone.
+      ConfigError: it is no cron expression, cron, systemd and KFP would not all run it
+        at the same times, or there is no such time zone.
     """
-    times, zone = _parse(cron), _zone(timezone)
-    # Not by from_crontab(), which reads 0 as Monday and always requires both days.
-    day = {"day": _listed(times.days, 31)}
-    weekday = {
-        "day_of_week": _listed(
-            times.weekdays, 7, format_value=lambda day: str((day - 1) % 7)
-        )
-    }
-    rest = {
-        "minute": _listed(times.minutes, 60),
-        "hour": _listed(times.hours, 24),
-        "month": _listed(times.months, 12),
-        "timezone": zone,
-    }
-    try:
-        if times.is_either_enough:
-            return OrTrigger(
-                [CronTrigger(**day, **rest), CronTrigger(**weekday, **rest)]
-            )
-        return CronTrigger(**day, **weekday, **rest)
-    except zoneinfo.ZoneInfoNotFoundError as error:
-        reason = str(error.args[0]).splitlines()[0]
+    if len(cron) > _MAX_CHARACTERS:
         raise ConfigError(
-            f"the local time zone must be one of the IANA database ({reason}): set TZ, "
-            "or name the time zone, such as Europe/Berlin"
-        ) from error
-
-
-def to_systemd_events(cron: str, timezone: str | None) -> list[str]:
-    """Returns systemd's calendar events that together match a cron expression.
-
-    Raises:
-      ConfigError: it is no cron expression, or there is no such time zone.
-
-    Source: systemd.time(7), "Calendar Events".
-    """
-    times = _parse(cron)
-    _zone(timezone)
-    hours, minutes = _listed(times.hours, 24), _listed(times.minutes, 60)
-    clock = f"{hours}:{minutes}:00" + (f" {timezone}" if timezone else "")
-    months, days = _listed(times.months, 12), _listed(times.days, 31)
-    weekdays = _listed(
-        times.weekdays, 7, format_value=lambda day: _WEEKDAYS[day].capitalize()
-    )
-    weekdays = "" if weekdays == "*" else f"{weekdays} "
-    if times.is_either_enough:
-        return [f"*-{months}-{days} {clock}", f"{weekdays}*-{months}-* {clock}"]
-    return [f"{weekdays}*-{months}-{days} {clock}"]
-
-
-def robfig(cron: str) -> str:
-    """Returns a cron expression for KFP: with seconds first, and no 7 for Sunday.
-
-    Raises:
-      ConfigError: it is no cron expression.
-
-    Source: github.com/robfig/cron 1.2, which KFP's API server and controller use.
-    """
-    times = _parse(cron)
-    *others, weekday = cron.split()
-    # A star stays a star, because it decides whether one of the days is enough.
-    if not weekday.startswith("*"):
-        weekday = ",".join(map(str, times.weekdays))
-    return " ".join(("0", *others, weekday))
-
-
-def _parse(cron: str) -> _Times:
+            f"the cron expression must have at most {_MAX_CHARACTERS} characters, got "
+            f"{len(cron)}: {cron[:40]!r}..."
+        )
     texts = cron.split()
     if len(texts) != len(_FIELDS):
         raise ConfigError(
             "the cron expression must be five fields (minute, hour, day of the month, "
-            f"month, weekday), such as '0 3 * * *', got {cron!r}"
+            "month, weekday) with no blanks inside a field, such as '0 3 * * *', got "
+            f"{cron!r}"
         )
     minutes, hours, days, months, weekdays = (
-        _values(text, field, cron=cron) for text, field in zip(texts, _FIELDS)
+        _find_values(text, limits, cron=cron) for text, limits in zip(texts, _FIELDS)
     )
-    if days[0] > max(calendar.monthrange(_LEAP_YEAR, month)[1] for month in months):
+    if min(days) > max(calendar.monthrange(_LEAP_YEAR, month)[1] for month in months):
         raise ConfigError(
             "the cron expression must have a day of the month that there is in one of "
             f"its months, got {cron!r}"
         )
-    return _Times(
-        minutes=minutes,
-        hours=hours,
-        days=days,
-        months=months,
-        weekdays=sorted({day % 7 for day in weekdays}),
-        # crontab(5): one is enough if both are restricted, that is begin with no star.
-        is_either_enough=not (texts[2].startswith("*") or texts[4].startswith("*")),
+    _check_timezone(timezone)
+    return CronSchedule(
+        expression=" ".join(texts),
+        timezone=timezone,
+        minutes=tuple(sorted(minutes)),
+        hours=tuple(sorted(hours)),
+        days=tuple(sorted(days)),
+        months=tuple(sorted(months)),
+        weekdays=tuple(sorted(weekdays)),
     )
 
 
-def _values(text: str, field: _Field, *, cron: str) -> list[int]:
-    """Returns the values that a field matches, in order."""
+def _find_values(text: str, limits: _FieldLimits, *, cron: str) -> set[int]:
+    """Returns the values that a field matches; Sunday is 0."""
     values: set[int] = set()
-    for part in text.lower().split(","):
+    for part in text.split(","):
         match = _PART.fullmatch(part)
         if match is None:
-            raise _make_error(text, field, cron=cron)
-        first, last, step = match.groups()
-        if step and first and not last:
-            raise _make_error(
-                text, field, cron=cron
-            )  # 5/10: crons differ in what it means
-        try:
-            low = _value(first, field) if first else field.first
-            high = _value(last or first, field) if first else field.last
-            matched = range(low, high + 1, int(step or 1))  # no step of 0
-        except ValueError as error:
-            raise _make_error(text, field, cron=cron) from error
-        if not field.first <= low <= high <= field.last:
-            raise _make_error(text, field, cron=cron)
-        values.update(matched)
-    return sorted(values)
+            raise _make_error(text, limits, cron=cron)
+        if match["first"] and not match["step"]:
+            _check_range_rises(match, limits, cron=cron)
+        found = _parse_part(part, limits)
+        if not found:
+            raise _make_error(text, limits, cron=cron)
+        if match["step"]:
+            _check_step(match, limits, cron=cron)
+        values |= found
+    return values
 
 
-def _value(text: str, field: _Field) -> int:
-    return int(text) if text.isdigit() else field.first + field.names.index(text)
+def _parse_part(part: str, limits: _FieldLimits) -> set[int]:
+    """Returns the values that a part of a list matches; empty: the part is wrong."""
+    try:
+        items = limits.field.parse(part.upper())
+    except CronSimError:
+        return set()
+    values = {item for item in items if isinstance(item, int)}
+    return {day % 7 for day in values} if limits.field is Field.DOW else values
 
 
-def _make_error(text: str, field: _Field, *, cron: str) -> ConfigError:
-    names = f" or {field.names[0]}-{field.names[-1]}" if field.names else ""
-    return ConfigError(
-        f"the {field.name} of a cron expression must be in {field.first}-{field.last}"
-        f"{names}: a value, a rising range (a-b), either in a list (a,b), or with a "
-        f"step (*/n or a-b/n) of at least 1; got {text!r} in {cron!r}"
+def _check_step(match: re.Match[str], limits: _FieldLimits, *, cron: str) -> None:
+    """Raises ConfigError for a step that skips all values but the first."""
+    # cronsim reads 5-5/10 as 5-59/10.
+    count = len(_parse_part(match["whole"], limits))
+    if int(match["step"]) >= count:
+        raise ConfigError(
+            f"the {limits.name} of a cron expression must have a step below the number "
+            f"of values in its range, which is {count} for {match['whole']!r}, got "
+            f"{match[0]!r} in {cron!r}: the first value alone would match"
+        )
+
+
+def _check_range_rises(
+    match: re.Match[str], limits: _FieldLimits, *, cron: str
+) -> None:
+    """Raises ConfigError for a range that falls; the message has a list for it."""
+    first, last = match["first"].lower(), match["last"].lower()
+    is_falling = (
+        _parse_part(first, limits)
+        and _parse_part(last, limits)
+        and not _parse_part(match[0], limits)
+    )
+    if not is_falling:
+        return
+    # For weekdays 0-6, not 0-7, where Sunday is twice.
+    highest = str(limits.first + limits.count - 1)
+    lowest = str(limits.first)
+    if first.isalpha():
+        highest = limits.last_name
+    if last.isalpha():
+        lowest = limits.first_name
+    parts = (
+        first if first == highest else f"{first}-{highest}",
+        last if last == lowest else f"{lowest}-{last}",
+    )
+    raise ConfigError(
+        f"the {limits.name} of a cron expression must have ranges that rise, got "
+        f"{match[0]!r} in {cron!r}: write {','.join(parts)!r}"
     )
 
 
-def _zone(timezone: str | None) -> zoneinfo.ZoneInfo | None:
+def _make_error(text: str, limits: _FieldLimits, *, cron: str) -> ConfigError:
+    names = f" or {limits.first_name}-{limits.last_name}" if limits.first_name else ""
+    return ConfigError(
+        f"the {limits.name} of a cron expression must be in {limits.first}-"
+        f"{limits.last}{names}: a value, a rising range (a-b), either in a list (a,b), "
+        "or with a step (*/n or a-b/n) of at least 1; got "
+        f"{text!r} in {cron!r}"
+    )
+
+
+def _check_timezone(timezone: str | None) -> None:
+    """Raises ConfigError for an unknown time zone."""
     if timezone is None:
-        return None
+        return
     try:
-        return zoneinfo.ZoneInfo(timezone)
+        zoneinfo.ZoneInfo(timezone)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ConfigError(
             "the time zone must be a name of the IANA database, such as Europe/Berlin "
@@ -209,10 +302,22 @@ def _zone(timezone: str | None) -> zoneinfo.ZoneInfo | None:
         ) from error
 
 
+def _format_kfp_days(text: str, values: Collection[int]) -> str:
+    """Returns a day field in which a star is at the start or nowhere.
+
+    cron asks whether the field begins with a star before it decides whether one of the
+    two days is enough. KFP asks whether there is a star anywhere in the field.
+    """
+    first, comma, _ = text.partition(",")
+    if not first.startswith("*"):
+        return _listed(values, format_value=str)
+    return f"{first},{_listed(values, format_value=str)}" if comma else text
+
+
 def _listed(
-    values: list[int],
-    count: int,
+    values: Collection[int],
     *,
+    count: int | None = None,
     format_value: Callable[[int], str] = "{:02}".format,
 ) -> str:
     """Returns the values as a list, or a star if all `count` values are there."""

@@ -20,7 +20,7 @@ from apscheduler.triggers.base import BaseTrigger
 from model.files import filesystems
 from pipeline.config.loading import ConfigError
 from pipeline.exit_codes import BAD_INPUT, INTERRUPTED, OK, REFUSED
-from pipeline.scheduling.cron import make_trigger
+from pipeline.scheduling.cron import CronSchedule
 
 _RESULTS = {  # of exit codes
     OK: "done",
@@ -40,20 +40,18 @@ _UTC = datetime.timezone.utc
 
 
 def run(
-    cron: str,
-    timezone: str | None,
+    schedule: CronSchedule,
     *,
     command: Sequence[str],
     log_folder: pathlib.Path,
 ) -> int:
-    """Runs a command at cron's times, one run at a time, until a signal ends this.
+    """Runs a command at a schedule's times, one at a time, until a signal ends this.
 
     A time that comes while the command runs is skipped. If the machine sleeps, the
     command runs once for all missed times when the machine wakes.
 
     Args:
-      cron: five fields.
-      timezone: a name of the IANA database; None: local time.
+      schedule: gives the times.
       command: the program and its arguments; no shell runs it.
       log_folder: the folder of schedule.log, which gets a line for each run.
 
@@ -61,10 +59,10 @@ def run(
       The exit code: 130 after SIGINT, else 0.
 
     Raises:
-      ConfigError: the expression, the time zone or the folder is bad.
+      ConfigError: the local time zone or the folder is bad.
     """
-    times = make_trigger(cron, timezone)
-    return run_at_times(times, command, log_folder=log_folder)
+    schedule.find_zone()  # raises, before the log begins
+    return run_at_times(_CronTrigger(schedule), command, log_folder=log_folder)
 
 
 def run_at_times(
@@ -109,6 +107,19 @@ def run_at_times(
     return INTERRUPTED if event == signal.SIGINT else OK
 
 
+class _CronTrigger(BaseTrigger):
+    """Gives a schedule's times to APScheduler."""
+
+    def __init__(self, schedule: CronSchedule):
+        self._schedule = schedule
+
+    def get_next_fire_time(
+        self, previous: datetime.datetime | None, now: datetime.datetime
+    ) -> datetime.datetime:
+        """Returns the first time after `now`: APScheduler asks when one has come."""
+        return self._schedule.find_next_time(now)
+
+
 class _Runs:
     """The runs of a command, one at a time, and the log of them."""
 
@@ -125,7 +136,7 @@ class _Runs:
 
     def run(self) -> None:
         """Runs the command, waits for its end and logs its result."""
-        started = self._now()
+        started = datetime.datetime.now(_UTC)
         with self._lock:
             if self._stopping:
                 return
@@ -139,7 +150,9 @@ class _Runs:
                 self.log_line(f"failed: could not be started: {error}")
                 return
         result = _describe_result(self._child.wait())
-        seconds = (self._now() - started).total_seconds()
+        # In UTC, because local times have no difference across a change of the clocks.
+        seconds = (datetime.datetime.now(_UTC) - started).total_seconds()
+        started = started.astimezone(self._next().tzinfo)
         self.log_line(f"{result}, after {seconds:.1f} s, started {_format(started)}")
         self.events.put(_RUN_ENDED)
 

@@ -7,22 +7,20 @@ from collections.abc import Sequence
 
 from pipeline.config.loading import ConfigError
 from pipeline.exit_codes import REFUSED
-from pipeline.scheduling.cron import check_cron, to_systemd_events
+from pipeline.scheduling.cron import CronSchedule
 
 
 def systemd_units(
-    cron: str, timezone: str | None, *, command: Sequence[str], folder: pathlib.Path
+    schedule: CronSchedule, *, command: Sequence[str], folder: pathlib.Path
 ) -> str:
     """Returns a service and a timer for systemd that run the command in the folder.
 
     Raises:
-      ConfigError: the expression or the time zone is bad, or a word has a line break.
+      ConfigError: a word has a line break.
 
     Source: systemd.service(5), "Command lines", and systemd.timer(5).
     """
-    events = "\n".join(
-        f"OnCalendar={event}" for event in to_systemd_events(cron, timezone)
-    )
+    events = "\n".join(f"OnCalendar={event}" for event in schedule.to_systemd_events())
     _check_one_line([str(folder), *command])
     # Variables are put into the arguments, but not into the program's path.
     program, *args = map(_systemd_quoted, command)
@@ -68,8 +66,7 @@ WantedBy=timers.target
 
 
 def crontab_line(
-    cron: str,
-    timezone: str | None,
+    schedule: CronSchedule,
     *,
     command: Sequence[str],
     folder: pathlib.Path,
@@ -78,16 +75,14 @@ def crontab_line(
     """Returns the lines for `crontab -e` that run the command in the folder.
 
     Args:
-      cron: five fields.
-      timezone: a name of the IANA database; None: local time.
+      schedule: when.
       command: what to run.
       folder: where to run it.
       logs: the folder of cron.log, which gets what the command prints.
 
     Raises:
-      ConfigError: the expression or the time zone is bad, or a word has a line break.
+      ConfigError: a word has a line break.
     """
-    check_cron(cron, timezone)
     _check_one_line([str(folder), str(logs), *command])
     shell = (
         f"cd {shlex.quote(str(folder.absolute()))} && "
@@ -97,13 +92,13 @@ def crontab_line(
     # cron ends the command at a %, and takes \% for one. Not so in \\%: a backslash of
     # ours is kept off by an end and a new beginning of the quotes that it is in.
     shell = re.sub(r"(?<=\\)%", "''%", shell).replace("%", r"\%")
-    line = f"{' '.join(cron.split())} {shell}\n"
-    if timezone is None:
+    line = f"{schedule.expression} {shell}\n"
+    if schedule.timezone is None:
         return line
     return (
         "# cronie (Fedora, RHEL, Arch) and NetBSD's cron heed CRON_TZ, for all lines "
         "below it;\n# others, such as Debian's and Ubuntu's, know local time alone.\n"
-        f"CRON_TZ={timezone}\n{line}"
+        f"CRON_TZ={schedule.timezone}\n{line}"
     )
 
 

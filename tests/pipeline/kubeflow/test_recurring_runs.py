@@ -8,6 +8,7 @@ from pipeline.cli import main
 from pipeline.config.loading import ConfigError
 from pipeline.kubeflow import recurring_runs, submission
 from pipeline.kubeflow.client import ClusterError
+from pipeline.scheduling.cron import parse_cron
 from tests.kubeflow.api_server import Fault
 
 pytest_plugins = ["tests.kubeflow.fixtures"]
@@ -54,17 +55,13 @@ def going_on(kfp, recurring_run_id, state="RUNNING"):
 
 
 def test_a_time_zone_is_refused_for_kfp_has_but_one():
-    assert recurring_runs.kfp_cron("0 3 * * *") == CRON
-    assert recurring_runs.kfp_cron("0 3 * * *", "UTC") == CRON
+    assert recurring_runs.kfp_cron(parse_cron("0 3 * * *", None)) == CRON
+    assert recurring_runs.kfp_cron(parse_cron("0 3 * * *", "UTC")) == CRON
     message = (
         "must be UTC for a schedule on a cluster, got 'Europe/Berlin': KFP has one"
     )
     with pytest.raises(ConfigError, match=message):
-        recurring_runs.kfp_cron("0 3 * * *", "Europe/Berlin")
-    with pytest.raises(ConfigError, match="the time zone must be a name of the IANA"):
-        recurring_runs.kfp_cron("0 3 * * *", "Mars/Olympus")
-    with pytest.raises(ConfigError, match="the hour of a cron expression must be in"):
-        recurring_runs.kfp_cron("0 24 * * *", "UTC")
+        recurring_runs.kfp_cron(parse_cron("0 3 * * *", "Europe/Berlin"))
 
 
 def test_a_schedule_is_what_was_asked_for(kfp, schedule, version):
@@ -237,6 +234,11 @@ def test_one_is_left_though_the_list_has_many_pages(kfp, schedule):
     ("flags", "message"),
     [
         (("--cron", "0 3 * *", *FLAGS), "the cron expression must be five fields"),
+        (("--cron", "*/90 * * * *", *FLAGS), "must have a step below the number of"),
+        (
+            ("--cron", "0 3 * * *", "--timezone", "Mars/Olympus", *FLAGS),
+            "the time zone must be a name of the IANA",
+        ),
         (("--cron", "0 3 * * *"), "--image must name the image of every step"),
         (FLAGS, "--cron must say when"),
         (

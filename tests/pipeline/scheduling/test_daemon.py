@@ -1,6 +1,7 @@
 """Real processes and real signals; only the trigger is quicker than cron's."""
 
 import contextlib
+import datetime
 import os
 import pathlib
 import re
@@ -14,6 +15,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from pipeline.config.loading import ConfigError
 from pipeline.scheduling import daemon
+from pipeline.scheduling.cron import parse_cron
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -277,9 +279,11 @@ def test_of_the_times_that_were_missed_one_is_made_up_for(start, tmp_path):
 
 def test_run_says_when_it_will_run_in_the_time_zone(tmp_path):
     code = (
-        "import pathlib, sys; from pipeline.scheduling import daemon\n"
-        "sys.exit(daemon.run('0 3 * * *', 'Asia/Kolkata', command=['run', "
-        "'a b'], log_folder=pathlib.Path(sys.argv[1])))"
+        "import pathlib, sys\n"
+        "from pipeline.scheduling import cron, daemon\n"
+        "schedule = cron.parse_cron('0 3 * * *', 'Asia/Kolkata')\n"
+        "sys.exit(daemon.run(schedule, command=['run', 'a b'], "
+        "log_folder=pathlib.Path(sys.argv[1])))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
     log = wait_for(tmp_path / "schedule.log")
@@ -298,6 +302,42 @@ class EndsAtOnce(IntervalTrigger):
             self.is_sent = True
             os.kill(os.getpid(), signal.SIGTERM)
         return super().get_next_fire_time(previous, now)
+
+
+class ClockThatChanges(datetime.tzinfo):
+    """Goes forward by one more hour each time that it is read."""
+
+    hours = 0
+
+    def fromutc(self, time):
+        self.hours += 1
+        return time + datetime.timedelta(hours=self.hours)
+
+    def utcoffset(self, time):
+        return datetime.timedelta(0)
+
+    def dst(self, time):
+        return None
+
+    def tzname(self, time):
+        return "LMT"
+
+
+class RunsAtOnce(IntervalTrigger):
+    """Gives a time at once, and the next one a day later, on a clock that changes."""
+
+    zone = ClockThatChanges()
+
+    def get_next_fire_time(self, previous, now):
+        days = 0 if previous is None else 1
+        return (now + datetime.timedelta(days=days)).replace(tzinfo=self.zone)
+
+
+def test_a_change_of_the_clocks_is_not_in_the_duration_of_a_run(tmp_path):
+    command = ["/bin/sh", "-c", "kill -TERM $PPID"]
+    assert daemon.run_at_times(RunsAtOnce(), command, log_folder=tmp_path) == 0
+    log = (tmp_path / "schedule.log").read_text()
+    assert re.search(r", after \d{1,2}\.\d s, started ", log)
 
 
 def test_the_handlers_are_restored(tmp_path):
@@ -319,7 +359,11 @@ def test_the_handlers_are_restored(tmp_path):
 def test_a_log_folder_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError) as caught:
-        daemon.run("0 3 * * *", "UTC", command=["true"], log_folder=tmp_path / "file")
+        daemon.run(
+            parse_cron("0 3 * * *", "UTC"),
+            command=["true"],
+            log_folder=tmp_path / "file",
+        )
     assert str(caught.value) == (
         "the log folder must be one that can be written to, got "
         f"{tmp_path}/file: File exists"

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.config.loading import ConfigError
 from pipeline.scheduling import service_files
+from pipeline.scheduling.cron import parse_cron
 
 # What a shell, cron or systemd could take for something else.
 WORDS = [
@@ -56,8 +57,7 @@ def test_the_line_in_a_crontab_runs_the_command_as_it_is(tmp_path):
     folder.mkdir()
     command = [sys.executable, "-c", TELL, str(tmp_path / "written"), *WORDS]
     line = service_files.crontab_line(
-        "0 3  * * mon-fri",
-        None,
+        parse_cron("0 3  * * mon-fri", None),
         command=command,
         folder=folder,
         logs=folder / "my logs",
@@ -72,8 +72,7 @@ def test_the_line_in_a_crontab_runs_the_command_as_it_is(tmp_path):
 def test_the_line_in_a_crontab_keeps_the_output_and_the_exit_code(tmp_path):
     command = [sys.executable, "-c", "print('out'); raise SystemExit('err')"]
     line = service_files.crontab_line(
-        "0 3 * * *",
-        None,
+        parse_cron("0 3 * * *", None),
         command=command,
         folder=tmp_path,
         logs=tmp_path / "runs/logs",
@@ -85,8 +84,7 @@ def test_the_line_in_a_crontab_keeps_the_output_and_the_exit_code(tmp_path):
 
 def test_a_crontab_says_which_cron_heeds_the_time_zone(tmp_path):
     *comments, timezone, line = service_files.crontab_line(
-        "0 3 * * *",
-        "Europe/Berlin",
+        parse_cron("0 3 * * *", "Europe/Berlin"),
         command=["true"],
         folder=tmp_path,
         logs=pathlib.Path("/logs"),
@@ -103,7 +101,7 @@ def test_the_units_of_systemd(tmp_path):
     folder = pathlib.Path("/srv/100% of it")
     command = ["/opt/my $x/python", "-m", "pipeline", "run", "--set=a.b=c", *WORDS]
     text = service_files.systemd_units(
-        "0 3 13 * fri", "Europe/Berlin", command=command, folder=folder
+        parse_cron("0 3 13 * fri", "Europe/Berlin"), command=command, folder=folder
     )
     lines = text.splitlines()
     assert "WorkingDirectory=/srv/100%% of it" in lines
@@ -127,7 +125,7 @@ def test_the_units_of_systemd(tmp_path):
 def test_systemd_takes_the_units(tmp_path):
     command = [sys.executable, "-m", "pipeline", "run", *WORDS]
     text = service_files.systemd_units(
-        "0 3 * * *", "Europe/Berlin", command=command, folder=tmp_path
+        parse_cron("0 3 * * *", "Europe/Berlin"), command=command, folder=tmp_path
     )
     service, timer = text.split("\n# ~/.config/systemd/user/vae-pipeline.timer\n")
     files = [tmp_path / f"vae-pipeline.{kind}" for kind in ("service", "timer")]
@@ -151,15 +149,12 @@ def crontab_line(*arguments, **options):
 
 @pytest.mark.parametrize("text_of", [service_files.systemd_units, crontab_line])
 def test_what_cannot_be_on_a_line_is_named(text_of, tmp_path):
+    schedule = parse_cron("0 3 * * *", None)
     with pytest.raises(ConfigError) as caught:
-        text_of("0 3 * * *", None, command=["run", "a\nb"], folder=tmp_path)
+        text_of(schedule, command=["run", "a\nb"], folder=tmp_path)
     assert str(caught.value) == (
         "what cron or systemd runs must have no line break in its words or its folder, "
         r"got 'a\nb': put such a setting in a file (--config)"
     )
     with pytest.raises(ConfigError, match="no line break"):
-        text_of("0 3 * * *", None, command=["run"], folder=tmp_path / "a\nb")
-    with pytest.raises(ConfigError, match="five fields"):
-        text_of("daily", None, command=["run"], folder=tmp_path)
-    with pytest.raises(ConfigError, match="the time zone must be"):
-        text_of("0 3 * * *", "Moon/Base", command=["run"], folder=tmp_path)
+        text_of(schedule, command=["run"], folder=tmp_path / "a\nb")
