@@ -3,6 +3,7 @@
 import calendar
 import dataclasses
 import datetime
+import difflib
 import re
 import zoneinfo
 from collections.abc import Callable, Collection
@@ -291,15 +292,17 @@ def _make_error(text: str, limits: _FieldLimits, *, cron: str) -> ConfigError:
 
 def _check_timezone(timezone: str | None) -> None:
     """Raises ConfigError for an unknown time zone."""
-    if timezone is None:
+    # ZoneInfo() also takes right/UTC, whose clock counts leap seconds.
+    known = zoneinfo.available_timezones()
+    if timezone is None or timezone in known:
         return
-    try:
-        zoneinfo.ZoneInfo(timezone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise ConfigError(
-            "the time zone must be a name of the IANA database, such as Europe/Berlin "
-            f"or UTC, got {timezone!r}"
-        ) from error
+    names = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(timezone.lower(), names, n=1)
+    hint = f", did you mean {names[close[0]]}?" if close else ""
+    raise ConfigError(
+        "the time zone must be a name of the IANA database, such as Europe/Berlin "
+        f"or UTC, got {timezone!r}{hint}"
+    )
 
 
 def _format_kfp_days(text: str, values: Collection[int]) -> str:

@@ -291,7 +291,7 @@ MATCHED = [
         ),
     ),
     (
-        *("5,50 0-23 * 4,10,9 7", {5, 50}, set(range(24))),
+        *("0,50 0-23 * 4,10,9 7", {0, 50}, set(range(24))),
         lambda date: date.month in (4, 9, 10) and weekday_of(date) == 0,
     ),
 ]
@@ -451,14 +451,30 @@ def test_all_values_of_all_fields_are_not_too_long():
 
 
 @pytest.mark.parametrize(
-    "timezone", ["", "Europe", "../UTC", "/etc/hosts", "UTC\nx", "Moon/Base", "U" * 300]
+    ("timezone", "hint"),
+    [
+        ("", ""),
+        ("/etc/hosts", ""),
+        ("Moon/Base", ""),
+        ("U" * 300, ""),
+        ("UTC\x00", ", did you mean UTC?"),
+        ("UTC\nx", ", did you mean UTC?"),
+        ("../UTC", ", did you mean UTC?"),
+        ("utc", ", did you mean UTC?"),
+        ("europe/berlin", ", did you mean Europe/Berlin?"),
+        ("Europe/Berln", ", did you mean Europe/Berlin?"),
+        (" Africa/Cairo ", ", did you mean Africa/Cairo?"),
+        # Files of the database that are no time zones, or count leap seconds.
+        ("tzdata.zi", ""),
+        ("right/Asia/Beirut", ", did you mean Asia/Beirut?"),
+    ],
 )
-def test_an_unknown_time_zone_is_named(timezone):
+def test_an_unknown_time_zone_is_named(timezone, hint):
     with pytest.raises(ConfigError) as caught:
         parse_cron("0 3 * * *", timezone)
     assert str(caught.value) == (
         "the time zone must be a name of the IANA database, such as Europe/Berlin or "
-        f"UTC, got {timezone!r}"
+        f"UTC, got {timezone!r}{hint}"
     )
 
 
