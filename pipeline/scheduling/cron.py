@@ -35,7 +35,7 @@ _PART = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _FieldLimits:
     name: str
     field: Field
@@ -47,15 +47,31 @@ class _FieldLimits:
 
 
 _FIELDS = (
-    _FieldLimits("minute", Field.MINUTE, 0, 59, 60),
-    _FieldLimits("hour", Field.HOUR, 0, 23, 24),
-    _FieldLimits("day of the month", Field.DAY, 1, 31, 31),
-    _FieldLimits("month", Field.MONTH, 1, 12, 12, "jan", "dec"),
-    _FieldLimits("weekday", Field.DOW, 0, 7, 7, "sun", "sat"),  # 7 is Sunday too
+    _FieldLimits(name="minute", field=Field.MINUTE, first=0, last=59, count=60),
+    _FieldLimits(name="hour", field=Field.HOUR, first=0, last=23, count=24),
+    _FieldLimits(name="day of the month", field=Field.DAY, first=1, last=31, count=31),
+    _FieldLimits(
+        name="month",
+        field=Field.MONTH,
+        first=1,
+        last=12,
+        count=12,
+        first_name="jan",
+        last_name="dec",
+    ),
+    _FieldLimits(
+        name="weekday",
+        field=Field.DOW,
+        first=0,
+        last=7,  # Sunday, as 0 is
+        count=7,
+        first_name="sun",
+        last_name="sat",
+    ),
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CronSchedule:
     """A cron expression and its time zone.
 
