@@ -145,7 +145,7 @@ def test_every_command_is_one_that_the_program_understands(path, parser):
             continue
         args = parser.parse_args(words)
         if hasattr(args, "preset"):
-            loading.resolve(args.preset, None, options.settings(args))
+            loading.resolve(args.preset, None, settings=options.settings(args))
 
 
 def test_commands_are_found_in_shell_blocks_and_in_what_was_printed(tmp_path):
