@@ -133,7 +133,7 @@ def test_the_signatures_that_are_needed_are_loaded(exported, pixels):
     ],
 )
 def test_missing_signatures_are_named(exported, names, message):
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises(measure.SignatureError, match=f"^{message}$"):
         load(exported, *names)
 
 
