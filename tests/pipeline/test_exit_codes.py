@@ -132,7 +132,7 @@ def test_the_cause_of_an_error_for_people_is_its_own_text():
 def test_the_cause_of_another_exception_has_the_name_of_its_class():
     with pytest.raises(RuntimeError) as error:
         raise_from_numpy(RuntimeError("something failed"))
-    assert exit_codes.cause(error.value) == f"ValueError: {MESSAGE}"
+    assert exit_codes.cause(error.value).rstrip() == f"ValueError: {MESSAGE}"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -149,11 +149,11 @@ def test_no_command_takes_a_fault_of_the_program_for_the_users(
 
 def test_a_fault_of_the_program_shows_its_traceback_there_and_in_the_log(tmp_path):
     program = (
-        "import sys\n"
+        "import numpy as np\n"
         "from components.registry import listing\n"
         "from pipeline.__main__ import main\n"
-        "from tests.pipeline.test_exit_codes import add_different_shapes\n"
-        "listing.find_served_and_damaged = add_different_shapes\n"
+        "def add(destination): return np.zeros(2) + np.zeros(3)\n"
+        "listing.find_served_and_damaged = add\n"
         "main()"
     )
     result = subprocess.run(
