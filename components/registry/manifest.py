@@ -117,7 +117,7 @@ class Manifest:
                 raise ManifestError(f"{type(error).__name__}: {error}") from error
             if not isinstance(content, dict):
                 raise ManifestError("it must be a JSON object")
-            files = _get(content, "files", dict) or {}
+            files = _get(content, "files", kind=dict) or {}
             for name in files:
                 safe_paths.check_name(path, name)
             if not files or not all(isinstance(value, str) for value in files.values()):
