@@ -18,6 +18,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
+from components.datasets.idx import SplitError
 from components.evaluation.estimate import SPLIT
 from components.evaluation.measure import (
     BATCH,
@@ -54,7 +55,7 @@ def Bounds(  # noqa: N802, a component
       samples: k of the importance-weighted bound.
 
     Raises:
-      ValueError: there are no images.
+      SplitError: there are no images.
     """
     files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
     examples_of_split = read_examples([files], feature, batch_size=BATCH)
@@ -73,7 +74,7 @@ def Bounds(  # noqa: N802, a component
             )
             progress.logger.info("%s", "  ".join([done, bound, *pace]))
     if measured is None:
-        raise ValueError(f"the {SPLIT} split must have images, {files} has none")
+        raise SplitError(f"the {SPLIT} split must have images, {files} has none")
     text = json.dumps(measured._asdict(), indent=2)
     pathlib.Path(bounds.uri, _FILE).write_text(text, encoding="utf-8")
     of_images = OfImages(*map(np.concatenate, zip(*parts)))

@@ -28,6 +28,7 @@ from tfx.utils import path_utils
 from components import served_model
 from components.evaluation import drift
 from components.evaluation.estimate import SPLIT
+from model.errors import PipelineError
 from model.examples import RAW, read_examples
 
 logger = logging.getLogger(__name__)
@@ -41,11 +42,11 @@ SERVED_STATISTICS = f"assets.extra/{STATISTICS}"
 _BATCH = 1_000  # images at once
 
 
-class DataAnomalyError(ValueError):
+class DataAnomalyError(PipelineError):
     """The data are not what the schema says."""
 
 
-class DriftError(ValueError):
+class DriftError(PipelineError):
     """The data are too far from those of the served model, or a split from another."""
 
 

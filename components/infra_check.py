@@ -18,6 +18,8 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
+from model.errors import PipelineError
+
 logger = logging.getLogger(__name__)
 
 _PROBE = pathlib.Path(__file__).parent / "evaluation" / "infra_probe.py"
@@ -38,11 +40,11 @@ BLESSED_PROPERTY = "blessed"  # 1 or 0, as TFX's Pusher reads it
 REASON_PROPERTY = "reason"  # why not, in a sentence
 
 
-class ProbeError(ValueError):
+class ProbeError(PipelineError):
     """The probe gave no answer, for a reason that is the machine's."""
 
 
-class _CrashError(Exception):
+class _CrashError(PipelineError):
     """The probe crashed while the model was in use."""
 
 

@@ -20,6 +20,8 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.datasets import prepare_spans, span
+from components.datasets.fingerprint import DamagedError
+from components.datasets.idx import DataError, SplitError
 from model.config import IMAGE_SHAPE
 
 logger = logging.getLogger(__name__)
@@ -54,14 +56,14 @@ def window_chunks(
       limit: how many images of each TFDS split to read at the most; None for all.
 
     Raises:
-      ValueError: nothing would be left to train on.
+      SplitError: nothing would be left to train on.
     """
     counts = [
         [min(size[s], limit or size[s]) for s in ("train", "test")] for size in sizes
     ]
     total = sum(train for train, _ in counts)
     if eval_images >= total:
-        raise ValueError(
+        raise SplitError(
             f"data.eval_images must be below the {total} images of the train split, "
             f"got {eval_images}"
         )
@@ -89,7 +91,7 @@ def read_chunk(chunk: Chunk, dataset_path: str) -> Iterator[bytes]:
     """Yields serialized tf.Examples: `image`, 784 bytes; `label`, an int.
 
     Raises:
-      ValueError: the images are not 28x28x1 of 8 bits.
+      DataError: the images are not 28x28x1 of 8 bits.
     """
     # Batches decode several times faster than tfds.beam.ReadFromTFDS's single images.
     images = (
@@ -105,7 +107,7 @@ def read_chunk(chunk: Chunk, dataset_path: str) -> Iterator[bytes]:
     for batch in images.as_numpy_iterator():
         shape, dtype = batch["image"].shape[1:], batch["image"].dtype
         if shape != IMAGE_SHAPE or dtype != "uint8":
-            raise ValueError(
+            raise DataError(
                 f"images of {dataset_path} must be {IMAGE_SHAPE} uint8, "
                 f"got {shape} {dtype}"
             )
@@ -163,7 +165,7 @@ def Ingest(  # noqa: N802, a component
             prepare_spans.load(dataset, spans_read, data_dir=data_dir)
         )
     if fingerprint not in ("", data.fingerprint):
-        raise ValueError(
+        raise DamagedError(
             f"the data in {data.parts[0].path} changed since the run began: expected "
             f"the fingerprint {fingerprint}, got {data.fingerprint}; run again"
         )

@@ -155,10 +155,16 @@ def _of_digits(
     """Returns the pictures of what the model does, and why there are none."""
     try:
         digits = measurements.draw_digits(test, candidate)
-    except (KeyError, ValueError, tf.errors.OpError) as error:
-        if machine_faults.is_fault(error):
+    # A model that can't be served was refused, and its report says so: what its
+    # signatures return may have any shape or lack any key.
+    except (
+        measurements.MeasurementError,
+        KeyError,
+        ValueError,
+        tf.errors.OpError,
+    ) as error:
+        if isinstance(error, tf.errors.OpError) and machine_faults.is_fault(error):
             raise
-        # A model that can't be served was refused: its report says so.
         logger.warning("the digits can't be drawn", exc_info=True)
         return {}, f"{type(error).__name__}: {' '.join(str(error).split())}"
     return {

@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 
+from model.errors import PipelineError
 from model.files import machine_faults
 
 Arrays = dict[str, np.ndarray]  # {stream: uint8 [N, 28, 28] or uint8 [N]}
@@ -27,12 +28,20 @@ _UINT8 = 8  # the format's code for unsigned bytes
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
-class DataError(ValueError):
+class DataError(PipelineError):
     """Data that cannot be used: says what was found, what was expected, what to do."""
+
+    is_bad_input = True
 
 
 class DataAccessError(DataError):
     """Data that cannot be had now: a full disk, a time-out or a lost connection."""
+
+    is_bad_input = False  # the same command may succeed later
+
+
+class SplitError(DataError):
+    """A split has no images, or too few."""
 
 
 def file_name(stream: str) -> str:

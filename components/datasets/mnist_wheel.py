@@ -73,7 +73,7 @@ def read_pickle(path: str | os.PathLike) -> idx.Arrays:
             for images, labels in splits
         ]
         (train, train_labels), (valid, valid_labels), (test, test_labels) = parts
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, idx.DataError) as error:
         raise idx.DataError(
             f"{path} does not hold three pairs of images and labels: {error}; "
             f"expected those of {PACKAGE}"
@@ -102,7 +102,7 @@ class _ArraysOnly(pickle.Unpickler):  # noqa: S301, see there
 def _to_uint8(values: np.ndarray) -> np.ndarray:
     values = np.asarray(values)
     if not ((values >= 0) & (values <= 255) & (values == np.rint(values))).all():
-        raise ValueError(f"expected integers in 0..255, got {values.ravel()[:3]}...")
+        raise idx.DataError(f"expected integers in 0..255, got {values.ravel()[:3]}...")
     return values.astype(np.uint8)
 
 

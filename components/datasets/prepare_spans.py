@@ -198,7 +198,7 @@ def _find(folder: pathlib.Path, dataset: str) -> Prepared | None:
         builder = tfds.builder_from_directory(path)
         splits = {split: builder.info.splits[split].num_examples for split in SPLITS}
     except (DataError, OSError, KeyError, ValueError) as error:
-        if machine_faults.is_fault(error):
+        if not isinstance(error, DataError) and machine_faults.is_fault(error):
             raise
         shutil.rmtree(path)
         return None

@@ -6,10 +6,12 @@ import os
 import pathlib
 from typing import Any
 
+from model.errors import PipelineError
+
 VERDICT = "VERDICT.json"
 
 
-class GateResultError(ValueError):
+class GateResultError(PipelineError):
     """A VERDICT.json is not one that a Pusher wrote."""
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from model.errors import PipelineError
 from model.training.progress import log_if_slow
 
 Signatures = Mapping[str, Callable[..., Any]]
@@ -15,6 +16,10 @@ Signatures = Mapping[str, Callable[..., Any]]
 BATCH = 128
 
 _ACTIVE = 0.01  # the variance that an active latent has more than
+
+
+class SignatureError(PipelineError):
+    """A SavedModel lacks signatures that are needed."""
 
 
 class Measured(NamedTuple):
@@ -49,7 +54,7 @@ def load(model_dir: str, *names: str) -> Signatures:
       names: of those that are needed; of none, those that `measure` takes.
 
     Raises:
-      ValueError: they are not all there.
+      SignatureError: they are not all there.
     """
     *first, last = names or ("elbo", "iwae", "encode")
     with log_if_slow("loading the model"):
@@ -57,7 +62,7 @@ def load(model_dir: str, *names: str) -> Signatures:
     missing = {*first, last} - set(signatures)
     if missing:
         several = f"s {', '.join(first)} and {last}" if first else f" {last}"
-        raise ValueError(
+        raise SignatureError(
             f"the model must have the signature{several}, it lacks "
             f"{', '.join(sorted(missing))}: an older release exported it, train it anew"
         )

@@ -16,14 +16,26 @@ from fsspec.implementations.local import LocalFileSystem
 from components.registry.manifest import (
     MANIFEST,
     Manifest,
+    ManifestError,
     compute_file_digests,
     list_file_names,
 )
 from components.registry.version_numbers import list_numbers
+from model.errors import PipelineError
 from model.files import filesystems, machine_faults, safe_paths
 from model.training.progress import log_if_slow
 
 _SHOWN = 3  # files that are wrong, in a message
+
+
+class VersionError(PipelineError):
+    """The files of a version are not those that were pushed."""
+
+
+class NoVersionError(PipelineError):
+    """There is no version of this number."""
+
+    is_bad_input = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,12 +134,10 @@ def list_versions(destination: str) -> Iterator[Version | DamagedVersion]:
             found = find_version(destination, number)
             verify_version(found)
             yield found
-        except filesystems.StorageError:
-            raise
-        except LookupError:
+        except NoVersionError:
             why = f"it has no {MANIFEST}, or not yet"
             yield DamagedVersion(number=number, path=version, why=why, pushed=False)
-        except ValueError as error:
+        except (VersionError, ManifestError, safe_paths.PathError) as error:
             compared = found is not None and not isinstance(error, safe_paths.PathError)
             yield DamagedVersion(
                 number=number, path=version, why=str(error), compared=compared
@@ -143,7 +153,7 @@ def find_version(destination: str, number: int) -> Version:
     """Returns the version of a number.
 
     Raises:
-      LookupError: there is no such version.
+      NoVersionError: there is no such version.
       StorageError: the object store does not answer, or has no such bucket.
       ManifestError: its manifest is not one that was pushed.
       PathError: it is a symbolic link.
@@ -159,7 +169,7 @@ def find_version(destination: str, number: int) -> Version:
                 if files.exists(f"{path}/{other}/{MANIFEST}")
             ]
     if text is None:
-        raise LookupError(
+        raise NoVersionError(
             f"the version must be one of those at {destination} "
             f"({', '.join(complete) or 'there are none'}), got {number}"
         )
@@ -168,7 +178,7 @@ def find_version(destination: str, number: int) -> Version:
 
 
 def verify_version(version: Version, copy: str | None = None) -> None:
-    """Raises ValueError unless a version's files, or those of a copy, are as pushed."""
+    """Raises VersionError unless a version's files, or a copy's, are as pushed."""
     with log_if_slow(f"verifying version {version.number}"):
         found = compute_file_digests(copy or version.path)
     expected = version.manifest.files
@@ -183,7 +193,7 @@ def verify_version(version: Version, copy: str | None = None) -> None:
     if len(wrong) > _SHOWN:
         wrong[_SHOWN:] = [f"and {len(wrong) - _SHOWN} more"]
     if wrong:
-        raise ValueError(", ".join(wrong))
+        raise VersionError(", ".join(wrong))
 
 
 def fetch_version(version: Version, folder: str) -> None:
@@ -192,7 +202,7 @@ def fetch_version(version: Version, folder: str) -> None:
     The copy is what is verified: the files may change, or the network fail, meanwhile.
 
     Raises:
-      ValueError: the copy is not what was pushed; nothing is left of it.
+      VersionError: the copy is not what was pushed; nothing is left of it.
       StorageError: the object store does not answer.
     """
     try:
@@ -205,12 +215,9 @@ def fetch_version(version: Version, folder: str) -> None:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 files.get_file(f"{path}/{name}", target)
         verify_version(version, folder)
-    except filesystems.StorageError:
+    except (VersionError, safe_paths.PathError) as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise
-    except ValueError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise ValueError(f"{version.path} is damaged: {error}") from error
+        raise VersionError(f"{version.path} is damaged: {error}") from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

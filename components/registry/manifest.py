@@ -10,13 +10,14 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from model.config import ModelConfig
+from model.errors import PipelineError
 from model.files import digests, filesystems, safe_paths
 
 MANIFEST = "MANIFEST.json"
 _ROLLED_BACK = "rolled_back"
 
 
-class ManifestError(ValueError):
+class ManifestError(PipelineError):
     """A MANIFEST.json is not one that a push wrote."""
 
 
@@ -72,7 +73,7 @@ class Manifest:
         """Returns the manifest of a JSON object, of this release or another one.
 
         Raises:
-          ValueError: a value has another type than this release gives it.
+          ManifestError: a value has another type than this release gives it.
         """
         elbo = _get(content, "elbo", kind=dict) or {}
         config = _get(content, "config", kind=dict) or {}
@@ -110,19 +111,23 @@ class Manifest:
             one of all, or a value has the wrong type.
         """
         try:
-            content = json.loads(text)
-            files = content["files"]
-            for name in dict(files):
+            try:
+                content = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise ManifestError(f"{type(error).__name__}: {error}") from error
+            if not isinstance(content, dict):
+                raise ManifestError("it must be a JSON object")
+            files = _get(content, "files", kind=dict) or {}
+            for name in files:
                 safe_paths.check_name(path, name)
             if not files or not all(isinstance(value, str) for value in files.values()):
-                raise ValueError("it has no digests of files")
-            if content["digest"] != combine_digests(files):
-                raise ValueError("its digest is not that of its files")
+                raise ManifestError("it has no digests of files")
+            if content.get("digest") != combine_digests(files):
+                raise ManifestError("its digest is not that of its files")
             return cls.from_content(content)
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
+        except (ManifestError, safe_paths.PathError) as error:
             raise ManifestError(
-                f"{MANIFEST} is not one that was pushed "
-                f"({type(error).__name__}: {error})"
+                f"{MANIFEST} is not one that was pushed ({error})"
             ) from error
 
     @classmethod
@@ -228,14 +233,14 @@ def _get(content: Mapping[str, Any], key: str, *, kind: type) -> Any:
         return None
     kinds = (int, float) if kind is float else (kind,)
     if isinstance(value, bool) or not isinstance(value, kinds):
-        raise ValueError(f"{key!r} must be {_NAMES[kind]}, got {value!r}")
+        raise ManifestError(f"{key!r} must be {_NAMES[kind]}, got {value!r}")
     return value
 
 
 def _require(content: Mapping[str, Any], key: str, *, kind: type, where: str) -> Any:
     value = _get(content, key, kind=kind)
     if value is None:
-        raise ValueError(f"{where!r} has no {key!r}")
+        raise ManifestError(f"{where!r} has no {key!r}")
     return value
 
 
@@ -262,5 +267,5 @@ def _model_config(section: Mapping[str, Any] | None) -> ModelConfig | None:
     """Returns the section `model`; None if this release does not know its settings."""
     try:
         return None if section is None else ModelConfig(**section)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError):  # as pydantic requires of a section's checks
         return None

@@ -17,13 +17,20 @@ import tempfile
 from components.registry import listing, publish
 from components.registry.listing import DamagedVersion, Version
 from components.registry.manifest import RolledBack
+from model.errors import PipelineError
 from model.files import filesystems
 
 _REJECTED = ".rejected-"
 
 
-class RollbackError(ValueError):
+class RollbackError(PipelineError):
     """A rollback is not possible; the message says why, and what to do."""
+
+    is_bad_input = True
+
+
+class RejectionError(PipelineError):
+    """The record of a rejected model is not one that a rollback wrote."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +63,7 @@ def read_rejected_models(destination: str) -> list[RejectedModel]:
 
     Raises:
       StorageError: the object store does not answer.
-      ValueError: a record is not one that `roll_back` wrote.
+      RejectionError: a record is not one that `roll_back` wrote.
     """
     with filesystems.opened(destination) as (files, path):
         try:
@@ -70,7 +77,7 @@ def read_rejected_models(destination: str) -> list[RejectedModel]:
         try:
             records.append(RejectedModel(**json.loads(text)))
         except (ValueError, TypeError) as error:
-            raise ValueError(
+            raise RejectionError(
                 f"{name} must be the JSON that `rollback` wrote ({error}): restore it, "
                 "or remove it if that model may be pushed again"
             ) from error
@@ -142,9 +149,7 @@ def roll_back(destination: str, to: int | None, *, why: str) -> Version:
     with tempfile.TemporaryDirectory() as folder:
         try:
             listing.fetch_version(target, folder)
-        except filesystems.StorageError:
-            raise
-        except ValueError as error:  # it was intact a moment ago
+        except listing.VersionError as error:  # it was intact a moment ago
             raise RollbackError(str(error)) from error
         newest = listing.read_newest_manifest(destination)[0][-1]
         if newest != found[0].number:

@@ -6,9 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from components.datasets.idx import SplitError
 from components.evaluation import old_exports
 from components.evaluation.estimate import SPLIT
 from components.evaluation.measure import BATCH, OfImages, Signatures
+from model.errors import PipelineError
 from model.examples import RAW, read_examples
 
 _SAMPLES = 96  # draws from the prior
@@ -16,6 +18,10 @@ _STEPS = 11  # of a traversal, and of an interpolation
 _REACH = 3.0  # standard deviations that a traversal goes to either side
 _LATENTS = 8  # that are traversed
 _WORST = 10
+
+
+class MeasurementError(PipelineError):
+    """What was measured of a model can't be reported."""
 
 
 class Scores(NamedTuple):
@@ -58,7 +64,8 @@ def read_test_split(
       baseline: the signatures of what is served, if anything is.
 
     Raises:
-      ValueError: there are no images, or not as many as Bounds measured.
+      SplitError: there are no images.
+      MeasurementError: there are not as many images as Bounds measured.
     """
     is_old = baseline is not None and old_exports.needs_old_examples(baseline)
     parts: list[tuple[np.ndarray, ...]] = []
@@ -75,12 +82,12 @@ def read_test_split(
             part.append(elbo.numpy().astype(np.float64))
         parts.append(tuple(part))
     if not parts:
-        raise ValueError(
+        raise SplitError(
             f"the {SPLIT} split must have images, {', '.join(files)} has none"
         )
     pixels, labels, *other = map(np.concatenate, zip(*parts))
     if len(labels) != len(candidate.elbo):
-        raise ValueError(
+        raise MeasurementError(
             f"the {SPLIT} split must have the {len(candidate.elbo):,} images that "
             f"Bounds measured, got {len(labels):,}"
         )
@@ -102,11 +109,11 @@ def draw_digits(test: Scores, candidate: Signatures) -> Digits:
     """Returns the images of the report's pictures, from the candidate's signatures.
 
     Raises:
-      ValueError: a posterior mean is not a finite number.
+      MeasurementError: a posterior mean is not a finite number.
       tf.errors.OpError: the model refused to answer.
     """
     if not np.isfinite(test.loc).all():
-        raise ValueError("the posterior's means must be finite numbers")
+        raise MeasurementError("the posterior's means must be finite numbers")
     _, first = np.unique(test.labels, return_index=True)
     first = first[:10]
     rebuilt = candidate["serving_default"](images=tf.constant(test.pixels[first]))

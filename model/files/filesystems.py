@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import fsspec
 
+from model.errors import PipelineError
 from model.files.safe_paths import PathError, expand_home
 
 # Where KFP's own launcher looks for MinIO (DefaultMinioEndpointInMultiUserMode).
@@ -22,7 +23,7 @@ FOLDER, FILE = 0o755, 0o644  # modes of what other users read
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # botocore reads them itself
 
 
-class StorageError(ValueError):
+class StorageError(PipelineError):
     """An object store did not do what was asked; the message names the URI."""
 
 
@@ -30,15 +31,15 @@ def local_path(uri: str) -> str | None:
     """Returns the absolute path of a folder, or None if the URI is an object store's.
 
     Raises:
-      ValueError: the URI is of neither.
-      PathError: it is an object store's, and has `..` in it; or there is no such home.
+      PathError: the URI is of neither, or is an object store's and has `..` in it; or
+        there is no such home.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme == "file":
         return os.path.abspath(expand_home(rest if separator else uri))
     if scheme not in _PROTOCOLS or not rest.strip("/"):
         known = ", ".join(f"{scheme}://bucket/folder" for scheme in _PROTOCOLS)
-        raise ValueError(f"a destination must be a folder or {known}, got {uri!r}")
+        raise PathError(f"a destination must be a folder or {known}, got {uri!r}")
     if {".", ".."} & set(rest.split("/")):
         raise PathError(
             f"an object store's URI must have no . or .. in it, got {uri!r}"
@@ -75,7 +76,7 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     read of the environment is, for this process.
 
     Raises:
-      ValueError: the scheme is unknown, or there is no bucket.
+      PathError: the scheme is unknown, or there is no bucket.
     """
     path = local_path(uri)
     if path is not None:

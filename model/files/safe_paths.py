@@ -2,10 +2,12 @@
 
 import os
 
+from model.errors import PipelineError
+
 _OF_PATTERNS = frozenset("*?[\\")  # { and ] alone are characters like any other
 
 
-class PathError(ValueError):
+class PathError(PipelineError):
     """A path that can't be used; the message says why."""
 
 

@@ -6,14 +6,19 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from model.errors import PipelineError
 from model.training import tf_config
+
+
+class DeviceError(PipelineError):
+    """The devices or workers to train on are not those that training needs."""
 
 
 def configure_logical_cpus(count: int) -> None:
     """Splits the CPU into `count` logical devices, before TensorFlow has started.
 
     Raises:
-      RuntimeError: TensorFlow has started with fewer.
+      DeviceError: TensorFlow has started with fewer.
     """
     (cpu,) = tf.config.list_physical_devices("CPU")
     if len(tf.config.get_logical_device_configuration(cpu) or ()) >= count:
@@ -24,7 +29,7 @@ def configure_logical_cpus(count: int) -> None:
     except RuntimeError as error:
         running = len(tf.config.list_logical_devices("CPU"))
         if running < count:
-            raise RuntimeError(
+            raise DeviceError(
                 f"expected {count} logical CPU devices, but TensorFlow has started "
                 f"with {running}: set them before anything else uses TensorFlow"
             ) from error
@@ -73,7 +78,7 @@ def check_agreement(
       value: this worker's.
 
     Raises:
-      RuntimeError: the workers found different checkpoints or served models.
+      DeviceError: the workers found different checkpoints or served models.
     """
     if tf_config.count_workers() < 2:
         return
@@ -84,7 +89,7 @@ def check_agreement(
     )
     mean = float(total) / strategy.num_replicas_in_sync
     if not math.isclose(mean, value, rel_tol=1e-12):
-        raise RuntimeError(
+        raise DeviceError(
             f"this worker begins with the {what} {value}, but the mean over all is "
             f"{mean}: workers must see the same checkpoints and the same served model, "
             "in a shared folder or at a URI"
@@ -96,14 +101,14 @@ def lost_workers_named() -> Iterator[None]:
     """Replaces TensorFlow's error when another worker of the cluster is lost.
 
     Raises:
-      RuntimeError: names the cause and what to do.
+      DeviceError: names the cause and what to do.
     """
     try:
         yield
     except tf.errors.OpError as error:
         if tf_config.count_workers() < 2:
             raise
-        raise RuntimeError(
+        raise DeviceError(
             "another worker of TF_CONFIG's cluster is gone, or can't be reached: start "
             "all of them again, and they go on from the last checkpoint"
         ) from error

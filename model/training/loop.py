@@ -16,6 +16,7 @@ import tf_keras as tfk
 
 from model import data
 from model.config import ModelConfig, TrainConfig
+from model.errors import PipelineError
 from model.examples import BITS, PIXELS, read_examples
 from model.networks import precision
 from model.training import devices, signals, steps, tensorboard, tf_config, warm_start
@@ -28,6 +29,10 @@ logger = logging.getLogger(__name__)
 
 _DIGITS = 10  # images of the eval split on TensorBoard
 _BLOCK = 0.5  # seconds of steps between two looks at signals and clocks
+
+
+class TrainingError(PipelineError):
+    """The settings and the data can't be trained with."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,10 +75,9 @@ def train(
       evaluation_seed: of the noise of the evaluations after each epoch.
 
     Raises:
-      ValueError: there are too few images, or the batch size is no multiple of the
-        number of replicas.
-      FloatingPointError: the loss, or the ELBO of the eval split, is not finite.
-      RuntimeError: another worker is lost.
+      TrainingError: there are too few images, the batch size is no multiple of the
+        number of replicas, or the loss or the ELBO of the eval split is not finite.
+      DeviceError: another worker is lost.
     """
     if (workers := tf_config.count_workers()) > 1:
         logger.info("waiting for the %d workers of TF_CONFIG", workers)
@@ -81,7 +85,7 @@ def train(
         strategy = devices.strategy(config.replicas)
     replicas = strategy.num_replicas_in_sync
     if config.batch_size % replicas:
-        raise ValueError(
+        raise TrainingError(
             f"batch_size must be a multiple of the {replicas} replicas, "
             f"got {config.batch_size}"
         )
@@ -90,7 +94,7 @@ def train(
         images = data.ImageFile(files.train, files.scratch)
     steps_per_epoch = images.count // config.batch_size
     if steps_per_epoch == 0:
-        raise ValueError(
+        raise TrainingError(
             f"the train split must have at least batch_size ({config.batch_size}) "
             f"images, got {images.count}"
         )
@@ -204,7 +208,7 @@ class _Loop:
         """Takes the steps that are left, epoch by epoch.
 
         Raises:
-          FloatingPointError: the loss, or the ELBO of the eval split, is not finite.
+          TrainingError: the loss, or the ELBO of the eval split, is not finite.
         """
         total, step = self.config.epochs * self.steps_per_epoch, self.state.steps_done
         reporter = Reporter(
@@ -272,11 +276,11 @@ class _Loop:
                 if stop.signal:
                     return
 
-    def _not_finite(self, what: str) -> FloatingPointError:
+    def _not_finite(self, what: str) -> TrainingError:
         """Returns the error, which names the settings to change."""
         config = self.config
         good = (self.checkpoints.latest if self.checkpoints else None) or "none"
-        return FloatingPointError(
+        return TrainingError(
             f"{what}, at learning rate {_rate(self.state):.3g}: lower "
             f"train.learning_rate ({config.learning_rate}) or train.clip_norm "
             f"({config.clip_norm}), with which training begins anew; the last good "

@@ -3,11 +3,15 @@
 import json
 import os
 
+from model.errors import PipelineError
+
 _FORM = '{"cluster": {"worker": ["host:port"]}, "task": {"type": "worker", "index": 0}}'
 
 
-class TFConfigError(ValueError):
+class TFConfigError(PipelineError):
     """TF_CONFIG is not what TensorFlow documents."""
+
+    is_bad_input = True
 
 
 def count_workers() -> int:
@@ -26,16 +30,13 @@ def count_workers() -> int:
             if not isinstance(addresses, (list, dict)):
                 raise TypeError
         if cluster and task:
-            _check_task(task["type"], int(task["index"]), cluster=cluster)
+            kind, index = task["type"], int(task["index"])
+            # An evaluator is a task, but not of the cluster.
+            if kind in cluster and not 0 <= index < len(cluster[kind]):
+                raise LookupError
     except (ValueError, AttributeError, TypeError, LookupError) as error:
         raise TFConfigError(
             f"TF_CONFIG must be JSON such as {_FORM}, got {text!r}: unset it, unless "
             "this process is one of a cluster"
         ) from error
     return sum(len(cluster.get(kind, [])) for kind in ("chief", "worker"))
-
-
-def _check_task(kind: str, index: int, *, cluster: dict) -> None:
-    # An evaluator is a task, but not of the cluster.
-    if kind in cluster and not 0 <= index < len(cluster[kind]):
-        raise LookupError

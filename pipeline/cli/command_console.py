@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from model.errors import PipelineError
 from pipeline.config import loading
+from pipeline.exit_codes import code_of
 
 if TYPE_CHECKING:
     from pipeline.console import Screen
@@ -41,6 +43,11 @@ def open_console(args: argparse.Namespace, command: str) -> Iterator["Screen"]:
         ) from error
     try:
         yield console
+    except (PipelineError, OSError):  # of the user, or of the machine
+        raise
+    except Exception:
+        logging.exception("%s failed", command)
+        raise
     finally:
         console.close()
         args.is_output_lost = console.is_output_lost
@@ -60,6 +67,11 @@ def log_slow_work_to_stderr() -> Iterator[None]:
     finally:
         progress.logger.removeHandler(handler)
         progress.logger.setLevel(level)
+
+
+def fail_with(console: "Screen", error: PipelineError) -> int:
+    """Shows an error and where the log is; returns the error's exit code."""
+    return fail(console, str(error), code=code_of(error))
 
 
 def fail(console: "Screen", message: str, *, code: int) -> int:

@@ -2,9 +2,10 @@
 
 import argparse
 
+from model.errors import PipelineError
 from pipeline.cli import options
-from pipeline.cli.command_console import fail, open_console
-from pipeline.exit_codes import BAD_INPUT, FAILED, OK
+from pipeline.cli.command_console import fail_with, open_console
+from pipeline.exit_codes import OK
 
 
 def add_command(commands: options.Commands) -> None:
@@ -26,8 +27,6 @@ def prepare_data(args: argparse.Namespace) -> int:
     resolved = options.resolve(args)
     with open_console(args, "data") as console:
         from components.datasets import prepare_spans
-        from components.datasets.idx import DataAccessError, DataError
-        from model.files.filesystems import StorageError
 
         try:
             data = prepare_spans.prepare_data(
@@ -37,10 +36,8 @@ def prepare_data(args: argparse.Namespace) -> int:
                 data_dir=args.data_dir,
                 say=console.line,
             )
-        except (DataAccessError, StorageError) as error:
-            return fail(console, str(error), code=FAILED)
-        except DataError as error:
-            return fail(console, str(error), code=BAD_INPUT)
+        except PipelineError as error:
+            return fail_with(console, error)
         for part in data.parts:
             for split, count in part.splits.items():
                 console.line(f"{split:8} {count:,} images")

@@ -7,10 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from model.errors import PipelineError
 from pipeline.cli import options, pushed_model
-from pipeline.cli.command_console import fail, open_console
+from pipeline.cli.command_console import fail, fail_with, open_console
 from pipeline.config import loading
-from pipeline.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, OK
+from pipeline.exit_codes import INTERRUPTED, OK
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -75,17 +76,13 @@ def evaluate(args: argparse.Namespace) -> int:
             raise loading.ConfigError(f"--{flag} must be at least 1, got {value}")
     destination = options.destination(args, resolved)
     with open_console(args, "evaluate") as console:
-        from components.datasets.idx import DataAccessError, DataError
-
         try:
             with pushed_model.fetch(
                 destination, args.version, warn=console.line
             ) as model:
                 return _measure(args, resolved, model=model, console=console)
-        except ValueError as error:
-            is_bad_input = isinstance(error, (loading.ConfigError, DataError))
-            is_bad_input = is_bad_input and not isinstance(error, DataAccessError)
-            return fail(console, str(error), code=BAD_INPUT if is_bad_input else FAILED)
+        except PipelineError as error:
+            return fail_with(console, error)
 
 
 def _measure(
@@ -98,7 +95,10 @@ def _measure(
     """Measures the model and shows the figures; returns the exit code.
 
     Raises:
-      ValueError: the model lacks a signature, or the data can't be used.
+      SignatureError: the model lacks a signature.
+      DataError: the data can't be used.
+      PushedModelError: the model's manifest lacks settings.
+      StorageError: the object store does not answer.
     """
     with console.step("Imports") as step:
         from components.datasets import prepare_spans

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from model.errors import PipelineError
+
 SIZE = 28  # pixels a side
 
 _FILE_BYTES = 1024**2  # of a PNG or JPEG: one of 28x28 pixels has some hundred
@@ -19,8 +21,10 @@ _ORIENTATION = 0x0112  # EXIF's tag
 _EXPECTED = "a grey PNG or JPEG of 28x28 pixels, or a .npy of such"
 
 
-class ImageError(ValueError):
+class ImageError(PipelineError):
     """A file of images was refused; the message says why, and what was expected."""
+
+    is_bad_input = True
 
 
 class Images(NamedTuple):

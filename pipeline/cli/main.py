@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from model.errors import PipelineError
 from model.files import disk_space, machine_faults
 from model.training import signals
 from pipeline.cli import (
@@ -28,8 +29,7 @@ from pipeline.cli import (
     submit,
     versions,
 )
-from pipeline.config import loading
-from pipeline.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, UNREAD
+from pipeline.exit_codes import UNREAD, code_of
 from pipeline.startup import standard_streams, temporary_folder
 
 # In the order in which --help lists them.
@@ -61,23 +61,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = args.command(args)
         sys.stdout.flush()
         return code if _is_delivered(args) else code or UNREAD
-    except loading.ConfigError as error:
+    except PipelineError as error:
         print(f"vae-pipeline: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return code_of(error)
     except OSError as error:
         if not machine_faults.is_fault(error):
             raise
         is_full = disk_space.is_full(error)
         advice = "; free some space, and the same command goes on" if is_full else ""
         print(f"vae-pipeline: {error}{advice}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
+        return code_of(error)
+    except KeyboardInterrupt as error:
         print(
             "\nvae-pipeline: interrupted; the same command goes on where it stopped: "
             "the steps that ended come from the cache",
             file=sys.stderr,
         )
-        return INTERRUPTED
+        return code_of(error)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.cli import options
 from pipeline.config import loading
-from pipeline.exit_codes import FAILED, OK
+from pipeline.exit_codes import OK, code_of
 
 if TYPE_CHECKING:
     from pipeline.local.unused_artifacts import Plan
@@ -70,9 +70,9 @@ def prune(args: argparse.Namespace) -> int:
                 print(line)
             if not args.dry_run:
                 unused_artifacts.carry_out(root, plan)
-    except (lock.LockedError, ValueError, OSError) as error:
+    except OSError as error:
         print(f"vae-pipeline: {error}", file=sys.stderr)
-        return FAILED
+        return code_of(error)
     would = "would be " if args.dry_run else ""
     print(f"{plan.bytes / 1e6:.1f} MB {would}freed")
     return OK

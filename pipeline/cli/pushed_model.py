@@ -8,15 +8,20 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from model.errors import PipelineError
 from pipeline.cli import options
 from pipeline.cli.command_console import open_console
 from pipeline.config import loading
-from pipeline.exit_codes import BAD_INPUT, FAILED, OK
+from pipeline.exit_codes import OK, code_of
 
 if TYPE_CHECKING:
     from components.evaluation.estimate import Estimate
     from components.registry.listing import Version
     from pipeline.console import Screen
+
+
+class PushedModelError(PipelineError):
+    """There is no pushed model to use, or its manifest lacks what is needed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +35,14 @@ class PushedModel:
         """Returns how the gate estimated the version's ELBO.
 
         Raises:
-          ValueError: its manifest does not say, or has settings of another release.
+          PushedModelError: its manifest does not say, or has settings of another
+            release.
         """
         from components.evaluation.estimate import Estimate
 
         estimate = Estimate.from_manifest(self.version.manifest)
         if estimate is None:
-            raise ValueError(
+            raise PushedModelError(
                 f"the manifest of version {self.version.number} must have the settings "
                 "gate and model of this release: another release pushed it, or another "
                 "program; name another version"
@@ -61,7 +67,8 @@ def fetch(
 
     Raises:
       ConfigError: there is no such version.
-      ValueError: nothing is served, or its files are not those that were pushed.
+      PushedModelError: nothing is served.
+      VersionError: its files are not those that were pushed.
       StorageError: the object store does not answer.
     """
     from components.registry import listing
@@ -120,17 +127,12 @@ def run_with_model(
     """
     destination = options.destination(args, options.resolve(args))
     with open_console(args, name) as console:
-        from pipeline.cli.image_files import ImageError
-
         try:
             with fetch(destination, args.version, warn=console.aside) as model:
                 use(model, console)
-        except (loading.ConfigError, ImageError) as error:
+        except (PipelineError, OSError) as error:
             console.aside(f"vae-pipeline: {error}")
-            return BAD_INPUT
-        except (ValueError, OSError) as error:  # of the model; of the output
-            console.aside(f"vae-pipeline: {error}")
-            return FAILED
+            return code_of(error)
     return OK
 
 
@@ -143,13 +145,13 @@ def _find(
     if number is not None:
         try:
             return listing.find_version(destination, number)
-        except LookupError as error:
+        except listing.NoVersionError as error:
             raise loading.ConfigError(f"--version: {error}") from error
     version, damaged = listing.find_served_and_damaged(destination)
     for other in damaged:
         warn(other.describe(version))
     if version is None:
-        raise ValueError(
+        raise PushedModelError(
             f"nothing is served at {destination}: `run` first, or name the place by "
             "--root or --set push.destination=..."
         )

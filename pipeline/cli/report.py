@@ -6,7 +6,7 @@ import sys
 import webbrowser
 
 from pipeline.cli import options
-from pipeline.exit_codes import BAD_INPUT, OK
+from pipeline.exit_codes import OK
 
 _DESCRIPTION = """\
 Makes the report of a local run again, from metadata and what its Report step left: one
@@ -43,11 +43,7 @@ def report(args: argparse.Namespace) -> int:
     """Writes the page of a run and prints its path; returns the exit code."""
     from pipeline.local import run_report
 
-    try:
-        page = run_report.make(pathlib.Path(args.root).absolute(), args.run)
-    except run_report.ReportError as error:
-        print(f"vae-pipeline: {error}", file=sys.stderr)
-        return BAD_INPUT
+    page = run_report.make(pathlib.Path(args.root).absolute(), args.run)
     print(page)
     if args.open and not webbrowser.open(page.as_uri()):
         print("vae-pipeline: there is no browser here to open it", file=sys.stderr)

@@ -6,7 +6,7 @@ import sys
 from pipeline.cli import options
 from pipeline.cli.command_console import log_slow_work_to_stderr
 from pipeline.config import loading
-from pipeline.exit_codes import FAILED, OK
+from pipeline.exit_codes import OK, code_of
 
 _DESCRIPTION = """\
 Makes an older version the served one. Its files are pushed again, under a new, highest
@@ -53,11 +53,9 @@ def roll_back(args: argparse.Namespace) -> int:
     try:
         with log_slow_work_to_stderr():
             version = rolling_back.roll_back(destination, args.version, why=reason)
-    except rolling_back.RollbackError as error:
-        raise loading.ConfigError(str(error)) from error
-    except (ValueError, OSError) as error:
+    except OSError as error:
         print(f"vae-pipeline: {error}", file=sys.stderr)
-        return FAILED
+        return code_of(error)
     print(f"version {version.number} {rolling_back.describe_origin(version)}")
     print(f"it is what is served from {destination}, and the next run's baseline")
     return OK

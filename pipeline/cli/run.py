@@ -1,16 +1,18 @@
 """The command `run`: runs the whole pipeline on this machine."""
 
 import argparse
+import logging
 import pathlib
 import time
 from typing import TYPE_CHECKING
 
+from model.errors import PipelineError
 from model.training import tf_config
 from pipeline.cli import options
-from pipeline.cli.command_console import fail, open_console
+from pipeline.cli.command_console import fail_with, open_console
 from pipeline.cli.printed_commands import next_commands
 from pipeline.config import loading
-from pipeline.exit_codes import BAD_INPUT, FAILED, OK, REFUSED, cause
+from pipeline.exit_codes import OK, REFUSED, cause
 
 if TYPE_CHECKING:
     from pipeline.console import Screen
@@ -84,7 +86,7 @@ def run_pipeline(args: argparse.Namespace) -> int:
         return OK
     _check_can_run(args, resolved)
     with open_console(args, "run") as console:
-        from pipeline.runs import lifecycle, lock
+        from pipeline.runs import lifecycle
 
         for line in loading.lines(resolved):
             console.line(line)
@@ -102,17 +104,14 @@ def run_pipeline(args: argparse.Namespace) -> int:
                 print_line=console.line,
             ) as recorder:
                 return _run_steps(args, resolved, recorder=recorder, console=console)
-        except lock.LockedError as error:
-            return fail(console, str(error), code=FAILED)
+        except PipelineError as error:
+            return fail_with(console, error)
 
 
 def _check_can_run(args: argparse.Namespace, resolved: loading.PipelineConfig) -> None:
-    """Raises ConfigError for what would stop a run, before the run begins."""
-    try:
-        options.check_paths(args, resolved)
-        tf_config.count_workers()
-    except tf_config.TFConfigError as error:
-        raise loading.ConfigError(str(error)) from error
+    """Raises ConfigError or TFConfigError for what would stop a run."""
+    options.check_paths(args, resolved)
+    tf_config.count_workers()
 
 
 def _run_steps(
@@ -129,7 +128,7 @@ def _run_steps(
     started = time.monotonic()
     recorder.record_step_started("Imports")
     with console.step("Imports") as step:
-        from components.datasets.idx import DataAccessError, DataError
+        from components.datasets.idx import DataError
         from pipeline.local import runner, summary
         from pipeline.runs.run_record import RunStatus
 
@@ -147,17 +146,13 @@ def _run_steps(
                 beam_args=args.beam_arg, is_only_if_changed=args.if_changed
             ),
         )
-    except DataAccessError as error:
-        recorder.record_failure(RunStatus.FAILED, str(error))
-        return fail(console, str(error), code=FAILED)
-    except DataError as error:
-        recorder.record_failure(RunStatus.BAD_DATA, str(error))
-        return fail(console, str(error), code=BAD_INPUT)
-    except runner.RunError as error:
-        is_bad_data = isinstance(error, runner.BadDataError)
+    except PipelineError as error:
+        is_bad_data = isinstance(error, runner.BadDataError) or (
+            isinstance(error, DataError) and error.is_bad_input
+        )
         status = RunStatus.BAD_DATA if is_bad_data else RunStatus.FAILED
         recorder.record_failure(status, str(error))
-        return fail(console, str(error), code=FAILED)
+        return fail_with(console, error)
     if outcome is None:  # nothing has changed
         return OK
     destination = root.destination(resolved)
@@ -182,4 +177,5 @@ def _make_report(root: pathlib.Path) -> str:
         with log_if_slow("writing the report"):
             return str(run_report.make(root))
     except Exception as error:  # the run itself has succeeded
+        logging.exception("the report could not be written")
         return f"could not be written: {cause(error)}"

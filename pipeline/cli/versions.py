@@ -4,13 +4,12 @@ import argparse
 import dataclasses
 import datetime
 import json
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.cli import options, tables
 from pipeline.cli.command_console import log_slow_work_to_stderr
-from pipeline.exit_codes import FAILED, OK
+from pipeline.exit_codes import OK
 
 if TYPE_CHECKING:
     from components.registry.listing import DamagedVersion
@@ -61,12 +60,8 @@ class Row:
 def list_versions(args: argparse.Namespace) -> int:
     """Prints the versions at the destination; returns the exit code."""
     destination = options.destination(args, options.resolve(args))
-    try:
-        with log_slow_work_to_stderr():
-            rows = read_rows(destination)
-    except ValueError as error:
-        print(f"vae-pipeline: {error}", file=sys.stderr)
-        return FAILED
+    with log_slow_work_to_stderr():
+        rows = read_rows(destination)
     if args.json:
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
     elif not rows:
@@ -80,7 +75,8 @@ def read_rows(destination: str) -> list[Row]:
     """Returns what the command shows of each version, the newest first.
 
     Raises:
-      ValueError: the destination, or a record of a rollback there, can't be read.
+      StorageError: the object store does not answer.
+      RejectionError: a record of a rollback can't be read.
     """
     from components.evaluation.estimate import Estimate
     from components.registry import listing, rolling_back

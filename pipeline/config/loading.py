@@ -14,6 +14,7 @@ import pydantic
 import yaml
 
 from model.config import ModelConfig, TrainConfig
+from model.errors import PipelineError
 from pipeline.config.notifications import MetricsConfig, NotifyConfig
 from pipeline.config.sections import DataConfig, GateConfig, KubeflowConfig, PushConfig
 
@@ -22,8 +23,10 @@ PRESETS = ("five_minutes", "ten_minutes", "one_hour", "demo", "blog", "smoke")
 DEFAULT = "five_minutes"  # preset
 
 
-class ConfigError(ValueError):
+class ConfigError(PipelineError):
     """A setting is not what it should be."""
+
+    is_bad_input = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

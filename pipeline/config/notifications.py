@@ -32,7 +32,8 @@ class NotifyConfig:
     def __post_init__(self):
         check_above(self, "timeout", bound=0.0)
         if self.webhook and not _SECRET.fullmatch(self.webhook):
-            check_url(self.webhook)
+            if problem := find_url_problem(self.webhook):
+                raise ValueError(problem)
             parts = urllib.parse.urlsplit(self.webhook)
             # Chat services have the secret there.
             path = "" if _is_local(parts.hostname) else parts.path.strip("/")
@@ -69,25 +70,26 @@ class MetricsConfig:
             raise ValueError(f"textfile: {error}") from error
 
 
-def check_url(url: str) -> None:
-    """Raises ValueError unless a URL may be posted to; no secret is in its message."""
+def find_url_problem(url: str) -> str | None:
+    """Returns why a URL may not be posted to, without a secret; None if it may."""
     try:
         parts = urllib.parse.urlsplit(url)
         host, user = parts.hostname, parts.username is not None
         _ = parts.port
     except ValueError:
-        raise ValueError("webhook must be an https:// URL, got no URL") from None
+        return "webhook must be an https:// URL, got no URL"
     secure = parts.scheme == "https" or (parts.scheme == "http" and _is_local(host))
     if not host or not secure:
-        raise ValueError(
+        return (
             "webhook must be an https:// URL (http:// to this machine alone), got "
             f"{shown(url)}"
         )
     if user:
-        raise ValueError(
+        return (
             f"webhook must have no user and password, got some for {shown(url)}: use "
             "notify.token"
         )
+    return None
 
 
 def shown(url: str) -> str:

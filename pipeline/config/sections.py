@@ -1,4 +1,8 @@
-"""The sections of the configuration on data, gate, push and Kubeflow."""
+"""The sections of the configuration on data, gate, push and Kubeflow.
+
+Their checks raise ValueError: pydantic requires it, and `loading.from_dict` raises
+ConfigError in its place.
+"""
 
 import dataclasses
 import math
@@ -71,6 +75,14 @@ def _check_home(field: str, value: str) -> None:
         raise ValueError(f"{field}: {error}") from error
 
 
+def _check_no_pattern(field: str, value: str) -> None:
+    """Checks that a path has no character that Beam or TensorFlow would expand."""
+    try:
+        safe_paths.check_no_pattern(field, value)
+    except safe_paths.PathError as error:
+        raise ValueError(str(error)) from error
+
+
 def _check_stays(field: str, value: str) -> None:
     """Checks that a URI, or a folder of a container, leads not out of what it names."""
     if {".", ".."} & set(value.split("/")):
@@ -88,8 +100,8 @@ class PushConfig:
         name = self.model_name
         if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", name):
             raise ValueError(f"model_name must be a plain folder name, got {name!r}")
-        safe_paths.check_no_pattern("model_name", name)
-        safe_paths.check_no_pattern("destination", self.destination)
+        _check_no_pattern("model_name", name)
+        _check_no_pattern("destination", self.destination)
         _check_home("destination", self.destination)
         scheme, separator, _ = self.destination.partition("://")
         if separator and scheme not in ("file", *SCHEMES):
@@ -153,7 +165,7 @@ class KubeflowConfig:
             )
         for field in ("pipeline_root", "checkpoints", "data_dir"):
             _check_stays(field, getattr(self, field))
-            safe_paths.check_no_pattern(field, getattr(self, field))
+            _check_no_pattern(field, getattr(self, field))
         if not self.data_dir.startswith("/"):
             raise ValueError(
                 "data_dir must be a folder of the container, from /, got "

@@ -13,6 +13,7 @@ import urllib3
 from kfp.client import set_volume_credentials
 from kfp_server_api import rest
 
+from model.errors import PipelineError
 from pipeline.config.loading import ConfigError
 
 TOKEN_FILE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105, a variable's name
@@ -22,7 +23,7 @@ _MESSAGE = 400  # characters of a server's message that are shown at most
 _REPEATED = (500, 502, 503, 504)
 
 
-class ClusterError(Exception):
+class ClusterError(PipelineError):
     """The API server did not do what was requested.
 
     Attributes:

@@ -82,7 +82,7 @@ def run_step(
 
     Raises:
       ConfigError: a run parameter is not what it should be.
-      ValueError: an artifact is where the launcher keeps none.
+      PathError: an artifact is where the launcher keeps none.
     """
     step = invocation.arguments.step
     given = launcher_io.parse(

@@ -45,8 +45,8 @@ def localize_executor_input(
       folders: scheme -> the launcher's folder.
 
     Raises:
-      ValueError: an artifact's URI has another scheme.
-      PathError: an artifact's URI leads out of the launcher's folder.
+      PathError: an artifact's URI has another scheme, or leads out of the launcher's
+        folder.
     """
     result = pipeline_spec_pb2.ExecutorInput()
     result.CopyFrom(executor_input)
@@ -75,15 +75,15 @@ def local_path(uri: str, folders: Mapping[str, str] = FOLDERS) -> str:
     A path stays as it is: kfp.local gives paths.
 
     Raises:
-      ValueError: the URI has a scheme that the launcher does not copy.
-      PathError: the URI leads out of the launcher's folder.
+      PathError: the URI has a scheme that the launcher does not copy, or leads out of
+        the launcher's folder.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator and os.path.isabs(uri):
         return uri
     if scheme not in folders:
         known = ", ".join(f"{scheme}://" for scheme in folders)
-        raise ValueError(
+        raise PathError(
             f"an artifact's URI must begin with {known} or /, got {uri!r}: choose "
             "another pipeline root"
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from components.evaluation.gate_result import VERDICT, GateResult
+from model.errors import PipelineError
 from model.files import filesystems
 from pipeline.kubeflow.client import Cluster, ClusterError
 
@@ -20,7 +21,7 @@ _PATIENCE = 300.0  # seconds without an answer of the server until `follow` ends
 _WIDTH = 18  # of a task's name
 
 
-class VerdictError(Exception):
+class VerdictError(PipelineError):
     """A run succeeded, but its gate result can't be read."""
 
 

@@ -10,6 +10,8 @@ import ml_metadata
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
+from model.errors import PipelineError
+
 DONE = (  # the states of a step that completed
     metadata_store_pb2.Execution.COMPLETE,
     metadata_store_pb2.Execution.CACHED,
@@ -18,7 +20,7 @@ DONE = (  # the states of a step that completed
 _LOCK_TIMEOUT = 10.0  # seconds to wait for another process's lock on the file
 
 
-class MetadataError(RuntimeError):
+class MetadataError(PipelineError):
     """A metadata file cannot be used; the message names it and says what to do."""
 
 

@@ -8,6 +8,7 @@ from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
 from components.reporting import charts, page
+from model.errors import PipelineError
 from pipeline.local import metadata_database
 from pipeline.runs import run_record
 
@@ -15,8 +16,10 @@ _RUN = "pipeline_run"  # TFX's type of the context of a run
 _STEP = "Report"
 
 
-class ReportError(ValueError):
+class ReportError(PipelineError):
     """There is no such report; the message says why and what to do."""
+
+    is_bad_input = True
 
 
 def make(root: pathlib.Path, run_id: str | None = None) -> pathlib.Path:

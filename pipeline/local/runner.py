@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from components.datasets import prepare_spans, span
 from components.registry import listing, version_numbers
 from components.registry.manifest import MANIFEST
+from model.errors import PipelineError
 from model.files import filesystems
 from model.training import devices, tf_config
 from model.training.progress import log_if_slow
@@ -55,7 +56,9 @@ def run(
     Raises:
       DataError: the data cannot be used, or (DataAccessError) cannot be had.
       BadDataError: DataGate stopped the run.
-      RunError: a step failed, or the push destination cannot be read.
+      RunError: a step failed, or a folder of the push destination cannot be read.
+      MetadataError: the metadata file cannot be used.
+      StorageError: the object store does not answer.
     """
     _check_metadata(root, console)
     _configure_devices(config)
@@ -119,13 +122,10 @@ def run(
 
 
 def _check_metadata(root: Root, console: Screen) -> None:
-    try:
-        with log_if_slow("checking the metadata"):
-            metadata_database.check_metadata(
-                root.metadata, root.artifacts, print_line=console.line
-            )
-    except metadata_database.MetadataError as error:
-        raise RunError(str(error)) from error
+    with log_if_slow("checking the metadata"):
+        metadata_database.check_metadata(
+            root.metadata, root.artifacts, print_line=console.line
+        )
 
 
 def _configure_devices(config: PipelineConfig) -> None:
@@ -147,16 +147,13 @@ def _prepare_data(
     recorder.record_step_started("Data")
     settings = config.data
     with console.step("Data") as line:
-        try:
-            data = prepare_spans.prepare_data(
-                settings.dataset,
-                settings.source,
-                window=settings.span_window,
-                data_dir=data_dir,
-                say=console.line,
-            )
-        except filesystems.StorageError as error:
-            raise RunError(str(error)) from error
+        data = prepare_spans.prepare_data(
+            settings.dataset,
+            settings.source,
+            window=settings.span_window,
+            data_dir=data_dir,
+            say=console.line,
+        )
         recorder.record_step_completed("Data", line.done(str(data)))
     return data
 
@@ -167,8 +164,6 @@ def _find_served_version(
     """Returns the version that is served, and the damaged ones that are newer."""
     try:
         return listing.find_served_and_damaged(destination)
-    except ValueError as error:  # its message is written for people
-        raise RunError(str(error)) from error
     except OSError as error:
         where = error.filename or destination
         raise RunError(f"can't read {where} ({error.strerror})") from error
@@ -203,7 +198,7 @@ def _records_unreported_push(
     except BaseException:
         record = recorder.record
         if record.step == "Pusher" and record.version is None:
-            with contextlib.suppress(ValueError, OSError):
+            with contextlib.suppress(PipelineError, OSError):
                 now = listing.find_served_version(destination)
                 is_new = now and (before is None or now.number > before.number)
                 if now and is_new and now.manifest.run_key == record.run_key:

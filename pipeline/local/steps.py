@@ -17,6 +17,7 @@ from tfx.types import artifact_utils
 
 from components import data_gate, pusher
 from components.registry.manifest import MANIFEST, Manifest
+from model.errors import PipelineError
 from model.files import disk_space
 from model.training.progress import log_if_slow
 from pipeline.console import Screen, StepLine
@@ -34,7 +35,7 @@ _DATA_ERRORS = (data_gate.DataAnomalyError, data_gate.DriftError)
 Outputs = Mapping[str, types.Artifact]
 
 
-class RunError(RuntimeError):
+class RunError(PipelineError):
     """A run could not go on; the message says where, why and what to do."""
 
 
@@ -42,7 +43,7 @@ class BadDataError(RunError):
     """DataGate stopped the run: the data are not what they should be."""
 
 
-class _DamageError(Exception):
+class _DamageError(PipelineError):
     """An artifact from the cache is not what its step made."""
 
 

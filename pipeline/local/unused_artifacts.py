@@ -16,6 +16,7 @@ from ml_metadata import errors, metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from components.registry import listing, publish
+from model.errors import PipelineError
 from pipeline.exit_codes import cause
 from pipeline.local import metadata_database, unused_versions
 from pipeline.runs import run_record
@@ -26,7 +27,7 @@ _RUN = re.compile(r"[a-z]+-(\d{8}-\d{6}-\d{6})")  # options.screen's names of lo
 _RENAMED = re.compile(r"artifacts-(\d{8}-\d{6})")
 
 
-class PruneError(ValueError):
+class PruneError(PipelineError):
     """It cannot be read what there is; nothing was removed."""
 
 

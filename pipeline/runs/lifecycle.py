@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -131,6 +132,7 @@ def _try_to_write(
     try:
         write()
     except Exception as error:
+        logging.exception("the run's %s could not be written", what)
         print_line(f"the run's {what} could not be written: {cause(error)}")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import filelock
 import pydantic
 
+from model.errors import PipelineError
 from model.files import atomic_write
 from pipeline.runs import process
 
@@ -21,7 +22,7 @@ _TRY_EVERY = 0.5  # seconds between two tries to get the lock
 _NAMED_WITHIN = 1.0  # seconds in which a process that got the lock writes who it is
 
 
-class LockedError(RuntimeError):
+class LockedError(PipelineError):
     """Another process uses the root; the message says which."""
 
 
@@ -116,8 +117,9 @@ def describe_owner(
 
 
 def _read_owner(root: pathlib.Path) -> Owner | None:
+    path = _owner_file(root)
     try:
-        return pydantic.TypeAdapter(Owner).validate_json(_owner_file(root).read_bytes())
+        return pydantic.TypeAdapter(Owner).validate_json(path.read_bytes())
     except (OSError, ValueError):
         return None
 

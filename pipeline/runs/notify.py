@@ -8,13 +8,14 @@ import signal
 import subprocess
 from collections.abc import Callable
 
+from model.errors import PipelineError
 from model.files import safe_paths
-from pipeline.config.notifications import NotifyConfig, check_url
+from pipeline.config.notifications import NotifyConfig, find_url_problem
 from pipeline.runs import run_record, webhook
 from pipeline.runs.run_record import RunRecord
 
 
-class NotifyError(Exception):
+class NotifyError(PipelineError):
     """A target could not be notified; the message contains no secret."""
 
 
@@ -72,11 +73,8 @@ def _try(
 
 def _read_url(config: NotifyConfig) -> str:
     url = _read_secret(config.webhook, field="webhook")
-    try:
-        if url:
-            check_url(url)
-    except ValueError as error:
-        raise NotifyError(str(error)) from error
+    if url and (problem := find_url_problem(url)):
+        raise NotifyError(problem)
     return url
 
 

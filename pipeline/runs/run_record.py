@@ -16,9 +16,14 @@ from typing import Annotated
 
 import pydantic
 
+from model.errors import PipelineError
 from model.files import atomic_write
 from pipeline.config import loading
 from pipeline.runs import process
+
+
+class RunRecordError(PipelineError):
+    """A file of the history is not a run's record."""
 
 
 class RunStatus(str, enum.Enum):
@@ -132,7 +137,7 @@ def read_all(root: pathlib.Path) -> tuple[list[RunRecord], list[str]]:
     for path in _paths(root):
         try:
             records.append(_read(path))
-        except ValueError as error:
+        except RunRecordError as error:
             problems.append(str(error))
     by_start = sorted(records, key=_start, reverse=True)
     return by_start, problems
@@ -163,30 +168,30 @@ def timestamp() -> str:
 
 
 def _read(path: pathlib.Path) -> RunRecord:
+    skipped = f"{path} is not a run's record, skipped"
     try:
         record = pydantic.TypeAdapter(RunRecord).validate_json(path.read_bytes())
-        _start(record)
+        zone = datetime.datetime.fromisoformat(record.started).tzinfo
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         why = f"{where}: {first['msg']}" if where else first["msg"]
-        raise ValueError(f"{path} is not a run's record, skipped: {why}") from error
+        raise RunRecordError(f"{skipped}: {why}") from error
     except OSError as error:
-        raise ValueError(
-            f"{path} is not a run's record, skipped: {error.strerror}"
-        ) from error
+        raise RunRecordError(f"{skipped}: {error.strerror}") from error
     except ValueError as error:
-        raise ValueError(f"{path} is not a run's record, skipped: {error}") from error
+        raise RunRecordError(f"{skipped}: {error}") from error
+    if zone is None:
+        raise RunRecordError(
+            f"{skipped}: started must have a time zone, got {record.started!r}"
+        )
     if record.status == RunStatus.RUNNING and record.process.is_gone():
         return dataclasses.replace(record, status=RunStatus.DIED)
     return record
 
 
 def _start(record: RunRecord) -> datetime.datetime:
-    when = datetime.datetime.fromisoformat(record.started)
-    if when.tzinfo is None:
-        raise ValueError(f"started must have a time zone, got {record.started!r}")
-    return when
+    return datetime.datetime.fromisoformat(record.started)
 
 
 def _end(record: RunRecord) -> datetime.datetime:

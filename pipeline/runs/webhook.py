@@ -11,12 +11,13 @@ from collections.abc import Callable
 import requests
 import tenacity
 
+from model.errors import PipelineError
 from pipeline.config.notifications import shown
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between tries
 
 
-class WebhookError(Exception):
+class WebhookError(PipelineError):
     """The post failed; the message contains neither the token nor the URL's path."""
 
 

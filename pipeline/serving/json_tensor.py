@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from model.errors import PipelineError
+
 _SHOWN = 200  # characters of a value that an error shows
 _FLOAT_DIGITS = {np.dtype(np.float32): "%.9g", np.dtype(np.float64): "%.17g"}
 _SPECIAL = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
-class BadValueError(Exception):
+class BadValueError(PipelineError):
     """A JSON value is not the tensor that is expected."""
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from model.errors import PipelineError
 from pipeline.serving import json_tensor
 from pipeline.serving.json_tensor import BadValueError, Spec
 
@@ -30,12 +31,15 @@ _STATUS = re.compile(
 )
 
 
-class RequestError(Exception):
+class RequestError(PipelineError):
     """What is wrong with a request, and the HTTP status that says so."""
 
     def __init__(self, status: int, message: str):
-        super().__init__(message)
+        super().__init__(status, message)
         self.status = status
+
+    def __str__(self) -> str:
+        return self.args[1]
 
 
 class Target(NamedTuple):

@@ -13,7 +13,8 @@ from tfx.utils import path_utils
 
 from components import bounds
 from components.bounds import Bounds, read_bounds, read_of_images
-from components.evaluation.measure import BATCH
+from components.datasets.idx import SplitError
+from components.evaluation.measure import BATCH, SignatureError
 from tests.support import old_exports, transformed
 from tests.support.known_model import KnownModel
 
@@ -146,7 +147,7 @@ def test_no_images_are_named(tmp_path):
     path = tmp_path / "examples" / "Split-test" / "empty.gz"
     path.parent.mkdir(parents=True)
     tf.io.TFRecordWriter(str(path), "GZIP").close()
-    with pytest.raises(ValueError, match="the test split must have images") as error:
+    with pytest.raises(SplitError, match="the test split must have images") as error:
         run(tmp_path, known(tmp_path), examples)
     assert str(error.value).endswith(f"{path.parent}/* has none")
 
@@ -154,7 +155,7 @@ def test_no_images_are_named(tmp_path):
 def test_a_model_of_an_older_release_is_named(tmp_path, examples):
     module = KnownModel([1, 1, 1, 1])
     model = model_of(tmp_path, module, elbo=module.elbo, encode=module.encode)
-    with pytest.raises(ValueError, match="must have the signatures") as error:
+    with pytest.raises(SignatureError, match="must have the signatures") as error:
         run(tmp_path, model, examples)
     assert str(error.value) == (
         "the model must have the signatures elbo, iwae and encode, it lacks iwae: an "

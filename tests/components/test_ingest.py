@@ -13,6 +13,8 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.datasets import prepare_spans, span
+from components.datasets.fingerprint import DamagedError
+from components.datasets.idx import DataError, SplitError
 from components.datasets.prepare import prepare
 from components.datasets.tfds_writer import SPLITS
 from components.ingest import Chunk, Ingest, read_chunk, window_chunks
@@ -54,7 +56,7 @@ def test_one_image_is_enough_to_train_on():
 
 @pytest.mark.parametrize(("limit", "images"), [(None, 10), (7, 7)])
 def test_something_must_be_left_to_train_on(limit, images):
-    with pytest.raises(ValueError, match="eval_images") as error:
+    with pytest.raises(SplitError, match="eval_images") as error:
         window_chunks([{"train": 10, "test": 10}], images, limit=limit)[0]
     assert str(error.value) == (
         f"data.eval_images must be below the {images} images of the train split, "
@@ -149,7 +151,7 @@ def test_chunks_have_all_images_once_whatever_the_files(tmp_path):
 )
 def test_other_images_are_refused(tmp_path, shape, dtype, got):
     path = build(tmp_path, shape, dtype, shards=1)
-    with pytest.raises(ValueError, match="must be") as error:
+    with pytest.raises(DataError, match="must be") as error:
         list(read_chunk(Chunk("train", 0, 30), path))
     assert str(error.value) == (
         f"images of {path} must be (28, 28, 1) uint8, got {got}"
@@ -301,7 +303,7 @@ def test_a_window_of_spans_is_read(tmp_path, resolved):
 
 
 def test_data_that_changed_are_refused(tmp_path, prepared, data_dir):
-    with pytest.raises(ValueError, match="changed") as error:
+    with pytest.raises(DamagedError, match="changed") as error:
         ingest(tmp_path / "examples", data_dir, "of before")
     assert str(error.value) == (
         f"the data in {prepared.path} changed since the run began: expected the "

@@ -9,8 +9,10 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.registry import publish, rolling_back
+from components.registry.listing import VersionError
 from components.registry.manifest import Manifest
 from components.served_model import ServedModel, is_none, why_none
+from model.files.filesystems import StorageError
 from tests.support.places import write_model
 
 FILES = {"saved_model.pb": b"graph", "variables/variables.index": b"index"}
@@ -160,14 +162,14 @@ def test_what_is_torn_while_it_is_fetched_is_no_baseline(model, s3, tmp_path):
             s3.files.pipe_file(path, b"grap")
 
     s3.server.before["GET", "saved_model.pb"] = tear
-    with pytest.raises(ValueError, match=r"saved_model\.pb has SHA-256"):
+    with pytest.raises(VersionError, match=r"saved_model\.pb has SHA-256"):
         fetch(model, uri)
     assert is_none(model)
     assert os.listdir(model.uri) == []
 
 
 def test_an_object_store_that_cannot_be_read_is_not_none(model, s3):
-    with pytest.raises(ValueError, match="can't use s3://no-such-bucket/vae"):
+    with pytest.raises(StorageError, match="can't use s3://no-such-bucket/vae"):
         fetch(model, "s3://no-such-bucket/vae")
 
 

@@ -334,7 +334,7 @@ def test_a_model_with_a_nan_is_refused(place, monkeypatch):
     page = place.report().text
     assert "REFUSED" in page
     assert "The candidate's mean ELBO is not a finite number." in page
-    assert "Not drawn: ValueError: the posterior's means must be finite" in page
+    assert "Not drawn: MeasurementError: the posterior's means must be finite" in page
     assert (place.blessed(), place.pushed()) == (0, 0)
     assert place.snapshot() == before
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.evaluation.measure import Measured, load, measure
+from components.evaluation.measure import Measured, SignatureError, load, measure
 
 SIZES = [5, 5, 3]  # of the batches
 IMAGES = tf.TensorSpec([None, 28, 28, 1], tf.float32, name="images")
@@ -133,7 +133,7 @@ def test_the_signatures_that_are_needed_are_loaded(exported, pixels):
     ],
 )
 def test_missing_signatures_are_named(exported, names, message):
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises(SignatureError, match=f"^{message}$"):
         load(exported, *names)
 
 

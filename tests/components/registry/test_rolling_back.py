@@ -264,14 +264,16 @@ def test_killed_between_record_and_push_the_same_command_goes_on(
 def test_a_record_that_was_not_written_by_us_is_named(place, push, text):
     push("one"), push("two")
     place.write(".rejected-7.json", text)
-    with pytest.raises(ValueError, match="must be the JSON that") as error:
+    with pytest.raises(
+        rolling_back.RejectionError, match="must be the JSON that"
+    ) as error:
         rolling_back.read_rejected_models(place.uri)
     assert re.fullmatch(
         r".*/serving/vae/\.rejected-7\.json must be the JSON that `rollback` wrote "
         r"\(.*\): restore it, or remove it if that model may be pushed again",
         str(error.value),
     )
-    with pytest.raises(ValueError, match="must be the JSON that"):
+    with pytest.raises(rolling_back.RejectionError, match="must be the JSON that"):
         rolling_back.roll_back(place.uri, None, why="worse")
 
 

@@ -136,7 +136,7 @@ def test_a_version_with_a_link_in_it_is_no_baseline(model, destination, tmp_path
         f"{name} below {new.path} must be no symbolic link, it leads to "
         f"{tmp_path / 'moved'}"
     )
-    with pytest.raises(ValueError, match="must be no symbolic link"):
+    with pytest.raises(listing.VersionError, match="must be no symbolic link"):
         listing.fetch_version(new, str(tmp_path / "copy"))
     assert not (tmp_path / "copy").exists()
 

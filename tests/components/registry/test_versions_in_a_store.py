@@ -254,7 +254,7 @@ def test_a_file_that_is_replaced_while_it_is_fetched(model, store, s3, tmp_path)
         store.write(f"{version.number}/saved_model.pb", b"another")
 
     s3.server.before["GET", "fingerprint.pb"] = replace
-    with pytest.raises(ValueError, match="saved_model.pb has SHA-256"):
+    with pytest.raises(listing.VersionError, match="saved_model.pb has SHA-256"):
         listing.fetch_version(version, str(tmp_path / "copy"))
     assert not (tmp_path / "copy").exists()
 
@@ -279,7 +279,7 @@ def test_a_name_that_leads_out_of_the_copy(model, store, s3, tmp_path):
     store.write(f"{version.number}/{name}", b"")
     where = f"{s3.name}/serving/vae/{version.number}"
     why = f"a file's name must lead below {where}, got {name!r}"
-    with pytest.raises(ValueError, match="is damaged") as error:
+    with pytest.raises(listing.VersionError, match="is damaged") as error:
         listing.fetch_version(version, str(tmp_path / "copies" / "copy"))
     assert str(error.value) == f"{version.path} is damaged: {why}"
     assert not (tmp_path / "out").exists()

@@ -6,6 +6,7 @@ import sklearn.decomposition
 import tensorflow as tf
 import tf_keras as tfk
 
+from components.datasets.idx import SplitError
 from components.evaluation import measure
 from components.reporting import measurements
 from model import export, fixed_noise
@@ -84,14 +85,16 @@ def test_a_baseline_of_an_older_release_sees_the_same_images(tmp_path, likelihoo
 def test_no_images_are_named(tmp_path, of_images):
     path = str(tmp_path / "none.gz")
     tf.io.TFRecordWriter(path, "GZIP").close()
-    with pytest.raises(ValueError, match=r"must have images, .*none\.gz has none"):
+    with pytest.raises(SplitError, match=r"must have images, .*none\.gz has none"):
         measurements.read_test_split([path], "bits", candidate=of_images, baseline=None)
     assert measurements.label_counts([path]) == {}
 
 
 def test_images_that_were_not_measured_are_counted(files, of_images):
     fewer = measure.OfImages(of_images.elbo[:9], of_images.loc[:9])
-    with pytest.raises(ValueError, match="test split must have the 9 images") as error:
+    with pytest.raises(
+        measurements.MeasurementError, match="test split must have the 9 images"
+    ) as error:
         measurements.read_test_split(files, "bits", candidate=fewer, baseline=None)
     assert str(error.value).endswith("that Bounds measured, got 12")
 
@@ -171,7 +174,9 @@ def test_an_elbo_that_is_no_number_is_the_worst(scores, signatures):
 
 def test_means_that_are_no_numbers_are_named(scores, signatures):
     broken = scores._replace(loc=scores.loc * np.nan)
-    with pytest.raises(ValueError, match="posterior's means must be finite numbers"):
+    with pytest.raises(
+        measurements.MeasurementError, match="posterior's means must be finite numbers"
+    ):
         measurements.draw_digits(broken, signatures)
 
 

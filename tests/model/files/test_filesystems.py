@@ -42,7 +42,7 @@ def test_folders_have_a_path_here(uri, path, tmp_path, monkeypatch):
     ["hdfs://host/serving", "simplecache::s3://bucket/x", "S3://bucket/x", "s3://"],
 )
 def test_what_is_no_destination(uri):
-    with pytest.raises(ValueError, match="a destination must be") as error:
+    with pytest.raises(filesystems.PathError, match="a destination must be") as error:
         filesystems.filesystem(uri)
     assert str(error.value) == (
         "a destination must be a folder or minio://bucket/folder, s3://bucket/folder, "
@@ -53,7 +53,7 @@ def test_what_is_no_destination(uri):
 def test_the_configuration_takes_the_same_schemes():
     for scheme in sections.SCHEMES:
         assert filesystems.local_path(f"{scheme}://bucket/serving") is None
-    with pytest.raises(ValueError, match="must be") as error:
+    with pytest.raises(filesystems.PathError, match="must be") as error:
         filesystems.local_path("none://bucket")
     for scheme in sections.SCHEMES:
         assert f"{scheme}://" in str(error.value)

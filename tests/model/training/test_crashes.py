@@ -159,7 +159,7 @@ def test_two_workers_train_and_go_on_when_one_was_lost(
     wait_for(chief, "epoch 2/6")
     other.kill()
     assert (
-        "RuntimeError: another worker of TF_CONFIG's cluster is gone, or can't be "
+        "DeviceError: another worker of TF_CONFIG's cluster is gone, or can't be "
         "reached: start all of them again, and they go on from the last checkpoint"
     ) in chief.stdout.read()
     assert chief.wait(timeout=60) == 1
@@ -188,7 +188,7 @@ def test_workers_that_see_different_checkpoints_say_so(digits, tmp_path, cluster
     said = [process.stdout.read() for process in both]
     assert [process.wait(timeout=60) for process in both] == [1, 1]
     assert (
-        "RuntimeError: this worker begins with the step 0, but the mean over all is "
+        "DeviceError: this worker begins with the step 0, but the mean over all is "
     ) in said[1]
     for each in said:
         assert (

@@ -21,7 +21,7 @@ def two_workers(monkeypatch):
 def test_more_logical_devices_than_tensorflow_started_with_are_refused():
     assert len(tf.config.list_logical_devices("CPU")) == LOGICAL
     devices.configure_logical_cpus(LOGICAL)
-    with pytest.raises(RuntimeError) as error:
+    with pytest.raises(devices.DeviceError) as error:
         devices.configure_logical_cpus(LOGICAL + 1)
     assert str(error.value) == (
         "expected 5 logical CPU devices, but TensorFlow has started with 4: set them "
@@ -73,7 +73,7 @@ def strategy_of(*values):
 @pytest.mark.usefixtures("two_workers")
 def test_workers_that_differ_are_an_error():
     devices.check_agreement(strategy_of(7.0, 7.0), "step", value=7.0)
-    with pytest.raises(RuntimeError) as error:
+    with pytest.raises(devices.DeviceError) as error:
         devices.check_agreement(strategy_of(7.0, 8.0), "step", value=7.0)
     assert str(error.value) == (
         "this worker begins with the step 7.0, but the mean over all is 7.5: workers "
@@ -88,7 +88,9 @@ def test_a_process_alone_agrees_with_itself():
 
 def test_the_loss_of_a_worker_is_named(two_workers):
     with (
-        pytest.raises(RuntimeError, match="another worker of TF_CONFIG's cluster is"),
+        pytest.raises(
+            devices.DeviceError, match="another worker of TF_CONFIG's cluster is"
+        ),
         devices.lost_workers_named(),
     ):
         raise tf.errors.UnavailableError(None, None, "connection reset")

@@ -101,7 +101,7 @@ def test_training_raises_the_elbo(digits, tmp_path, replicas, caplog):
 
 
 def test_too_few_images_are_named(digits, tmp_path):
-    with pytest.raises(ValueError, match=r"batch_size \(256\) images, got 200"):
+    with pytest.raises(loop.TrainingError, match=r"batch_size \(256\) images, got 200"):
         loop.train(
             MODEL,
             TrainConfig(replicas=1),
@@ -125,7 +125,7 @@ def test_an_elbo_that_is_no_number_stops_training(digits, tmp_path):
         r"train.learning_rate \(1e\+30\) or train.clip_norm \(None\), with which "
         r"training begins anew; the last good checkpoint: none"
     )
-    with pytest.raises(FloatingPointError, match=message):
+    with pytest.raises(loop.TrainingError, match=message):
         loop.train(
             MODEL, config, files=training.files(digits, tmp_path), evaluation_seed=0
         )
@@ -137,7 +137,7 @@ def test_an_eval_elbo_that_is_no_number_stops_training(digits, tmp_path):
         epochs=3, batch_size=200, learning_rate=1e30, clip_norm=None, replicas=1
     )
     message = r"the eval split's ELBO is (nan|-inf) after step 1, at learning rate "
-    with pytest.raises(FloatingPointError, match=message):
+    with pytest.raises(loop.TrainingError, match=message):
         loop.train(
             MODEL, config, files=training.files(digits, tmp_path), evaluation_seed=0
         )
@@ -309,6 +309,6 @@ def test_too_few_devices_are_named():
     )
     assert result.returncode != 0
     assert (
-        "RuntimeError: expected 2 logical CPU devices, but TensorFlow has started "
+        "DeviceError: expected 2 logical CPU devices, but TensorFlow has started "
         "with 1: set them before anything else uses TensorFlow"
     ) in result.stderr

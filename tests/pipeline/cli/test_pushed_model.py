@@ -8,7 +8,7 @@ import pytest
 from components.evaluation.estimate import Bound, Estimate
 from components.registry.listing import Version
 from components.registry.manifest import Manifest
-from pipeline.cli.pushed_model import PushedModel
+from pipeline.cli.pushed_model import PushedModel, PushedModelError
 from tests.support.pushed_model import assert_fails
 
 
@@ -27,7 +27,7 @@ def test_the_estimate_is_that_of_the_manifest():
 
 @pytest.mark.parametrize("config", [{}, {"gate": {"samples": 4, "seed": 9}}])
 def test_a_manifest_without_settings_is_named(config):
-    with pytest.raises(ValueError, match="manifest of version 7") as error:
+    with pytest.raises(PushedModelError, match="manifest of version 7") as error:
         pushed(config).read_estimate()
     assert str(error.value) == (
         "the manifest of version 7 must have the settings gate and model of this "

@@ -7,6 +7,7 @@ from google.protobuf import struct_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 from tfx.types import standard_artifacts
 
+from model.files.safe_paths import PathError
 from pipeline.kubeflow import launcher_io
 from pipeline.kubeflow.contract import ShownAs
 from tests.support.launched_steps import (
@@ -164,7 +165,7 @@ def test_an_unknown_scheme_is_named(start, capsys, uri):
 @pytest.mark.parametrize("uri", ["s3:///etc/out", "minio://a/../../etc", "gs://.."])
 def test_an_artifact_stays_where_the_launcher_keeps_it(uri):
     scheme = uri.partition("://")[0]
-    with pytest.raises(ValueError, match="must lead below") as error:
+    with pytest.raises(PathError, match="must lead below") as error:
         launcher_io.local_path(uri)
     assert str(error.value) == (
         f"an artifact's URI must lead below {launcher_io.FOLDERS[scheme]} here, got "

@@ -8,6 +8,7 @@ import pytest
 
 from components.registry import listing, publish
 from components.registry.manifest import Manifest
+from model.errors import PipelineError
 from pipeline.config import loading
 from pipeline.config.loading import PipelineConfig
 from pipeline.config.sections import PushConfig
@@ -23,7 +24,7 @@ def why_it_fails(config, folder):
     """Returns the message of a run that fails before its first step."""
     console = Screen(str(folder / "log"))
     try:
-        with pytest.raises(runner.RunError) as error:
+        with pytest.raises(PipelineError) as error:
             runner.run(
                 config,
                 runner.Root(folder / "runs"),

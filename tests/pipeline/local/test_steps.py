@@ -149,7 +149,9 @@ def test_a_damaged_last_step_runs_again_alone(runner):
 
 
 def test_a_failure_is_named_with_its_step(runner, capfd):
-    with pytest.raises(steps.RunError, match="^Transform failed: no labels$") as error:
+    with pytest.raises(
+        steps.RunError, match="^Transform failed: ValueError: no labels$"
+    ) as error:
         runner.run(failure="no labels")
     assert not isinstance(error.value, steps.BadDataError)
     assert runner.recorder.record.step == "Transform"
@@ -193,4 +195,6 @@ def test_a_full_disk_is_named_with_its_space(tmp_path):
 
 
 def test_another_failure_is_described_by_its_own_message():
-    assert steps.describe_failure(ValueError("no labels"), []) == "no labels"
+    assert steps.describe_failure(steps.RunError("no labels"), []) == "no labels"
+    bug = ValueError("could not broadcast")
+    assert steps.describe_failure(bug, []) == "ValueError: could not broadcast"

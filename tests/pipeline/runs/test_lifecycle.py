@@ -174,7 +174,7 @@ def test_an_interrupt_that_was_swallowed_does_not_break_into_the_end(run, tmp_pa
     command = f"notify.command=['/bin/sh', '-c', 'sleep 0.4; touch {tmp_path}/sent']"
     with pytest.raises(ValueError, match="another error"), interruptible():
         run(block, command)
-    assert kept(tmp_path).error == "another error"
+    assert kept(tmp_path).error == "ValueError: another error"
     assert (tmp_path / "sent").exists()
 
 
