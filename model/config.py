@@ -62,7 +62,8 @@ class ModelConfig:
         float,
         Field(
             ge=0.0,
-            description="weight of the KL term in training; 1.0 trains the true ELBO",
+            description="weight of the KL term in training; 1.0 trains the true ELBO, "
+            "which is the one that is reported for every beta",
         ),
     ] = 1.0
     free_bits: Annotated[
@@ -142,12 +143,15 @@ class TrainConfig:
         Field(
             ge=1,
             description="epochs without a better ELBO on the eval split after which "
-            "training stops; null: never",
+            "training stops and the best weights are kept; null: never",
         ),
     ] = None
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
-        Field(description="of the networks; auto: bfloat16 where the processor has it"),
+        Field(
+            description="of the hidden layers; auto: bfloat16 where the processor has "
+            "it, float32 elsewhere"
+        ),
     ] = "auto"
     seed: Annotated[
         int,

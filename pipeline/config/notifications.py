@@ -31,7 +31,8 @@ class NotifyConfig:
         str,
         Field(
             description="where an https:// URL is: env:NAME or file:PATH; or the URL "
-            "itself, if it has no path or is of this machine; empty: none"
+            "itself, if it has no path or is of this machine; plain http:// is for "
+            "this machine only; empty: none"
         ),
     ] = ""
     token: Annotated[
