@@ -82,7 +82,6 @@ def settings_page() -> str:
 
 def _section_table(name: str, kind: type, *, schema: dict[str, typing.Any]) -> str:
     properties = schema["$defs"][kind.__name__]["properties"]
-    comments = _comments(kind)
     defaults = kind()
     lines = [
         f"## {name}\n",
@@ -93,8 +92,8 @@ def _section_table(name: str, kind: type, *, schema: dict[str, typing.Any]) -> s
     for field, facts in properties.items():
         types, bounds = _describe(facts)
         default = json.dumps(getattr(defaults, field))
-        meaning = facts.get("description") or comments.get(field, "")
-        cells = [f"`{field}`", types, bounds, f"`{default}`", _escape(meaning)]
+        meaning = _escape(facts["description"])
+        cells = [f"`{field}`", types, bounds, f"`{default}`", meaning]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
@@ -122,22 +121,6 @@ def _describe(facts: dict[str, typing.Any]) -> tuple[str, str]:
         types, inner = _describe(facts["additionalProperties"])
         return f"map of names to {types}", inner or bounds
     return _TYPES[facts["type"]], bounds
-
-
-def _comments(kind: type) -> dict[str, str]:
-    """Returns the comment behind each field of a class, or else the one above it."""
-    found = {}
-    above: list[str] = []
-    for line in inspect.getsource(kind).splitlines():
-        comment = re.sub(r"^noqa: \w+,? ?", "", line.partition("  # ")[2])
-        if only := re.fullmatch(r" +# (.*)", line):
-            above.append(only[1])
-        elif field := re.match(r"    (\w+): ", line):
-            found[field[1]] = comment or " ".join(above)
-            above = []
-        else:
-            above = []
-    return found
 
 
 def _presets_table() -> str:

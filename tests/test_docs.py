@@ -145,7 +145,7 @@ def test_every_command_is_one_that_the_program_understands(path, parser):
             continue
         args = parser.parse_args(words)
         if hasattr(args, "preset"):
-            loading.resolve(args.preset, None, settings=options.settings(args))
+            loading.resolve(args.preset, settings=options.settings(args))
 
 
 def test_commands_are_found_in_shell_blocks_and_in_what_was_printed(tmp_path):
@@ -226,7 +226,7 @@ def test_the_reference_says_what_a_setting_means_and_what_it_may_be(conf):
     found = rows(conf.settings_page())
     assert found["model.network"][1:3] == ["one of", "`blog`, `dense`, `conv_residual`"]
     assert "weight of the KL" in found["model.beta"][4]
-    assert "env:NAME" in found["notify.webhook"][4]  # the comment is above the field
+    assert "env:NAME" in found["notify.webhook"][4]
 
 
 def test_the_reference_compares_the_presets(conf):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import fsspec
+import pydantic
 from fsspec.implementations.local import LocalFileSystem
 
 from model.config import ModelConfig
@@ -223,6 +224,9 @@ def list_file_names(files: fsspec.AbstractFileSystem, path: str) -> list[str]:
     return names
 
 
+# The manifests of the first releases do not name these settings: there was no choice.
+_EARLIER_MODEL = {"posterior": "full", "prior": "standard"}
+
 _NAMES = {dict: "an object", str: "a text", float: "a number", int: "an integer"}
 
 
@@ -266,6 +270,6 @@ def _rolled_back(content: Mapping[str, Any]) -> RolledBack:
 def _model_config(section: Mapping[str, Any] | None) -> ModelConfig | None:
     """Returns the section `model`; None if this release does not know its settings."""
     try:
-        return None if section is None else ModelConfig(**section)
-    except (TypeError, ValueError):  # as pydantic requires of a section's checks
+        return None if section is None else ModelConfig(**{**_EARLIER_MODEL, **section})
+    except pydantic.ValidationError:
         return None

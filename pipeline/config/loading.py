@@ -216,11 +216,26 @@ def _check_keys(sections: Mapping[str, Mapping[str, Any]]) -> None:
                 raise ConfigError(f"unknown setting {key}{value}: {hint}")
 
 
+# What a field's constraint expects, by pydantic's type of the error.
+_EXPECTED = {
+    "finite_number": "must be a finite number",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+}
+
+
 def _describe(error: Any) -> str:
+    """Returns the key, what was expected and the value, if that can't be a secret."""
     key = ".".join(map(str, error["loc"]))
     if error["type"] == "value_error":  # from a section's own check
         return f"{key}.{error['ctx']['error']}"
-    expected = error["msg"].replace("Input should be", "must be")
-    if key.startswith("notify."):  # it may be a secret in the wrong place
-        return f"{key} {expected}"
+    if error["type"] == "unexpected_keyword_argument":  # of a step on Kubeflow
+        return f"unknown setting {key} ({error['input']!r})"
+    if error["type"] in _EXPECTED:
+        expected = _EXPECTED[error["type"]].format(**error.get("ctx", {}))
+    else:
+        expected = error["msg"].replace("Input should be", "must be")
+        if key.startswith("notify."):  # it may be a secret in the wrong place
+            return f"{key} {expected}"
     return f"{key} {expected}, got {error['input']!r}"

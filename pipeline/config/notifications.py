@@ -4,9 +4,12 @@ import dataclasses
 import ipaddress
 import re
 import urllib.parse
-from typing import Literal
+from typing import Annotated, Literal
 
-from model.config import check_above
+import pydantic
+from pydantic import Field
+
+from model.config import SECTION
 from model.files import safe_paths
 
 # How a run may end.
@@ -15,22 +18,43 @@ Event = Literal["pushed", "unchanged", "refused", "failed", "bad_data", "interru
 _SECRET = re.compile(r"(env|file):.+")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)
 class NotifyConfig:
     """Who is notified of how a run ended."""
 
-    events: list[Event] = dataclasses.field(
+    events: Annotated[
+        list[Event], Field(description="the ends of a run that are reported")
+    ] = dataclasses.field(
         default_factory=lambda: ["pushed", "refused", "failed", "bad_data"]
     )
-    # Where an https:// URL is: env:NAME or file:PATH. Or the URL itself, if it has no
-    # path or is of this machine. Empty: none.
-    webhook: str = ""
-    token: str = ""  # where the webhook's bearer token is: env:NAME or file:PATH
-    command: list[str] = dataclasses.field(default_factory=list)  # and its arguments
-    timeout: float = 10.0  # seconds for the webhook with all its tries; for the command
+    webhook: Annotated[
+        str,
+        Field(
+            description="where an https:// URL is: env:NAME or file:PATH; or the URL "
+            "itself, if it has no path or is of this machine; plain http:// is for "
+            "this machine only; empty: none"
+        ),
+    ] = ""
+    token: Annotated[
+        str,
+        Field(
+            description="where the webhook's bearer token is: env:NAME or file:PATH; "
+            "empty: none"
+        ),
+    ] = ""
+    command: Annotated[
+        list[str], Field(description="a program and its arguments; empty: none")
+    ] = dataclasses.field(default_factory=list)
+    timeout: Annotated[
+        float,
+        Field(
+            gt=0.0,
+            description="seconds for the webhook with all its tries, and for the "
+            "command",
+        ),
+    ] = 10.0
 
     def __post_init__(self):
-        check_above(self, "timeout", bound=0.0)
         if self.webhook and not _SECRET.fullmatch(self.webhook):
             if problem := find_url_problem(self.webhook):
                 raise ValueError(problem)
@@ -52,11 +76,17 @@ class NotifyConfig:
             raise ValueError("command must begin with a program, got an empty word")
 
 
-@dataclasses.dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=SECTION)
 class MetricsConfig:
     """Where a run's numbers go."""
 
-    textfile: str = ""  # .prom, for node-exporter's textfile collector; empty: none
+    textfile: Annotated[
+        str,
+        Field(
+            description="a .prom file for node-exporter's textfile collector; "
+            "empty: none"
+        ),
+    ] = ""
 
     def __post_init__(self):
         if self.textfile and not self.textfile.endswith(".prom"):

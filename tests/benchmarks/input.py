@@ -18,6 +18,7 @@ import numpy as np
 
 from model import data
 from model.config import TrainConfig
+from tests.support.configs import demo_train
 from tests.support.transformed import write
 
 _SHARD, _BATCHES = 2_500, 1_000
@@ -55,7 +56,7 @@ def main(few: int = 25_000) -> None:
 
 def _make(images: int) -> None:
     """Makes batches; they end with this call, as a process must not end before them."""
-    made = batches(images, 16, TrainConfig())
+    made = batches(images, 16, demo_train())
     for _ in range(_BATCHES):
         next(made)
 

@@ -13,9 +13,9 @@ from tfx.utils import path_utils
 from components.evaluation.estimate import SPLIT
 from components.evaluator import Evaluator, eval_config, read_evaluation, refusals
 from model import export
-from model.config import ModelConfig
 from model.vae import VAE
 from tests.support import old_exports
+from tests.support.configs import demo_model
 
 
 class Scores(tf.Module):
@@ -214,7 +214,7 @@ def test_a_baseline_of_an_older_release_gets_the_elbo_that_it_had(tmp_path):
     baseline = old_exports.model(tmp_path / "baseline", likelihood)
     # The export of today that has the same weights must get the same ELBO.
     served = tf.saved_model.load(path_utils.serving_model_dir(baseline.uri))
-    vae = VAE(ModelConfig(latent_size=2, hidden_units=8, likelihood=likelihood))
+    vae = VAE(demo_model(latent_size=2, hidden_units=8, likelihood=likelihood))
     for variable, value in zip(vae.variables, served.variables_):
         variable.assign(value)
     candidate = standard_artifacts.Model()

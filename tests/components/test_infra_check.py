@@ -19,8 +19,8 @@ from tfx.utils import path_utils
 from components import infra_check
 from components.infra_check import InfraCheck, ProbeError, probe
 from model import export
-from model.config import ModelConfig
 from model.vae import VAE
+from tests.support.configs import demo_model
 
 PROBE = pathlib.Path(__file__).parents[2] / "components/evaluation/infra_probe.py"
 SHAPE = [28, 28, 1]
@@ -366,7 +366,7 @@ def blessing(tmp_path):
 
 
 def test_a_real_export_is_blessed(model, blessing):
-    vae = VAE(ModelConfig(hidden_units=8, latent_size=2))
+    vae = VAE(demo_model(hidden_units=8, latent_size=2))
     export.export(vae, path_utils.serving_model_dir(model.uri), samples=2, seed=0)
     InfraCheck.test_call(model=model, blessing=blessing, timeout=TIMEOUT)
     assert model_utils.is_infra_validated(blessing)

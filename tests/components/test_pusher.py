@@ -41,13 +41,13 @@ EXPORT = """
 import sys
 import numpy as np
 from model import export
-from model.config import ModelConfig
 from model.vae import VAE
+from tests.support.configs import demo_model
 import tensorflow as tf
 
 for i in range(int(sys.argv[2])):
     tf.function(lambda x: x + i).get_concrete_function(tf.TensorSpec([]))
-vae = VAE(ModelConfig(hidden_units=8, latent_size=2))
+vae = VAE(demo_model(hidden_units=8, latent_size=2))
 rng = np.random.default_rng(0)
 vae.set_weights([rng.normal(0, 0.1, weight.shape) for weight in vae.get_weights()])
 export.export(vae, sys.argv[1], samples=2, seed=0)

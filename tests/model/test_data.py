@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from model import data, fixed_noise
-from model.config import TrainConfig
 from tests.benchmarks.input import peak_mb
+from tests.support.configs import demo_train
 from tests.support.transformed import write
 
 
@@ -36,7 +36,7 @@ def test_images_are_found_by_their_numbers(image_file, images, tmp_path):
 @pytest.fixture
 def batches(image_file):
     def make(binary=True, first_step=0, **changes):
-        config = TrainConfig(**{"batch_size": 5, "seed": 3, **changes})
+        config = demo_train(**{"batch_size": 5, "seed": 3, **changes})
         return data.training_batches(
             image_file,
             config,
@@ -72,7 +72,7 @@ def test_binarization_is_dynamic_with_the_pixels_as_means(tmp_path, images):
     """Bits of the same image differ from epoch to epoch, and average to it."""
     write(tmp_path / "one.gz", images[:1], images[:1])
     file = data.ImageFile([str(tmp_path / "one.gz")], str(tmp_path))
-    config = TrainConfig(batch_size=1)
+    config = demo_train(batch_size=1)
     batches = data.training_batches(file, config, latent_size=4)
     drawn, noise = arrays(batches.take(2_000))
     error = np.abs(drawn.mean((0, 1)) - images[0])

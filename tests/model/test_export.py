@@ -9,9 +9,9 @@ import tensorflow as tf
 import tf_keras as tfk
 
 from model import export, fixed_noise
-from model.config import ModelConfig
 from model.vae import VAE
 from tests.support import transformed
+from tests.support.configs import demo_model
 from tests.support.densities import move
 
 SAMPLES, SEED = 3, 11
@@ -57,7 +57,7 @@ def old_example(bits):
 def vae(request):
     tfk.utils.set_random_seed(1)
     return VAE(
-        ModelConfig(network=request.param, latent_size=3, base_depth=2, hidden_units=16)
+        demo_model(network=request.param, latent_size=3, base_depth=2, hidden_units=16)
     )
 
 
@@ -253,7 +253,7 @@ EMPTY = "expected a batch of at least 1, got an empty one"
 
 @pytest.fixture(scope="module")
 def blog():
-    vae = VAE(ModelConfig(network="blog", latent_size=3, base_depth=2))
+    vae = VAE(demo_model(network="blog", latent_size=3, base_depth=2))
     return export.ServingModule(vae, samples=SAMPLES, seed=SEED).signatures()
 
 
@@ -289,7 +289,7 @@ def test_each_call_with_bad_input_gets_the_checks_own_message(
 @pytest.fixture(scope="module")
 def dense():
     tfk.utils.set_random_seed(1)
-    return VAE(ModelConfig(network="dense", latent_size=3, hidden_units=16))
+    return VAE(demo_model(network="dense", latent_size=3, hidden_units=16))
 
 
 def test_iwae_grows_with_k(dense, images):
@@ -313,7 +313,7 @@ def test_iwae_comes_near_log_p_and_the_elbo_is_below(
 ):
     """Against p(x), integrated over a grid of the two latents."""
     tfk.utils.set_random_seed(1)
-    config = ModelConfig(
+    config = demo_model(
         latent_size=2, hidden_units=8, posterior=posterior, likelihood=likelihood
     )
     vae = VAE(config)
@@ -384,7 +384,7 @@ def test_any_choice_is_served_as_it_is_in_memory(choices, tmp_path, images):
     tfk.utils.set_random_seed(1)
     sizes = {"latent_size": 3, "base_depth": 2, "hidden_units": 16, "flow_units": 8}
     layers = {"posterior_layers": 1, "prior_layers": 2}
-    vae = VAE(ModelConfig(**sizes, **layers, **choices))
+    vae = VAE(demo_model(**sizes, **layers, **choices))
     move(vae.trainable_variables)
     export.export(vae, str(tmp_path / "model"), samples=SAMPLES, seed=SEED)
     signatures = tf.saved_model.load(str(tmp_path / "model")).signatures

@@ -7,16 +7,16 @@ import numpy as np
 import tensorflow as tf
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from model.config import ModelConfig, TrainConfig
 from model.run_fn import run_fn
 from tests.support import training
+from tests.support.configs import demo_model, demo_train
 
 
 def test_a_model_is_trained_and_exported_with_its_evaluations_seed(tmp_path):
     training.write_digits(tmp_path)
     pattern = [str(tmp_path / "*.gz")]
-    model_config = ModelConfig(latent_size=2, hidden_units=8)
-    train_config = TrainConfig(epochs=1, batch_size=50)
+    model_config = demo_model(latent_size=2, hidden_units=8)
+    train_config = demo_train(epochs=1, batch_size=50)
     checkpoints = tmp_path / "checkpoints"
     run_fn(
         FnArgs(

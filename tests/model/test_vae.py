@@ -4,9 +4,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras as tfk
 
-from model.config import ModelConfig
 from model.distributions.posterior import draw
 from model.vae import VAE
+from tests.support.configs import demo_model
 from tests.support.densities import move
 
 tfd = tfp.distributions
@@ -15,7 +15,7 @@ tfd = tfp.distributions
 @pytest.fixture(params=["dense", "blog"])
 def vae(request):
     tfk.utils.set_random_seed(0)
-    config = ModelConfig(
+    config = demo_model(
         network=request.param, latent_size=3, base_depth=2, hidden_units=16
     )
     return VAE(config)
@@ -97,7 +97,7 @@ def test_noise_gives_samples_of_the_posterior(vae, binary):
 )
 def test_the_loss_weighs_the_kl_alone(binary, noise, settings, weight, kl_counted):
     tfk.utils.set_random_seed(0)
-    vae = VAE(ModelConfig(latent_size=3, hidden_units=16, **settings))
+    vae = VAE(demo_model(latent_size=3, hidden_units=16, **settings))
     terms = vae.elbo_terms(binary, noise)
     assert terms.kl.numpy().min() < 1.2 < terms.kl.numpy().max()
     expected = kl_counted(terms.kl.numpy()) - terms.reconstruction
@@ -112,7 +112,7 @@ def test_no_second_kl_hides_in_the_losses(vae, binary):
 
 def test_the_blog_networks_have_the_posts_parameters():
     """Kernels and biases of the post's layers, counted by hand."""
-    vae = VAE(ModelConfig(network="blog", latent_size=16, base_depth=32))
+    vae = VAE(demo_model(network="blog", latent_size=16, base_depth=32))
 
     def layer(size, before, after):
         return size * size * before * after + after
@@ -161,7 +161,7 @@ def combined(request):
     tfk.utils.set_random_seed(0)
     prior, posterior, network, likelihood = request.param
     vae = VAE(
-        ModelConfig(
+        demo_model(
             network=network,
             latent_size=3,
             base_depth=2,
@@ -211,7 +211,7 @@ def test_the_log_weights_are_those_of_the_draws(combined, images, noise):
 @pytest.mark.parametrize("posterior", ["diagonal", "full"])
 def test_the_mean_log_weight_is_the_elbo_in_closed_form(binary, posterior):
     tfk.utils.set_random_seed(0)
-    vae = VAE(ModelConfig(latent_size=3, hidden_units=16, posterior=posterior))
+    vae = VAE(demo_model(latent_size=3, hidden_units=16, posterior=posterior))
     first, second = np.random.default_rng(3).normal(size=[2, 4, 500, 3])
     log_weights = vae.log_weights(binary[:4], first.astype(np.float32)).numpy()
     elbo = vae.elbo_terms(binary[:4], second.astype(np.float32)).elbo()
@@ -222,7 +222,7 @@ def test_the_mean_log_weight_is_the_elbo_in_closed_form(binary, posterior):
 
 @pytest.mark.parametrize("prior", ["mixture", "realnvp"])
 def test_one_log_weight_is_the_one_sample_elbo(binary, noise, prior):
-    vae = VAE(ModelConfig(latent_size=3, hidden_units=16, prior=prior, flow_units=8))
+    vae = VAE(demo_model(latent_size=3, hidden_units=16, prior=prior, flow_units=8))
     log_weights = vae.log_weights(binary, noise[:, :1])
     assert log_weights.shape == [12, 1]
     elbo = vae.elbo_terms(binary, noise[:, :1]).elbo()

@@ -23,9 +23,9 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from components.registry import publish
 from components.registry.manifest import Manifest
 from model import export
-from model.config import TrainConfig
 from model.training import loop
 from tests.support import training
+from tests.support.configs import demo_train
 from tests.support.report_page import PNG, PageReader, make_facts
 from tests.support.report_runs import COMPLETE, Runs
 
@@ -44,7 +44,7 @@ class Place:
         files = training.files(
             path, path / "scratch", log_dir=str(self.logs / "7" / "tensorboard")
         )
-        config = TrainConfig(epochs=2, batch_size=20, learning_rate=1e-2, replicas=1)
+        config = demo_train(epochs=2, batch_size=20, learning_rate=1e-2, replicas=1)
         vae = loop.train(training.MODEL, config, files=files, evaluation_seed=0).vae
         export.export(vae, str(path / "model"), samples=1, seed=0)
         destination = str(path / "runs" / "serving" / "vae")

@@ -9,9 +9,9 @@ from PIL import Image
 from components.registry import publish
 from components.registry.manifest import Manifest
 from model import export, fixed_noise
-from model.config import ModelConfig
 from model.vae import VAE
 from pipeline.config.loading import decisive, resolve
+from tests.support.configs import demo_model
 from tests.support.serving_http import Affine
 
 SAMPLES, SEED = 3, 11  # of the export: not the defaults
@@ -24,7 +24,7 @@ class ModelRoot:
     def __init__(self, path):
         self.path = path
         tfk.utils.set_random_seed(0)
-        self.vae = VAE(ModelConfig(**SIZE))
+        self.vae = VAE(demo_model(**SIZE))
         export.export(self.vae, str(path / "model"), samples=SAMPLES, seed=SEED)
         settings = [f"gate.samples={SAMPLES}", f"gate.seed={SEED}"]
         settings += [f"model.{field}={value}" for field, value in SIZE.items()]

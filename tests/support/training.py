@@ -12,16 +12,16 @@ import tensorflow as tf
 import tf_keras as tfk
 
 from model import data
-from model.config import ModelConfig, TrainConfig
 from model.training import devices, loop, steps
 from model.training.state import State
 from model.vae import VAE
+from tests.support.configs import demo_model, demo_train
 from tests.support.transformed import write
 
-MODEL = ModelConfig(latent_size=3, hidden_units=16)
+MODEL = demo_model(latent_size=3, hidden_units=16)
 MODELS = {
     "dense": MODEL,
-    "conv_residual": ModelConfig(
+    "conv_residual": demo_model(
         network="conv_residual",
         latent_size=4,
         base_depth=4,
@@ -52,7 +52,7 @@ def files(folder: pathlib.Path, scratch: pathlib.Path, **changes) -> loop.Files:
 
 def losses(folder: pathlib.Path, replicas: int, count: int) -> list[float]:
     """Returns the losses of some steps on so many replicas, from the same weights."""
-    config = TrainConfig(
+    config = demo_train(
         batch_size=24, learning_rate=1e-2, weight_decay=0.5, replicas=replicas, ema=0.9
     )
     strategy = devices.strategy(replicas)
@@ -77,7 +77,7 @@ def fit(
 ) -> None:
     """Trains, and saves the weights."""
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
-    config = TrainConfig(
+    config = demo_train(
         epochs=epochs,
         batch_size=20,
         learning_rate=1e-2,

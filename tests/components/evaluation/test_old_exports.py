@@ -7,9 +7,9 @@ import tf_keras as tfk
 
 from components.evaluation import old_exports as converting
 from model import export
-from model.config import ModelConfig
 from model.vae import VAE
 from tests.support import old_exports, transformed
+from tests.support.configs import demo_model
 
 
 @pytest.mark.parametrize("likelihood", old_exports.FEATURES)
@@ -22,7 +22,7 @@ def test_an_export_of_an_older_release_needs_its_examples(tmp_path, likelihood):
 @pytest.mark.parametrize("likelihood", old_exports.FEATURES)
 def test_an_export_of_today_needs_none(likelihood):
     tfk.utils.set_random_seed(1)
-    vae = VAE(ModelConfig(latent_size=2, hidden_units=8, likelihood=likelihood))
+    vae = VAE(demo_model(latent_size=2, hidden_units=8, likelihood=likelihood))
     signatures = export.ServingModule(vae, samples=1, seed=0).signatures()
     assert not converting.needs_old_examples(signatures)
 

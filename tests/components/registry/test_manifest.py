@@ -121,6 +121,14 @@ def test_a_manifest_of_an_old_release_has_none_for_what_it_lacks():
     assert set(others.values()) == {None}
 
 
+def test_a_manifest_before_there_were_choices_names_the_only_model_there_was():
+    old = {"network": "dense", "latent_size": 1, "base_depth": 32, "hidden_units": 512}
+    model = Manifest.from_content({"config": {"model": {**old, "beta": 1.0}}}).model
+    assert (model.latent_size, model.hidden_units) == (1, 512)
+    assert (model.posterior, model.prior) == ("full", "standard")
+    assert model.likelihood == "bernoulli"
+
+
 def test_what_is_read_is_written_again_with_unknown_keys():
     files = {"saved_model.pb": OF_ABC}
     full = {"digest": combine_digests(files), **CONTENT, "files": files}

@@ -10,9 +10,9 @@ from components.datasets.idx import SplitError
 from components.evaluation import measure
 from components.reporting import measurements
 from model import export, fixed_noise
-from model.config import ModelConfig
 from model.vae import VAE
 from tests.support import old_exports, transformed
+from tests.support.configs import demo_model
 
 SAMPLES, SEED = 2, 5
 LABELS = np.array([4, 1, 1, 4, 7, 4, 1, 7, 2, 2, 7, 4])
@@ -21,7 +21,7 @@ LABELS = np.array([4, 1, 1, 4, 7, 4, 1, 7, 2, 2, 7, 4])
 @pytest.fixture(scope="module")
 def vae():
     tfk.utils.set_random_seed(1)
-    return VAE(ModelConfig(network="dense", latent_size=3, hidden_units=16))
+    return VAE(demo_model(network="dense", latent_size=3, hidden_units=16))
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import tf_keras as tfk
 from scipy import stats
 from scipy.special import expit
 
-from model.config import ModelConfig
 from model.distributions.posterior import Posterior, center, draw
+from tests.support.configs import demo_model
 from tests.support.densities import assert_is_density_of, move
 
 KINDS = ["diagonal", "full", "iaf"]
@@ -17,7 +17,7 @@ def a_posterior(kind, size=3, layers=2):
     """Returns the layer, its weights moved, and parameters of three images."""
     tfk.utils.set_random_seed(0)
     posterior = Posterior(
-        ModelConfig(
+        demo_model(
             posterior=kind, latent_size=size, posterior_layers=layers, flow_units=UNITS
         )
     )

@@ -4,9 +4,9 @@ import tf_keras as tfk
 from scipy import stats
 from scipy.special import logsumexp, softmax
 
-from model.config import ModelConfig
 from model.distributions.posterior import Posterior
 from model.distributions.prior import Prior
+from tests.support.configs import demo_model
 from tests.support.densities import assert_is_density_of, move
 
 KINDS = ["standard", "mixture", "vampprior", "realnvp"]
@@ -16,7 +16,7 @@ COUNT, UNITS = 3, 7
 def a_prior(kind, size=3, **settings):
     tfk.utils.set_random_seed(0)
     return Prior(
-        ModelConfig(
+        demo_model(
             prior=kind,
             latent_size=size,
             prior_components=COUNT,
@@ -28,7 +28,7 @@ def a_prior(kind, size=3, **settings):
 
 def an_encoder(size, kind="full"):
     """Returns images -> q(z|x)."""
-    posterior = Posterior(ModelConfig(latent_size=size, posterior=kind))
+    posterior = Posterior(demo_model(latent_size=size, posterior=kind))
     spread = tfk.initializers.RandomNormal(stddev=0.1)
     return tfk.Sequential(
         [

@@ -10,9 +10,9 @@ from components import ingest
 from components.datasets import prepare_spans
 from model.files import filesystems, safe_paths
 from pipeline.cli import main, options
-from pipeline.config.loading import ConfigError, resolve
+from pipeline.config.loading import ConfigError, from_dict, resolve
 from pipeline.config.notifications import NotifyConfig
-from pipeline.config.sections import KubeflowConfig, PushConfig
+from pipeline.config.sections import KubeflowConfig
 from pipeline.local import runner
 from pipeline.runs import lifecycle, notify
 from tests.support import bars
@@ -72,9 +72,11 @@ def test_links_below_a_folder(tmp_path):
     "name", ["", ".", "..", "../vae", "a/b", "/vae", "a/../b", ".vae", "a\0b", "a\nb"]
 )
 def test_a_models_name_is_one_folders(name):
-    with pytest.raises(ValueError, match="must be a plain folder name") as error:
-        PushConfig(model_name=name)
-    assert str(error.value) == f"model_name must be a plain folder name, got {name!r}"
+    with pytest.raises(ConfigError) as error:
+        from_dict({"push": {"model_name": name}})
+    assert str(error.value) == (
+        f"push.model_name must be a plain folder name, got {name!r}"
+    )
 
 
 @pytest.mark.parametrize("uri", ["s3://models/../other", "gs://a/./b", "minio://a/.."])

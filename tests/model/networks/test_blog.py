@@ -4,10 +4,10 @@ import numpy as np
 import tensorflow as tf
 from tf_keras import layers as tfkl
 
-from model.config import ModelConfig
 from model.networks import blog
+from tests.support.configs import demo_model
 
-CONFIG = ModelConfig(network="blog", base_depth=3)
+CONFIG = demo_model(network="blog", base_depth=3)
 
 
 def features(*shape):
@@ -46,7 +46,7 @@ def test_the_layer_of_the_logits():
 
 def test_the_logits_weights_begin_as_the_posts():
     """Glorot's uniform distribution: from -sqrt(6 / fans) to sqrt(6 / fans)."""
-    logits = blog.decoder(ModelConfig(network="blog", base_depth=64), "float32")[-1]
+    logits = blog.decoder(demo_model(network="blog", base_depth=64), "float32")[-1]
     logits.build([None, 28, 28, 64])
     kernel = logits.get_weights()[0]
     limit = np.sqrt(6 / (25 * 64 + 25 * 1))

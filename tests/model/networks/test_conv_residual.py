@@ -4,11 +4,11 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as tfk
 
-from model.config import ModelConfig
 from model.networks import conv_residual
 from model.networks.conv_residual import SubPixels
+from tests.support.configs import demo_model
 
-CONFIG = ModelConfig(
+CONFIG = demo_model(
     network="conv_residual", latent_size=3, base_depth=2, hidden_units=6
 )
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tf_keras as tfk
 
-from model.config import ModelConfig
 from model.networks import dense
+from tests.support.configs import demo_model
 from tests.support.densities import move
 
 UNITS, LATENTS = 6, 3
-CONFIG = ModelConfig(network="dense", latent_size=LATENTS, hidden_units=UNITS)
+CONFIG = demo_model(network="dense", latent_size=LATENTS, hidden_units=UNITS)
 
 
 def silu(x):

@@ -3,9 +3,9 @@ import pytest
 import tensorflow as tf
 import tf_keras as tfk
 
-from model.config import ModelConfig, TrainConfig
 from model.networks import precision
 from model.vae import VAE
+from tests.support.configs import demo_model, demo_train
 
 AVX2 = "processor\t: {}\nmodel name\t: EPYC\nflags\t\t: fpu fma avx2\n\n"
 AVX512_BF16 = "processor\t: {}\nflags\t\t: fpu avx2 avx512f avx512_bf16\n\n"
@@ -44,7 +44,7 @@ def test_a_gpus_compute_capability_decides(details, able):
 
 def test_the_policy_is_what_the_config_says():
     policies = [
-        precision.policy(TrainConfig(precision=p)) for p in ("float32", "bfloat16")
+        precision.policy(demo_train(precision=p)) for p in ("float32", "bfloat16")
     ]
     assert policies == ["float32", "mixed_bfloat16"]
 
@@ -57,12 +57,12 @@ def test_auto_is_what_the_processors_have(text, policy, tmp_path, monkeypatch):
     path.write_text(text)
     monkeypatch.setattr(precision, "_CPUINFO", path)
     # Logical CPUs, so that a machine with a GPU gives the same.
-    assert precision.policy(TrainConfig(replicas=1)) == policy
+    assert precision.policy(demo_train(replicas=1)) == policy
 
 
 def test_auto_without_a_cpuinfo_is_float32(tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "_CPUINFO", tmp_path / "none")
-    assert precision.policy(TrainConfig(replicas=1)) == "float32"
+    assert precision.policy(demo_train(replicas=1)) == "float32"
 
 
 def strokes(count):
@@ -106,7 +106,7 @@ def trained(config, images, steps):
     ("network", "steps"), [("dense", 800), ("blog", 120), ("conv_residual", 120)]
 )
 def test_both_precisions_have_the_elbo_of_the_same_weights(network, steps):
-    config = ModelConfig(network=network, latent_size=8, base_depth=8, hidden_units=256)
+    config = demo_model(network=network, latent_size=8, base_depth=8, hidden_units=256)
     images = strokes(500)
     vae = trained(config, images, steps)
     half = VAE(config, "mixed_bfloat16")

@@ -3,23 +3,20 @@ import pytest
 import tensorflow as tf
 import tf_keras as tfk
 
-from model.config import ModelConfig
 from model.networks.conv_residual import SubPixels
 from model.networks.residual_blocks import Residual
 from model.vae import VAE
+from tests.support.configs import demo_model
 from tests.support.densities import move
 
 Z, DEPTH, UNITS = 3, 2, 8
+SIZES = {"latent_size": Z, "base_depth": DEPTH, "hidden_units": UNITS}
 
 
 @pytest.fixture(scope="module")
 def vae():
     tfk.utils.set_random_seed(0)
-    return VAE(
-        ModelConfig(
-            network="conv_residual", latent_size=Z, base_depth=DEPTH, hidden_units=UNITS
-        )
-    )
+    return VAE(demo_model(network="conv_residual", **SIZES))
 
 
 def blocks(network, rank):
@@ -100,13 +97,7 @@ def test_sub_pixels_are_numpys():
 
 
 def test_distributions_are_float32_in_mixed_precision(binary):
-    config = ModelConfig(
-        network="conv_residual",
-        latent_size=Z,
-        base_depth=DEPTH,
-        hidden_units=UNITS,
-        posterior="iaf",
-    )
+    config = demo_model(network="conv_residual", **SIZES, posterior="iaf")
     vae = VAE(config, "mixed_bfloat16")
     computed = {b.compute_dtype for b in blocks(vae.encoder, 4)}
     assert computed == {"bfloat16"}

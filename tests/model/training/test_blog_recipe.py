@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.config import ModelConfig
 from model.vae import VAE
 from tests.benchmarks import blog_recipe
+from tests.support.configs import demo_model
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def seed():
 
 def test_its_networks_are_those_of_the_preset_blog(seed, binary):
     """With the same weights, but for the last kernel's layout, they are equal."""
-    ours = VAE(ModelConfig(network="blog"))
+    ours = VAE(demo_model(network="blog"))
     *weights, kernel, bias = seed.get_weights()
     turned = np.swapaxes(kernel[::-1, ::-1], 2, 3)
     assert len(ours.trainable_weights) == len(seed.get_weights())

@@ -5,18 +5,18 @@ import logging
 import numpy as np
 import pytest
 
-from model.config import TrainConfig
 from model.files.filesystems import StorageError, opened
 from model.training import loop
 from model.training.checkpoints import Checkpoints
 from model.training.state import State
 from model.vae import VAE
+from tests.support.configs import demo_train
 from tests.support.training import MODEL
 
 
 @pytest.fixture
 def state():
-    config = TrainConfig()
+    config = demo_train()
     return State(VAE(MODEL), loop.optimizer(config, 100), config=config)
 
 

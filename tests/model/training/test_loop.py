@@ -11,11 +11,11 @@ import tensorflow_probability as tfp
 import tf_keras as tfk
 
 from model import data, export
-from model.config import ModelConfig, TrainConfig
 from model.training import devices, loop, steps, warm_start
 from model.training.state import State
 from model.vae import VAE
 from tests.support import forks, training
+from tests.support.configs import demo_model, demo_train
 from tests.support.training import MODEL
 
 tfd = tfp.distributions
@@ -47,7 +47,7 @@ def test_replicas_follow_the_same_losses(digits):
 def test_one_step_descends_the_hand_written_loss(digits, settings, done, kl_weight):
     """The loss and its gradient, from the distributions alone, against SGD's step."""
     model_config = dataclasses.replace(MODEL, **settings)
-    config = TrainConfig(batch_size=20, kl_warmup_steps=10 if done else 0)
+    config = demo_train(batch_size=20, kl_warmup_steps=10 if done else 0)
     strategy = devices.strategy(1)
     with strategy.scope():
         vae = VAE(model_config)
@@ -80,7 +80,7 @@ def test_one_step_descends_the_hand_written_loss(digits, settings, done, kl_weig
 
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_training_raises_the_elbo(digits, tmp_path, replicas, caplog):
-    config = TrainConfig(
+    config = demo_train(
         epochs=4, batch_size=20, learning_rate=1e-2, warmup_steps=2, replicas=replicas
     )
     with caplog.at_level(logging.INFO, "model.training.progress"):
@@ -104,14 +104,14 @@ def test_too_few_images_are_named(digits, tmp_path):
     with pytest.raises(loop.TrainingError, match=r"batch_size \(256\) images, got 200"):
         loop.train(
             MODEL,
-            TrainConfig(replicas=1),
+            demo_train(replicas=1),
             files=training.files(digits, tmp_path),
             evaluation_seed=0,
         )
 
 
 def test_an_elbo_that_is_no_number_stops_training(digits, tmp_path):
-    config = TrainConfig(
+    config = demo_train(
         epochs=3,
         batch_size=20,
         learning_rate=1e30,
@@ -133,7 +133,7 @@ def test_an_elbo_that_is_no_number_stops_training(digits, tmp_path):
 
 def test_an_eval_elbo_that_is_no_number_stops_training(digits, tmp_path):
     """The first loss is still one; what the first step makes of the weights is not."""
-    config = TrainConfig(
+    config = demo_train(
         epochs=3, batch_size=200, learning_rate=1e30, clip_norm=None, replicas=1
     )
     message = r"the eval split's ELBO is (nan|-inf) after step 1, at learning rate "
@@ -151,7 +151,7 @@ def rates(config, steps):
 @pytest.mark.parametrize(("decay", "kept"), [(0.0, 1.0), (0.5, 1 - 0.1 * 0.5)])
 def test_the_weights_of_kernels_decay_and_no_others(decay, kept):
     """Loshchilov & Hutter 2019, algorithm 2, line 12, where the gradient is zero."""
-    config = TrainConfig(
+    config = demo_train(
         learning_rate=0.1, schedule="constant", warmup_steps=0, weight_decay=decay
     )
     names = ("dense/kernel:0", "dense/bias:0", "pseudo_images:0", "residual/scale:0")
@@ -166,7 +166,7 @@ def test_the_weights_of_kernels_decay_and_no_others(decay, kept):
 
 
 def test_the_rate_warms_up_and_decays_along_a_cosine():
-    config = TrainConfig(learning_rate=2e-3, schedule="cosine", warmup_steps=10)
+    config = demo_train(learning_rate=2e-3, schedule="cosine", warmup_steps=10)
     got = rates(config, 110)
     warm = 2e-3 * np.arange(10) / 10
     decayed = 2e-3 * (1 + np.cos(np.pi * np.arange(101) / 100)) / 2
@@ -174,7 +174,7 @@ def test_the_rate_warms_up_and_decays_along_a_cosine():
 
 
 def test_a_constant_rate_is_constant():
-    config = TrainConfig(learning_rate=1e-3, schedule="constant", warmup_steps=0)
+    config = demo_train(learning_rate=1e-3, schedule="constant", warmup_steps=0)
     np.testing.assert_allclose(rates(config, 50), 1e-3, rtol=1e-6)
 
 
@@ -185,9 +185,9 @@ def strategy():
 
 @pytest.fixture
 def state(strategy):
-    config = TrainConfig(ema=0.9, patience=3)
+    config = demo_train(ema=0.9, patience=3)
     with strategy.scope():
-        vae = VAE(ModelConfig(latent_size=2, hidden_units=4))
+        vae = VAE(demo_model(latent_size=2, hidden_units=4))
         return State(vae, tfk.optimizers.Adam(), config=config)
 
 
@@ -222,7 +222,7 @@ def test_training_stops_when_the_eval_elbo_gets_no_better(digits, tmp_path, capl
     """A rate so large that an early epoch is the best."""
     # float32: such weights are so large that bfloat16, where processors have it,
     # rounds the evaluation here and the one in the training graph 0.3% apart.
-    config = TrainConfig(
+    config = demo_train(
         epochs=50,
         batch_size=20,
         learning_rate=0.3,

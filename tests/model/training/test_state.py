@@ -7,17 +7,17 @@ import pytest
 import tensorflow as tf
 import tf_keras as tfk
 
-from model.config import ModelConfig, TrainConfig
 from model.training.state import CURVES, State
 from model.vae import VAE
+from tests.support.configs import demo_model, demo_train
 
 
 @pytest.fixture
 def make():
     def make(**changes):
         tfk.utils.set_random_seed(0)
-        vae = VAE(ModelConfig(latent_size=2, hidden_units=4))
-        config = TrainConfig(**{"epochs": 3, **changes})
+        vae = VAE(demo_model(latent_size=2, hidden_units=4))
+        config = demo_train(**{"epochs": 3, **changes})
         return vae, State(vae, tfk.optimizers.Adam(), config=config)
 
     return make

@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 import tf_keras as tfk
 
-from model.config import ModelConfig, TrainConfig
 from model.training import steps
 from model.training.state import State
 from model.vae import VAE
+from tests.support.configs import demo_model, demo_train
 
 RATE = 1e-3
 
@@ -24,8 +24,8 @@ def batches(binary):
 def make():
     def make(**changes):
         tfk.utils.set_random_seed(0)
-        vae = VAE(ModelConfig(latent_size=2, hidden_units=4, beta=3.0))
-        config = TrainConfig(**changes)
+        vae = VAE(demo_model(latent_size=2, hidden_units=4, beta=3.0))
+        config = demo_train(**changes)
         sgd = tfk.optimizers.SGD(RATE)
         return vae, State(vae, sgd, config=config), config
 

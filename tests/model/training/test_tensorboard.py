@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model.config import TrainConfig
 from model.training import loop, tensorboard
 from model.training.state import CURVES
 from tests.support import training
+from tests.support.configs import demo_train
 from tests.support.training import MODEL
 
 EPOCHS = 4
@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
     """The files of a training that was killed at the end of its third epoch."""
     place = tmp_path_factory.mktemp("training")
     training.write_digits(place)
-    config = TrainConfig(
+    config = demo_train(
         epochs=EPOCHS, batch_size=20, learning_rate=1e-2, warmup_steps=2, replicas=1
     )
     logs = place / "tensorboard"

@@ -7,14 +7,14 @@ import pytest
 import tensorflow as tf
 import tf_keras as tfk
 
-from model.config import ModelConfig
 from model.training import warm_start
 from model.vae import VAE
+from tests.support.configs import demo_model
 
 
 def vae_of(seed=0, **changes):
     tfk.utils.set_random_seed(seed)
-    return VAE(ModelConfig(**{"latent_size": 2, "hidden_units": 4, **changes}))
+    return VAE(demo_model(**{"latent_size": 2, "hidden_units": 4, **changes}))
 
 
 def save(folder, variables):

@@ -18,12 +18,12 @@ from components.datasets.prepare import Prepared, prepare
 from components.registry import publish
 from components.registry.manifest import Manifest
 from model import export, fixed_noise
-from model.config import ModelConfig
 from model.vae import VAE
 from pipeline.cli import evaluate as evaluate_command
 from pipeline.cli import main
 from pipeline.config.loading import decisive, resolve
 from tests.support.bars import write_idx
+from tests.support.configs import demo_model
 from tests.support.known_model import KnownModel
 
 SAMPLES, SEED = 3, 11  # of the export: not the defaults
@@ -40,7 +40,7 @@ class Place:
             "bars_to_measure", str(path / "idx"), data_dir=path / "data"
         )
         tfk.utils.set_random_seed(0)
-        self.vae = VAE(ModelConfig(latent_size=2, hidden_units=8))
+        self.vae = VAE(demo_model(latent_size=2, hidden_units=8))
         export.export(self.vae, str(path / "old"), samples=SAMPLES, seed=SEED)
         self.old = self._push("old", "bernoulli")
         known = KnownModel([1, 1, 1, 1])

@@ -16,11 +16,11 @@ import tf_keras as tfk
 from components.registry import publish
 from components.registry.manifest import Manifest
 from model import export
-from model.config import ModelConfig
 from model.vae import VAE
 from pipeline.cli import main, options, printed_commands
 from pipeline.config import loading
 from tests.support import bars
+from tests.support.configs import demo_model
 
 NAME = "my digits"  # push.model_name
 BIN = os.path.dirname(sys.executable)
@@ -102,9 +102,7 @@ def made(tmp_path_factory):
     )
     tfk.utils.set_random_seed(0)
     size = {"latent_size": 2, "hidden_units": 8}
-    export.export(
-        VAE(ModelConfig(**size)), str(place.path / "model"), samples=1, seed=0
-    )
+    export.export(VAE(demo_model(**size)), str(place.path / "model"), samples=1, seed=0)
     settings = [f"model.{field}={value}" for field, value in size.items()]
     decisive = loading.decisive(loading.resolve("demo", settings=settings))
     publish.publish_version(

@@ -219,7 +219,7 @@ def test_a_fingerprint_is_what_the_step_wrote(step, output, metadata, fingerprin
     [
         ({"epochs": 0.0}, "train.epochs must be at least 1, got 0"),
         ({"epochs": 2.5}, "train.epochs must be a valid integer, got 2.5"),
-        ({"learning_rate": -1.0}, "train.learning_rate must be above 0.0, got -1.0"),
+        ({"learning_rate": -1.0}, "train.learning_rate must be above 0.0, got -1"),
     ],
 )
 def test_a_bad_run_parameter_is_named(

@@ -17,8 +17,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from components.registry import publish
 from components.registry.manifest import Manifest
 from model import export
-from model.config import ModelConfig
 from model.vae import VAE
+from tests.support.configs import demo_model
 from tests.support.serving_http import Affine, Server, place
 
 
@@ -28,7 +28,7 @@ def vae(tmp_path_factory):
     path = tmp_path_factory.mktemp("vae")
     tfk.utils.set_random_seed(0)
     export.export(
-        VAE(ModelConfig(latent_size=2, hidden_units=8)),
+        VAE(demo_model(latent_size=2, hidden_units=8)),
         str(path / "model"),
         samples=3,
         seed=11,

@@ -1,0 +1,19 @@
+"""Small configurations for tests: the preset `demo` with changes."""
+
+import dataclasses
+from typing import Any
+
+from model.config import ModelConfig, TrainConfig
+from pipeline.config import loading
+
+_DEMO = loading.resolve("demo")
+
+
+def demo_model(**changes: Any) -> ModelConfig:
+    """Returns a VAE of dense networks, a full q(z|x) and a standard p(z), changed."""
+    return dataclasses.replace(_DEMO.model, **changes)
+
+
+def demo_train(**changes: Any) -> TrainConfig:
+    """Returns the training of the preset `demo`, which keeps no average, changed."""
+    return dataclasses.replace(_DEMO.train, **changes)
