@@ -15,7 +15,7 @@ from components.datasets.idx import DataError
 from model.files import filesystems
 
 PLACE = "{SPAN}"  # in a source: where a span's number stands
-_SCHEMES = ("file", "minio", "s3", "gs")  # that a source may have
+_SCHEMES = ("file", *filesystems.SCHEMES)  # that a source may have
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from model.files.safe_paths import PathError, expand_home
 KFP_MINIO = "http://minio-service.kubeflow:9000"
 
 _PROTOCOLS = {"minio": "s3", "s3": "s3", "gs": "gs"}  # those of fsspec
+SCHEMES = tuple(_PROTOCOLS)  # of object stores
 FOLDER, FILE = 0o755, 0o644  # modes of what other users read
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # botocore reads them itself

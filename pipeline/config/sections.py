@@ -14,8 +14,7 @@ from pydantic import Field
 from components.datasets import spans
 from model.config import SECTION
 from model.files import safe_paths
-
-SCHEMES = ("minio", "s3", "gs")  # of object stores
+from model.files.filesystems import SCHEMES
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)

@@ -9,13 +9,14 @@ from google.protobuf import json_format, struct_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.reporting import page
+from model.files.filesystems import SCHEMES
 from model.files.safe_paths import PathError
 from pipeline.kubeflow.contract import ShownAs
 
 # The folders in which the launcher keeps scheme://BUCKET/KEY: it downloads a step's
 # inputs to there before the step, and uploads the outputs from there afterwards. Steps
 # read and write only these copies.
-FOLDERS = {"minio": "/minio", "s3": "/s3", "gs": "/gcs"}
+FOLDERS = {scheme: f"/{scheme}" for scheme in SCHEMES} | {"gs": "/gcs"}
 
 _Message = TypeVar("_Message")
 
