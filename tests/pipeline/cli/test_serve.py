@@ -138,12 +138,16 @@ def test_bad_flags(flags, message, capsys):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf"])
-def test_times_and_sizes_are_above_zero(value, capsys):
+@pytest.mark.parametrize("flag", ["--poll", "--max-body", "--grace"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e999", "soon", ""])
+def test_times_and_sizes_are_numbers_above_zero(flag, value, capsys):
     with pytest.raises(SystemExit) as stop:
-        main.main(["serve", "--poll", value])
+        main.main(["serve", f"{flag}={value}"])
     assert stop.value.code == 2
-    assert f"must be above 0, got {value}" in capsys.readouterr().err
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(
+        f": error: argument {flag}: must be a number above 0, got {value!r}"
+    )
 
 
 def test_a_port_that_is_taken(capsys):
