@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from model.errors import PipelineError
 from model.files import safe_paths
+from model.training import signals
 from pipeline.config.notifications import NotifyConfig, find_url_problem
 from pipeline.runs import run_record, webhook
 from pipeline.runs.run_record import RunRecord
@@ -84,9 +85,30 @@ def _post(config: NotifyConfig, body: str) -> None:
 
 
 def _run_command(config: NotifyConfig, body: str, *, event: str) -> None:
-    name, *arguments = config.command
+    name = config.command[0]
+    process = None
     try:
-        process = subprocess.Popen(
+        # An interrupt acts when `process` is set: it would not be killed otherwise.
+        with signals.deferred():
+            process = _start_command(config.command, event)
+        process.communicate(body.encode(), timeout=config.timeout)
+    except subprocess.TimeoutExpired as error:
+        raise NotifyError(
+            f"{name} did not end in {config.timeout:g} s and was killed"
+        ) from error
+    finally:
+        if process is not None and process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if process.returncode:
+        raise NotifyError(f"{name} ended with exit code {process.returncode}")
+
+
+def _start_command(command: list[str], event: str) -> subprocess.Popen[bytes]:
+    name, *arguments = command
+    try:
+        return subprocess.Popen(
             [safe_paths.expand_home(name), *arguments],
             stdin=subprocess.PIPE,
             env={**os.environ, "VAE_PIPELINE_EVENT": event},
@@ -95,19 +117,6 @@ def _run_command(config: NotifyConfig, body: str, *, event: str) -> None:
     except (OSError, safe_paths.PathError) as error:
         why = getattr(error, "strerror", error)
         raise NotifyError(f"{name} can't be started: {why}") from error
-    try:
-        process.communicate(body.encode(), timeout=config.timeout)
-    except subprocess.TimeoutExpired as error:
-        raise NotifyError(
-            f"{name} did not end in {config.timeout:g} s and was killed"
-        ) from error
-    finally:
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    if process.returncode:
-        raise NotifyError(f"{name} ended with exit code {process.returncode}")
 
 
 def _read_secret(setting: str, *, field: str) -> str:

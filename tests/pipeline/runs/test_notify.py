@@ -184,6 +184,28 @@ def test_an_interrupt_ends_the_command_too(tmp_path):
     assert not pathlib.Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_while_the_command_starts_ends_it_too(monkeypatch):
+    started = []
+
+    class Interrupted(subprocess.Popen):
+        """Starts a process, and is interrupted before its caller has it."""
+
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            started.append(self)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        send(command=shell("exec sleep 300"), timeout=60.0)
+    (process,) = started
+    try:
+        assert process.returncode == -signal.SIGKILL
+    finally:
+        process.kill()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
