@@ -159,12 +159,6 @@ def test_label_shares_are_percents(drawn):
     assert [bar.get_height() for bar in axes.patches] == [75, 25, 100, 0]
 
 
-def test_steps_are_bars_of_seconds(drawn):
-    (axes,) = drawn["steps"].axes
-    assert [bar.get_width() for bar in axes.patches] == [16.0, 150.5]
-    assert [text.get_text() for text in axes.texts] == ["from the cache", "150.5 s"]
-
-
 def test_marks_keep_their_distance():
     places = np.array([[0.0, 0.0], [0.01, 0.0], [5.0, 5.0]])
     moved = figures._apart(places, np.array([1.0, 2.0]))
