@@ -1,4 +1,4 @@
-"""The probe of an export: each fault is named, and what the machine lacks is not one."""
+"""The probe of an export: it names each fault; what the machine lacks is none."""
 
 import json
 import os

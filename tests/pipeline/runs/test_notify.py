@@ -10,7 +10,6 @@ import time
 import pytest
 
 from pipeline.cli import main
-from pipeline.config.loading import ConfigError, resolve
 from pipeline.config.notifications import NotifyConfig
 from pipeline.runs import notify
 from tests.support import webhook_server
@@ -204,84 +203,6 @@ def test_an_interrupt_while_the_command_starts_ends_it_too(monkeypatch):
         assert process.returncode == -signal.SIGKILL
     finally:
         process.kill()
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (
-            "notify.webhook=http://example.org/hook",
-            "notify.webhook must be an https:// URL (http:// to this machine alone), "
-            "got http://example.org/...",
-        ),
-        ("notify.webhook=example.org", "notify.webhook must be an https:// URL (http"),
-        ("notify.webhook='http://[::1'", "must be an https:// URL, got no URL"),
-        (
-            f"notify.webhook=https://a:{TOKEN}@example.org",
-            "notify.webhook must have no user and password, got some for "
-            "https://example.org/...: use notify.token",
-        ),
-        (
-            f"notify.webhook=https://example.org/?key={TOKEN}",
-            "notify.webhook must have no path and no query here, where it is kept with "
-            "the run, got https://example.org/...: put the URL into a variable or a "
-            "file (env:NAME, file:PATH)",
-        ),
-        (
-            f"notify.webhook=https://example.org/services/{TOKEN}",
-            "notify.webhook must have no path and no query here",
-        ),
-        (f"notify.tokenn={TOKEN}", "unknown setting notify.tokenn: did you mean no"),
-        (f"notfy.token={TOKEN}", "unknown setting notfy.token: did you mean notify.t"),
-        (
-            f"notify.token=[{TOKEN}",
-            "notify.token must be YAML: while parsing a flow sequence, at line 1, "
-            "column ",
-        ),
-        (f"notify.token=*{TOKEN}", "notify.token must be YAML: while reading a value"),
-        (f"notify.token=\a{TOKEN}", "must be YAML: it has characters that YAML has no"),
-        (f"notify.token:{TOKEN}", "a setting must be section.field=value, such as gat"),
-        (
-            f"notify.token={TOKEN}",
-            "notify.token must be env:NAME or file:PATH, got something else, which "
-            "might be the token itself and is not shown",
-        ),
-        ("notify.token=123456", "notify.token must be a valid string"),
-        ("notify.timeout=0", "notify.timeout must be above 0.0, got 0"),
-        ("notify.events=[won]", "notify.events.0 must be 'pushed', 'unchanged', "),
-        (
-            f"notify.command=['', {TOKEN}]",
-            "notify.command must begin with a program, got an empty word",
-        ),
-        (
-            "metrics.textfile=/a/b.txt",
-            "metrics.textfile must end in .prom, for node-exporter reads no other, got "
-            "'/a/b.txt'",
-        ),
-    ],
-)
-def test_settings_that_cannot_be(settings, message):
-    with pytest.raises(ConfigError) as error:
-        resolve("smoke", settings=[settings])
-    assert message in str(error.value)
-    assert TOKEN not in str(error.value)
-    assert "123456" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://example.org",
-        "https://example.org/",
-        "http://localhost:8080/hook",
-        "http://127.0.0.2/hook",
-        "http://[::1]:80/hook",
-        "env:HOOK",
-        "file:~/hook",
-    ],
-)
-def test_urls_that_can_be(url):
-    assert resolve("smoke", settings=[f"notify.webhook='{url}'"]).notify.webhook == url
 
 
 def test_nothing_that_a_run_leaves_or_prints_holds_a_secret(serve, tmp_path, capfd):

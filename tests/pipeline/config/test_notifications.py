@@ -1,0 +1,180 @@
+"""The settings of notifications and metrics: what they may be; what is not shown."""
+
+import dataclasses
+
+import pytest
+
+from pipeline.config import notifications
+from pipeline.config.loading import ConfigError, resolve
+from pipeline.config.notifications import MetricsConfig, NotifyConfig
+
+TOKEN = "t0ken-that-nobody-may-see"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            "notify.webhook=http://example.org/hook",
+            "notify.webhook must be an https:// URL (http:// to this machine alone), "
+            "got http://example.org/...",
+        ),
+        ("notify.webhook=example.org", "notify.webhook must be an https:// URL (http"),
+        ("notify.webhook='http://[::1'", "must be an https:// URL, got no URL"),
+        (
+            f"notify.webhook=https://a:{TOKEN}@example.org",
+            "notify.webhook must have no user and password, got some for "
+            "https://example.org/...: use notify.token",
+        ),
+        (
+            f"notify.webhook=https://example.org/?key={TOKEN}",
+            "notify.webhook must have no path and no query here, where it is kept with "
+            "the run, got https://example.org/...: put the URL into a variable or a "
+            "file (env:NAME, file:PATH)",
+        ),
+        (
+            f"notify.webhook=https://example.org/services/{TOKEN}",
+            "notify.webhook must have no path and no query here",
+        ),
+        (f"notify.tokenn={TOKEN}", "unknown setting notify.tokenn: did you mean no"),
+        (f"notfy.token={TOKEN}", "unknown setting notfy.token: did you mean notify.t"),
+        (
+            f"notify.token=[{TOKEN}",
+            "notify.token must be YAML: while parsing a flow sequence, at line 1, "
+            "column ",
+        ),
+        (f"notify.token=*{TOKEN}", "notify.token must be YAML: while reading a value"),
+        (f"notify.token=\a{TOKEN}", "must be YAML: it has characters that YAML has no"),
+        (f"notify.token:{TOKEN}", "a setting must be section.field=value, such as gat"),
+        (
+            f"notify.token={TOKEN}",
+            "notify.token must be env:NAME or file:PATH, got something else, which "
+            "might be the token itself and is not shown",
+        ),
+        ("notify.token=123456", "notify.token must be a valid string"),
+        ("notify.timeout=0", "notify.timeout must be above 0.0, got 0"),
+        ("notify.events=[won]", "notify.events.0 must be 'pushed', 'unchanged', "),
+        (
+            f"notify.command=['', {TOKEN}]",
+            "notify.command must begin with a program, got an empty word",
+        ),
+        (
+            "metrics.textfile=/a/b.txt",
+            "metrics.textfile must end in .prom, for node-exporter reads no other, got "
+            "'/a/b.txt'",
+        ),
+    ],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(ConfigError) as error:
+        resolve("smoke", settings=[settings])
+    assert message in str(error.value)
+    assert TOKEN not in str(error.value)
+    assert "123456" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://example.org",
+        "https://example.org/",
+        "http://localhost:8080/hook",
+        "http://127.0.0.2/hook",
+        "http://[::1]:80/hook",
+        "env:HOOK",
+        "file:~/hook",
+    ],
+)
+def test_urls_that_can_be(url):
+    assert resolve("smoke", settings=[f"notify.webhook='{url}'"]).notify.webhook == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://10.0.0.1/hook",
+        "http://127.evil.org/hook",
+        "http://localhost.evil.org/hook",
+        "ftp://example.org/hook",
+        "ftp://localhost/hook",
+        "https:///hook",
+        "example.org/hook",
+        "",
+    ],
+)
+def test_a_url_that_secrets_must_not_be_sent_to_is_refused(url):
+    with pytest.raises(ValueError, match="^webhook must be an https:// URL "):
+        notifications.check_url(url)
+
+
+@pytest.mark.parametrize("url", ["https://example.org:https", "https://[::1"])
+def test_what_is_no_url_is_not_shown(url):
+    with pytest.raises(ValueError, match="URL, got no URL$") as error:
+        notifications.check_url(url)
+    assert url not in str(error.value)
+    assert error.value.__suppress_context__  # the cause would show it in the log
+
+
+def test_a_url_with_an_empty_user_is_refused_too():
+    with pytest.raises(ValueError, match="webhook must have no user and password"):
+        notifications.check_url("https://@example.org")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://example.org/services/T0/B1?key=2#3", "https://example.org/..."),
+        ("https://me:secret@example.org:8443/x", "https://example.org:8443/..."),
+        ("http://127.0.0.1:80", "http://127.0.0.1:80/..."),
+        ("example.org/services/T0", "no URL"),
+        ("mailto:me@example.org", "no URL"),
+        ("//example.org/services/T0", "no URL"),
+    ],
+)
+def test_only_scheme_host_and_port_are_shown(url, shown):
+    assert notifications.shown(url) == shown
+
+
+@pytest.mark.parametrize("fragment", ["https://a.org/#secret", "https://a.org/?secret"])
+def test_a_webhook_with_a_secret_behind_its_path_is_refused(fragment):
+    with pytest.raises(ValueError, match="webhook must have no path and no query her"):
+        NotifyConfig(webhook=fragment)
+
+
+@pytest.mark.parametrize("query", ["?secret", "#secret"])
+def test_this_machine_may_have_a_path_but_no_query(query):
+    assert NotifyConfig(webhook="http://localhost/hook").webhook
+    with pytest.raises(ValueError, match="webhook must have no path and no query her"):
+        NotifyConfig(webhook=f"http://localhost/hook{query}")
+
+
+@pytest.mark.parametrize("token", ["env:TOKEN", "file:/run/secrets/token", ""])
+def test_a_token_is_named_by_where_it_is(token):
+    assert NotifyConfig(token=token).token == token
+
+
+@pytest.mark.parametrize("token", ["env:", "file:", "xenv:TOKEN", "environment:TOKEN"])
+def test_a_token_that_names_no_place_is_refused(token):
+    with pytest.raises(ValueError, match="^token must be env:NAME or file:PATH"):
+        NotifyConfig(token=token)
+
+
+def test_nothing_is_notified_unless_it_is_set_and_a_run_without_change_never():
+    """A nightly run that finds nothing new would notify each night."""
+    default = NotifyConfig()
+    assert default.events == ["pushed", "refused", "failed", "bad_data"]
+    assert (default.webhook, default.token, default.command) == ("", "", [])
+    assert default.timeout == 10.0
+    assert default.events is not NotifyConfig().events
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        default.token = "secret"
+
+
+@pytest.mark.parametrize("textfile", ["", "/var/lib/vae.prom", "~/vae.prom"])
+def test_the_metrics_file_may_be_none_or_a_prom_file(textfile):
+    assert MetricsConfig(textfile=textfile).textfile == textfile
+
+
+def test_a_metrics_file_in_the_home_of_nobody_is_refused():
+    with pytest.raises(ValueError, match=r"^textfile: .*~no-such-user"):
+        MetricsConfig(textfile="~no-such-user/vae.prom")
