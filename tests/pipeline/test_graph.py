@@ -129,6 +129,11 @@ def test_the_steps_get_the_settings():
     assert config["model"]["latent_size"] == 3
 
 
+def test_transform_computes_no_statistics_that_nobody_reads():
+    """StatisticsGen has counted the same images already; twice costs seconds a run."""
+    assert find_properties(resolve("demo"))["Transform"]["disable_statistics"] == 1
+
+
 def test_no_limit_is_a_limit_of_0():
     config = resolve("demo", settings=["data.limit=null"])
     assert find_properties(config)["Ingest"]["limit"] == 0
