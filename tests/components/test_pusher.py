@@ -137,6 +137,7 @@ def push(models, evaluated, destination, tmp_path):
         infra_blessed=True,
         destination=destination,
         meanwhile=lambda: None,
+        provenance=PROVENANCE,
     ):
         baseline = standard_artifacts.Model()
         baseline.uri = str(tmp_path / "baseline")
@@ -170,7 +171,7 @@ def push(models, evaluated, destination, tmp_path):
             data_report=report,
             pushed_model=pushed,
             destination=destination,
-            provenance=json.dumps(PROVENANCE),
+            provenance=json.dumps(provenance),
         )
         return pushed
 
@@ -204,6 +205,19 @@ def test_a_model_without_both_blessings_is_not_pushed(
     push, destination, blessed, infra_blessed
 ):
     assert_not_pushed(push("one", blessed, infra_blessed))
+    assert not os.path.exists(destination)
+
+
+@pytest.mark.parametrize("left_out", ["gate", "model"])
+def test_a_model_of_unknown_settings_is_not_pushed(push, destination, left_out):
+    config = {k: v for k, v in PROVENANCE["config"].items() if k != left_out}
+    provenance = {**PROVENANCE, "config": config}
+    with pytest.raises(ValueError) as error:  # noqa: PT011, compared below
+        push("one", provenance=provenance)
+    assert str(error.value) == (
+        "provenance must have the settings gate and model, got "
+        f"{json.dumps(provenance)}"
+    )
     assert not os.path.exists(destination)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pathlib
 import time
 
@@ -175,6 +176,70 @@ def test_a_file_beside_the_versions_is_written_and_replaced(model, place):
         assert place.read()[".rejected-7.json"] == text.encode()
     assert listing.find_served_version(place.uri) == version
     assert len(place.read()) == len(FILES) + 2
+
+
+def test_a_file_beside_the_versions_leaves_no_staging(model, tmp_path):
+    version = publish.publish_version(
+        model, destination=str(tmp_path / "vae"), manifest=Manifest.from_content({})
+    )
+    publish.write_beside_versions(str(tmp_path / "vae"), "note.json", text="{}")
+    names = {path.name for path in (tmp_path / "vae").iterdir()}
+    assert names == {str(version.number), "note.json", ".pushing.lock"}
+
+
+def test_what_is_renamed_into_place_is_on_the_disk_before_and_after(
+    model, tmp_path, monkeypatch
+):
+    """Power may be lost at any time: a version's name must not outlive its files."""
+    events = []
+    sync, rename = os.fsync, os.rename
+
+    def noted_sync(descriptor):
+        events.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        sync(descriptor)
+
+    def noted_rename(source, target):
+        events.append(("rename", str(source)))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(os, "rename", noted_rename)
+    destination = str(tmp_path / "vae")
+    publish.publish_version(
+        model, destination=destination, manifest=Manifest.from_content({})
+    )
+    (at,) = [n for n, (kind, _) in enumerate(events) if kind == "rename"]
+    staging = events[at][1]
+    inside = ["", "/assets", "/variables", "/MANIFEST.json", *(f"/{f}" for f in FILES)]
+    assert {path for _, path in events[:at]} == {staging + path for path in inside}
+    assert events[at + 1 :] == [("sync", destination)]
+
+    events.clear()
+    publish.write_beside_versions(destination, "note.json", text="{}")
+    (kept,) = [path for kind, path in events if kind == "rename"]
+    assert events == [
+        ("sync", kept),
+        ("sync", os.path.dirname(kept)),
+        ("rename", kept),
+        ("sync", destination),
+    ]
+
+
+def test_a_store_loses_the_manifest_first(model, s3):
+    """Readers ignore a version without one, which may be gone in part."""
+    uri = f"s3://{s3.name}/vae"
+    version = publish.publish_version(
+        model, destination=uri, manifest=Manifest.from_content({})
+    )
+    s3.server.requests.clear()
+    publish.remove_versions(uri, [version.number])
+    removals = [
+        request for request in s3.server.requests if request[0] in ("DELETE", "POST")
+    ]
+    manifest = f"/{s3.name}/vae/{version.number}/MANIFEST.json"
+    assert removals[0] == ("DELETE", manifest)
+    assert len(removals) > 1
+    assert s3.files.find(f"{s3.name}/vae/{version.number}") == []
 
 
 def test_a_file_beside_the_versions_can_be_read_by_all(model, tmp_path):

@@ -72,6 +72,12 @@ def test_steps_descend_the_gradient_of_the_loss(make, batches, warmup):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
+def test_the_weight_of_the_kl_term_rises_to_one_and_stays():
+    weights = [float(steps._kl_weight(tf.constant(step), 4)) for step in range(6)]
+    assert weights == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert steps._kl_weight(tf.constant(0), 0) == 1.0
+
+
 def test_the_means_of_steps_are_summed(make, batches):
     made = make()
     vae, state, _ = made
