@@ -69,7 +69,7 @@ def version(path):
 @pytest.fixture
 def model(version):
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        yield Model(version, executor, Limits())
+        yield Model(version, executor, limits=Limits())
 
 
 def test_a_model_has_the_number_and_the_digest_of_its_version(model, version):
@@ -114,7 +114,7 @@ def test_each_signature_is_called_once_before_the_first_request(model):
 def test_a_signature_that_refuses_zeros_is_loaded_too(version, caplog):
     caplog.set_level(logging.DEBUG, "pipeline.serving.model")
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        model = Model(version, executor, Limits())
+        model = Model(version, executor, limits=Limits())
     (record,) = caplog.records
     assert record.getMessage().startswith("warming up positive: ")
     assert "x must be above 0" in record.getMessage()
@@ -155,4 +155,4 @@ def test_a_version_whose_files_are_not_those_that_were_pushed_is_not_loaded(
         concurrent.futures.ThreadPoolExecutor(1) as executor,
         pytest.raises(ValueError, match=r"fingerprint.pb has SHA-256 "),
     ):
-        Model(version, executor, Limits())
+        Model(version, executor, limits=Limits())

@@ -41,7 +41,7 @@ def served(exported, tmp_path_factory):
 @contextlib.contextmanager
 def serving(destination):
     """Gives the models of a destination, at which nobody has looked yet."""
-    models = Models("vae", str(destination), Limits(), threads=1)
+    models = Models("vae", str(destination), limits=Limits(), threads=1)
     try:
         yield models
     finally:

@@ -28,14 +28,16 @@ class Parts:
     """An application without a model, and a socket for it."""
 
     def __init__(self, folder):
-        self.models = Models("vae", str(folder / "vae"), Limits(), threads=1)
+        self.models = Models("vae", str(folder / "vae"), limits=Limits(), threads=1)
         self.app = App(self.models, AppLimits())
         self.sock = socket.socket()
         self.sock.bind(("127.0.0.1", 0))
         self.address = self.sock.getsockname()
 
     def serving(self, grace=20.0):
-        return server.serving(self.app, self.models, self.sock, poll=60.0, grace=grace)
+        return server.serving(
+            self.app, self.models, sock=self.sock, poll=60.0, grace=grace
+        )
 
     async def connect(self):
         return await asyncio.open_connection(*self.address)
@@ -76,7 +78,12 @@ def test_it_ends_by_a_signal_and_says_which(parts, signum, caplog):
 
     came = asyncio.run(
         server.run(
-            parts.app, parts.models, parts.sock, poll=60.0, grace=2.5, started=started
+            parts.app,
+            parts.models,
+            sock=parts.sock,
+            poll=60.0,
+            grace=2.5,
+            started=started,
         )
     )
     assert came == signum
@@ -92,7 +99,14 @@ def test_the_first_of_two_signals_counts(parts, caplog):
         loop.call_soon(os.kill, os.getpid(), signal.SIGINT)
 
     came = asyncio.run(
-        server.run(parts.app, parts.models, parts.sock, 60.0, 20.0, started)
+        server.run(
+            parts.app,
+            parts.models,
+            sock=parts.sock,
+            poll=60.0,
+            grace=20.0,
+            started=started,
+        )
     )
     assert came == signal.SIGTERM
     assert [r.getMessage() for r in caplog.records if r.name == "asyncio"] == []
