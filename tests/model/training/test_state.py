@@ -128,3 +128,13 @@ def test_a_checkpoint_has_all_that_training_changes(make):
     counters = (state.step, state.sums, state.best_elbo, state.best_epoch)
     every = [*(v for part in parts for v in part), *counters, state.history]
     assert names == {id(variable) for variable in every}
+
+
+def test_training_begins_at_step_0_with_no_sums_and_no_history(make):
+    _, state = make()
+    assert state.steps_done == 0
+    assert state.sums.numpy().tolist() == [0.0, 0.0, 0.0]
+    assert state.best_epoch == 0
+    assert state.best_elbo == -math.inf
+    assert np.isnan(state.history.numpy()).all()
+    assert state.history.shape[0] == 3  # a row an epoch
