@@ -116,8 +116,12 @@ def test_what_is_no_url_is_not_shown(url):
 
 
 def test_a_url_with_an_empty_user_is_refused_too():
-    with pytest.raises(ValueError, match="webhook must have no user and password"):
+    with pytest.raises(ValueError, match="webhook must have no user") as error:
         notifications.check_url("https://@example.org")
+    assert str(error.value) == (
+        "webhook must have no user and password, got some for https://example.org/...: "
+        "use notify.token"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The sections on data, gate, push and Kubeflow: what each setting may be."""
 
+import dataclasses
+
 import pytest
 
 from components.datasets import spans
@@ -59,6 +61,42 @@ def refusal(section, **settings):
 )
 def test_a_bad_setting_is_named_with_what_was_expected(section, settings, message):
     assert refusal(section, **settings) == message
+
+
+def test_a_release_keeps_the_defaults_of_the_one_before():
+    """Runs of users who set nothing change with them: CHANGELOG names each change."""
+    assert dataclasses.asdict(DataConfig()) == {
+        "dataset": "mnist",
+        "source": "auto",
+        "span_window": 1,
+        "accept_drift": False,
+        "eval_images": 5_000,
+        "limit": None,
+    }
+    assert dataclasses.asdict(GateConfig()) == {
+        "elbo_floor": -115.0,
+        "tolerance": 0.5,
+        "samples": 4,
+        "seed": 0,
+        "iwae_samples": 64,
+        "infra_timeout": 1_800,
+    }
+    assert dataclasses.asdict(PushConfig()) == {"model_name": "vae", "destination": ""}
+    assert dataclasses.asdict(StepConfig()) == {
+        "cpu": 2.0,
+        "memory": 4.0,
+        "gpus": 0,
+        "gpu_type": "nvidia.com/gpu",
+        "node_selector": {},
+    }
+    assert dataclasses.asdict(KubeflowConfig()) == {
+        "pipeline_root": "",
+        "data_dir": "/tmp/data",  # noqa: S108, in a container
+        "checkpoints": "",
+        "steps": {},
+        "volumes": {},
+        "secrets": {},
+    }
 
 
 def test_the_least_values_that_can_be():
