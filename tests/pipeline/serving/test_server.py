@@ -68,6 +68,18 @@ async def read_to_the_end(reader):
 # Signals.
 
 
+def run_until_signal(parts, *, grace, started):
+    running = server.run(
+        parts.app,
+        parts.models,
+        sock=parts.sock,
+        poll=60.0,
+        grace=grace,
+        started=started,
+    )
+    return asyncio.run(asyncio.wait_for(running, 20))
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_by_a_signal_and_says_which(parts, signum, caplog):
     caplog.set_level(logging.INFO, "pipeline")
@@ -76,16 +88,7 @@ def test_it_ends_by_a_signal_and_says_which(parts, signum, caplog):
         socket.create_connection(parts.address).close()  # it listens already
         os.kill(os.getpid(), signum)
 
-    came = asyncio.run(
-        server.run(
-            parts.app,
-            parts.models,
-            sock=parts.sock,
-            poll=60.0,
-            grace=2.5,
-            started=started,
-        )
-    )
+    came = run_until_signal(parts, grace=2.5, started=started)
     assert came == signum
     name = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "SIGINT"}[signum]
     text = f"{name}: answering what has begun, at most 2.5 s"
@@ -98,16 +101,7 @@ def test_the_first_of_two_signals_counts(parts, caplog):
         loop.call_soon(os.kill, os.getpid(), signal.SIGTERM)
         loop.call_soon(os.kill, os.getpid(), signal.SIGINT)
 
-    came = asyncio.run(
-        server.run(
-            parts.app,
-            parts.models,
-            sock=parts.sock,
-            poll=60.0,
-            grace=20.0,
-            started=started,
-        )
-    )
+    came = run_until_signal(parts, grace=20.0, started=started)
     assert came == signal.SIGTERM
     assert [r.getMessage() for r in caplog.records if r.name == "asyncio"] == []
 
