@@ -65,6 +65,11 @@ async def read_to_the_end(reader):
     return await asyncio.wait_for(reader.read(), 20)
 
 
+def finish(coroutine):
+    """Returns the result of a coroutine that has 20 seconds."""
+    return asyncio.run(asyncio.wait_for(coroutine, 20))
+
+
 # Signals.
 
 
@@ -77,7 +82,7 @@ def run_until_signal(parts, *, grace, started):
         grace=grace,
         started=started,
     )
-    return asyncio.run(asyncio.wait_for(running, 20))
+    return finish(running)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -124,17 +129,19 @@ def test_what_has_begun_is_answered_and_nothing_else_is_taken(parts, tmp_path):
             await ask(*idle)  # the server has read the other request by now
 
             async def let_it_compute():
-                while not parts.app.stopping:
-                    await asyncio.sleep(0)
-                assert not begun.done()
-                may_compute.set()
+                try:
+                    while not parts.app.stopping:
+                        await asyncio.sleep(0)
+                    assert not begun.done()
+                finally:
+                    may_compute.set()
 
             releasing = asyncio.create_task(let_it_compute())
         await releasing
         assert await begun == (200, b'{"predictions": [7.0]}')
         assert await read_to_the_end(idle[0]) == b""
 
-    asyncio.run(run())
+    finish(run())
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(parts.address)
     with pytest.raises(RuntimeError, match="after shutdown"):
@@ -153,7 +160,7 @@ def test_what_takes_longer_than_the_grace_is_not_waited_for(parts):
             await ask(*await parts.connect())
         assert await read_to_the_end(reader) == b""
 
-    asyncio.run(run())
+    finish(run())
 
 
 def test_the_search_for_new_versions_ends_with_the_server(parts):
@@ -164,7 +171,7 @@ def test_the_search_for_new_versions_ends_with_the_server(parts):
             assert len(searching) == 1
         assert all(task.cancelled() for task in searching)
 
-    asyncio.run(run())
+    finish(run())
 
 
 # Connections that are idle.
@@ -184,7 +191,7 @@ def test_a_connection_that_sends_no_request_is_closed(parts, monkeypatch):
             assert await read_to_the_end(slow[0]) == b""
             assert (await ask(*asked))[0] == 200  # it may stay
 
-    asyncio.run(run())
+    finish(run())
 
 
 def test_a_connection_is_closed_when_it_is_idle_after_a_request(parts, monkeypatch):
@@ -196,4 +203,4 @@ def test_a_connection_is_closed_when_it_is_idle_after_a_request(parts, monkeypat
             assert (await ask(reader, writer))[0] == 200
             assert await read_to_the_end(reader) == b""
 
-    asyncio.run(run())
+    finish(run())
