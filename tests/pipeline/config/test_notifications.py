@@ -103,22 +103,19 @@ def test_urls_that_can_be(url):
     ],
 )
 def test_a_url_that_secrets_must_not_be_sent_to_is_refused(url):
-    with pytest.raises(ValueError, match="^webhook must be an https:// URL "):
-        notifications.check_url(url)
+    problem = notifications.find_url_problem(url)
+    assert problem is not None
+    assert problem.startswith("webhook must be an https:// URL ")
 
 
 @pytest.mark.parametrize("url", ["https://example.org:https", "https://[::1"])
 def test_what_is_no_url_is_not_shown(url):
-    with pytest.raises(ValueError, match="URL, got no URL$") as error:
-        notifications.check_url(url)
-    assert url not in str(error.value)
-    assert error.value.__suppress_context__  # the cause would show it in the log
+    problem = notifications.find_url_problem(url)
+    assert problem == "webhook must be an https:// URL, got no URL"
 
 
 def test_a_url_with_an_empty_user_is_refused_too():
-    with pytest.raises(ValueError, match="webhook must have no user") as error:
-        notifications.check_url("https://@example.org")
-    assert str(error.value) == (
+    assert notifications.find_url_problem("https://@example.org") == (
         "webhook must have no user and password, got some for https://example.org/...: "
         "use notify.token"
     )
@@ -159,7 +156,7 @@ def test_a_token_is_named_by_where_it_is(token):
 
 @pytest.mark.parametrize("token", ["env:", "file:", "xenv:TOKEN", "environment:TOKEN"])
 def test_a_token_that_names_no_place_is_refused(token):
-    with pytest.raises(ValueError, match="^token must be env:NAME or file:PATH"):
+    with pytest.raises(ValueError, match="token must be env:NAME or file:PATH"):
         NotifyConfig(token=token)
 
 
@@ -180,5 +177,5 @@ def test_the_metrics_file_may_be_none_or_a_prom_file(textfile):
 
 
 def test_a_metrics_file_in_the_home_of_nobody_is_refused():
-    with pytest.raises(ValueError, match=r"^textfile: .*~no-such-user"):
+    with pytest.raises(ValueError, match=r"textfile: .*~no-such-user"):
         MetricsConfig(textfile="~no-such-user/vae.prom")

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from components.datasets import spans
-from pipeline.config.loading import resolve
+from pipeline.config.loading import ConfigError, from_dict, resolve
 from pipeline.config.sections import (
     DataConfig,
     GateConfig,
@@ -17,11 +17,23 @@ from pipeline.config.sections import (
 STORES = ["minio", "s3", "gs"]
 
 
+NAMES = {
+    DataConfig: "data",
+    GateConfig: "gate",
+    PushConfig: "push",
+    KubeflowConfig: "kubeflow",
+}
+
+
 def refusal(section, **settings):
-    """Returns the message about settings that a section refuses."""
-    with pytest.raises(ValueError) as error:  # noqa: PT011, the caller compares it
-        section(**settings)
-    return str(error.value)
+    """Returns the message about settings that a section refuses, without its name."""
+    if section is StepConfig:
+        message = refusal(KubeflowConfig, steps={"Trainer": settings})
+        return message.removeprefix("steps.Trainer.")
+    name = NAMES[section]
+    with pytest.raises(ConfigError) as error:
+        from_dict({name: settings})
+    return str(error.value).removeprefix(f"{name}.")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +86,7 @@ def test_a_release_keeps_the_defaults_of_the_one_before():
         "limit": None,
     }
     assert dataclasses.asdict(GateConfig()) == {
-        "elbo_floor": -115.0,
+        "elbo_floor": -100.0,
         "tolerance": 0.5,
         "samples": 4,
         "seed": 0,
@@ -107,8 +119,8 @@ def test_the_least_values_that_can_be():
 
 @pytest.mark.parametrize("floor", [float("nan"), float("inf"), -float("inf")])
 def test_a_floor_that_refuses_all_or_none_is_no_floor(floor):
-    message = f"elbo_floor must be a number, got {floor}"
-    assert refusal(GateConfig, elbo_floor=floor) == message
+    message = refusal(GateConfig, elbo_floor=floor)
+    assert message.startswith("elbo_floor must be a finite number")
 
 
 # Data.
@@ -253,5 +265,6 @@ def test_a_secret_is_named_with_its_key(source):
 
 
 def test_a_step_with_a_field_that_it_has_not_is_refused():
-    with pytest.raises(ValueError, match=r"kubeflow.steps.Trainer.gpu\b"):
+    message = r"^unknown setting kubeflow.steps.Trainer.gpu \(1\)"
+    with pytest.raises(ConfigError, match=message):
         resolve("smoke", settings=["kubeflow.steps={Trainer: {gpu: 1}}"])
