@@ -57,7 +57,7 @@ class Model:
         """Fetches the version, verifies the copy, loads it and warms it up.
 
         Raises:
-          ValueError: its files are not those that were pushed, or no SavedModel.
+          VersionError: its files are not those that were pushed, or no SavedModel.
           StorageError: the object store does not answer.
         """
         self.number = version.number
@@ -73,7 +73,7 @@ class Model:
             except Exception as error:
                 # The copy's name is another one at each try: the log would repeat it.
                 why = str(error).replace(folder, version.path)
-                raise ValueError(why) from error
+                raise listing.VersionError(why) from error
             self.signature_def = _signature_def(folder)
         self.signatures = {
             name: Signature(function)

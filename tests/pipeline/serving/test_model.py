@@ -153,6 +153,6 @@ def test_a_version_whose_files_are_not_those_that_were_pushed_is_not_loaded(
     (damaged / "fingerprint.pb").write_bytes(b"another")
     with (
         concurrent.futures.ThreadPoolExecutor(1) as executor,
-        pytest.raises(ValueError, match=r"fingerprint.pb has SHA-256 "),
+        pytest.raises(listing.VersionError, match=r"fingerprint.pb has SHA-256 "),
     ):
         Model(version, executor, limits=Limits())
