@@ -55,7 +55,8 @@ run: .venv/ready
 	@.venv/bin/vae-pipeline run $(ARGS)
 
 test: lint
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+	    $(ARGS)
 
 test-containers: .venv/ready
 	.venv/bin/python -m pytest -m containers --numprocesses 2 --dist loadfile tests/kubeflow $(ARGS)

@@ -1,5 +1,10 @@
 """Fixtures for all tests."""
 
+import gc
+import os
+import pathlib
+import tempfile
+
 import numpy as np
 import pytest
 
@@ -12,10 +17,40 @@ from tests.support.s3 import (  # noqa: F401, fixtures
     s3_environment,
 )
 
+TESTS = pathlib.Path(__file__).parent
+
+# They come first: a worker that began one of them last would leave the other one idle.
+LONG = ("e2e/", "model/training/test_crashes.py", "model/test_export.py")
+
 
 def pytest_configure(config):
     # Before anything starts TensorFlow: some tests need replicas.
     devices.configure_logical_cpus(4)
+    if not hasattr(config, "workerinput"):  # workers have the environment of this
+        # What libraries leave in the folder for temporary files goes with it.
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        config.add_cleanup(folder.cleanup)
+        os.environ["TMPDIR"] = folder.name
+        tempfile.tempdir = None  # it is looked up anew
+
+
+def pytest_collection_modifyitems(items):
+    def order(item):
+        path = item.path.relative_to(TESTS).as_posix()
+        return [not path.startswith(long) for long in LONG]
+
+    items.sort(key=order)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def only_new_objects_are_searched_for_garbage():
+    """Keeps the collector from the libraries and from what earlier tests left.
+
+    A search takes seconds when it goes through all that.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ The imports take most of a small training's time. They are done once, by a proce
 does nothing else; each process here is a fork of it.
 """
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -12,8 +13,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# `model` comes first: it chooses Keras 2 before TensorFlow is imported.
+# `model` comes before TensorFlow, for which it chooses Keras 2.
 _IMPORTED = [
+    "tests",
     "model",
     "pipeline.cli.main",
     "pipeline.local.runner",
@@ -67,6 +69,7 @@ class Fork:
 
 def _call(writer, environment, function, arguments):
     """What a forked process does."""
+    gc.freeze()  # what was imported is not looked through for garbage
     for stream in (sys.stdout, sys.stderr):
         os.dup2(writer.fileno(), stream.fileno())
     # What was forked has the environment of the first test.

@@ -7,6 +7,7 @@ once, by a process that does nothing else, and each run is a fork of that.
 import contextlib
 import dataclasses
 import errno
+import gc
 import multiprocessing
 import os
 import pathlib
@@ -29,8 +30,9 @@ SETTINGS = (
     *("gate.tolerance=100000", "gate.samples=1", "gate.iwae_samples=2"),
 )
 
-# `model` comes first: it chooses Keras 2 before TensorFlow is imported.
+# `model` comes before TensorFlow, for which it chooses Keras 2.
 _IMPORTED = [
+    "tests",
     "model",
     "pipeline.cli.main",
     "pipeline.local.runner",
@@ -56,6 +58,7 @@ def _time_out(signum, frame):
 
 def _main(argv, output, environment):
     """What a forked process does."""
+    gc.freeze()  # what was imported is not looked through for garbage
     from pipeline.cli import main
 
     signal.signal(signal.SIGUSR1, _time_out)

@@ -140,6 +140,33 @@ def test_warnings_that_are_errors_are_none_here_nor_in_child_processes(tmp_path)
     assert "not shown" not in result.stderr
 
 
+def test_many_new_objects_start_no_search_for_garbage():
+    code = (
+        "import gc\n"
+        "from pipeline.startup import environment\n"
+        "environment.prepare()\n"
+        "before = gc.get_stats()\n"
+        "kept = [[] for _ in range(50_000)]\n"
+        "assert gc.get_stats() == before\n"
+    )
+    result = run("-c", code, cwd=ROOT, program=(sys.executable,))
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_clients_of_google_cloud_are_not_imported():
+    code = (
+        "import sys\n"
+        "from pipeline.startup import environment\n"
+        "environment.prepare()\n"
+        "import model\n"
+        "from tfx import v1\n"
+        "v1.components.Pusher, v1.dsl.Pipeline, v1.orchestration\n"
+        "assert not [name for name in sys.modules if 'aiplatform' in name]\n"
+    )
+    result = run("-c", code, cwd=ROOT, program=(sys.executable,))
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("character", "*?[\\")
 def test_a_folder_for_temporary_files_is_no_pattern(tmp_path, character):
     folder = tmp_path / f"a{character}b"
