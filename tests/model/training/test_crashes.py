@@ -48,29 +48,53 @@ def uninterrupted(digits, tmp_path_factory):
     return weights(digits, "whole")
 
 
-@pytest.mark.parametrize(
-    ("how", "code"),
-    [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, -signal.SIGTERM)],
-)
-def test_a_stopped_training_ends_with_the_same_weights(
-    digits, tmp_path, uninterrupted, how, code
-):
-    """Weights, their average, the best of them, schedules and place in the data."""
-    name = how.name
-    process = started(digits, name, tmp_path)
+def stopped(digits, name, checkpoints, signum):
+    """Starts a training, and stops it by a signal in its third epoch."""
+    process = started(digits, name, checkpoints)
     wait_for(process, "epoch 3/6")
-    process.send_signal(how)
+    process.send_signal(signum)
     process.stdout.read()
-    assert process.wait() == code
+    assert process.wait() == -signum
     assert not (digits / f"weights-{name}.npz").exists()
 
-    said = wait_for(started(digits, name, tmp_path), "trained")
 
+@pytest.fixture(scope="module")
+def of_killed(digits, tmp_path_factory):
+    """The checkpoints of a training that SIGKILL stopped."""
+    checkpoints = tmp_path_factory.mktemp("checkpoints")
+    stopped(digits, "killed", checkpoints, signal.SIGKILL)
+    return checkpoints
+
+
+@pytest.fixture
+def killed(of_killed, tmp_path):
+    """A copy of them."""
+    return shutil.copytree(of_killed, tmp_path / "killed")
+
+
+def goes_on(digits, name, checkpoints, uninterrupted):
+    """Starts a training again; its weights are those of one that nothing stopped."""
+    said = wait_for(started(digits, name, checkpoints), "trained")
     assert "going on from step " in said
-    assert "epoch 1/6" not in said
     assert "epoch 6/6" in said
     for ours, theirs in zip(weights(digits, name), uninterrupted):
         np.testing.assert_array_equal(ours, theirs)
+    return said
+
+
+# Weights, their average, the best of them, schedules and place in the data.
+
+
+def test_a_killed_training_ends_with_the_same_weights(digits, killed, uninterrupted):
+    assert "epoch 1/6" not in goes_on(digits, "killed", killed, uninterrupted)
+
+
+def test_a_terminated_training_ends_with_the_same_weights(
+    digits, tmp_path, uninterrupted
+):
+    stopped(digits, "terminated", tmp_path, signal.SIGTERM)
+    said = goes_on(digits, "terminated", tmp_path, uninterrupted)
+    assert "epoch 1/6" not in said
 
 
 def test_convolutions_in_half_precision_end_with_the_same_weights(digits, tmp_path):
@@ -96,39 +120,19 @@ def test_convolutions_in_half_precision_end_with_the_same_weights(digits, tmp_pa
 def test_with_a_uri_training_goes_on_where_there_is_no_disk(digits, s3, uninterrupted):
     """A pod that is evicted, and another one on another machine."""
     uri = f"s3://{s3.name}/checkpoints"
-    process = started(digits, "pod", uri)
-    wait_for(process, "epoch 3/6")
-    process.send_signal(signal.SIGTERM)
-    process.stdout.read()
-    assert process.wait() == -signal.SIGTERM
+    stopped(digits, "pod", uri, signal.SIGTERM)
     shutil.rmtree(digits / "scratch-pod")
-
-    said = wait_for(started(digits, "pod", uri), "trained")
-
-    assert "going on from step " in said
-    assert "epoch 1/6" not in said
-    for ours, theirs in zip(weights(digits, "pod"), uninterrupted):
-        np.testing.assert_array_equal(ours, theirs)
+    assert "epoch 1/6" not in goes_on(digits, "pod", uri, uninterrupted)
 
 
-def test_a_damaged_checkpoint_is_passed_over(digits, tmp_path, uninterrupted):
-    process = started(digits, "damaged", tmp_path)
-    wait_for(process, "epoch 3/6")
-    process.kill()
-    process.stdout.read()
-    process.wait()
-    (folder,) = tmp_path.iterdir()
+def test_a_damaged_checkpoint_is_passed_over(digits, killed, uninterrupted):
+    (folder,) = killed.iterdir()
     last = max(folder.glob("*.data-*"), key=lambda path: int(path.name[5:7].strip(".")))
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 255
     last.write_bytes(content)
-
-    said = wait_for(started(digits, "damaged", tmp_path), "trained")
-
+    said = goes_on(digits, "damaged", killed, uninterrupted)
     assert f"checkpoint {folder / last.stem} is damaged (" in said
-    assert "going on from step " in said
-    for ours, theirs in zip(weights(digits, "damaged"), uninterrupted):
-        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.fixture
@@ -175,12 +179,10 @@ def test_two_workers_train_and_go_on_when_one_was_lost(
         np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=2e-3)
 
 
-def test_workers_that_see_different_checkpoints_say_so(digits, tmp_path, cluster):
-    folders = [tmp_path / "one", tmp_path / "two"]
-    alone = started(digits, "ahead", folders[0])
-    wait_for(alone, "epoch 2/6")
-    alone.kill()
-    alone.wait()
+def test_workers_that_see_different_checkpoints_say_so(
+    digits, killed, tmp_path, cluster
+):
+    folders = [killed, tmp_path / "none"]
     both = [
         started(digits, "apart", folder, TF_CONFIG=config)
         for folder, config in zip(folders, cluster)
