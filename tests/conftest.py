@@ -24,8 +24,12 @@ LONG = ("e2e/", "model/training/test_crashes.py", "model/test_export.py")
 
 
 def pytest_configure(config):
-    # Before anything starts TensorFlow: some tests need replicas.
+    # All this before anything starts TensorFlow: some tests need replicas.
     devices.configure_logical_cpus(4)
+    # The tests run side by side already, and their models are tiny: more threads would
+    # spend their time waiting for each other.
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
     if not hasattr(config, "workerinput"):  # workers have the environment of this
         # What libraries leave in the folder for temporary files goes with it.
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
