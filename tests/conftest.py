@@ -3,7 +3,9 @@
 import gc
 import os
 import pathlib
+import shutil
 import tempfile
+from multiprocessing import util
 
 import numpy as np
 import pytest
@@ -33,9 +35,10 @@ def pytest_configure(config):
     if not hasattr(config, "workerinput"):  # workers have the environment of this
         # What libraries leave in the folder for temporary files goes with it.
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
-        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        config.add_cleanup(folder.cleanup)
-        os.environ["TMPDIR"] = folder.name
+        folder = tempfile.mkdtemp()
+        # After multiprocessing has removed its own folders, with a priority of -100.
+        util.Finalize(None, shutil.rmtree, args=(folder, True), exitpriority=-200)
+        os.environ["TMPDIR"] = folder
         tempfile.tempdir = None  # it is looked up anew
 
 
