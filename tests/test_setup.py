@@ -61,19 +61,47 @@ def test_a_new_system_gets_one_line_for_all_that_is_missing(run_setup):
     ]
 
 
-def test_an_old_system_gets_one_line_and_the_ways_to_a_python(run_setup):
+def test_an_old_system_gets_one_line_for_all_and_a_python(run_setup):
     message = run_setup(glibc="2.36")
     assert message.splitlines() == [
         "set-up: the compatible stack needs what is not there:",
         "    a C++ compiler (pyfarmhash has no wheel)",
         "    Python 3.10 (glibc is 2.36, and the stack of a newer Python takes 2.39)",
         "On Debian or Ubuntu, type:",
-        f"{APT}g++",
-        "and, with uv (https://docs.astral.sh/uv):",
-        "    uv python install 3.10",
-        "or with pyenv (https://github.com/pyenv/pyenv):",
-        "    pyenv install 3.10",
+        f"{APT}g++ pipx && pipx run uv python install 3.10",
+        "A Python 3.10 of pyenv's (https://github.com/pyenv/pyenv) will do as well.",
     ]
+
+
+def test_an_old_system_that_has_uv_needs_no_pipx(run_setup):
+    message = run_setup(glibc="2.36", programs_there={"c++": "exit 0", "uv": "exit 0"})
+    assert message.splitlines()[1:4] == [
+        "    Python 3.10 (glibc is 2.36, and the stack of a newer Python takes 2.39)",
+        "On Debian or Ubuntu, type:",
+        "    uv python install 3.10",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("glibc", "system"), [("2.41", "Debian 13, Ubuntu 24.04"), ("2.36", "Debian 12")]
+)
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/set-up.md"])
+def test_the_documented_line_gets_what_the_set_up_needs(
+    run_setup, glibc, system, page
+):
+    text = (SCRIPT.parents[1] / page).read_text(encoding="utf-8")
+    (line,) = (
+        each.removesuffix(f"    # {system}")
+        for each in text.splitlines()
+        if each.endswith(f"    # {system}")
+    )
+    printed = APT.strip() + " git make "  # what the clone takes, and `make setup`
+    (needed,) = (
+        each.removeprefix(APT)
+        for each in run_setup(glibc=glibc).splitlines()
+        if each.startswith(APT)
+    )
+    assert line == printed + needed
 
 
 def test_a_python_without_headers_and_venv_needs_its_own_packages(run_setup):
