@@ -30,11 +30,12 @@ def run_setup(tmp_path):
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
         (programs / name).chmod(0o755)
 
-    def run(*, glibc, stack=None, programs_there=None):
+    def run(*, glibc, stack=None, programs_there=None, variables=None):
         write_program("getconf", f"echo glibc {glibc}")
         for name, text in (programs_there or {}).items():
             write_program(name, text)
         environment = {"PATH": str(programs), "HOME": str(tmp_path)}
+        environment |= variables or {}
         if stack is not None:
             environment["STACK"] = stack
         done = subprocess.run(
@@ -44,7 +45,7 @@ def run_setup(tmp_path):
             text=True,
         )
         assert done.returncode == 1
-        assert done.stdout == ""
+        assert "installing the locked packages" not in done.stdout
         return done.stderr
 
     return run
@@ -145,3 +146,38 @@ def test_another_system_is_refused_and_gets_the_image(run_setup):
         "set-up: TFX's wheels exist for Linux x86_64 only; this is Darwin arm64.",
         "With docker or podman, it runs in its image: see docs/how-to/set-up.md.",
     ]
+
+
+def test_uv_gets_of_its_variables_only_where_packages_are(run_setup):
+    kept = {
+        "UV_DEFAULT_INDEX": "https://packages.example/simple",
+        "UV_HTTP_TIMEOUT": "300",
+        "UV_CACHE_DIR": "/nowhere",
+        "PIP_INDEX_URL": "https://packages.example/simple",
+    }
+    others = {
+        "UV_REQUIRE_HASHES": "1",
+        "UV_WORKING_DIRECTORY": "/",
+        "UV_RESOLUTION": "lowest",
+        "PIP_REQUIRE_VIRTUALENV": "1",
+        "PYTHONHOME": "/nowhere",
+        "PYTHONPATH": "/nowhere",
+    }
+    python = """
+    case "$2" in
+      *%d.%d* | *'sys.version)'*) echo 3.13 ;;
+      *sys.executable*) echo "$0" ;;
+      *) exit 0 ;;
+    esac"""
+    message = run_setup(
+        glibc="2.41",
+        programs_there={
+            "python3.13": python,
+            "c++": "exit 0",
+            "uv": f"{shutil.which('env')} >&2; exit 1",  # it stops at `uv venv`
+        },
+        variables=kept | others,
+    )
+    passed = dict(line.split("=", 1) for line in message.splitlines())
+    assert {name: passed.get(name) for name in kept} == kept
+    assert set(passed) & set(others) == set()
