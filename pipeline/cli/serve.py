@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import urllib.parse
 import warnings
 from collections.abc import Callable
 
@@ -126,7 +127,10 @@ def serve(args: argparse.Namespace) -> int:
             poll=args.poll,
             grace=args.grace,
             started=lambda: log.info(
-                "listening on http://%s:%d/v1/models/%s", host, port, name
+                "listening on http://%s:%d/v1/models/%s",
+                host,
+                port,
+                urllib.parse.quote(name),
             ),
         )
 

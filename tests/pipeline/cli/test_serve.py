@@ -117,6 +117,13 @@ def test_what_takes_too_long_is_not_waited_for(tmp_path):
     assert exit_code == 0, said
 
 
+def test_the_printed_address_works_for_any_name(tmp_path):
+    root = make_root(tmp_path, seconds=0.0)
+    with Process(root, "--model-name", "modèle ?#%41") as server:
+        (status,) = requests.get(server.url, timeout=20).json()["model_version_status"]
+        assert (status["version"], status["state"]) == ("5", "AVAILABLE")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
