@@ -68,6 +68,26 @@ def test_a_setting_that_the_locale_cannot_encode_is_named(tmp_path, setting, nam
     assert printed[section][field] == given[section][field]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (("--source", "données"), "data.source"),
+        (("--dataset", "数"), "data.dataset"),
+        (("--set", "push.destination=modèles"), "push.destination"),
+    ],
+)
+def test_a_word_that_the_locale_cannot_decode_is_named(arguments, name):
+    command = ("run", "--preset", "smoke", "--print-config", *arguments)
+    result = run(*command, LC_ALL="C", PYTHONUTF8="0")
+    assert result.returncode == 2
+    assert result.stderr.decode() == (
+        f"vae-pipeline: {name} must have only letters of this locale's encoding, "
+        "ascii: set LC_ALL=C.UTF-8 or PYTHONUTF8=1, and write it in UTF-8\n"
+    )
+    result = run(*command, LC_ALL="C.UTF-8")
+    assert result.returncode == 0, result.stderr.decode()
+
+
 def test_a_root_that_the_locale_cannot_encode_is_printed_escaped(tmp_path):
     root = tmp_path / "läufe"
     root.mkdir()

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 
 from model.training import signals
 
-# Of a folder's name, around the eight characters that `mkdtemp` chooses. No name that a
-# person gives to a folder, such as that of a clone, has this form: what has it is removed.
+# Of a folder's name, around the eight characters that `mkdtemp` chooses. What has such a
+# name is removed: it has to be one that nobody gives to a folder, as to a clone.
 _PREFIX, _SUFFIX = "vae-pipeline-", ".tmp"
 
 
