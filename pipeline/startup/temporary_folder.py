@@ -14,8 +14,8 @@ from collections.abc import Iterator
 
 from model.training import signals
 
-# Of a folder's name, around the eight characters that `mkdtemp` chooses. What has such a
-# name is removed: it has to be one that nobody gives to a folder, as to a clone.
+# Around the eight characters that `mkdtemp` chooses. A folder that has such a name is
+# removed: nobody would give it to a clone.
 _PREFIX, _SUFFIX = "vae-pipeline-", ".tmp"
 
 
