@@ -104,6 +104,7 @@ def serve(args: argparse.Namespace) -> int:
     logging.getLogger("pipeline.serving.app.access").setLevel(access)
     warnings.simplefilter("ignore", FutureWarning)  # of Google's libraries
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its own lines on each start
+    _import_tensorflow()
 
     import asyncio
 
@@ -140,6 +141,19 @@ def serve(args: argparse.Namespace) -> int:
         return INTERRUPTED
     log.info("stopped")
     return INTERRUPTED if signum == signal.SIGINT else OK
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow without the lines that no level of its log suppresses."""
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 def _check_options(args: argparse.Namespace) -> None:
