@@ -87,9 +87,7 @@ def test_an_old_system_that_has_uv_needs_no_pipx(run_setup):
     ("glibc", "system"), [("2.41", "Debian 13, Ubuntu 24.04"), ("2.36", "Debian 12")]
 )
 @pytest.mark.parametrize("page", ["README.md", "docs/how-to/set-up.md"])
-def test_the_documented_line_gets_what_the_set_up_needs(
-    run_setup, glibc, system, page
-):
+def test_the_documented_line_gets_what_the_set_up_needs(run_setup, glibc, system, page):
     text = (SCRIPT.parents[1] / page).read_text(encoding="utf-8")
     (line,) = (
         each.removesuffix(f"    # {system}")
