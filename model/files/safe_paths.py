@@ -1,6 +1,7 @@
 """Paths as people write them, and names from elsewhere that stay below a folder."""
 
 import os
+import sys
 
 from model.errors import PipelineError
 
@@ -46,6 +47,31 @@ def check_no_pattern(what: str, path: str) -> None:
         raise PathError(
             f"{what} must be a path without *, ?, [ and \\, which Beam and TensorFlow "
             f"take as patterns of names, got {path!r}: choose another folder"
+        )
+
+
+def check_utf8(what: str, path: str) -> None:
+    """Checks a path that TensorFlow or ML Metadata gets: they encode it in UTF-8.
+
+    Where the locale's encoding is another one, they would look for another path.
+
+    Args:
+      what: the path is, for the message.
+      path: as Python decoded it.
+
+    Raises:
+      PathError: its bytes on the disk are others than those in UTF-8.
+    """
+    encoding = sys.getfilesystemencoding()
+    try:
+        is_same = path.encode() == os.fsencode(path)
+    except UnicodeEncodeError:
+        is_same = False
+    if not is_same:
+        raise PathError(
+            f"{what} must be a path that is the same in UTF-8 and in this locale's "
+            f"encoding, {encoding}, got {path!r}: set LC_ALL=C.UTF-8 or PYTHONUTF8=1, "
+            "or choose another folder"
         )
 
 

@@ -74,6 +74,7 @@ def evaluate(args: argparse.Namespace) -> int:
         value = getattr(args, flag)
         if value is not None and value < 1:
             raise loading.ConfigError(f"--{flag} must be at least 1, got {value}")
+    options.check_encoding(args)
     destination = options.destination(args, resolved)
     with open_console(args, "evaluate") as console:
         try:

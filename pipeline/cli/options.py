@@ -165,11 +165,28 @@ def check_paths(args: argparse.Namespace, resolved: loading.PipelineConfig) -> N
     Raises:
       ConfigError: one of them can't be used.
     """
+    check_encoding(args)
     try:
         safe_paths.check_no_pattern("--root", os.path.abspath(args.root))
         safe_paths.check_no_pattern("push.destination", destination(args, resolved))
     except safe_paths.PathError as error:
         raise loading.ConfigError(str(error)) from error
+
+
+def check_encoding(args: argparse.Namespace) -> None:
+    """Checks the root, and the data folder if there is one, of a command.
+
+    Raises:
+      ConfigError: libraries would take one of them for another path.
+    """
+    for name in ("root", "data-dir"):
+        folder = getattr(args, name.replace("-", "_"), None)
+        if folder is None:
+            continue
+        try:
+            safe_paths.check_utf8(f"--{name}", os.path.abspath(folder))
+        except safe_paths.PathError as error:
+            raise loading.ConfigError(str(error)) from error
 
 
 def format_setting(key: str, value: str) -> str:

@@ -54,6 +54,7 @@ def prune(args: argparse.Namespace) -> int:
     resolved = options.resolve(args)
     if args.keep < 1:
         raise loading.ConfigError(f"--keep must be at least 1, got {args.keep}")
+    options.check_encoding(args)
     root = pathlib.Path(args.root).absolute()
     if not root.is_dir():
         raise loading.ConfigError(

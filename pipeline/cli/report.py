@@ -41,6 +41,7 @@ def add_command(commands: options.Commands) -> None:
 
 def report(args: argparse.Namespace) -> int:
     """Writes the page of a run and prints its path; returns the exit code."""
+    options.check_encoding(args)
     from pipeline.local import run_report
 
     page = run_report.make(pathlib.Path(args.root).absolute(), args.run)

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import urllib.parse
 import warnings
 from collections.abc import Callable
 
@@ -103,6 +104,7 @@ def serve(args: argparse.Namespace) -> int:
     logging.getLogger("pipeline.serving.app.access").setLevel(access)
     warnings.simplefilter("ignore", FutureWarning)  # of Google's libraries
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its own lines on each start
+    _import_tensorflow()
 
     import asyncio
 
@@ -126,7 +128,10 @@ def serve(args: argparse.Namespace) -> int:
             poll=args.poll,
             grace=args.grace,
             started=lambda: log.info(
-                "listening on http://%s:%d/v1/models/%s", host, port, name
+                "listening on http://%s:%d/v1/models/%s",
+                host,
+                port,
+                urllib.parse.quote(name),
             ),
         )
 
@@ -136,6 +141,19 @@ def serve(args: argparse.Namespace) -> int:
         return INTERRUPTED
     log.info("stopped")
     return INTERRUPTED if signum == signal.SIGINT else OK
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow without the lines that no level of its log suppresses."""
+    sys.stderr.flush()
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
 
 
 def _check_options(args: argparse.Namespace) -> None:

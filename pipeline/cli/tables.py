@@ -13,7 +13,7 @@ class Elbo:
     estimate: str | None
 
 
-_FOLDED = 14  # the least width of a column that folds: no number in it is longer
+_FOLDED = 14  # the width to which a column may fold: no number in it is longer
 _FRAME = 3  # the width of a column beside its text: a line and two spaces
 
 
@@ -49,9 +49,13 @@ def show(
         [_format_elbo(cell, marks) if isinstance(cell, Elbo) else cell for cell in row]
         for row in rows
     ]
+    longest = {
+        name: max(map(len, (name, *of_column)))
+        for name, of_column in zip(columns, zip(*texts))
+    }
     least = {
-        name: _FOLDED if kind == "fold" else max(map(len, (name, *of_column)))
-        for (name, kind), of_column in zip(columns.items(), zip(*texts))
+        name: min(longest[name], _FOLDED) if kind == "fold" else longest[name]
+        for name, kind in columns.items()
     }
     # Without a terminal there is no width to fold the table to.
     on_terminal = sys.stdout.isatty()

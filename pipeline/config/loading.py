@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -195,7 +196,23 @@ def _setting(setting: str) -> dict[str, dict[str, Any]]:
             f"a setting must be section.field=value, such as gate.elbo_floor=-100; "
             f"got {'one of notify' if key.startswith('notify') else repr(setting)}"
         )
+    _check_decoded(value, key)
     return {section: {field: _parse(value, key)}}
+
+
+def _check_decoded(text: str, key: str) -> None:
+    """Raises ConfigError for a word of the command line that the locale cannot decode.
+
+    Python keeps the bytes as characters that no YAML has.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{key} must have only letters of this locale's encoding, "
+            f"{sys.getfilesystemencoding()}: set LC_ALL=C.UTF-8 or PYTHONUTF8=1, and "
+            "write it in UTF-8"
+        ) from error
 
 
 def _check_keys(sections: Mapping[str, Mapping[str, Any]]) -> None:

@@ -127,6 +127,7 @@ def _find_bad_tmpdir() -> str | None:
 
     try:
         safe_paths.check_no_pattern("TMPDIR", tempfile.gettempdir())
+        safe_paths.check_utf8("TMPDIR", tempfile.gettempdir())
     except (safe_paths.PathError, OSError) as error:
         return str(error)
     return None

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 
 from model.training import signals
 
-_PREFIX = "vae-pipeline-"
+# Around the eight characters that `mkdtemp` chooses. A folder that has such a name is
+# removed: nobody would give it to a clone.
+_PREFIX, _SUFFIX = "vae-pipeline-", ".tmp"
 
 
 @contextlib.contextmanager
@@ -53,7 +55,7 @@ def _new_folder(parent: pathlib.Path) -> tuple[pathlib.Path, int]:
     The kernel unlocks the folder of a process that ends, however it ends.
     """
     while True:
-        folder = pathlib.Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        folder = pathlib.Path(tempfile.mkdtemp(_SUFFIX, _PREFIX, parent))
         # Until it is locked, another process may take it for one that was left.
         with contextlib.suppress(FileNotFoundError):
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -65,7 +67,7 @@ def _new_folder(parent: pathlib.Path) -> tuple[pathlib.Path, int]:
 
 def _remove_left(parent: pathlib.Path) -> None:
     """Removes the folders that no process has locked any more."""
-    for folder in parent.glob(f"{_PREFIX}*"):
+    for folder in parent.glob(f"{_PREFIX}{'?' * 8}{_SUFFIX}"):
         with contextlib.suppress(OSError):  # another user's, or locked
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:

@@ -63,4 +63,22 @@ def test_the_folder_with_the_least_space_is_named(tmp_path, free):
     free(one=30, two=20, three=90)
     folders = [str(tmp_path / name) for name in ("one", "absent", "two", "three")]
     expected = f"{tmp_path}/two (20 MB free of 100 MB)"
-    assert disk_space.fullest(folders) == expected
+    error = OSError(errno.ENOSPC, "No space left on device")
+    assert disk_space.describe_full(error, folders) == expected
+
+
+def test_the_folder_that_the_error_names_comes_before_one_with_less_space(
+    tmp_path, free
+):
+    for name in ("one", "one/inside", "two"):
+        (tmp_path / name).mkdir()
+    free(one=30, inside=40, two=20)
+    folders = [str(tmp_path / name) for name in ("one", "one/inside", "two")]
+    full = OSError(errno.ENOSPC, "No space left on device", f"{tmp_path}/one/model.pb")
+    expected = f"{tmp_path}/one (30 MB free of 100 MB)"
+    assert disk_space.describe_full(full, folders) == expected
+    text = f"{tmp_path}/one/inside/ckpt-1; No space left on device"
+    behind = RuntimeError("the checkpoint can't be written")
+    behind.__cause__ = ValueError(text)
+    expected = f"{tmp_path}/one/inside (40 MB free of 100 MB)"
+    assert disk_space.describe_full(behind, folders) == expected

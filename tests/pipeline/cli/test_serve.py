@@ -117,6 +117,18 @@ def test_what_takes_too_long_is_not_waited_for(tmp_path):
     assert exit_code == 0, said
 
 
+def test_it_prints_its_own_lines_and_an_address_that_works_for_any_name(tmp_path):
+    root = make_root(tmp_path, seconds=0.0)
+    with Process(root, "--model-name", "modèle ?#%41") as server:
+        (status,) = requests.get(server.url, timeout=20).json()["model_version_status"]
+        assert (status["version"], status["state"]) == ("5", "AVAILABLE")
+        _, said = server.stop(signal.SIGTERM)
+    words = ["listening on", "serving version", "SIGTERM: answering", "stopped"]
+    lines = said.splitlines()
+    assert len(lines) == len(words), said  # none is TensorFlow's
+    assert all(word in line for word, line in zip(words, lines)), said
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -119,3 +119,21 @@ def test_versions_has_each_number_and_state(root, columns):
     assert states[pushed[1]].startswith("older; rolled back from by ")
     assert states[pushed[2]] == "damaged: saved_model.pb is missing"
     assert states[max(states)].startswith(f"served; version {pushed[0]} again, in ")
+
+
+def test_a_column_takes_no_more_room_than_its_text(tmp_path):
+    keep_record(tmp_path, "run-1", 1, status="pushed", elbo=-271.25, version=1795457098)
+    flags = ["-m", "pipeline", "history", "--root", str(tmp_path)]
+    code, text = printed_on(80, *flags)
+    assert code == 0
+    (row,) = joined_cells(text)[1:]
+    # With the frame it has 77 columns, and would have 84 with room to fold in.
+    assert row == [
+        "2026-11-23 18:00:01",
+        "mnist",
+        "-271.25",
+        "",
+        "pushed",
+        "1795457098",
+    ]
+    assert "not shown for lack of width: wall; --json has all" in text

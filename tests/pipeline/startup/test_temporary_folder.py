@@ -81,6 +81,16 @@ def test_what_a_killed_process_left_goes_with_the_next_one(parent):
     assert list(parent.iterdir()) == [others]
 
 
+@pytest.mark.parametrize("name", ["main", "2", "20261130", "12345678.zip", "x.tmp"])
+def test_a_folder_of_a_like_name_is_left_alone(parent, name):
+    clone = parent / f"vae-pipeline-{name}"
+    clone.mkdir()
+    (clone / "README.md").touch()
+    with temporary_folder.own_folder():
+        pass
+    assert (clone / "README.md").exists()
+
+
 def test_the_settings_of_before_are_back(parent):
     with pytest.raises(ZeroDivisionError), temporary_folder.own_folder():
         assert tempfile.gettempdir() == os.environ["TMPDIR"] != str(parent)
