@@ -91,7 +91,7 @@ class ModelConfig:
                 )
 
     @property
-    def binary(self) -> bool:
+    def is_binary(self) -> bool:
         """Whether p(x|z) is of binary pixels, so that grey ones are binarized first."""
         return self.likelihood == "bernoulli"
 

@@ -42,7 +42,7 @@ class ImageFile:
         self.count = self._file.tell() // _IMAGE_BYTES
         self.digest = digest.hexdigest()  # SHA-256 of the images
 
-    def take(self, numbers: Iterable[int]) -> np.ndarray:
+    def read(self, numbers: Iterable[int]) -> np.ndarray:
         """Returns the images of these numbers, uint8 [B, 28, 28, 1]."""
         file = self._file.fileno()
         pixels = b"".join(
@@ -52,7 +52,7 @@ class ImageFile:
         return np.frombuffer(pixels, np.uint8).reshape(-1, *IMAGE_SHAPE)
 
 
-def training_batches(
+def make_training_batches(
     images: ImageFile,
     config: TrainConfig,
     *,
@@ -80,15 +80,15 @@ def training_batches(
     size, steps_per_epoch = config.batch_size, images.count // config.batch_size
 
     @functools.lru_cache(maxsize=2)  # around an epoch's end, two are asked for
-    def order(epoch):
+    def shuffle(epoch):
         return np.random.default_rng([config.seed, epoch]).permutation(images.count)
 
-    def take(step):
-        epoch, place = divmod(int(step), steps_per_epoch)
-        return images.take(order(epoch)[place * size : (place + 1) * size])
+    def read_batch(step):
+        epoch, index = divmod(int(step), steps_per_epoch)
+        return images.read(shuffle(epoch)[index * size : (index + 1) * size])
 
-    def draw(step):
-        pixels = tf.numpy_function(take, [step], tf.uint8, stateful=False)
+    def make_batch(step):
+        pixels = tf.numpy_function(read_batch, [step], tf.uint8, stateful=False)
         pixels = tf.ensure_shape(pixels, [size, *IMAGE_SHAPE])
         batch = tf.cast(pixels, tf.float32) / 255.0
         if is_binary:
@@ -102,10 +102,10 @@ def training_batches(
         return batch, noise
 
     steps = tf.data.Dataset.range(first_step, tf.int64.max)
-    return steps.map(draw, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return steps.map(make_batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_batches(
+def make_evaluation_batches(
     files: Sequence[str],
     feature: str,
     *,

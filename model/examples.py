@@ -57,7 +57,7 @@ def read_examples(
         parsed = tf.io.parse_example(serialized, spec)
         return Examples(decode(parsed[image]), parsed[LABEL], serialized)
 
-    batches = _records(files).batch(batch_size)
+    batches = _read_records(files).batch(batch_size)
     return batches.map(parse, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
@@ -67,7 +67,7 @@ def count_examples(files: Sequence[str]) -> int:
     Args:
       files: patterns of gzipped TFRecord files.
     """
-    return int(_records(files).reduce(np.int64(0), lambda count, _: count + 1))
+    return int(_read_records(files).reduce(np.int64(0), lambda count, _: count + 1))
 
 
 def parse_model_input(serialized: tf.Tensor, image: str) -> tf.Tensor:
@@ -139,6 +139,6 @@ def _decode(encoded: tf.Tensor) -> tf.Tensor:
     return tf.reshape(pixels, [-1, *IMAGE_SHAPE])
 
 
-def _records(files: Sequence[str]) -> tf.data.Dataset:
+def _read_records(files: Sequence[str]) -> tf.data.Dataset:
     names = tf.data.Dataset.list_files(list(files), shuffle=False)
     return tf.data.TFRecordDataset(names, compression_type="GZIP")

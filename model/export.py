@@ -8,7 +8,7 @@ import tf_keras as tfk
 
 from model import fixed_noise
 from model.config import IMAGE_SHAPE
-from model.distributions.posterior import center
+from model.distributions.posterior import draw_at_zero_noise
 from model.examples import BITS, PIXELS, parse_model_input
 from model.vae import VAE, ElboTerms
 
@@ -47,25 +47,25 @@ class ServingModule(tf.Module):
         super().__init__()
         # The variables alone: an attribute with Keras or TFP objects can't be saved.
         self.variables_ = list(vae.variables)
-        self._functions = _functions(vae, samples=samples, seed=seed)
+        self._functions = _build_functions(vae, samples=samples, seed=seed)
 
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
         """Returns the signatures by name, as `tf.saved_model.save` takes them."""
         return self._functions
 
 
-def _functions(vae: VAE, *, samples: int, seed: int):
+def _build_functions(vae: VAE, *, samples: int, seed: int):
     images_spec = tf.TensorSpec([None, *IMAGE_SHAPE], tf.float32, name="images")
     latent_size = vae.config.latent_size
     # AutoGraph would rewrite Keras itself, for half a minute: there is no Python
     # control flow here that depends on a tensor.
     graph = functools.partial(tf.function, autograph=False)
 
-    def checked_pixels(images: tf.Tensor) -> tf.Tensor:
-        pixels = _checked(images)
-        return fixed_noise.binarize(pixels, seed) if vae.config.binary else pixels
+    def check_and_binarize(images: tf.Tensor) -> tf.Tensor:
+        pixels = _check_images(images)
+        return fixed_noise.binarize(pixels, seed) if vae.config.is_binary else pixels
 
-    def fixed_elbo_terms(pixels: tf.Tensor) -> ElboTerms:
+    def estimate_elbo_terms(pixels: tf.Tensor) -> ElboTerms:
         noise = fixed_noise.normal(
             pixels, seed, samples=samples, latent_size=latent_size
         )
@@ -74,7 +74,7 @@ def _functions(vae: VAE, *, samples: int, seed: int):
     @graph(input_signature=[images_spec])
     def reconstruct(images):
         """Returns p(x|z)'s `mean` and `mode` at q(z|x)'s `loc`, [B, 28, 28, 1] each."""
-        likelihood = vae.decode(center(vae.encode(_checked(images))))
+        likelihood = vae.decode(draw_at_zero_noise(vae.encode(_check_images(images))))
         return {
             "mean": likelihood.mean(),
             "mode": tf.cast(likelihood.mode(), tf.float32),
@@ -86,9 +86,9 @@ def _functions(vae: VAE, *, samples: int, seed: int):
 
         `loc` is z at zero noise: a normal's mean.
         """
-        posterior = vae.encode(_checked(images))
+        posterior = vae.encode(_check_images(images))
         if vae.config.posterior == "iaf":
-            return {"loc": center(posterior)}
+            return {"loc": draw_at_zero_noise(posterior)}
         return {"loc": posterior.loc, "scale_tril": posterior.scale.to_dense()}
 
     @graph(
@@ -99,7 +99,7 @@ def _functions(vae: VAE, *, samples: int, seed: int):
     )
     def generate(n, seed):
         """Returns `mean` and `mode` of p(x|z) at n draws z ~ p(z), [n, 28, 28, 1]."""
-        n = _at_least_one(n, "n")
+        n = _check_at_least_one(n, "n")
         z = vae.prior.sample(n, seed=tf.bitcast(seed, tf.int32))  # two halves
         likelihood = vae.decode(z)
         return {
@@ -113,7 +113,7 @@ def _functions(vae: VAE, *, samples: int, seed: int):
         z = tf.ensure_shape(z, [None, latent_size])
         finite = tf.reduce_all(tf.math.is_finite(z))
         message = "every latent must be a finite number"
-        checks = [_assert_not_empty(z), tf.debugging.Assert(finite, [message, z])]
+        checks = [_check_not_empty(z), tf.debugging.Assert(finite, [message, z])]
         with tf.control_dependencies(checks):
             likelihood = vae.decode(tf.identity(z))
         return {
@@ -128,7 +128,7 @@ def _functions(vae: VAE, *, samples: int, seed: int):
         For a likelihood of binary pixels, grey ones are binarized as Transform does it,
         from each image's own pixels.
         """
-        terms = fixed_elbo_terms(checked_pixels(images))
+        terms = estimate_elbo_terms(check_and_binarize(images))
         return {"elbo": terms.elbo(), **terms._asdict()}
 
     @graph(input_signature=[images_spec, tf.TensorSpec([], tf.int32, name="k")])
@@ -140,9 +140,9 @@ def _functions(vae: VAE, *, samples: int, seed: int):
 
         Source: Burda et al. 2016, Importance Weighted Autoencoders, eq. 8.
         """
-        k = _at_least_one(k, "k")
+        k = _check_at_least_one(k, "k")
         with tf.control_dependencies([k]):  # of two faults, always the same message
-            pixels = checked_pixels(images)
+            pixels = check_and_binarize(images)
 
         def add_block(first, log_sum):
             noise = fixed_noise.normal(
@@ -171,10 +171,10 @@ def _functions(vae: VAE, *, samples: int, seed: int):
 
         Those that Transform of an older release wrote are understood too.
         """
-        with tf.control_dependencies([_assert_not_empty(examples)]):
+        with tf.control_dependencies([_check_not_empty(examples)]):
             examples = tf.identity(examples)
-        feature = BITS if vae.config.binary else PIXELS
-        terms = fixed_elbo_terms(_checked(parse_model_input(examples, feature)))
+        feature = BITS if vae.config.is_binary else PIXELS
+        terms = estimate_elbo_terms(_check_images(parse_model_input(examples, feature)))
         return {"elbo": terms.elbo(), **terms._asdict()}
 
     return {
@@ -189,13 +189,13 @@ def _functions(vae: VAE, *, samples: int, seed: int):
     }
 
 
-def _checked(images: tf.Tensor) -> tf.Tensor:
+def _check_images(images: tf.Tensor) -> tf.Tensor:
     # A loaded signature does not hold its callers to its own shape.
     images = tf.ensure_shape(images, [None, *IMAGE_SHAPE])
     message = "every pixel must be a number in [0, 1]"
     in_range = tf.logical_and(images >= 0.0, images <= 1.0)  # False for NaN
     checks = [
-        _assert_not_empty(images),
+        _check_not_empty(images),
         tf.debugging.Assert(tf.reduce_all(in_range), [message, images]),
     ]
     # Before anything else: a network that meets an empty batch may fail first.
@@ -203,7 +203,7 @@ def _checked(images: tf.Tensor) -> tf.Tensor:
         return tf.identity(images)
 
 
-def _at_least_one(number: tf.Tensor, name: str) -> tf.Tensor:
+def _check_at_least_one(number: tf.Tensor, name: str) -> tf.Tensor:
     """Returns the number, which nothing uses before the check has passed.
 
     A check that no other operation depends on runs beside the work, which may fail
@@ -214,7 +214,7 @@ def _at_least_one(number: tf.Tensor, name: str) -> tf.Tensor:
         return tf.identity(number)
 
 
-def _assert_not_empty(batch: tf.Tensor) -> tf.Operation:
+def _check_not_empty(batch: tf.Tensor) -> tf.Operation:
     return tf.debugging.assert_positive(
         tf.shape(batch)[0], message="expected a batch of at least 1, got an empty one"
     )

@@ -36,6 +36,6 @@ def run_fn(fn_args: FnArgs) -> None:
         with log_if_slow("exporting the model"):
             export.export(trained.vae, fn_args.serving_model_dir, **evaluation)
         # Not removed yet: the model is not safe before TFX has published it.
-        trained.checkpoints.done()
+        trained.checkpoints.mark_done()
     # TFX looks for the model in each worker: they wait until the chief has written it.
     devices.check_agreement(trained.strategy, "end", value=0)

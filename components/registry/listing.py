@@ -59,9 +59,9 @@ class DamagedVersion:
     number: int
     path: str  # or the URI
     why: str  # such as "saved_model.pb is missing"
-    pushed: bool = True  # whether it has a manifest: else a push may be under way
-    compared: bool = False  # with its valid manifest: it is damaged for certain
-    unread: OSError | None = None  # the machine's fault: it may be intact
+    has_manifest: bool = True  # whether it has a manifest: else a push may be under way
+    is_certain: bool = False  # with its valid manifest: it is damaged for certain
+    read_error: OSError | None = None  # the machine's fault: it may be intact
 
     def describe(self, served: Version | None) -> str:
         """Returns a sentence: why it is damaged, and which version is the baseline."""
@@ -98,8 +98,8 @@ def find_served_and_damaged(
     for found in list_versions(destination):
         if isinstance(found, Version):
             return found, damaged
-        if found.unread:
-            raise found.unread
+        if found.read_error:
+            raise found.read_error
         damaged.append(found)
     return None, damaged
 
@@ -113,7 +113,7 @@ def read_newest_manifest(destination: str) -> tuple[list[int], bytes | None]:
     Raises:
       StorageError: the object store does not answer, or has no such bucket.
     """
-    with filesystems.opened(destination) as (files, path):
+    with filesystems.open_filesystem(destination) as (files, path):
         numbers = sorted(list_numbers(files, path))
         manifest = _read(files, f"{path}/{numbers[-1]}/{MANIFEST}") if numbers else None
         return numbers, manifest
@@ -125,7 +125,7 @@ def list_versions(destination: str) -> Iterator[Version | DamagedVersion]:
     Raises:
       StorageError: the object store does not answer, or has no such bucket.
     """
-    with filesystems.opened(destination) as (files, path):
+    with filesystems.open_filesystem(destination) as (files, path):
         numbers = sorted(set(list_numbers(files, path)), reverse=True)
     for number in numbers:
         version = version_path(destination, number)
@@ -136,17 +136,23 @@ def list_versions(destination: str) -> Iterator[Version | DamagedVersion]:
             yield found
         except NoVersionError:
             why = f"it has no {MANIFEST}, or not yet"
-            yield DamagedVersion(number=number, path=version, why=why, pushed=False)
-        except (VersionError, ManifestError, safe_paths.PathError) as error:
-            compared = found is not None and not isinstance(error, safe_paths.PathError)
             yield DamagedVersion(
-                number=number, path=version, why=str(error), compared=compared
+                number=number, path=version, why=why, has_manifest=False
+            )
+        except (VersionError, ManifestError, safe_paths.PathError) as error:
+            is_certain = found is not None and not isinstance(
+                error, safe_paths.PathError
+            )
+            yield DamagedVersion(
+                number=number, path=version, why=str(error), is_certain=is_certain
             )
         except OSError as error:
             name = os.path.relpath(error.filename or version, version)
             why = f"{name} cannot be read ({error.strerror})"
-            unread = error if machine_faults.is_fault(error) else None
-            yield DamagedVersion(number=number, path=version, why=why, unread=unread)
+            read_error = error if machine_faults.is_fault(error) else None
+            yield DamagedVersion(
+                number=number, path=version, why=why, read_error=read_error
+            )
 
 
 def find_version(destination: str, number: int) -> Version:
@@ -158,9 +164,9 @@ def find_version(destination: str, number: int) -> Version:
       ManifestError: its manifest is not one that was pushed.
       PathError: it is a symbolic link.
     """
-    with filesystems.opened(destination) as (files, path):
+    with filesystems.open_filesystem(destination) as (files, path):
         if isinstance(files, LocalFileSystem):
-            safe_paths.below(path, str(number))
+            safe_paths.join_below(path, str(number))
         text = _read(files, f"{path}/{number}/{MANIFEST}")
         if text is None:
             complete = [
@@ -208,10 +214,10 @@ def fetch_version(version: Version, folder: str) -> None:
     try:
         with (
             log_if_slow(f"copying version {version.number}"),
-            filesystems.opened(version.path) as (files, path),
+            filesystems.open_filesystem(version.path) as (files, path),
         ):
             for name in list_file_names(files, path):
-                target = safe_paths.below(folder, name)
+                target = safe_paths.join_below(folder, name)
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 files.get_file(f"{path}/{name}", target)
         verify_version(version, folder)
@@ -225,7 +231,7 @@ def fetch_version(version: Version, folder: str) -> None:
 
 def count_bytes(destination: str, number: int) -> int:
     """Returns the bytes of all files under a number."""
-    with filesystems.opened(destination) as (files, path):
+    with filesystems.open_filesystem(destination) as (files, path):
         found = files.find(f"{path}/{number}", detail=True)
     return sum(info["size"] or 0 for info in found.values())
 

@@ -50,7 +50,7 @@ class RolledBack:
 class Manifest:
     """Facts about a model; an attribute is None if the manifest does not have it.
 
-    Make one by `from_json`, `from_content` or `of_run`.
+    Make one by `from_json`, `from_content` or `from_run`.
     """
 
     content: Mapping[str, Any]  # the JSON object; keys of other releases stay in it
@@ -91,12 +91,14 @@ class Manifest:
             images=_get(elbo, "images", kind=int),
             samples=_get(gate, "samples", kind=int),
             seed=_get(gate, "seed", kind=int),
-            model=_model_config(_get(config, "model", kind=dict)),
-            baseline=None if baseline is None else _baseline(baseline),
+            model=_parse_model_config(_get(config, "model", kind=dict)),
+            baseline=None if baseline is None else _parse_baseline(baseline),
             data_fingerprint=_get(content, "data_fingerprint", kind=str),
             run_key=_get(content, "run_key", kind=str),
             singleprint=_get(content, "singleprint", kind=str),
-            rolled_back=None if rolled_back is None else _rolled_back(rolled_back),
+            rolled_back=None
+            if rolled_back is None
+            else _parse_rolled_back(rolled_back),
         )
 
     @classmethod
@@ -132,7 +134,7 @@ class Manifest:
             ) from error
 
     @classmethod
-    def of_run(
+    def from_run(
         cls,
         *,
         elbo: Mapping[str, float | int | str],
@@ -192,7 +194,7 @@ def compute_file_digests(directory: str) -> dict[str, str]:
       StorageError: the object store does not answer.
     """
     found = {}
-    with filesystems.opened(directory) as (files, path):
+    with filesystems.open_filesystem(directory) as (files, path):
         for name in list_file_names(files, path):
             with files.open(f"{path}/{name}", "rb") as file:
                 found[name] = digests.digest_stream(file)
@@ -225,9 +227,9 @@ def list_file_names(files: fsspec.AbstractFileSystem, path: str) -> list[str]:
 
 
 # The manifests of the first releases do not name these settings: there was no choice.
-_EARLIER_MODEL = {"posterior": "full", "prior": "standard"}
+_OLD_MODEL_DEFAULTS = {"posterior": "full", "prior": "standard"}
 
-_NAMES = {dict: "an object", str: "a text", float: "a number", int: "an integer"}
+_TYPE_NAMES = {dict: "an object", str: "a text", float: "a number", int: "an integer"}
 
 
 def _get(content: Mapping[str, Any], key: str, *, kind: type) -> Any:
@@ -237,7 +239,7 @@ def _get(content: Mapping[str, Any], key: str, *, kind: type) -> Any:
         return None
     kinds = (int, float) if kind is float else (kind,)
     if isinstance(value, bool) or not isinstance(value, kinds):
-        raise ManifestError(f"{key!r} must be {_NAMES[kind]}, got {value!r}")
+        raise ManifestError(f"{key!r} must be {_TYPE_NAMES[kind]}, got {value!r}")
     return value
 
 
@@ -248,14 +250,14 @@ def _require(content: Mapping[str, Any], key: str, *, kind: type, where: str) ->
     return value
 
 
-def _baseline(content: Mapping[str, Any]) -> Baseline:
+def _parse_baseline(content: Mapping[str, Any]) -> Baseline:
     return Baseline(
         version=_require(content, "version", kind=int, where="baseline"),
         digest=_require(content, "digest", kind=str, where="baseline"),
     )
 
 
-def _rolled_back(content: Mapping[str, Any]) -> RolledBack:
+def _parse_rolled_back(content: Mapping[str, Any]) -> RolledBack:
     texts = {
         key: _require(content, key, kind=str, where=_ROLLED_BACK)
         for key in ("by", "why", "at")
@@ -267,9 +269,13 @@ def _rolled_back(content: Mapping[str, Any]) -> RolledBack:
     )
 
 
-def _model_config(section: Mapping[str, Any] | None) -> ModelConfig | None:
+def _parse_model_config(section: Mapping[str, Any] | None) -> ModelConfig | None:
     """Returns the section `model`; None if this release does not know its settings."""
     try:
-        return None if section is None else ModelConfig(**{**_EARLIER_MODEL, **section})
+        return (
+            None
+            if section is None
+            else ModelConfig(**{**_OLD_MODEL_DEFAULTS, **section})
+        )
     except pydantic.ValidationError:
         return None

@@ -82,7 +82,7 @@ def remove_versions(destination: str, numbers: Sequence[int]) -> None:
                     os.rename(os.path.join(folder, str(number)), f"{staging}/{number}")
             _remove_staging(folder)
         return
-    with filesystems.opened(destination) as (files, path):
+    with filesystems.open_filesystem(destination) as (files, path):
         for number in numbers:
             if files.exists(f"{path}/{number}/{MANIFEST}"):
                 files.rm_file(f"{path}/{number}/{MANIFEST}")
@@ -93,14 +93,14 @@ def write_beside_versions(destination: str, name: str, *, text: str) -> None:
     """Writes or replaces a file beside the versions, atomically."""
     folder = filesystems.local_path(destination)
     if folder is None:
-        with filesystems.opened(destination) as (files, path):
+        with filesystems.open_filesystem(destination) as (files, path):
             files.pipe_file(f"{path}/{name}", text.encode())
         return
     with filelock.FileLock(os.path.join(folder, _LOCK), mode=filesystems.FILE):
         staging = pathlib.Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
         (staging / name).write_text(text, encoding="utf-8")
         (staging / name).chmod(filesystems.FILE)
-        _sync(str(staging))
+        _sync_files(str(staging))
         os.rename(staging / name, os.path.join(folder, name))
         _sync_folder(folder)
         _remove_staging(folder)
@@ -120,9 +120,9 @@ def _publish_in_folder(model_dir: str, *, folder: str, manifest: str) -> int:
         try:
             shutil.copytree(model_dir, staging, dirs_exist_ok=True)
             pathlib.Path(staging, MANIFEST).write_text(manifest, encoding="utf-8")
-            _let_all_read(staging)
-            _sync(staging)
-            number = next_number(list_numbers(*filesystems.filesystem(folder)))
+            _set_public_modes(staging)
+            _sync_files(staging)
+            number = next_number(list_numbers(*filesystems.find_filesystem(folder)))
             os.rename(staging, os.path.join(folder, str(number)))
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
@@ -141,7 +141,7 @@ def _publish_in_store(
     model_dir: str, names: Sequence[str], *, destination: str, manifest: str
 ) -> int:
     """Uploads the files one by one, in the order that the module's docstring gives."""
-    with filesystems.opened(destination) as (files, path):
+    with filesystems.open_filesystem(destination) as (files, path):
         number = claim_number(files, path)
         for name in sorted(names, key=lambda name: (name in _LAST, name)):
             files.put_file(os.path.join(model_dir, name), f"{path}/{number}/{name}")
@@ -149,7 +149,7 @@ def _publish_in_store(
     return number
 
 
-def _let_all_read(directory: str) -> None:
+def _set_public_modes(directory: str) -> None:
     """Sets the mode of every file and folder.
 
     The modes of the model, of mkdtemp and of the umask may keep a model server's user
@@ -161,7 +161,7 @@ def _let_all_read(directory: str) -> None:
             os.chmod(os.path.join(folder, name), filesystems.FILE)
 
 
-def _sync(directory: str) -> None:
+def _sync_files(directory: str) -> None:
     for folder, _, names in os.walk(directory):
         for name in names:
             with open(os.path.join(folder, name), "rb") as file:

@@ -45,7 +45,7 @@ class RejectedModel:
     digest: str  # of its files
     singleprint: str | None  # TensorFlow's, which another export of it shares
 
-    def is_of(self, digest: str, singleprint: str | None) -> bool:
+    def has_identity(self, digest: str, singleprint: str | None) -> bool:
         """Returns whether it is the model of these identities."""
         same = singleprint is not None and singleprint == self.singleprint
         return same or digest == self.digest
@@ -65,7 +65,7 @@ def read_rejected_models(destination: str) -> list[RejectedModel]:
       StorageError: the object store does not answer.
       RejectionError: a record is not one that `roll_back` wrote.
     """
-    with filesystems.opened(destination) as (files, path):
+    with filesystems.open_filesystem(destination) as (files, path):
         try:
             found = files.ls(path, detail=False)
         except FileNotFoundError:
@@ -89,7 +89,7 @@ def find_rejection(
 ) -> RejectedModel | None:
     """Returns the record that rejects a model; None if none does."""
     records = read_rejected_models(destination)
-    return next((r for r in records if r.is_of(digest, singleprint)), None)
+    return next((r for r in records if r.has_identity(digest, singleprint)), None)
 
 
 def roll_back(destination: str, to: int | None, *, why: str) -> Version:
@@ -116,14 +116,14 @@ def roll_back(destination: str, to: int | None, *, why: str) -> Version:
         if to is not None
         else _find_newest_before(current, found, records=records)
     )
-    if record := _rejection(target, records):
+    if record := _find_record(target, records):
         raise RollbackError(
             f"{record.describe()}, and is never served again: choose another version, "
             f"or remove {_REJECTED}{record.version}.json beside the versions if that "
             "was a mistake"
         )
     at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    by, replaced, record = _who(), current.number, None
+    by, replaced, record = _user_and_host(), current.number, None
     if _is_same_model(target, current):
         # Of use only below a damaged version, which a server may try to load.
         replaced = found[0].number
@@ -200,7 +200,7 @@ def _find_newest_before(
             isinstance(version, Version)
             and version.number < current.number
             and not _is_same_model(version, current)
-            and not _rejection(version, records)
+            and not _find_record(version, records)
         ):
             return version
     raise RollbackError(
@@ -227,12 +227,16 @@ def _is_same_model(one: Version, other: Version) -> bool:
     return one.digest == other.digest or (len(prints) == 1 and None not in prints)
 
 
-def _rejection(version: Version, records: list[RejectedModel]) -> RejectedModel | None:
+def _find_record(
+    version: Version, records: list[RejectedModel]
+) -> RejectedModel | None:
     singleprint = version.manifest.singleprint
-    return next((r for r in records if r.is_of(version.digest, singleprint)), None)
+    return next(
+        (r for r in records if r.has_identity(version.digest, singleprint)), None
+    )
 
 
-def _who() -> str:
+def _user_and_host() -> str:
     """Returns user@host of this process."""
     try:
         user = getpass.getuser()

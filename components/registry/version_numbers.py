@@ -54,7 +54,7 @@ def claim_number(files: fsspec.AbstractFileSystem, path: str) -> int:
 
 def is_claimed(destination: str, number: int) -> bool:
     """Returns whether a push to an object store claimed the number."""
-    with filesystems.opened(destination) as (files, path):
+    with filesystems.open_filesystem(destination) as (files, path):
         return files.exists(f"{path}/{CLAIM}{number}")
 
 

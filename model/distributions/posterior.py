@@ -82,7 +82,7 @@ class Posterior:
     def _transformation(self, network, context: tf.Tensor) -> tfb.Bijector:
         """Returns one autoregressive transformation and a reversal of z's order."""
 
-        def made(z):
+        def make_update(z):
             # Ranks must be equal: Keras's Add would broadcast along the second axis.
             rows = context[tf.newaxis] if len(z.shape) > len(context.shape) else context
             shift, gate = tf.unstack(network(z, conditional_input=rows), axis=-1)
@@ -92,7 +92,7 @@ class Posterior:
             # so it takes the update as its inverse; an IAF is that flow inverted.
             return tfb.Invert(update)
 
-        iaf = tfb.Invert(tfb.MaskedAutoregressiveFlow(bijector_fn=made))
+        iaf = tfb.Invert(tfb.MaskedAutoregressiveFlow(bijector_fn=make_update))
         order = list(reversed(range(self._size)))
         return tfb.Chain([tfb.Permute(order), iaf])
 
@@ -111,7 +111,7 @@ def draw(posterior: tfd.Distribution, noise: tf.Tensor) -> Draws:
     return Draws(z, before - change)
 
 
-def center(posterior: tfd.Distribution) -> tf.Tensor:
+def draw_at_zero_noise(posterior: tfd.Distribution) -> tf.Tensor:
     """Returns z at zero noise, [B, Z]: the mean of a normal, near an IAF's."""
     shape = tf.concat(
         [posterior.batch_shape_tensor(), posterior.event_shape_tensor()], axis=0

@@ -6,20 +6,20 @@ import pathlib
 import shutil
 from collections.abc import Sequence
 
-_WORDS = ("No space left on device", "database or disk is full")
+_FULL_DISK_TEXTS = ("No space left on device", "database or disk is full")
 
 
 def is_full(error: BaseException | None) -> bool:
     """Whether a full disk is behind an error; some libraries only say so in words."""
     while error is not None:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        if full or any(words in str(error) for words in _WORDS):
+        if full or any(words in str(error) for words in _FULL_DISK_TEXTS):
             return True
         error = error.__cause__ or error.__context__
     return False
 
 
-def full_message(folder: pathlib.Path, needed: int | None = None) -> str:
+def describe_full_disk(folder: pathlib.Path, needed: int | None = None) -> str:
     """Returns what to tell: the folder, the bytes needed and free, what to do."""
     free = shutil.disk_usage(folder).free
     need = f"{needed:,} bytes are needed" if needed else "the disk is full"
@@ -29,7 +29,7 @@ def full_message(folder: pathlib.Path, needed: int | None = None) -> str:
     )
 
 
-def fullest(folders: Sequence[str]) -> str:
+def describe_fullest_disk(folders: Sequence[str]) -> str:
     """Returns which folder has the least space left, and how much, in words.
 
     An error that only says that a disk is full leaves open which one.

@@ -70,7 +70,7 @@ def make_public_folder(path: str) -> None:
             os.chmod(folder, FOLDER)
 
 
-def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+def find_filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """Returns the file system of a URI or path, and the path in it.
 
     Listings are not remembered, for other processes write there too. What the libraries
@@ -91,18 +91,18 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 @contextlib.contextmanager
-def opened(uri: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
-    """Gives what `filesystem` returns, for a block that does nothing but use it.
+def open_filesystem(uri: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
+    """Gives what `find_filesystem` returns, for a block that does nothing but use it.
 
     Raises:
       StorageError: in place of whatever an object store's libraries raise; a folder's
         errors are left as they are.
     """
     if local_path(uri) is not None:
-        yield filesystem(uri)
+        yield find_filesystem(uri)
         return
     try:
-        yield filesystem(uri)
+        yield find_filesystem(uri)
     except (StorageError, PathError):
         raise
     except Exception as error:  # each library has classes of its own

@@ -9,7 +9,7 @@ and the command line must start at once.
 import errno
 
 # They say what is at a path, not what is wrong with the disk.
-_OF_PATHS = frozenset(
+_PATH_ERRNOS = frozenset(
     [
         *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
         *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
@@ -19,7 +19,7 @@ _OF_PATHS = frozenset(
 # The codes of TensorFlow's errors, which are gRPC's: it gives these for no memory, a
 # full disk, no permission to read, a lost connection and a broken accelerator. A
 # model's own faults are INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS and the like.
-_OF_TENSORFLOW = frozenset(
+_TENSORFLOW_CODES = frozenset(
     [
         *(1, 2, 4),  # CANCELLED, UNKNOWN, DEADLINE_EXCEEDED
         *(7, 8, 10),  # PERMISSION_DENIED, RESOURCE_EXHAUSTED, ABORTED
@@ -27,7 +27,7 @@ _OF_TENSORFLOW = frozenset(
     ]
 )
 
-_OF_CODE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+_PROGRAM_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 
 def is_fault(error: BaseException) -> bool:
@@ -38,7 +38,7 @@ def is_fault(error: BaseException) -> bool:
     """
     code = getattr(error, "error_code", None)  # TensorFlow is not imported for this
     if code is not None:
-        return code in _OF_TENSORFLOW
+        return code in _TENSORFLOW_CODES
     if isinstance(error, OSError):
-        return error.errno is not None and error.errno not in _OF_PATHS
-    return not isinstance(error, _OF_CODE)
+        return error.errno is not None and error.errno not in _PATH_ERRNOS
+    return not isinstance(error, _PROGRAM_ERRORS)

@@ -4,7 +4,7 @@ import os
 
 from model.errors import PipelineError
 
-_OF_PATTERNS = frozenset("*?[\\")  # { and ] alone are characters like any other
+_PATTERN_CHARACTERS = frozenset("*?[\\")  # { and ] alone are characters like any other
 
 
 class PathError(PipelineError):
@@ -42,7 +42,7 @@ def check_no_pattern(what: str, path: str) -> None:
     Raises:
       PathError: it has a character of patterns.
     """
-    if _OF_PATTERNS & set(path):
+    if _PATTERN_CHARACTERS & set(path):
         raise PathError(
             f"{what} must be a path without *, ?, [ and \\, which Beam and TensorFlow "
             f"take as patterns of names, got {path!r}: choose another folder"
@@ -64,7 +64,7 @@ def check_name(folder: str, name: str) -> None:
         raise PathError(f"a file's name must lead below {folder}, got {name!r}")
 
 
-def below(folder: str, name: str) -> str:
+def join_below(folder: str, name: str) -> str:
     """Returns `folder/name`, to write to.
 
     Raises:
@@ -75,7 +75,7 @@ def below(folder: str, name: str) -> str:
     for part in name.split("/"):
         path = os.path.join(path, part)
         if os.path.islink(path):
-            raise _link(folder, path)
+            raise _link_error(folder, path)
     return path
 
 
@@ -92,7 +92,7 @@ def refuse_links(folder: str) -> None:
         for name in sorted((*folders, *names)):
             path = os.path.join(where, name)
             if os.path.islink(path):
-                raise _link(folder, path)
+                raise _link_error(folder, path)
 
 
 def _raise_unless_absent(error: OSError) -> None:
@@ -101,7 +101,7 @@ def _raise_unless_absent(error: OSError) -> None:
         raise error
 
 
-def _link(folder: str, path: str) -> PathError:
+def _link_error(folder: str, path: str) -> PathError:
     return PathError(
         f"{os.path.relpath(path, folder)} below {folder} must be no symbolic link, it "
         f"leads to {os.readlink(path)}"

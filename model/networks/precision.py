@@ -19,7 +19,7 @@ _GPU_CAPABILITY = (8, 0)  # NVIDIA's Ampere, the first to do so
 _CPUINFO = "/proc/cpuinfo"  # of Linux
 
 
-def policy(config: TrainConfig) -> str:
+def choose_policy(config: TrainConfig) -> str:
     """Returns Keras's dtype policy of the hidden layers, for `VAE(..., dtype)`.
 
     `auto` is bfloat16 where every processor that trains multiplies it by itself: where
@@ -30,13 +30,13 @@ def policy(config: TrainConfig) -> str:
     gpus = [] if config.replicas else tf.config.list_physical_devices("GPU")
     if gpus:
         details = map(tf.config.experimental.get_device_details, gpus)
-        able = all(gpu_multiplies_bfloat16(gpu) for gpu in details)
+        is_supported = all(gpu_multiplies_bfloat16(gpu) for gpu in details)
     else:
         cpuinfo = pathlib.Path(_CPUINFO)
-        able = cpuinfo.exists() and cpu_multiplies_bfloat16(
+        is_supported = cpuinfo.exists() and cpu_multiplies_bfloat16(
             cpuinfo.read_text(encoding="utf-8")
         )
-    return _POLICIES["bfloat16" if able else "float32"]
+    return _POLICIES["bfloat16" if is_supported else "float32"]
 
 
 def cpu_multiplies_bfloat16(cpuinfo: str) -> bool:

@@ -23,21 +23,21 @@ class Checkpoints:
     a process that is killed while it writes leaves the one before.
     """
 
-    def __init__(self, state: State, place: str, *, identity: str, scratch: str):
+    def __init__(self, state: State, parent: str, *, identity: str, scratch: str):
         """Opens the checkpoints; folders are made when the first one is saved.
 
         Args:
           state: what to save and restore.
-          place: a folder or a URI, of this training and others.
-          identity: of this training: the name of its folder in `place`.
+          parent: a folder or a URI, of this training and others.
+          identity: of this training: the name of its folder in `parent`.
           scratch: a folder of this machine, for checkpoints on their way to a URI.
 
         Raises:
           ValueError: the URI's scheme is unknown.
         """
-        self._state, self._place = state, place.rstrip("/")
-        folder = filesystems.local_path(place)
-        self._uri = "" if folder else f"{place.rstrip('/')}/{identity}"
+        self._state, self._parent = state, parent.rstrip("/")
+        folder = filesystems.local_path(parent)
+        self._uri = "" if folder else f"{parent.rstrip('/')}/{identity}"
         self._folder = os.path.join(folder or scratch, identity)
         self._checkpoint = tf.train.Checkpoint(state=state)
         self._manager = self._new_manager()
@@ -51,7 +51,7 @@ class Checkpoints:
     def restore(self) -> None:
         """Restores the last checkpoint that is whole, if there is one.
 
-        Checkpoints in `place` of other trainings that have ended are removed.
+        Checkpoints in `parent` of other trainings that have ended are removed.
 
         Raises:
           StorageError: the object store does not answer.
@@ -93,23 +93,25 @@ class Checkpoints:
                     "checkpoint %s is on this machine alone: %s", path, error
                 )
 
-    def done(self) -> None:
+    def mark_done(self) -> None:
         """Marks the training as done: the next training may remove its checkpoints.
 
         Raises:
           StorageError: the object store does not answer.
         """
-        with filesystems.opened(self._uri or self._folder) as (files, folder):
+        with filesystems.open_filesystem(self._uri or self._folder) as (files, folder):
             files.makedirs(folder, exist_ok=True)
             files.touch(posixpath.join(folder, _DONE))
 
     def _remove_others(self) -> None:
         """Removes the other trainings that are done; a lost worker's peers may, too."""
-        ours = os.path.basename(self._uri or self._folder)
-        with filesystems.opened(self._place) as (files, place):
-            for folder in files.ls(place, detail=False) if files.exists(place) else ():
-                ended = files.exists(posixpath.join(folder, _DONE))
-                if ended and posixpath.basename(folder.rstrip("/")) != ours:
+        own_name = os.path.basename(self._uri or self._folder)
+        with filesystems.open_filesystem(self._parent) as (files, parent):
+            for folder in (
+                files.ls(parent, detail=False) if files.exists(parent) else ()
+            ):
+                is_done = files.exists(posixpath.join(folder, _DONE))
+                if is_done and posixpath.basename(folder.rstrip("/")) != own_name:
                     logger.info("of a training that is done, and removed: %s", folder)
                     files.rm(folder, recursive=True)
 
@@ -118,7 +120,7 @@ class Checkpoints:
 
     def _upload(self, name: str) -> None:
         parts = [part for part in os.listdir(self._folder) if _stem(part) == name]
-        with filesystems.opened(self._uri) as (files, folder):
+        with filesystems.open_filesystem(self._uri) as (files, folder):
             # The index comes last: it names none that is not there in full.
             for part in (*parts, _INDEX):
                 source = os.path.join(self._folder, part)
@@ -130,7 +132,7 @@ class Checkpoints:
                     files.rm_file(path)
 
     def _download(self) -> None:
-        with filesystems.opened(self._uri) as (files, folder):
+        with filesystems.open_filesystem(self._uri) as (files, folder):
             if not files.exists(posixpath.join(folder, _INDEX)):
                 return
             os.makedirs(self._folder, exist_ok=True)

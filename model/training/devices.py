@@ -35,7 +35,7 @@ def configure_logical_cpus(count: int) -> None:
             ) from error
 
 
-def strategy(replicas: int) -> tf.distribute.Strategy:
+def create_strategy(replicas: int) -> tf.distribute.Strategy:
     """Returns the strategy over the devices that there are to train on.
 
     With TF_CONFIG in the environment, over all workers of the cluster that it names, as
@@ -97,7 +97,7 @@ def check_agreement(
 
 
 @contextlib.contextmanager
-def lost_workers_named() -> Iterator[None]:
+def convert_lost_worker_errors() -> Iterator[None]:
     """Replaces TensorFlow's error when another worker of the cluster is lost.
 
     Raises:
@@ -114,7 +114,7 @@ def lost_workers_named() -> Iterator[None]:
         ) from error
 
 
-def share_out(
+def distribute_batches(
     strategy: tf.distribute.Strategy, batches: tf.data.Dataset
 ) -> tf.distribute.DistributedDataset:
     """Returns global batches, cut into equal parts for the replicas, in their order.
@@ -124,11 +124,11 @@ def share_out(
     """
     replicas = strategy.num_replicas_in_sync
 
-    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+    def make_worker_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         here = replicas // context.num_input_pipelines
         first = context.input_pipeline_id * here
 
-        def parts(*tensors):
+        def cut_in_parts(*tensors):
             return tuple(
                 tf.reshape(
                     tensor,
@@ -137,6 +137,6 @@ def share_out(
                 for tensor in tensors
             )
 
-        return batches.map(parts, tf.data.AUTOTUNE).unbatch().prefetch(2 * here)
+        return batches.map(cut_in_parts, tf.data.AUTOTUNE).unbatch().prefetch(2 * here)
 
-    return strategy.distribute_datasets_from_function(of_worker)
+    return strategy.distribute_datasets_from_function(make_worker_batches)

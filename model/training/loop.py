@@ -47,7 +47,7 @@ class Files:
     base_model: str = ""  # a SavedModel, for a warm start
 
 
-class Trained(NamedTuple):
+class TrainingResult(NamedTuple):
     """What training leaves."""
 
     vae: VAE
@@ -61,7 +61,7 @@ def train(
     *,
     files: Files,
     evaluation_seed: int,
-) -> Trained:
+) -> TrainingResult:
     """Returns a VAE fitted to the train files, under `tf.distribute`.
 
     If there are checkpoints of the same training, it resumes from the last one and
@@ -81,8 +81,8 @@ def train(
     """
     if (workers := tf_config.count_workers()) > 1:
         logger.info("waiting for the %d workers of TF_CONFIG", workers)
-    with devices.lost_workers_named():
-        strategy = devices.strategy(config.replicas)
+    with devices.convert_lost_worker_errors():
+        strategy = devices.create_strategy(config.replicas)
     replicas = strategy.num_replicas_in_sync
     if config.batch_size % replicas:
         raise TrainingError(
@@ -100,15 +100,15 @@ def train(
         )
     tfk.utils.set_random_seed(config.seed)
     with strategy.scope():
-        vae = VAE(model_config, precision.policy(config))
+        vae = VAE(model_config, precision.choose_policy(config))
         if config.warm_start:
-            logger.info("%s", warm_start.load(vae, files.base_model))
-        adam = optimizer(config, steps_per_epoch * config.epochs)
+            logger.info("%s", warm_start.load_weights(vae, files.base_model))
+        adam = create_optimizer(config, steps_per_epoch * config.epochs)
         state = State(vae, adam, config=config)
     checkpoints = Checkpoints(
         state,
-        place=files.checkpoints or files.scratch,
-        identity=_identity(
+        parent=files.checkpoints or files.scratch,
+        identity=_compute_identity(
             state,
             model_config,
             config=config,
@@ -122,15 +122,15 @@ def train(
     devices.check_agreement(strategy, "step", value=state.steps_done)
     sum_of_weights = state.sum_of_weights()
     devices.check_agreement(strategy, "sum of all weights", value=sum_of_weights)
-    batches = data.training_batches(
+    batches = data.make_training_batches(
         images,
         config,
         latent_size=model_config.latent_size,
-        is_binary=model_config.binary,
+        is_binary=model_config.is_binary,
         first_step=state.steps_done,
     )
-    feature = BITS if model_config.binary else PIXELS
-    evaluation_batches = data.evaluation_batches(
+    feature = BITS if model_config.is_binary else PIXELS
+    evaluation_batches = data.make_evaluation_batches(
         files.eval,
         feature,
         batch_size=config.batch_size,
@@ -138,34 +138,34 @@ def train(
         samples=1,
         seed=evaluation_seed,
     )
-    writes = devices.is_chief(strategy)
+    is_writer = devices.is_chief(strategy)
     board = None
-    if writes and files.log_dir:
+    if is_writer and files.log_dir:
         with log_if_slow("preparing TensorBoard's files"):
             examples = read_examples(files.eval, feature, batch_size=_DIGITS)
             digits = tf.cast(next(iter(examples)).images, tf.float32) / 255.0
             board = tensorboard.Board(files.log_dir, vae, state=state, images=digits)
-    with devices.lost_workers_named():
+    with devices.convert_lost_worker_errors():
         _Loop(
             take_steps=functools.partial(
-                steps.training(vae, state, strategy=strategy, config=config),
-                iter(devices.share_out(strategy, batches)),
+                steps.build_training(vae, state, strategy=strategy, config=config),
+                iter(devices.distribute_batches(strategy, batches)),
             ),
             evaluate=functools.partial(
-                steps.evaluation(vae, strategy),
-                devices.share_out(strategy, evaluation_batches),
+                steps.build_evaluation(vae, strategy),
+                devices.distribute_batches(strategy, evaluation_batches),
             ),
             state=state,
             config=config,
             steps_per_epoch=steps_per_epoch,
-            checkpoints=checkpoints if writes else None,
+            checkpoints=checkpoints if is_writer else None,
             board=board,
         ).run()
-    state.finish()
-    return Trained(vae, strategy, checkpoints)
+    state.set_final_weights()
+    return TrainingResult(vae, strategy, checkpoints)
 
 
-def optimizer(config: TrainConfig, steps: int) -> tfk.optimizers.Optimizer:
+def create_optimizer(config: TrainConfig, steps: int) -> tfk.optimizers.Optimizer:
     """Returns Adam, its learning rate warmed up and then decayed over `steps`.
 
     Sources: Kingma & Ba 2015, Adam; Loshchilov & Hutter 2017, SGDR, for the cosine, and
@@ -222,7 +222,7 @@ class _Loop:
         images, seconds = 0, 0.0  # of the running epoch
         with log_if_slow("building the training graph"):
             self.take_steps(tf.constant(0))  # while signals still act at once
-        with signals.deferred() as stop:
+        with signals.defer_signals() as stop:
             while step < total and not self._is_out_of_patience():
                 epoch, of_epoch = divmod(step, self.steps_per_epoch)
                 began = time.monotonic()
@@ -233,8 +233,8 @@ class _Loop:
                 step, of_epoch = step + int(taken), of_epoch + int(taken)
                 taking = time.monotonic() - began
                 reporter.add(int(taken), taking)
-                ended = of_epoch == self.steps_per_epoch
-                if not is_first or ended:  # the first one compiles
+                is_epoch_end = of_epoch == self.steps_per_epoch
+                if not is_first or is_epoch_end:  # the first one compiles
                     images += int(taken) * self.config.batch_size
                     seconds += taking
                 is_first = False
@@ -243,45 +243,47 @@ class _Loop:
                     block = max(1, int(_BLOCK * taken / taking))
                 if not math.isfinite(loss):
                     what = f"the loss is {loss} at step {step} of {total}"
-                    raise self._not_finite(what)
+                    raise self._not_finite_error(what)
                 means = dict(zip(steps.MEANS, self.state.sums.numpy() / of_epoch))
-                if ended:
-                    with self.state.averaged():
+                if is_epoch_end:
+                    with self.state.use_averages():
                         with log_if_slow("measuring the eval split"):
-                            found = self.evaluate()
-                        if not math.isfinite(found["elbo"]):
-                            what = (
-                                f"the eval split's ELBO is {found['elbo']} after step "
-                            )
-                            raise self._not_finite(f"{what}{step}")
-                        self.state.keep_best(found["elbo"], epoch + 1)
+                            measured = self.evaluate()
+                        if not math.isfinite(measured["elbo"]):
+                            what = f"the eval split's ELBO is {measured['elbo']}"
+                            raise self._not_finite_error(f"{what} after step {step}")
+                        self.state.keep_best(measured["elbo"], epoch + 1)
                         values = {("train", name): means[name] for name in means}
-                        values |= {("eval", name): found[name] for name in found}
-                        values["train", "learning_rate"] = _rate(self.state)
+                        values |= {("eval", name): measured[name] for name in measured}
+                        values["train", "learning_rate"] = _get_learning_rate(
+                            self.state
+                        )
                         values["train", "images_per_second"] = images / seconds
-                        self.state.remember(epoch + 1, values)
+                        self.state.record_epoch(epoch + 1, values)
                         if self.board:
                             with log_if_slow("drawing for TensorBoard"):
-                                self.board.epoch_ended(epoch + 1)
+                                self.board.write_epoch(epoch + 1)
                     images, seconds = 0, 0.0
-                    reporter.epoch_ended(means["elbo"], found["elbo"])
+                    reporter.report_epoch(means["elbo"], measured["elbo"])
                     self.state.sums.assign(tf.zeros_like(self.state.sums))
                 else:
-                    reporter.within_epoch(means["elbo"])
-                due = time.monotonic() - saved >= 60.0 * self.config.checkpoint_minutes
-                if self.checkpoints and (ended or due or stop.signal):
+                    reporter.report_within_epoch(means["elbo"])
+                is_due = (
+                    time.monotonic() - saved >= 60.0 * self.config.checkpoint_minutes
+                )
+                if self.checkpoints and (is_epoch_end or is_due or stop.signal):
                     with log_if_slow("saving a checkpoint"):
                         self.checkpoints.save()
                     saved = time.monotonic()
                 if stop.signal:
                     return
 
-    def _not_finite(self, what: str) -> TrainingError:
+    def _not_finite_error(self, what: str) -> TrainingError:
         """Returns the error, which names the settings to change."""
         config = self.config
         good = (self.checkpoints.latest if self.checkpoints else None) or "none"
         return TrainingError(
-            f"{what}, at learning rate {_rate(self.state):.3g}: lower "
+            f"{what}, at learning rate {_get_learning_rate(self.state):.3g}: lower "
             f"train.learning_rate ({config.learning_rate}) or train.clip_norm "
             f"({config.clip_norm}), with which training begins anew; the last good "
             f"checkpoint: {good}"
@@ -294,12 +296,12 @@ class _Loop:
         return epochs - int(self.state.best_epoch.numpy()) >= self.config.patience
 
 
-def _rate(state: State) -> float:
+def _get_learning_rate(state: State) -> float:
     """Returns the learning rate of the last step."""
     return float(state.optimizer.learning_rate.numpy())
 
 
-def _identity(
+def _compute_identity(
     state: State,
     model_config: ModelConfig,
     *,
@@ -311,7 +313,7 @@ def _identity(
     settings = dataclasses.asdict(config)
     # The number of replicas changes the order of sums and nothing else.
     del settings["replicas"], settings["checkpoint_minutes"]
-    settings["precision"] = precision.policy(config)  # auto: by the processor
+    settings["precision"] = precision.choose_policy(config)  # auto: by the processor
     shapes = [variable.shape.as_list() for variable in state.variables()]
     parts = [
         dataclasses.asdict(model_config),

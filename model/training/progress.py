@@ -12,8 +12,8 @@ logger = logging.getLogger(__name__)
 
 _REPORT_EVERY = 0.5  # seconds between two reports within an epoch
 _WINDOW = 10.0  # seconds of work that a rate is taken over
-_SLOW = 2.0  # seconds after which work is named
-_AGAIN = 30.0  # ... and then seconds between two lines
+_FIRST_LOG_AFTER = 2.0  # seconds after which work is named
+_LOG_EVERY = 30.0  # ... and then seconds between two lines
 
 
 @contextlib.contextmanager
@@ -27,12 +27,12 @@ def log_if_slow(doing: str, *, done: threading.Event | None = None) -> Iterator[
     done = done or threading.Event()
 
     def log():
-        seconds = _SLOW
-        if done.wait(_SLOW):
+        seconds = _FIRST_LOG_AFTER
+        if done.wait(_FIRST_LOG_AFTER):
             return
         logger.info("%s", doing)
-        while not done.wait(_AGAIN):
-            seconds += _AGAIN
+        while not done.wait(_LOG_EVERY):
+            seconds += _LOG_EVERY
             logger.info("%s: %.0f s so far", doing, seconds)
 
     thread = threading.Thread(target=log, daemon=True)
@@ -116,7 +116,7 @@ class Progress(NamedTuple):
     seconds_left: float | None  # of training; what comes after it is not known
     has_epoch_ends: bool  # whether that counts evaluations and checkpoints, too
 
-    def pace(self) -> list[str]:
+    def describe_pace(self) -> list[str]:
         """Returns the rate and the time left in words; nothing before they are known.
 
         How long exporting takes is known of no training, as each has one export.
@@ -170,7 +170,7 @@ class Reporter:
         of_epoch = self._step % self._steps_per_epoch
         self._steps_ended = None if of_epoch else now
 
-    def within_epoch(self, elbo: float) -> None:
+    def report_within_epoch(self, elbo: float) -> None:
         """Reports, if it is time to.
 
         Args:
@@ -179,7 +179,7 @@ class Reporter:
         if self._clock() - self._reported >= _REPORT_EVERY:
             self._report(elbo, logging.DEBUG)
 
-    def epoch_ended(self, elbo: float, eval_elbo: float) -> None:
+    def report_epoch(self, elbo: float, eval_elbo: float) -> None:
         """Reports the epoch that ended with the last step."""
         self._eval_elbo = eval_elbo
         self._report(elbo, logging.INFO)
@@ -215,6 +215,6 @@ class Reporter:
             steps,
             elbo,
             "-" if self._eval_elbo is None else f"{self._eval_elbo:.2f}",
-            "".join(f", {text}" for text in progress.pace()),
+            "".join(f", {text}" for text in progress.describe_pace()),
             extra={"progress": progress},
         )

@@ -13,7 +13,7 @@ _REPEAT_AFTER = 2.0  # seconds until an interrupt that was swallowed is raised a
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
+def interrupt_on_signals() -> Iterator[None]:
     """Makes SIGINT and SIGTERM raise KeyboardInterrupt, again until it gets through.
 
     Once is not enough: while TensorFlow and TFX are imported, and in Beam, a bare
@@ -36,28 +36,28 @@ def interruptible() -> Iterator[None]:
 
 
 def cancel_repeated_interrupt() -> None:
-    """Keeps an interrupt that `interruptible` has raised from being raised again."""
+    """Stops `interrupt_on_signals` from raising an interrupt again."""
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-class Deferred:
-    """The signal that `deferred` holds back, if one was received."""
+class DeferredSignal:
+    """The signal that `defer_signals` holds back, if one was received."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[Deferred]:
+def defer_signals() -> Iterator[DeferredSignal]:
     """Holds the first signal back until the block ends, and then lets it act.
 
-    The block checks the yielded `Deferred` and ends early. A second signal acts at
-    once. Signals that the process ignores stay ignored.
+    The block checks the yielded `DeferredSignal` and ends early. A second signal acts
+    at once. Signals that the process ignores stay ignored.
 
     Raises:
       SystemExit: a signal was received, and its action did not end the block's caller.
     """
-    received = Deferred()
+    received = DeferredSignal()
     if threading.current_thread() is not threading.main_thread():
         yield received  # only the main thread gets signals
         return

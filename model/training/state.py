@@ -72,7 +72,7 @@ class State(tf.train.Checkpoint):
         sums = (np.abs(weight.numpy()).sum(dtype=np.float64) for weight in self.weights)
         return float(sum(sums))
 
-    def average(self, strategy: tf.distribute.Strategy) -> None:
+    def update_averages(self, strategy: tf.distribute.Strategy) -> None:
         """Moves the average towards the weights; after each step, across replicas.
 
         Source: Polyak & Juditsky 1992, Acceleration of Stochastic Approximation by
@@ -91,7 +91,7 @@ class State(tf.train.Checkpoint):
             strategy.extended.update(average, move, args=(variable,))
 
     @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
+    def use_averages(self) -> Iterator[None]:
         """Puts the average in the weights' place, for a while."""
         if not self.averages:
             yield
@@ -110,13 +110,13 @@ class State(tf.train.Checkpoint):
             self.best_elbo.assign(elbo)
             self.best_epoch.assign(epoch)
 
-    def remember(self, epoch: int, values: Mapping[tuple[str, str], float]) -> None:
+    def record_epoch(self, epoch: int, values: Mapping[tuple[str, str], float]) -> None:
         """Adds an epoch, from 1, to the history: the values of the CURVES."""
         history = self.history.numpy()
         history[epoch - 1] = np.array([values[curve] for curve in CURVES])
         self.history.assign(history)
 
-    def finish(self) -> None:
+    def set_final_weights(self) -> None:
         """Leaves the weights to keep: the best, the average or the last."""
         if kept := self.best or self.averages:
             _assign(self._variables, kept)

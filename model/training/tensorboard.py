@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from model.config import IMAGE_SHAPE
-from model.distributions.posterior import center
+from model.distributions.posterior import draw_at_zero_noise
 from model.training.state import CURVES, State
 from model.vae import VAE
 
@@ -43,7 +43,7 @@ class Board:
         # AutoGraph would rewrite Keras itself: hence no Python control flow.
         @tf.function(autograph=False)
         def draw(images):
-            rebuilt = vae.decode(center(vae.encode(images)))
+            rebuilt = vae.decode(draw_at_zero_noise(vae.encode(images)))
             z = vae.prior.sample(_SAMPLES, seed=self._prior_seed)
             drawn = vae.decode(z)
             modes = (tf.cast(x.mode(), tf.float32) for x in (rebuilt, drawn))
@@ -60,7 +60,7 @@ class Board:
             if not np.isnan(values).all():
                 self._write_curves(epoch, values)
 
-    def epoch_ended(self, epoch: int) -> None:
+    def write_epoch(self, epoch: int) -> None:
         """Adds the curves' newest values, and the digits as the weights draw them.
 
         Args:
@@ -72,12 +72,12 @@ class Board:
         with self._writers["eval"].as_default():
             tf.summary.image(
                 "images, and the decoder's modes and means at their posterior means",
-                grid(rows)[np.newaxis],
+                arrange_in_grid(rows)[np.newaxis],
                 step=epoch,
             )
             tf.summary.image(
                 "the decoder's modes at draws from the prior",
-                grid(drawn.numpy().reshape(3, -1, *IMAGE_SHAPE))[np.newaxis],
+                arrange_in_grid(drawn.numpy().reshape(3, -1, *IMAGE_SHAPE))[np.newaxis],
                 step=epoch,
             )
         self._writers["eval"].flush()
@@ -90,7 +90,7 @@ class Board:
             writer.flush()
 
 
-def grid(images: np.ndarray) -> np.ndarray:
+def arrange_in_grid(images: np.ndarray) -> np.ndarray:
     """Returns one picture of images in rows: [R, C, 28, 28, 1] -> uint8 [H, W, 1].
 
     Args:

@@ -7,7 +7,7 @@ import tensorflow as tf
 from model.vae import VAE
 
 
-def load(vae: VAE, folder: str) -> str:
+def load_weights(vae: VAE, folder: str) -> str:
     """Gives the VAE the weights of a SavedModel if the networks match.
 
     Returns:
@@ -28,17 +28,19 @@ def load(vae: VAE, folder: str) -> str:
             raise  # the disk's fault, not the model's: another run is a warm start
         why = " ".join(str(error).split())
         return f"cold start: {folder} is no model of this pipeline ({why})"
-    ours, theirs = ([v.shape.as_list() for v in of] for of in (vae.variables, served))
-    if len(ours) != len(theirs):
+    new_shapes, served_shapes = (
+        [v.shape.as_list() for v in of] for of in (vae.variables, served)
+    )
+    if len(new_shapes) != len(served_shapes):
         return (
-            f"cold start: the networks differ: the served model has {len(theirs)} "
-            f"variables, this one {len(ours)}"
+            "cold start: the networks differ: the served model has "
+            f"{len(served_shapes)} variables, this one {len(new_shapes)}"
         )
-    for place, (shape, of_served) in enumerate(zip(ours, theirs)):
-        if shape != of_served:
+    for index, (shape, served_shape) in enumerate(zip(new_shapes, served_shapes)):
+        if shape != served_shape:
             return (
-                f"cold start: the networks differ: variable {place} of the served one "
-                f"has shape {of_served}, this one's {shape}"
+                f"cold start: the networks differ: variable {index} of the served one "
+                f"has shape {served_shape}, this one's {shape}"
             )
     for variable, value in zip(vae.variables, served):
         variable.assign(value)

@@ -118,7 +118,7 @@ def error_of(dataset, source, data_dir, kind=None, **options):
 
 def test_mnist_from_a_folder(small_mnist, source, data_dir, arrays, streams, capfd):
     lines = []
-    prepared = prepare("mnist", str(source), data_dir=data_dir, say=lines.append)
+    prepared = prepare("mnist", str(source), data_dir=data_dir, print_line=lines.append)
     assert_holds("mnist", data_dir, arrays)
     path = data_dir / "mnist" / "3.0.1"
     features = (path / "features.json").read_bytes()
@@ -279,7 +279,10 @@ def test_auto_takes_what_is_prepared(source, data_dir):
     shutil.rmtree(source)
     lines = []
     start = time.monotonic()
-    assert prepare("my_digits", "auto", data_dir=data_dir, say=lines.append) == first
+    assert (
+        prepare("my_digits", "auto", data_dir=data_dir, print_line=lines.append)
+        == first
+    )
     assert time.monotonic() - start < 1
     assert lines == [f"my_digits: 80 images are ready in {first.path}"]
     assert find_prepared("my_digits", data_dir) == first
@@ -379,7 +382,7 @@ def test_auto_prepares_anew_what_was_damaged(
     shard = pathlib.Path(before.path, "mnist-train.tfrecord-00000-of-00001")
     change(shard)
     lines = []
-    after = prepare("mnist", "auto", data_dir=data_dir, say=lines.append)
+    after = prepare("mnist", "auto", data_dir=data_dir, print_line=lines.append)
     assert after == before
     assert_holds("mnist", data_dir, arrays)
     assert lines[0].startswith(f"mnist: {shard}{found}")
@@ -467,7 +470,7 @@ def serving_mnist(server, streams):
 @pytest.mark.parametrize("which", ["tfds", "auto"])
 def test_mnist_from_tfds(small_mnist, serving_mnist, data_dir, arrays, which):
     lines = []
-    prepare("mnist", which, data_dir=data_dir, say=lines.append)
+    prepare("mnist", which, data_dir=data_dir, print_line=lines.append)
     assert lines[1] == "mnist from TFDS's source: 80 images verified"
     assert_holds("mnist", data_dir, arrays)
 
@@ -510,7 +513,7 @@ def test_auto_moves_on_from_a_server_that_hangs(data_dir, monkeypatch, no_wheel)
         lines = []
         start = time.monotonic()
         message = error_of(
-            "mnist", "auto", data_dir, kind=DataAccessError, say=lines.append
+            "mnist", "auto", data_dir, kind=DataAccessError, print_line=lines.append
         )
     assert time.monotonic() - start < 10
     reasons = message.splitlines()
@@ -664,7 +667,7 @@ def test_a_kill_while_writing_leaves_nothing_after_the_next_call(
     run_and_kill(f"""
 import os, signal
 from components.datasets import prepare
-prepare.fingerprint.write = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+prepare.fingerprint.write_record = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
 prepare.prepare("my_digits", {str(source)!r}, data_dir={str(data_dir)!r})
 """)
     left = files_of(data_dir)
@@ -708,7 +711,7 @@ def test_an_interrupt_leaves_nothing(source, data_dir):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare("my_digits", str(source), data_dir=data_dir, say=interrupt)
+        prepare("my_digits", str(source), data_dir=data_dir, print_line=interrupt)
     assert files_of(data_dir) == {}
 
 
@@ -722,6 +725,6 @@ def test_waits_for_another_process(source, data_dir):
         lines.append(line)
         other.release()
 
-    prepare("my_digits", str(source), data_dir=data_dir, say=release)
+    prepare("my_digits", str(source), data_dir=data_dir, print_line=release)
     assert lines[0] == f"waiting for another process that prepares data in {data_dir}"
     assert json.loads((data_dir / "my_digits/1.0.0/PREPARED.json").read_text())

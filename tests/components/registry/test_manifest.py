@@ -165,7 +165,7 @@ def test_a_singleprint_is_added():
 
 @pytest.mark.parametrize("baseline", [None, Baseline(11, "d1")])
 def test_the_manifest_of_a_run_has_the_keys_of_earlier_releases(baseline):
-    manifest = Manifest.of_run(
+    manifest = Manifest.from_run(
         elbo=CONTENT["elbo"],
         baseline=baseline,
         data_fingerprint="f1",

@@ -52,9 +52,12 @@ def free(monkeypatch):
 def test_the_message_names_what_is_needed_and_what_is_free(tmp_path, free):
     free(**{tmp_path.name: 2})
     then = "2,000,000 bytes are free; free some space or choose another data folder"
-    message = disk_space.full_message(tmp_path, 3_000_000)
+    message = disk_space.describe_full_disk(tmp_path, 3_000_000)
     assert message == f"{tmp_path}: 3,000,000 bytes are needed, {then}"
-    assert disk_space.full_message(tmp_path) == f"{tmp_path}: the disk is full, {then}"
+    assert (
+        disk_space.describe_full_disk(tmp_path)
+        == f"{tmp_path}: the disk is full, {then}"
+    )
 
 
 def test_the_folder_with_the_least_space_is_named(tmp_path, free):
@@ -63,4 +66,4 @@ def test_the_folder_with_the_least_space_is_named(tmp_path, free):
     free(one=30, two=20, three=90)
     folders = [str(tmp_path / name) for name in ("one", "absent", "two", "three")]
     expected = f"{tmp_path}/two (20 MB free of 100 MB)"
-    assert disk_space.fullest(folders) == expected
+    assert disk_space.describe_fullest_disk(folders) == expected
