@@ -1,4 +1,4 @@
-"""Full disks: recognizes the errors that they cause, and describes them."""
+"""Full disks: the recognition of their errors, and messages about them."""
 
 import errno
 import os
@@ -10,7 +10,11 @@ _FULL_DISK_TEXTS = ("No space left on device", "database or disk is full")
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error; some libraries only say so in words."""
+    """Returns whether a full disk caused an error.
+
+    The error's causes and contexts are checked, too. Some libraries raise an error
+    without `errno.ENOSPC`, so the text is searched as well.
+    """
     while error is not None:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         if full or any(words in str(error) for words in _FULL_DISK_TEXTS):
@@ -20,7 +24,12 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def describe_full_disk(folder: pathlib.Path, needed: int | None = None) -> str:
-    """Returns what to tell: the folder, the bytes needed and free, what to do."""
+    """Returns an error message: the folder, its needed and free bytes, and what to do.
+
+    Args:
+      folder: an existing folder on the full disk.
+      needed: the bytes that the work needs; None if they are not known.
+    """
     free = shutil.disk_usage(folder).free
     need = f"{needed:,} bytes are needed" if needed else "the disk is full"
     return (
@@ -30,9 +39,12 @@ def describe_full_disk(folder: pathlib.Path, needed: int | None = None) -> str:
 
 
 def describe_fullest_disk(folders: Sequence[str]) -> str:
-    """Returns which folder has the least space left, and how much, in words.
+    """Returns a text with the folder whose disk has the least free space, and its MB.
 
-    An error that only says that a disk is full leaves open which one.
+    It completes error messages that do not name the full disk.
+
+    Args:
+      folders: paths to compare; missing folders are skipped, and one must exist.
     """
     existing = [folder for folder in folders if os.path.isdir(folder)]
     usage = {folder: shutil.disk_usage(folder) for folder in existing}
