@@ -1,4 +1,4 @@
-"""Fits the VAE."""
+"""The training loop, which fits the VAE to the train split."""
 
 import dataclasses
 import functools
@@ -27,32 +27,32 @@ from model.vae import VAE
 
 logger = logging.getLogger(__name__)
 
-_DIGITS = 10  # images of the eval split on TensorBoard
-_BLOCK = 0.5  # seconds of steps between two looks at signals and clocks
+_DIGITS = 10  # number of images of the eval split on TensorBoard
+_BLOCK = 0.5  # seconds of training steps between two checks of signals and clocks
 
 
 class TrainingError(PipelineError):
-    """The settings and the data can't be trained with."""
+    """Training with these settings and this data set is not possible."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Files:
-    """What training reads and writes."""
+    """The files and folders that training reads and writes."""
 
     train: Sequence[str]  # patterns of the transformed train split's files
-    eval: Sequence[str]  # those of the eval split, evaluated after each epoch
-    scratch: str  # a folder on this machine's disk, for the images
-    checkpoints: str = ""  # a folder or a URI that outlives the process; empty: scratch
-    log_dir: str = ""  # where TensorBoard's logs go, if anywhere
-    base_model: str = ""  # a SavedModel, for a warm start
+    eval: Sequence[str]  # patterns of the eval split's files
+    scratch: str  # a folder on this machine's disk, for a copy of the images
+    checkpoints: str = ""  # a permanent folder or URI; empty: scratch
+    log_dir: str = ""  # TensorBoard's folder; empty: no logs
+    base_model: str = ""  # the SavedModel for a warm start
 
 
 class TrainingResult(NamedTuple):
-    """What training leaves."""
+    """The results of a training."""
 
     vae: VAE
     strategy: tf.distribute.Strategy
-    checkpoints: Checkpoints  # to be removed once the model is safe
+    checkpoints: Checkpoints  # to mark as done when the model is exported
 
 
 def train(
@@ -62,22 +62,22 @@ def train(
     files: Files,
     evaluation_seed: int,
 ) -> TrainingResult:
-    """Returns a VAE fitted to the train files, under `tf.distribute`.
+    """Builds a VAE and fits it to the train split, under `tf.distribute`.
 
-    If there are checkpoints of the same training, it resumes from the last one and
-    ends with the weights of a training that was never stopped. SIGINT and SIGTERM save
-    a checkpoint and then act.
+    The eval split is evaluated after each epoch. If there are checkpoints of the same
+    training, it resumes from the last one, and ends with the same weights as a training
+    without interruption. On SIGINT and SIGTERM it saves a checkpoint and then stops.
 
     Args:
-      model_config: what to build.
-      config: how to train it.
-      files: what to read, and where to write.
-      evaluation_seed: of the noise of the evaluations after each epoch.
+      model_config: the networks and distributions of the VAE.
+      config: the settings of the training.
+      files: the files to read and the folders to write.
+      evaluation_seed: seed of the noise in the evaluations of the eval split.
 
     Raises:
       TrainingError: there are too few images, the batch size is no multiple of the
         number of replicas, or the loss or the ELBO of the eval split is not finite.
-      DeviceError: another worker is lost.
+      DeviceError: another worker was lost.
     """
     if (workers := tf_config.count_workers()) > 1:
         logger.info("waiting for the %d workers of TF_CONFIG", workers)
@@ -166,18 +166,22 @@ def train(
 
 
 def create_optimizer(config: TrainConfig, steps: int) -> tfk.optimizers.Optimizer:
-    """Returns Adam, its learning rate warmed up and then decayed over `steps`.
+    """Returns Adam with the configured learning rate, clipping and weight decay.
 
-    Sources: Kingma & Ba 2015, Adam; Loshchilov & Hutter 2017, SGDR, for the cosine, and
-    2019, Decoupled Weight Decay Regularization, for the decay of the kernels.
+    Args:
+      config: the settings of the training.
+      steps: number of steps of the whole training, warm-up included.
+
+    Sources: Kingma & Ba 2015, Adam; Loshchilov & Hutter 2017, SGDR (cosine schedule);
+    Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization (kernels' decay).
     """
     rate = config.learning_rate
-    # A schedule shorter than its warm-up would never reach the rate that was asked for.
+    # A training shorter than its warm-up would never reach the configured rate.
     warmup = min(config.warmup_steps, steps // 10)
     schedule = tfk.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else rate,
         decay_steps=max(steps - warmup, 1),
-        # With alpha 1 the "decay" goes from the rate to the rate: a constant.
+        # With alpha 1 the "decay" ends at the rate it begins with: a constant.
         alpha=0.0 if config.schedule == "cosine" else 1.0,
         warmup_target=rate if warmup else None,
         warmup_steps=warmup,
@@ -187,14 +191,14 @@ def create_optimizer(config: TrainConfig, steps: int) -> tfk.optimizers.Optimize
         weight_decay=config.weight_decay or None,
         global_clipnorm=config.clip_norm,
     )
-    # Under a strategy each replica's variable has a name of its own.
+    # Only kernels decay. Under a strategy, the variables of replicas have own names.
     adam.exclude_from_weight_decay(var_names=[r"^(?!.*/kernel(/replica_\d+)?:)"])
     return adam
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Loop:
-    """The loop of a training: steps, evaluations, checkpoints and reports."""
+    """The loop of a training: steps, evaluations, checkpoints and progress reports."""
 
     take_steps: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
     evaluate: Callable[[], dict[str, float]]
@@ -205,7 +209,10 @@ class _Loop:
     board: tensorboard.Board | None
 
     def run(self) -> None:
-        """Takes the steps that are left, epoch by epoch.
+        """Takes the remaining training steps, and returns early after a signal.
+
+        After each epoch it evaluates the eval split, writes TensorBoard's files and
+        saves a checkpoint.
 
         Raises:
           TrainingError: the loss, or the ELBO of the eval split, is not finite.
@@ -221,7 +228,7 @@ class _Loop:
         block, is_first = 1, True
         images, seconds = 0, 0.0  # of the running epoch
         with log_if_slow("building the training graph"):
-            self.take_steps(tf.constant(0))  # while signals still act at once
+            self.take_steps(tf.constant(0))  # here, signals still act at once
         with signals.defer_signals() as stop:
             while step < total and not self._is_out_of_patience():
                 epoch, of_epoch = divmod(step, self.steps_per_epoch)
@@ -239,7 +246,8 @@ class _Loop:
                     seconds += taking
                 is_first = False
                 if not tf_config.count_workers():
-                    # Workers meet in each turn of the loop: theirs must all be as long.
+                    # Workers wait for each other after each block, so their blocks must
+                    # have the same number of steps.
                     block = max(1, int(_BLOCK * taken / taking))
                 if not math.isfinite(loss):
                     what = f"the loss is {loss} at step {step} of {total}"
@@ -279,17 +287,22 @@ class _Loop:
                     return
 
     def _not_finite_error(self, what: str) -> TrainingError:
-        """Returns the error, which names the settings to change."""
+        """Returns an error about a value that is not finite, with settings to change.
+
+        Args:
+          what: the value and the step, the beginning of the message.
+        """
         config = self.config
         good = (self.checkpoints.latest if self.checkpoints else None) or "none"
         return TrainingError(
             f"{what}, at learning rate {_get_learning_rate(self.state):.3g}: lower "
             f"train.learning_rate ({config.learning_rate}) or train.clip_norm "
-            f"({config.clip_norm}), with which training begins anew; the last good "
+            f"({config.clip_norm}) and train again from the start; the last good "
             f"checkpoint: {good}"
         )
 
     def _is_out_of_patience(self) -> bool:
+        """Returns whether the ELBO did not improve for `patience` epochs."""
         if self.config.patience is None:
             return False
         epochs = self.state.steps_done // self.steps_per_epoch
@@ -309,11 +322,15 @@ def _compute_identity(
     evaluation_seed: int,
     digest: str,
 ) -> str:
-    """Returns a digest of all that decides a training: settings, networks, images."""
+    """Returns a digest of everything that determines the weights that training finds.
+
+    This includes the settings, the shapes of the variables and the train split. Two
+    trainings with the same digest may continue from each other's checkpoints.
+    """
     settings = dataclasses.asdict(config)
-    # The number of replicas changes the order of sums and nothing else.
+    # The number of replicas changes only the order of additions.
     del settings["replicas"], settings["checkpoint_minutes"]
-    settings["precision"] = precision.choose_policy(config)  # auto: by the processor
+    settings["precision"] = precision.choose_policy(config)  # replaces `auto`
     shapes = [variable.shape.as_list() for variable in state.variables()]
     parts = [
         dataclasses.asdict(model_config),

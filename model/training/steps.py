@@ -1,4 +1,4 @@
-"""The steps of training and evaluation, on all replicas, as TensorFlow functions."""
+"""The TensorFlow functions that train and evaluate the VAE on all replicas."""
 
 from collections.abc import Callable
 
@@ -8,16 +8,22 @@ from model.config import TrainConfig
 from model.training.state import State
 from model.vae import VAE, ElboTerms
 
-MEANS = ("elbo", *ElboTerms._fields)  # what is averaged over images, nats
+MEANS = ("elbo", *ElboTerms._fields)  # the values that are averaged over images; nats
 
 
 def build_training(
     vae: VAE, state: State, *, strategy: tf.distribute.Strategy, config: TrainConfig
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-    """Returns a function (iterator, n) that takes n steps and updates `state`.
+    """Returns a function (iterator, n) that takes n training steps and updates `state`.
 
-    The function returns how many steps it took and the loss of the last one. It stops
-    after a step whose loss is not finite.
+    The function stops after a step whose loss is not finite. It returns the number of
+    steps taken and the loss of the last step, nats per image.
+
+    Args:
+      vae: the model to train.
+      state: the variables of the training, those of the VAE included.
+      strategy: the strategy over the replicas.
+      config: gives the KL's warm-up.
     """
 
     def train_replica(images, noise):
@@ -26,13 +32,15 @@ def build_training(
             loss = vae.compute_loss(
                 terms, _kl_weight(state.step, config.kl_warmup_steps)
             )
-            # The mean over the global batch: replicas add up their shares of it.
+            # Each replica's share of the mean over the global batch; the sum over the
+            # replicas is that mean.
             loss = tf.nn.compute_average_loss(loss)
         variables = vae.trainable_variables
         state.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
         return tf.stack([loss, *map(tf.nn.compute_average_loss, _list_terms(terms))])
 
-    # AutoGraph would rewrite Keras itself, for half a minute: hence the plain loop.
+    # AutoGraph would take half a minute to rewrite Keras's own code, so the loop is a
+    # tf.while_loop.
     @tf.function(autograph=False)
     def take_steps(iterator, n):
         def step(taken, _):
@@ -56,7 +64,11 @@ def build_training(
 def build_evaluation(
     vae: VAE, strategy: tf.distribute.Strategy
 ) -> Callable[[tf.distribute.DistributedDataset], dict[str, float]]:
-    """Returns a function that gives the MEANS of batches (images, noise, weights)."""
+    """Returns a function that computes the MEANS over an evaluation data set.
+
+    The function takes distributed batches (images, noise, weights), and returns the
+    weighted mean of ELBO, reconstruction and KL by name, in nats per image.
+    """
 
     def evaluate_replica(batch):
         images, noise, weights = batch
@@ -77,10 +89,12 @@ def build_evaluation(
 
 
 def _list_terms(terms: ElboTerms) -> tuple[tf.Tensor, ...]:
+    """Returns ELBO, reconstruction and KL, [B] each, in the order of MEANS."""
     return terms.elbo(), *terms
 
 
 def _kl_weight(step: tf.Tensor, warmup_steps: int) -> tf.Tensor | float:
+    """Returns the KL's weight in a step, which rises to 1 over the warm-up."""
     if not warmup_steps:
         return 1.0
     return tf.minimum(1.0, (tf.cast(step, tf.float32) + 1.0) / warmup_steps)

@@ -1,4 +1,4 @@
-"""Begins a training with the weights of a model that was served."""
+"""The warm start: a training that begins with the weights of the served model."""
 
 import os
 
@@ -8,11 +8,17 @@ from model.vae import VAE
 
 
 def load_weights(vae: VAE, folder: str) -> str:
-    """Gives the VAE the weights of a SavedModel if the networks match.
+    """Copies the weights of a SavedModel into a VAE if the variables' shapes match.
+
+    A missing model or one with other shapes is no error: the VAE then keeps its own
+    weights.
+
+    Args:
+      vae: the model to change.
+      folder: the SavedModel.
 
     Returns:
-      In words, what was done, or why not: a model that does not fit is no error, and
-      training then starts cold.
+      A text for the log: `warm start: ...`, or `cold start: ...` with the reason.
 
     Raises:
       OSError: the folder can't be read.
@@ -25,7 +31,7 @@ def load_weights(vae: VAE, folder: str) -> str:
         served = tf.saved_model.load(folder).variables_
     except (OSError, AttributeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's fault, not the model's: another run is a warm start
+            raise  # a fault of the disk, not of the model: a later run may succeed
         why = " ".join(str(error).split())
         return f"cold start: {folder} is no model of this pipeline ({why})"
     new_shapes, served_shapes = (

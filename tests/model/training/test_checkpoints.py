@@ -78,6 +78,6 @@ def test_a_store_that_is_down_ends_no_training(state, tmp_path, s3, caplog):
     s3.server.refused += [(method, "") for method in ("PUT", "POST")]
     with caplog.at_level(logging.WARNING):
         checkpoints.save()
-    assert "is on this machine alone: " in caplog.text
+    assert "is on this machine only: " in caplog.text
     with pytest.raises(StorageError):
         checkpoints.mark_done()

@@ -66,7 +66,7 @@ def test_a_stopped_training_ends_with_the_same_weights(
 
     said = wait_for(started(digits, name, tmp_path), "trained")
 
-    assert "going on from step " in said
+    assert "resuming from step " in said
     assert "epoch 1/6" not in said
     assert "epoch 6/6" in said
     for ours, theirs in zip(weights(digits, name), uninterrupted):
@@ -88,7 +88,7 @@ def test_convolutions_in_half_precision_end_with_the_same_weights(digits, tmp_pa
 
     said = wait_for(fit("conv-killed", "killed"), "trained")
 
-    assert "going on from step " in said
+    assert "resuming from step " in said
     for ours, theirs in zip(weights(digits, "conv-killed"), weights(digits, "conv")):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -105,7 +105,7 @@ def test_with_a_uri_training_goes_on_where_there_is_no_disk(digits, s3, uninterr
 
     said = wait_for(started(digits, "pod", uri), "trained")
 
-    assert "going on from step " in said
+    assert "resuming from step " in said
     assert "epoch 1/6" not in said
     for ours, theirs in zip(weights(digits, "pod"), uninterrupted):
         np.testing.assert_array_equal(ours, theirs)
@@ -126,7 +126,7 @@ def test_a_damaged_checkpoint_is_passed_over(digits, tmp_path, uninterrupted):
     said = wait_for(started(digits, "damaged", tmp_path), "trained")
 
     assert f"checkpoint {folder / last.stem} is damaged (" in said
-    assert "going on from step " in said
+    assert "resuming from step " in said
     for ours, theirs in zip(weights(digits, "damaged"), uninterrupted):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -159,8 +159,8 @@ def test_two_workers_train_and_go_on_when_one_was_lost(
     wait_for(chief, "epoch 2/6")
     other.kill()
     assert (
-        "DeviceError: another worker of TF_CONFIG's cluster is gone, or can't be "
-        "reached: start all of them again, and they go on from the last checkpoint"
+        "DeviceError: another worker of TF_CONFIG's cluster has ended or can't be "
+        "reached: start all workers again, and they resume from the last checkpoint"
     ) in chief.stdout.read()
     assert chief.wait(timeout=60) == 1
     other.wait()
@@ -169,7 +169,7 @@ def test_two_workers_train_and_go_on_when_one_was_lost(
     said = wait_for(chief, "trained")
     wait_for(other, "trained")
 
-    assert "going on from step " in said
+    assert "resuming from step " in said
     assert not (digits / "weights-workers-1.npz").exists()  # only the chief writes
     for ours, theirs in zip(weights(digits, "workers-0"), uninterrupted):
         np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=2e-3)

@@ -105,8 +105,8 @@ def test_the_loss_of_a_worker_is_named(two_workers):
     ):
         raise tf.errors.UnavailableError(None, None, "connection reset")
     assert str(error.value) == (
-        "another worker of TF_CONFIG's cluster is gone, or can't be reached: start all "
-        "of them again, and they go on from the last checkpoint"
+        "another worker of TF_CONFIG's cluster has ended or can't be reached: start all "
+        "workers again, and they resume from the last checkpoint"
     )
 
 

@@ -124,8 +124,8 @@ def test_an_elbo_that_is_no_number_stops_training(digits, tmp_path):
     )
     message = (
         r"the loss is (nan|inf) at step [23] of 30, at learning rate 1e\+30: lower "
-        r"train.learning_rate \(1e\+30\) or train.clip_norm \(None\), with which "
-        r"training begins anew; the last good checkpoint: none"
+        r"train.learning_rate \(1e\+30\) or train.clip_norm \(None\) and train again "
+        r"from the start; the last good checkpoint: none"
     )
     with pytest.raises(loop.TrainingError, match=message):
         loop.train(
