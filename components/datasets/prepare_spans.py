@@ -1,4 +1,4 @@
-"""Makes a prepared TFDS dataset of each span, once for the same content."""
+"""The preparation of spans: each becomes a TFDS dataset, once for the same content."""
 
 import dataclasses
 import os
@@ -30,11 +30,11 @@ _FOLDER = "spans"  # below the TFDS data folder
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PreparedData:
-    """What a source holds, prepared."""
+    """The prepared data of a source: one data set, or one data set for each span."""
 
-    parts: Sequence[Prepared]  # one dataset, or that of each span, the oldest first
+    parts: Sequence[Prepared]  # the data sets; those of spans with the oldest first
     spans: tuple[Span, ...]  # empty if the source is one data set
-    fingerprint: str  # of all parts; of spans, as `combine_fingerprints` writes it
+    fingerprint: str  # the data set's, or `combine_fingerprints` of the spans
 
     def __str__(self) -> str:
         images = sum(sum(part.splits.values()) for part in self.parts)
@@ -45,7 +45,7 @@ class PreparedData:
 
 @dataclasses.dataclass(frozen=True)
 class PreparedSpan:
-    """A span, prepared."""
+    """A span with its prepared data set."""
 
     number: int
     data: Prepared
@@ -59,15 +59,17 @@ def prepare_data(
     data_dir: str | os.PathLike,
     print_line: Callable[[str], None] = print_nothing,
 ) -> PreparedData:
-    """Prepares what a source holds: one data set, or its newest spans.
+    """Prepares the data of a source: one data set, or the newest spans of a pattern.
 
     Args:
-      dataset, source, data_dir, print_line: those of `prepare.prepare`; the source may
-        also be a pattern of spans.
-      window: how many spans at the most.
+      dataset: name of the data set.
+      source: a source of `prepare.prepare`, or a pattern such as `digits/span-{SPAN}`.
+      window: the largest number of spans to use.
+      data_dir: the TFDS data folder, which is made if it is missing.
+      print_line: function that is called with each progress line.
 
     Raises:
-      DataError: the data cannot be had or are not what they should be.
+      DataError: the source does not work, or has other data than expected.
       StorageError: the object store does not answer.
     """
     source = safe_paths.expand_home(source)
@@ -84,7 +86,7 @@ def prepare_data(
 
 
 def combine_spans(prepared: Sequence[PreparedSpan]) -> PreparedData:
-    """Returns the data of several spans."""
+    """Returns the data sets of several spans as one `PreparedData`."""
     spans = tuple(Span(each.number, each.data.fingerprint) for each in prepared)
     parts = [each.data for each in prepared]
     return PreparedData(
@@ -100,20 +102,23 @@ def prepare_newest_spans(
     data_dir: str | os.PathLike,
     print_line: Callable[[str], None] = print_nothing,
 ) -> list[PreparedSpan]:
-    """Makes a TFDS dataset of each of the newest spans; returns them, oldest first.
+    """Prepares a TFDS dataset for each of the newest spans and returns them.
 
-    A data set that was prepared before of the same content is used again. Each is one
-    that `tfds.load(dataset, data_dir=DATA_DIR/spans/DIGEST)` reads.
+    A data set with the same content that was prepared before is used again. The data
+    sets are written for `tfds.load(dataset, data_dir=DATA_DIR/spans/DIGEST)`.
 
     Args:
-      dataset: a name for what the spans hold.
-      pattern: as `spans.find_newest` takes it.
-      window: how many spans at the most.
-      data_dir: the TFDS data folder; made if it is not there.
-      print_line: is called with one-line progress messages.
+      dataset: name for the data sets of the spans.
+      pattern: the folders of the spans, such as `digits/span-{SPAN}`.
+      window: the largest number of spans to use.
+      data_dir: the TFDS data folder, which is made if it is missing.
+      print_line: function that is called with each progress line.
+
+    Returns:
+      The spans, with the oldest first.
 
     Raises:
-      DataError: there is no such span, or its files are not what they should be.
+      DataError: there is no span, or the files of a span are missing or damaged.
       StorageError: the object store does not answer.
     """
     if not re.fullmatch("[a-z][a-z0-9_]*", dataset):
@@ -128,7 +133,7 @@ def prepare_newest_spans(
         found = spans.find_newest(pattern, window, print_line=print_line)
         with prepare.lock_folder(folder, print_line):
             for leftover in (folder / _FOLDER).glob(f"{prepare.WORK_PREFIX}*"):
-                shutil.rmtree(leftover)  # the lock tells that its process is dead
+                shutil.rmtree(leftover)  # the lock shows that its process has ended
             return [
                 _prepare_span(
                     span, dataset, folder=folder / _FOLDER, print_line=print_line
@@ -140,10 +145,15 @@ def prepare_newest_spans(
 def load_spans(
     dataset: str, spans_read: Sequence[Span], *, data_dir: str | os.PathLike
 ) -> list[PreparedSpan]:
-    """Returns spans that were prepared before, such as those of `PreparedData.spans`.
+    """Returns spans that were prepared before, with their data sets.
+
+    Args:
+      dataset: name of the data sets.
+      spans_read: numbers and fingerprints of the spans, from `PreparedData.spans`.
+      data_dir: the TFDS data folder.
 
     Raises:
-      DataError: one is not there any more, or was changed.
+      DataError: the data set of a span was removed or changed.
     """
     folder = pathlib.Path(data_dir).expanduser().absolute() / _FOLDER
     result = []
@@ -197,7 +207,10 @@ def _span_folder(folder: pathlib.Path, digest: str) -> pathlib.Path:
 
 
 def _find_prepared(folder: pathlib.Path, dataset: str) -> Prepared | None:
-    """Returns what was prepared; a damaged one is removed, for it can be had anew."""
+    """Returns the prepared data set in a span's folder; None if there is none.
+
+    A damaged data set is removed, because the caller can prepare it again.
+    """
     path = folder / dataset / str(tfds_writer.IdxDataset.VERSION)
     if not path.exists():
         return None

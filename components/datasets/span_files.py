@@ -1,4 +1,4 @@
-"""The files of a span: four IDX files, or TFRecords of tf.Examples."""
+"""The reader of a span's files: four IDX files, or TFRecord files of tf.Examples."""
 
 import collections
 import os
@@ -15,21 +15,25 @@ from components.datasets.idx import DataAccessError, DataError
 from model.files import machine_faults
 
 _PIXELS = idx.IMAGE_SHAPE[0] * idx.IMAGE_SHAPE[1]
-_MARK = "tfrecord"  # in the names of such files: train-00000-of-00002.tfrecord.gz
+_MARK = "tfrecord"  # part of the file names, such as train-00000-of-00002.tfrecord.gz
 _COMPLETE = re.compile(rf".*{_MARK}(-[0-9]+-of-[0-9]+)?(\.gz)?")
 _SHARD = re.compile(r"-([0-9]+)-of-([0-9]+)")
 
 
 def read(folder: str) -> idx.Arrays:
-    """Reads the four IDX files of a folder, or its TFRecords.
+    """Returns the images and labels in a span's IDX files or TFRecord files.
 
     TFRecord files are named `train*tfrecord` and `test*tfrecord`, with `.gz` if they
-    are gzip; those with `-NNNNN-of-NNNNN` in their name, anywhere before `.gz`, are
-    shards, of which none may be missing. Each record is a tf.Example: `image`, a string
-    of 784 bytes, the pixels in row-major order; `label`, an integer.
+    are gzip. Files with `-NNNNN-of-NNNNN` in their name, anywhere before `.gz`, are
+    shards, and all shards must be present. Each record is a tf.Example with the feature
+    `image`, a string of 784 bytes in row-major order, and `label`, an integer.
+
+    Args:
+      folder: a local folder with the files. Without TFRecord files it must have the
+        four IDX files.
 
     Raises:
-      DataError: naming the file, what was found, what was expected and what to do.
+      DataError: a file is missing, incomplete or damaged.
     """
     names = sorted(os.listdir(folder))
     records = {
@@ -60,14 +64,14 @@ def read(folder: str) -> idx.Arrays:
 
 
 def _check_complete(folder: str, names: Sequence[str]) -> None:
-    """Raises DataError if a file is still being written, or a shard is not there."""
+    """Raises DataError if a file has a temporary name, or if a shard is missing."""
     shards: dict[tuple[str, str, int], set[int]] = collections.defaultdict(set)
     for name in names:
         if not _COMPLETE.fullmatch(name):
             raise DataError(
                 f"{folder}/{name} is no file of TFRecords by its name: expected one "
                 f"that ends in {_MARK} or {_MARK}-NNNNN-of-NNNNN, with or without .gz; "
-                "wait until the span is complete, or take the file away"
+                "wait until the span is complete, or remove the file"
             )
         shard = _SHARD.search(name)
         if shard:
@@ -84,6 +88,7 @@ def _check_complete(folder: str, names: Sequence[str]) -> None:
 
 
 def _read_records(file: pathlib.Path) -> list[tuple[bytes, int]]:
+    """Returns the image (784 bytes) and label of each record of a TFRecord file."""
     gzip = tf.compat.v1.io.TFRecordOptions("GZIP" if file.suffix == ".gz" else "")
     found: list[tuple[bytes, int]] = []
     try:
@@ -102,6 +107,7 @@ def _read_records(file: pathlib.Path) -> list[tuple[bytes, int]]:
 
 
 def _parse_record(record: bytes, where: str) -> tuple[bytes, int]:
+    """Returns the image and label of a tf.Example; `where` names it in messages."""
     try:
         feature = tf.train.Example.FromString(record).features.feature
     except message.DecodeError as error:

@@ -77,7 +77,7 @@ def test_a_file_that_changed_is_named(folder, data):
     assert str(error.value) == (
         f"{path} has the SHA-256 {sha256(data) if data else None}, expected "
         f"{sha256(b'train')} as when it was prepared; delete that folder, or prepare "
-        "it anew by naming a source other than auto"
+        "the data set again with a source other than auto"
     )
 
 

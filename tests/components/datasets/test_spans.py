@@ -59,8 +59,8 @@ def test_gaps_and_what_is_no_number_are_skipped_and_said(folder):
         [
             f"{folder}/span-tmp is skipped: 'tmp' is no span's number",
             f"{folder}/span-٣ is skipped: '٣' is no span's number",
-            "spans 2 to 4 are not there, and skipped",
-            "span 6 is not there, and skipped",
+            "spans 2 to 4 are missing: skipped",
+            "span 6 is missing: skipped",
         ],
     )
 
