@@ -11,7 +11,7 @@ from pydantic import Field
 
 IMAGE_SHAPE = (28, 28, 1)  # height, width, channels
 
-# Every section refuses unknown fields, text in place of a number, and infinite numbers.
+# Every section refuses unknown fields, text in place of a number, infinity and NaN.
 SECTION = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 

@@ -147,5 +147,6 @@ def _decode(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _read_records(files: Sequence[str]) -> tf.data.Dataset:
+    """Returns the records of gzipped TFRecord files, in the order of file names."""
     names = tf.data.Dataset.list_files(list(files), shuffle=False)
     return tf.data.TFRecordDataset(names, compression_type="GZIP")

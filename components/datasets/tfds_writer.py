@@ -177,6 +177,7 @@ def check_features(builder: Any) -> None:
 
 
 def _encode_png(image: np.ndarray) -> io.BytesIO:
+    """Returns an image, uint8 [28, 28], as a PNG file in memory."""
     file = io.BytesIO()
     PIL.Image.fromarray(image).save(file, "PNG")
     file.seek(0)

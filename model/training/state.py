@@ -151,6 +151,7 @@ class State(tf.train.Checkpoint):
 
 
 def _copies(variables) -> list[tf.Variable]:
+    """Returns new variables, which are not trained, with the same values."""
     return [tf.Variable(variable, trainable=False) for variable in variables]
 
 
