@@ -44,7 +44,7 @@ def test_every_gpu_is_trained_on(monkeypatch):
         "list_logical_devices",
         lambda kind: find("CPU")[1:3] if kind == "GPU" else find(kind),
     )
-    used = devices.strategy(0).extended.worker_devices
+    used = devices.create_strategy(0).extended.worker_devices
     assert [device[-5:] for device in used] == ["CPU:1", "CPU:2"]
 
 
@@ -105,8 +105,8 @@ def test_the_loss_of_a_worker_is_named(two_workers):
     ):
         raise tf.errors.UnavailableError(None, None, "connection reset")
     assert str(error.value) == (
-        "another worker of TF_CONFIG's cluster has ended or can't be reached: start all "
-        "workers again, and they resume from the last checkpoint"
+        "another worker of TF_CONFIG's cluster has ended or can't be reached: start "
+        "all workers again, and they resume from the last checkpoint"
     )
 
 
