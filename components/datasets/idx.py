@@ -45,13 +45,13 @@ class SplitError(DataError):
 
 
 def file_name(stream: str) -> str:
-    """Returns the usual file name of a stream, such as `train-images-idx3-ubyte`."""
+    """Returns a stream's file name: `train-images-idx3-ubyte` for `train_images`."""
     stem, dimensions = STREAMS[stream]
     return f"{stem}-idx{dimensions}-ubyte"
 
 
 def find_files(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
-    """Returns the path of each stream's file in a folder.
+    """Returns the paths of the four IDX files in a folder, by the keys of STREAMS.
 
     A file may be named `train-images-idx3-ubyte` or `train-images.idx3-ubyte`, with or
     without `.gz`. If there are several, the first in this order is used.
@@ -79,7 +79,7 @@ def find_files(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
 
 
 def read_folder(folder: str | os.PathLike) -> Arrays:
-    """Returns the arrays of the four IDX files in a folder.
+    """Reads the four IDX files in a folder and returns their arrays, by stream.
 
     Raises:
       DataError: a file is missing, damaged or can't be read.
@@ -99,7 +99,7 @@ def read_folder(folder: str | os.PathLike) -> Arrays:
 
 
 def parse_streams(streams: dict[str, tuple[str, bytes]]) -> Arrays:
-    """Returns the arrays of the four IDX streams after all checks.
+    """Parses the bytes of the four IDX files, checks them and returns their arrays.
 
     Args:
       streams: for each key of STREAMS, the file's name for messages and its bytes.

@@ -353,7 +353,7 @@ def _verify_mnist(streams: dict[str, str]) -> None:
 
 
 def _replace(target: pathlib.Path, new: pathlib.Path, *, old: pathlib.Path) -> None:
-    """Moves the folder `new` to `target`, and an existing `target` to `old` before.
+    """Moves the folder `new` to `target`, after moving an existing `target` to `old`.
 
     All must be in one file system. If the process is killed between the two moves, the
     next run's `_clean_up` moves `old` back.

@@ -169,7 +169,7 @@ def _publish_in_store(
 
 
 def _set_public_modes(directory: str) -> None:
-    """Lets all users read, and only the owner write, every file and folder.
+    """Sets modes so that all users can read, and only the owner can write, all files.
 
     The modes that the model has, or that mkdtemp and the umask give, may exclude the
     user of a model server, or let other users write.
