@@ -699,7 +699,7 @@ os.rename = rename_and_die
 work = pathlib.Path({str(work)!r})
 prepare._replace(
     pathlib.Path({prepared.path!r}), work / "my_digits/1.0.0",
-    work / "replaced/my_digits/1.0.0",
+    old=work / "replaced/my_digits/1.0.0",
 )
 """)
     assert not os.path.exists(prepared.path)

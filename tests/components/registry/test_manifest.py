@@ -102,7 +102,7 @@ def test_a_manifest_gives_its_facts_typed():
     assert (manifest.elbo, manifest.reconstruction, manifest.kl) == (-90.5, -70, 20.5)
     assert (manifest.images, manifest.samples, manifest.seed) == (500, 4, 9)
     assert manifest.model.latent_size == 3
-    assert manifest.model.binary is False
+    assert manifest.model.is_binary is False
     assert manifest.baseline == Baseline(version=11, digest="d1")
     assert (manifest.data_fingerprint, manifest.run_key) == ("f1", "k1")
     assert manifest.singleprint == "1/2/3"
