@@ -158,11 +158,15 @@ def Ingest(  # noqa: N802, a component
     spans_read = span.parse_json(spans)
     if not spans_read:
         data = prepare_spans.prepare_data(
-            dataset, source, window=span_window, data_dir=data_dir, say=logger.info
+            dataset,
+            source,
+            window=span_window,
+            data_dir=data_dir,
+            print_line=logger.info,
         )
     else:
         data = prepare_spans.combine_spans(
-            prepare_spans.load(dataset, spans_read, data_dir=data_dir)
+            prepare_spans.load_spans(dataset, spans_read, data_dir=data_dir)
         )
     if fingerprint not in ("", data.fingerprint):
         raise DamagedError(

@@ -81,7 +81,7 @@ def Pusher(  # noqa: N802, a component
       provenance: JSON of the run key and the settings; goes into the manifest.
     """
     measured = evaluator.read_evaluation(evaluation.uri)
-    manifest = Manifest.of_run(
+    manifest = Manifest.from_run(
         elbo={
             "elbo": measured.candidate.elbo,
             "reconstruction": measured.candidate.reconstruction,

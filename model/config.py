@@ -1,7 +1,7 @@
-"""What the VAE is made of and how it is trained.
+"""The settings of the VAE and of its training.
 
-The defaults are the default preset. Each field carries its range and its description,
-with the unit: messages and references of the settings are made from them.
+The defaults are those of the default preset. Each field has a range and a description
+with the unit: the error messages and the reference of the settings are made from them.
 """
 
 from typing import Annotated, Literal
@@ -11,13 +11,16 @@ from pydantic import Field
 
 IMAGE_SHAPE = (28, 28, 1)  # height, width, channels
 
-# Of every section: no unknown field, no text for a number, and only finite numbers.
+# Every section refuses unknown fields, text in place of a number, infinity and NaN.
 SECTION = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)
 class ModelConfig:
-    """What the VAE is made of: each choice's source stands where it is built."""
+    """The settings of the VAE's networks and distributions.
+
+    The paper behind each choice is named in the module that builds it.
+    """
 
     network: Annotated[
         Literal["blog", "dense", "conv_residual"],
@@ -76,12 +79,12 @@ class ModelConfig:
 
     def __post_init__(self):
         if self.prior == "vampprior" and self.posterior == "iaf":
-            # p(z) is a mixture of posteriors, and an IAF's density at a z that it did
-            # not draw takes a pass per dimension.
+            # p(z) is a mixture of posteriors. The density of an IAF at a z that it did
+            # not draw needs one pass through the network per dimension.
             raise ValueError(
                 "posterior must be diagonal or full with prior vampprior, got iaf"
             )
-        # A flow of one latent has nothing to make it depend on.
+        # Each latent of a flow depends on other latents: one latent has no others.
         flows = {"prior": "realnvp", "posterior": "iaf"}
         for field, flow in flows.items():
             if getattr(self, field) == flow and self.latent_size < 2:
@@ -91,14 +94,14 @@ class ModelConfig:
                 )
 
     @property
-    def binary(self) -> bool:
-        """Whether p(x|z) is of binary pixels, so that grey ones are binarized first."""
+    def is_binary(self) -> bool:
+        """Returns whether p(x|z) is over binary pixels: grey ones must be binarized."""
         return self.likelihood == "bernoulli"
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)
 class TrainConfig:
-    """How the VAE is trained."""
+    """The settings of the training: optimizer, schedules, devices and checkpoints."""
 
     epochs: Annotated[int, Field(ge=1, description="passes over the train split")] = 5
     batch_size: Annotated[
@@ -109,7 +112,7 @@ class TrainConfig:
     ] = 3e-3
     schedule: Annotated[
         Literal["constant", "cosine"],
-        Field(description="of the learning rate, after the warm-up"),
+        Field(description="course of the learning rate after the warm-up"),
     ] = "cosine"
     warmup_steps: Annotated[
         int,
@@ -125,17 +128,21 @@ class TrainConfig:
     ] = 0
     clip_norm: Annotated[
         float | None,
-        Field(gt=0.0, description="bound on the gradients' global norm; null: none"),
+        Field(
+            gt=0.0, description="bound on the gradients' global norm; null: no bound"
+        ),
     ] = 50.0
     weight_decay: Annotated[
-        float, Field(ge=0.0, description="AdamW's, of the kernels; 0: Adam")
+        float,
+        Field(ge=0.0, description="AdamW's weight decay of the kernels; 0: plain Adam"),
     ] = 0.0
     ema: Annotated[
         float,
         Field(
             ge=0.0,
             lt=1.0,
-            description="decay of the weights' moving average, which is kept; 0: none",
+            description="decay of the weights' moving average, which becomes the "
+            "model; 0: the last weights become the model",
         ),
     ] = 0.999
     patience: Annotated[
@@ -149,32 +156,34 @@ class TrainConfig:
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"],
         Field(
-            description="of the hidden layers; auto: bfloat16 where the processor has "
-            "it, float32 elsewhere"
+            description="number format of the hidden layers; auto: bfloat16 if the "
+            "processor supports it, else float32"
         ),
     ] = "auto"
     seed: Annotated[
         int,
         Field(
             ge=0,
-            lt=2**32,  # NumPy's
-            description="of the weights, the order of the images and the noise",
+            lt=2**32,  # NumPy's limit
+            description="seed of the first weights, the order of the images and the "
+            "noise",
         ),
     ] = 0
     replicas: Annotated[
         int,
         Field(
-            ge=0, description="logical CPU devices; 0: every GPU, or else the one CPU"
+            ge=0, description="logical CPU devices; 0: every GPU, or the CPU if none"
         ),
     ] = 0
     warm_start: Annotated[
-        bool, Field(description="begin with the weights of the served model")
+        bool, Field(description="start with the weights of the served model")
     ] = False
     checkpoint_minutes: Annotated[
         float,
         Field(
             gt=0.0,
-            description="minutes between checkpoints, besides the one after each epoch",
+            description="minutes between two checkpoints within an epoch; each epoch "
+            "also ends with one",
         ),
     ] = 5.0
 

@@ -1,4 +1,4 @@
-"""The input pipelines of training and evaluation: transformed examples -> batches."""
+"""The input pipelines that make batches for training and evaluation from examples."""
 
 import functools
 import hashlib
@@ -14,23 +14,24 @@ from model import fixed_noise
 from model.config import IMAGE_SHAPE, TrainConfig
 from model.examples import PIXELS, read_examples
 
-_READ = 1024  # images decoded at once
+_READ = 1024  # number of images that are decoded at once
 _IMAGE_BYTES = math.prod(IMAGE_SHAPE)
 
 
 class ImageFile:
-    """The images of files in one flat file of 8-bit pixels, read by their numbers.
+    """A temporary file of 8-bit images, which are read by their numbers.
 
-    So any order costs the same, a step's images are found without those before them,
-    and memory does not grow with their number.
+    Reading in random order costs no more than in sequence, a resumed training does not
+    read the images of earlier steps, and memory does not grow with the data set.
     """
 
     def __init__(self, files: Sequence[str], folder: str):
-        """Decodes the files' `pixels` feature into a file without a name.
+        """Decodes the feature `pixels` of all examples into a file without a name.
 
         Args:
           files: patterns of gzipped TFRecord files.
-          folder: on whose disk; the space is free again when this object is gone.
+          folder: a folder on the disk to use. The operating system frees the space
+            when this object is deleted or the process ends.
         """
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, kept open
         digest = hashlib.sha256()
@@ -42,8 +43,12 @@ class ImageFile:
         self.count = self._file.tell() // _IMAGE_BYTES
         self.digest = digest.hexdigest()  # SHA-256 of the images
 
-    def take(self, numbers: Iterable[int]) -> np.ndarray:
-        """Returns the images of these numbers, uint8 [B, 28, 28, 1]."""
+    def read(self, numbers: Iterable[int]) -> np.ndarray:
+        """Returns the images with the given numbers, uint8 [B, 28, 28, 1].
+
+        Args:
+          numbers: B positions in the file, from 0.
+        """
         file = self._file.fileno()
         pixels = b"".join(
             os.pread(file, _IMAGE_BYTES, int(number) * _IMAGE_BYTES)
@@ -52,7 +57,7 @@ class ImageFile:
         return np.frombuffer(pixels, np.uint8).reshape(-1, *IMAGE_SHAPE)
 
 
-def training_batches(
+def make_training_batches(
     images: ImageFile,
     config: TrainConfig,
     *,
@@ -60,35 +65,36 @@ def training_batches(
     is_binary: bool = True,
     first_step: int = 0,
 ) -> tf.data.Dataset:
-    """Returns endless batches (images, noise) for training.
+    """Returns an endless data set of training batches (images, noise).
 
-    The seed and a step's number alone decide what is in its batch: order, binarization
-    and noise are the same on any number of replicas, which share out the batch, and the
-    same again when a step is repeated. Images that do not fill an epoch's last batch
-    are left out; each epoch leaves out other images.
+    The content of a batch depends only on the seed and the number of the training step:
+    order, binarization and noise are the same for any number of replicas and when a
+    resumed training repeats a step. The images that would not fill the last batch of an
+    epoch are left out; they are different images in each epoch.
 
     Args:
       images: the train split.
-      config: batch size B and seed.
-      latent_size: Z.
-      is_binary: whether to binarize; if not, the pixels stay grey.
-      first_step: the number of the first batch.
+      config: gives the batch size B and the seed.
+      latent_size: Z, the length of a latent.
+      is_binary: whether to binarize the pixels at random; if not, they stay grey.
+      first_step: number of the training step that takes the first batch.
 
     Returns:
-      images, float32 [B, 28, 28, 1] of 0 or 1, or in [0, 1]; noise, float32 [B, 1, Z].
+      images, float32 [B, 28, 28, 1], of 0 and 1 if binarized, else in [0, 1]; noise,
+      float32 [B, 1, Z], standard normal.
     """
     size, steps_per_epoch = config.batch_size, images.count // config.batch_size
 
-    @functools.lru_cache(maxsize=2)  # around an epoch's end, two are asked for
-    def order(epoch):
+    @functools.lru_cache(maxsize=2)  # parallel calls may need the next epoch's, too
+    def shuffle(epoch):
         return np.random.default_rng([config.seed, epoch]).permutation(images.count)
 
-    def take(step):
-        epoch, place = divmod(int(step), steps_per_epoch)
-        return images.take(order(epoch)[place * size : (place + 1) * size])
+    def read_batch(step):
+        epoch, index = divmod(int(step), steps_per_epoch)
+        return images.read(shuffle(epoch)[index * size : (index + 1) * size])
 
-    def draw(step):
-        pixels = tf.numpy_function(take, [step], tf.uint8, stateful=False)
+    def make_batch(step):
+        pixels = tf.numpy_function(read_batch, [step], tf.uint8, stateful=False)
         pixels = tf.ensure_shape(pixels, [size, *IMAGE_SHAPE])
         batch = tf.cast(pixels, tf.float32) / 255.0
         if is_binary:
@@ -102,10 +108,10 @@ def training_batches(
         return batch, noise
 
     steps = tf.data.Dataset.range(first_step, tf.int64.max)
-    return steps.map(draw, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    return steps.map(make_batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_batches(
+def make_evaluation_batches(
     files: Sequence[str],
     feature: str,
     *,
@@ -114,22 +120,22 @@ def evaluation_batches(
     samples: int,
     seed: int,
 ) -> tf.data.Dataset:
-    """Returns batches (images, noise, weights) whose noise the images determine.
+    """Returns evaluation batches (images, noise, weights), with fixed noise per image.
 
-    The last batch is filled up with blank images of weight 0, so that it can be shared
-    out among replicas like any other.
+    The noise of an image depends only on its pixels and the seed. The last batch is
+    filled up with black images of weight 0: replicas need batches of one size.
 
     Args:
       files: patterns of gzipped TFRecord files.
-      feature: the images that the model takes: PIXELS or BITS.
+      feature: the feature that holds the images: PIXELS or BITS.
       batch_size: B.
-      latent_size: Z.
+      latent_size: Z, the length of a latent.
       samples: K, draws of z per image.
-      seed: of those draws.
+      seed: seed of the noise.
 
     Returns:
-      images, float32 [B, 28, 28, 1] in [0, 1]; noise, float32 [B, K, Z]; weights,
-      float32 [B], 0 or 1.
+      images, float32 [B, 28, 28, 1] in [0, 1]; noise, float32 [B, K, Z], standard
+      normal; weights, float32 [B], 1 for an image of the files, 0 for a filler.
     """
 
     def fill_up(examples):

@@ -1,16 +1,16 @@
-"""The one root of the errors that people see."""
+"""The base class of all errors whose message is shown to users."""
 
 
 class PipelineError(Exception):
-    """Something that a user can mend; its text says what is wrong and what to do.
+    """An error that a user can fix; its text says what is wrong and what to do.
 
     The command line prints the text without a traceback. Other exceptions are faults of
-    the program: their traceback goes to the log. A leaf can be rebuilt from its `args`,
-    because Beam and pickle carry it to another process.
+    the program: their traceback goes to the log. Every subclass can be rebuilt from its
+    `args`, because Beam and pickle copy errors to another process.
 
     Attributes:
-      is_bad_input: whether a setting, an argument or a file that the user gave is
-        wrong, as against work that failed: these have different exit codes.
+      is_bad_input: True if a setting, an argument or a file from the user is wrong;
+        False if the work failed for another reason. The two have different exit codes.
     """
 
     is_bad_input = False

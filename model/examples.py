@@ -1,4 +1,4 @@
-"""The examples in TFRecord files: one description of their features, one reader."""
+"""The features of the examples in TFRecord files, and the functions that read them."""
 
 import math
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from model.config import IMAGE_SHAPE
 
-RAW = "image"  # of Ingest's examples: the pixels' bytes, in row-major order
-PIXELS = "pixels"  # of Transform's: the same bytes
-BITS = "bits"  # of Transform's: the fixed binarization, as `np.packbits` packs it
-LABEL = "label"  # of both
+RAW = "image"  # in Ingest's examples: one byte per pixel, in row-major order
+PIXELS = "pixels"  # in Transform's examples: the same bytes
+BITS = "bits"  # in Transform's examples: the fixed binarization, one bit per pixel
+LABEL = "label"  # in both
 
 _SIZE = math.prod(IMAGE_SHAPE)
 
@@ -21,15 +21,15 @@ FEATURES = {
     LABEL: tf.io.FixedLenFeature([], tf.int64),
 }
 
-# What older releases wrote in place of PIXELS and BITS: a number per pixel, in [0, 1].
-# An export reads them too. The default marks an example that lacks the feature.
+# The features that older releases wrote in place of PIXELS and BITS: one number per
+# pixel, in [0, 1]. Exports read them too. The default marks a missing feature.
 OLD_FEATURES = {
     PIXELS: ("image", tf.io.FixedLenFeature(IMAGE_SHAPE, tf.float32, [-1.0] * _SIZE)),
     BITS: ("binarized", tf.io.FixedLenFeature(IMAGE_SHAPE, tf.int64, [-1] * _SIZE)),
 }
 
 _OCTETS = np.array([bytes([value]) for value in range(256)], dtype=object)
-_SHIFTS = np.arange(7, -1, -1, dtype=np.uint8)  # of a byte's bits, the highest first
+_SHIFTS = np.arange(7, -1, -1, dtype=np.uint8)  # of a byte's bits, highest bit first
 
 
 class Examples(NamedTuple):
@@ -37,18 +37,18 @@ class Examples(NamedTuple):
 
     images: tf.Tensor  # uint8 [B, 28, 28, 1], in 0..255
     labels: tf.Tensor  # int64 [B]
-    serialized: tf.Tensor  # string [B]: the same as tf.Examples
+    serialized: tf.Tensor  # string [B]: the examples as serialized tf.Examples
 
 
 def read_examples(
     files: Sequence[str], image: str, *, batch_size: int
 ) -> tf.data.Dataset:
-    """Returns batches of `Examples`, in the order of the files' names.
+    """Returns a data set of `Examples` batches, read in the order of the file names.
 
     Args:
       files: patterns of gzipped TFRecord files.
-      image: the feature to decode: RAW, PIXELS or BITS.
-      batch_size: B; the last batch has what is left.
+      image: the feature to decode: RAW, PIXELS or BITS. Bits become 0 or 255.
+      batch_size: B; the last batch may be smaller.
     """
     decode = _unpack_bits if image == BITS else decode_pixels
 
@@ -57,30 +57,34 @@ def read_examples(
         parsed = tf.io.parse_example(serialized, spec)
         return Examples(decode(parsed[image]), parsed[LABEL], serialized)
 
-    batches = _records(files).batch(batch_size)
+    batches = _read_records(files).batch(batch_size)
     return batches.map(parse, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
 def count_examples(files: Sequence[str]) -> int:
-    """Returns how many examples the files have.
+    """Returns the number of examples in the files.
 
     Args:
       files: patterns of gzipped TFRecord files.
     """
-    return int(_records(files).reduce(np.int64(0), lambda count, _: count + 1))
+    return int(_read_records(files).reduce(np.int64(0), lambda count, _: count + 1))
 
 
 def parse_model_input(serialized: tf.Tensor, image: str) -> tf.Tensor:
-    """Returns a model's images, float32 [B, 28, 28, 1], from tf.Examples: string [B].
+    """Returns the images in serialized tf.Examples, as the model takes them.
 
-    Each example has the feature that Transform writes, or the one of older releases.
+    Each example must have the feature that Transform writes or its counterpart of older
+    releases.
 
     Args:
-      serialized: the examples.
-      image: the feature that the model takes: PIXELS or BITS.
+      serialized: string [B], the examples.
+      image: the feature that holds the images: PIXELS or BITS.
+
+    Returns:
+      float32 [B, 28, 28, 1] in [0, 1].
 
     Raises:
-      InvalidArgumentError: an example is none, or has neither feature.
+      InvalidArgumentError: an example is no tf.Example or has neither feature.
     """
     old, old_feature = OLD_FEATURES[image]
     spec = {image: tf.io.FixedLenFeature([], tf.string, ""), old: old_feature}
@@ -100,25 +104,28 @@ def parse_model_input(serialized: tf.Tensor, image: str) -> tf.Tensor:
 
 
 def decode_pixels(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns images, uint8 [B, 28, 28, 1], from the bytes of each: string [B].
+    """Returns images, uint8 [B, 28, 28, 1], decoded from one byte per pixel.
+
+    Args:
+      encoded: string [B], the 784 bytes of each image in row-major order.
 
     Raises:
-      InvalidArgumentError: an image has another number of bytes.
+      InvalidArgumentError: an image does not have 784 bytes.
     """
     check = tf.debugging.assert_equal(
         tf.strings.length(encoded),
         _SIZE,
-        message=f"every image must have {_SIZE} bytes, one a pixel",
+        message=f"every image must have {_SIZE} bytes, one per pixel",
     )
     with tf.control_dependencies([check]):
         return _decode(encoded)
 
 
 def pack_bits(bits: tf.Tensor) -> tf.Tensor:
-    """Returns each image's bits in bytes, string [B], as `np.packbits` packs them.
+    """Returns binary images, packed as by `np.packbits` into 98 bytes each: string [B].
 
     Args:
-      bits: [B, 28, 28, 1], of 0 or 1.
+      bits: [B, 28, 28, 1], of 0 or 1, of any number type.
     """
     by_byte = tf.reshape(tf.cast(bits, tf.int32), [-1, _SIZE // 8, 8])
     values = tf.reduce_sum(by_byte * (1 << _SHIFTS.astype(np.int32)), axis=-1)
@@ -126,7 +133,7 @@ def pack_bits(bits: tf.Tensor) -> tf.Tensor:
 
 
 def _unpack_bits(packed: tf.Tensor) -> tf.Tensor:
-    """Returns images of 0 or 255, uint8 [B, 28, 28, 1], from `pack_bits`'s strings."""
+    """Returns images of 0 or 255, uint8 [B, 28, 28, 1], from strings of `pack_bits`."""
     values = tf.io.decode_raw(packed, tf.uint8, fixed_length=_SIZE // 8)
     values = values[:, :, tf.newaxis]
     bits = tf.bitwise.bitwise_and(tf.bitwise.right_shift(values, _SHIFTS), np.uint8(1))
@@ -134,11 +141,12 @@ def _unpack_bits(packed: tf.Tensor) -> tf.Tensor:
 
 
 def _decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns images, uint8 [B, 28, 28, 1], from 784 bytes of each string: [B]."""
+    """Returns images, uint8 [B, 28, 28, 1], from strings [B]; does not check sizes."""
     pixels = tf.io.decode_raw(encoded, tf.uint8, fixed_length=_SIZE)
     return tf.reshape(pixels, [-1, *IMAGE_SHAPE])
 
 
-def _records(files: Sequence[str]) -> tf.data.Dataset:
+def _read_records(files: Sequence[str]) -> tf.data.Dataset:
+    """Returns the records of gzipped TFRecord files, in the order of file names."""
     names = tf.data.Dataset.list_files(list(files), shuffle=False)
     return tf.data.TFRecordDataset(names, compression_type="GZIP")

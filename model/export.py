@@ -1,4 +1,4 @@
-"""The model as it is served: a SavedModel that needs neither TFP nor this package."""
+"""The export of a model: a SavedModel that loads without TFP and this package."""
 
 import functools
 
@@ -8,26 +8,27 @@ import tf_keras as tfk
 
 from model import fixed_noise
 from model.config import IMAGE_SHAPE
-from model.distributions.posterior import center
+from model.distributions.posterior import draw_at_zero_noise
 from model.examples import BITS, PIXELS, parse_model_input
 from model.vae import VAE, ElboTerms
 
-_BLOCK = 16  # samples of z per image that `iwae` has in memory at once
+_BLOCK = 16  # samples of z per image that `iwae` holds in memory at once
 
 
 def export(vae: VAE, directory: str, *, samples: int, seed: int) -> None:
-    """Writes the SavedModel of `ServingModule` into `directory`.
+    """Writes a trained model as a SavedModel with the signatures of `ServingModule`.
 
     Args:
       vae: a trained model.
-      directory: a new folder.
-      samples: K, draws of z per image in `elbo` and `elbo_examples`.
-      seed: of all draws in `elbo`, `elbo_examples` and `iwae`, and of the fixed
+      directory: the folder to write, which must not exist yet.
+      samples: K, draws of z per image in the signatures `elbo` and `elbo_examples`.
+      seed: seed of all draws in `elbo`, `elbo_examples` and `iwae`, and of the fixed
         binarization.
     """
-    # Layers are named by a counter of the process: the same model, the same names.
+    # Keras numbers layers with a counter of the process. After a reset, every export of
+    # a model has the same names.
     tfk.backend.reset_uids()
-    # Built anew: the variables of a model trained under a strategy are distributed.
+    # A copy, because the variables of training under a strategy are distributed.
     single = VAE(vae.config)
     single.set_weights(vae.get_weights())
     module = ServingModule(single, samples=samples, seed=seed)
@@ -35,37 +36,39 @@ def export(vae: VAE, directory: str, *, samples: int, seed: int) -> None:
 
 
 class ServingModule(tf.Module):
-    """Seven signatures over a VAE; images are float32 [B, 28, 28, 1] in [0, 1].
+    """A module with the seven signatures of a VAE's SavedModel.
 
-    `serving_default` is `reconstruct`. Bounds are in nats per image, higher is better.
-    All raise InvalidArgumentError for an empty batch, another shape, a pixel that is
-    out of range or not a number, a latent that is not finite, bytes that are no
-    tf.Example, or a number of samples below 1.
+    The signatures are `reconstruct`, which is also `serving_default`, `encode`,
+    `generate`, `decode`, `elbo`, `iwae` and `elbo_examples`. Images are float32
+    [B, 28, 28, 1] in [0, 1]. Bounds on log p(x) are in nats per image; higher is
+    better. All signatures raise InvalidArgumentError for an empty batch, a wrong shape,
+    a pixel that is out of range or not a number, a latent that is not finite, bytes
+    that are no tf.Example, or a number of samples below 1.
     """
 
     def __init__(self, vae: VAE, *, samples: int, seed: int):
         super().__init__()
-        # The variables alone: an attribute with Keras or TFP objects can't be saved.
+        # Only the variables: a module with Keras or TFP objects can't be saved.
         self.variables_ = list(vae.variables)
-        self._functions = _functions(vae, samples=samples, seed=seed)
+        self._functions = _build_functions(vae, samples=samples, seed=seed)
 
     def signatures(self) -> dict[str, tf.types.experimental.GenericFunction]:
-        """Returns the signatures by name, as `tf.saved_model.save` takes them."""
+        """Returns the signatures by their names, for `tf.saved_model.save`."""
         return self._functions
 
 
-def _functions(vae: VAE, *, samples: int, seed: int):
+def _build_functions(vae: VAE, *, samples: int, seed: int):
     images_spec = tf.TensorSpec([None, *IMAGE_SHAPE], tf.float32, name="images")
     latent_size = vae.config.latent_size
-    # AutoGraph would rewrite Keras itself, for half a minute: there is no Python
-    # control flow here that depends on a tensor.
+    # AutoGraph would take half a minute to rewrite Keras's own code. It is not needed:
+    # no Python control flow here depends on a tensor.
     graph = functools.partial(tf.function, autograph=False)
 
-    def checked_pixels(images: tf.Tensor) -> tf.Tensor:
-        pixels = _checked(images)
-        return fixed_noise.binarize(pixels, seed) if vae.config.binary else pixels
+    def check_and_binarize(images: tf.Tensor) -> tf.Tensor:
+        pixels = _check_images(images)
+        return fixed_noise.binarize(pixels, seed) if vae.config.is_binary else pixels
 
-    def fixed_elbo_terms(pixels: tf.Tensor) -> ElboTerms:
+    def estimate_elbo_terms(pixels: tf.Tensor) -> ElboTerms:
         noise = fixed_noise.normal(
             pixels, seed, samples=samples, latent_size=latent_size
         )
@@ -73,8 +76,11 @@ def _functions(vae: VAE, *, samples: int, seed: int):
 
     @graph(input_signature=[images_spec])
     def reconstruct(images):
-        """Returns p(x|z)'s `mean` and `mode` at q(z|x)'s `loc`, [B, 28, 28, 1] each."""
-        likelihood = vae.decode(center(vae.encode(_checked(images))))
+        """Returns `mean` and `mode` of p(x|z) at z = `loc` of q(z|x).
+
+        Both are float32 [B, 28, 28, 1].
+        """
+        likelihood = vae.decode(draw_at_zero_noise(vae.encode(_check_images(images))))
         return {
             "mean": likelihood.mean(),
             "mode": tf.cast(likelihood.mode(), tf.float32),
@@ -82,13 +88,13 @@ def _functions(vae: VAE, *, samples: int, seed: int):
 
     @graph(input_signature=[images_spec])
     def encode(images):
-        """Returns q(z|x): `loc` [B, Z] and, of a normal, `scale_tril` [B, Z, Z].
+        """Returns `loc` [B, Z] of q(z|x) and, if it is normal, `scale_tril` [B, Z, Z].
 
-        `loc` is z at zero noise: a normal's mean.
+        `loc` is z at zero noise, which is the mean of a normal posterior.
         """
-        posterior = vae.encode(_checked(images))
+        posterior = vae.encode(_check_images(images))
         if vae.config.posterior == "iaf":
-            return {"loc": center(posterior)}
+            return {"loc": draw_at_zero_noise(posterior)}
         return {"loc": posterior.loc, "scale_tril": posterior.scale.to_dense()}
 
     @graph(
@@ -98,9 +104,12 @@ def _functions(vae: VAE, *, samples: int, seed: int):
         ]
     )
     def generate(n, seed):
-        """Returns `mean` and `mode` of p(x|z) at n draws z ~ p(z), [n, 28, 28, 1]."""
-        n = _at_least_one(n, "n")
-        z = vae.prior.sample(n, seed=tf.bitcast(seed, tf.int32))  # two halves
+        """Returns `mean` and `mode` of p(x|z) at n draws of z from p(z).
+
+        Both are float32 [n, 28, 28, 1].
+        """
+        n = _check_at_least_one(n, "n")
+        z = vae.prior.sample(n, seed=tf.bitcast(seed, tf.int32))  # 64 bits as 2 x 32
         likelihood = vae.decode(z)
         return {
             "mean": likelihood.mean(),
@@ -109,11 +118,11 @@ def _functions(vae: VAE, *, samples: int, seed: int):
 
     @graph(input_signature=[tf.TensorSpec([None, latent_size], tf.float32, name="z")])
     def decode(z):
-        """Returns `mean` and `mode` of p(x|z), [B, 28, 28, 1] each: z [B, Z]."""
+        """Returns `mean` and `mode` of p(x|z) for z [B, Z], [B, 28, 28, 1] each."""
         z = tf.ensure_shape(z, [None, latent_size])
         finite = tf.reduce_all(tf.math.is_finite(z))
         message = "every latent must be a finite number"
-        checks = [_assert_not_empty(z), tf.debugging.Assert(finite, [message, z])]
+        checks = [_check_not_empty(z), tf.debugging.Assert(finite, [message, z])]
         with tf.control_dependencies(checks):
             likelihood = vae.decode(tf.identity(z))
         return {
@@ -123,33 +132,33 @@ def _functions(vae: VAE, *, samples: int, seed: int):
 
     @graph(input_signature=[images_spec])
     def elbo(images):
-        """Returns `elbo`, `reconstruction` and `kl`, [B] each, in nats.
+        """Returns `elbo`, `reconstruction` and `kl` of each image, [B] each, in nats.
 
-        For a likelihood of binary pixels, grey ones are binarized as Transform does it,
-        from each image's own pixels.
+        For a Bernoulli likelihood, grey pixels are binarized first, in the way that
+        Transform does it: the result depends only on the image and the seed.
         """
-        terms = fixed_elbo_terms(checked_pixels(images))
+        terms = estimate_elbo_terms(check_and_binarize(images))
         return {"elbo": terms.elbo(), **terms._asdict()}
 
     @graph(input_signature=[images_spec, tf.TensorSpec([], tf.int32, name="k")])
     def iwae(images, k):
         """Returns `iwae`, the importance-weighted bound from k draws: [B], in nats.
 
-        Pixels and draws are those of `elbo`, which takes the first of the same
-        sequence. Memory does not grow with k.
+        The binarization is that of `elbo`, and the first draws are those of `elbo`.
+        Memory does not grow with k.
 
         Source: Burda et al. 2016, Importance Weighted Autoencoders, eq. 8.
         """
-        k = _at_least_one(k, "k")
-        with tf.control_dependencies([k]):  # of two faults, always the same message
-            pixels = checked_pixels(images)
+        k = _check_at_least_one(k, "k")
+        with tf.control_dependencies([k]):  # two faults always give the same message
+            pixels = check_and_binarize(images)
 
         def add_block(first, log_sum):
             noise = fixed_noise.normal(
                 pixels, seed, samples=_BLOCK, latent_size=latent_size, first=first
             )
             log_weights = vae.log_weights(pixels, noise)  # [B, _BLOCK]
-            # The last block may have more samples than are left of k.
+            # The last block may go beyond k.
             is_counted = first + tf.range(_BLOCK) < k
             log_weights = tf.where(is_counted, log_weights, -np.inf)
             terms = tf.concat([log_sum[:, tf.newaxis], log_weights], axis=1)
@@ -169,12 +178,12 @@ def _functions(vae: VAE, *, samples: int, seed: int):
     def elbo_examples(examples):
         """Returns what `elbo` returns, for serialized examples from Transform.
 
-        Those that Transform of an older release wrote are understood too.
+        Examples from the Transform of older releases are accepted, too.
         """
-        with tf.control_dependencies([_assert_not_empty(examples)]):
+        with tf.control_dependencies([_check_not_empty(examples)]):
             examples = tf.identity(examples)
-        feature = BITS if vae.config.binary else PIXELS
-        terms = fixed_elbo_terms(_checked(parse_model_input(examples, feature)))
+        feature = BITS if vae.config.is_binary else PIXELS
+        terms = estimate_elbo_terms(_check_images(parse_model_input(examples, feature)))
         return {"elbo": terms.elbo(), **terms._asdict()}
 
     return {
@@ -189,32 +198,34 @@ def _functions(vae: VAE, *, samples: int, seed: int):
     }
 
 
-def _checked(images: tf.Tensor) -> tf.Tensor:
-    # A loaded signature does not hold its callers to its own shape.
+def _check_images(images: tf.Tensor) -> tf.Tensor:
+    """Returns the images after a check of their shape, number and pixel range."""
+    # TensorFlow does not check the shape of a call to a loaded signature.
     images = tf.ensure_shape(images, [None, *IMAGE_SHAPE])
     message = "every pixel must be a number in [0, 1]"
     in_range = tf.logical_and(images >= 0.0, images <= 1.0)  # False for NaN
     checks = [
-        _assert_not_empty(images),
+        _check_not_empty(images),
         tf.debugging.Assert(tf.reduce_all(in_range), [message, images]),
     ]
-    # Before anything else: a network that meets an empty batch may fail first.
+    # The checks run before everything else: on an empty batch a network may fail first,
+    # with an unclear message.
     with tf.control_dependencies(checks):
         return tf.identity(images)
 
 
-def _at_least_one(number: tf.Tensor, name: str) -> tf.Tensor:
-    """Returns the number, which nothing uses before the check has passed.
+def _check_at_least_one(number: tf.Tensor, name: str) -> tf.Tensor:
+    """Returns the number after a check that it is at least 1.
 
-    A check that no other operation depends on runs beside the work, which may fail
-    first, with a message of its own.
+    The result depends on the check. If it did not, the two would run in parallel, and
+    the operations that use the number might fail first, with an unclear message.
     """
     check = tf.debugging.assert_positive(number, message=f"{name} must be at least 1")
     with tf.control_dependencies([check]):
         return tf.identity(number)
 
 
-def _assert_not_empty(batch: tf.Tensor) -> tf.Operation:
+def _check_not_empty(batch: tf.Tensor) -> tf.Operation:
     return tf.debugging.assert_positive(
         tf.shape(batch)[0], message="expected a batch of at least 1, got an empty one"
     )

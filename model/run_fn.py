@@ -1,4 +1,4 @@
-"""The Trainer's function: a thin adapter over `loop.train` and `export`."""
+"""The run function of TFX's Trainer, a thin adapter over `loop.train` and `export`."""
 
 import os
 
@@ -13,9 +13,11 @@ from model.training.progress import log_if_slow
 def run_fn(fn_args: FnArgs) -> None:
     """Trains a VAE on the transformed examples and exports it for serving.
 
-    `fn_args.custom_config` has `model` and `train`, the fields of the two configs;
-    `evaluation`, the samples and the seed of every ELBO that the export estimates; and
-    `checkpoints`, a folder or a URI that outlives this process, or "".
+    Args:
+      fn_args: the arguments of the Trainer. Its `custom_config` has `model` and
+        `train`, the fields of ModelConfig and TrainConfig; `evaluation`, with `samples`
+        and `seed` of every ELBO that the export estimates; and `checkpoints`, a folder
+        or URI that remains when this process ends, or "".
     """
     config = fn_args.custom_config
     evaluation = config["evaluation"]
@@ -35,7 +37,8 @@ def run_fn(fn_args: FnArgs) -> None:
     if devices.is_chief(trained.strategy):
         with log_if_slow("exporting the model"):
             export.export(trained.vae, fn_args.serving_model_dir, **evaluation)
-        # Not removed yet: the model is not safe before TFX has published it.
-        trained.checkpoints.done()
-    # TFX looks for the model in each worker: they wait until the chief has written it.
+        # The next training removes them: until TFX has published the model, a failure
+        # of this step must not lose them.
+        trained.checkpoints.mark_done()
+    # TFX expects the model in each worker: they wait until the chief has written it.
     devices.check_agreement(trained.strategy, "end", value=0)

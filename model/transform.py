@@ -1,4 +1,4 @@
-"""Transform's function: what every model reads of each example."""
+"""The preprocessing function of TFX Transform, which makes the model's features."""
 
 import tensorflow as tf
 
@@ -7,19 +7,19 @@ from model.examples import BITS, LABEL, PIXELS, RAW, decode_pixels, pack_bits
 
 
 def preprocessing_fn(inputs, custom_config):
-    """Returns transformed features, from raw 8-bit pixels and a label.
+    """Returns the features `pixels`, `bits` and `label` of a batch of raw examples.
 
-    Training binarizes `pixels` anew at each step; every evaluation takes `bits`, which
-    an image's own pixels and `custom_config["seed"]` determine. They are stored because
-    a candidate and its baseline may be exported with different seeds, and the gate
-    measures both on the same bits.
+    `bits` is a binarization of `pixels` that depends only on the pixels and the seed:
+    all evaluations use it. It is stored because the candidate and the baseline may have
+    been exported with different seeds, and the gate must measure both on the same bits.
+    Training does not use it: it binarizes `pixels` at random in each step.
 
     Args:
-      inputs: `image`, bytes [B] of 784 pixels in row-major order; `label`, int64 [B].
-      custom_config: a dict with `seed`, the evaluation's.
+      inputs: `image`, string [B] of 784 bytes in row-major order; `label`, int64 [B].
+      custom_config: a dict with `seed`, the seed of the evaluation.
 
     Raises:
-      InvalidArgumentError: an image has another number of bytes.
+      InvalidArgumentError: an image does not have 784 bytes.
     """
     raw = tf.reshape(inputs[RAW], [-1])
     images = tf.cast(decode_pixels(raw), tf.float32) / 255.0

@@ -1,4 +1,4 @@
-"""The VAE of TFP layers, and its ELBO: written here once, used everywhere."""
+"""The VAE of TFP layers and its ELBO, for training, evaluation and serving."""
 
 from typing import NamedTuple
 
@@ -13,30 +13,30 @@ from model.networks import build
 
 
 class ElboTerms(NamedTuple):
-    """The ELBO's two terms, per example, in nats."""
+    """The two terms of the ELBO for each image of a batch, in nats."""
 
-    reconstruction: tf.Tensor  # E_q[log p(x|z)], estimated from the samples; [B]
-    kl: tf.Tensor  # KL(q(z|x) || p(z)): in closed form, or from the samples; [B]
+    reconstruction: tf.Tensor  # [B]: E_q[log p(x|z)], estimated from the samples
+    kl: tf.Tensor  # [B]: KL(q(z|x) || p(z)), in closed form or from the samples
 
     def elbo(self) -> tf.Tensor:
-        """Returns reconstruction - KL, [B], nats."""
+        """Returns the ELBO, reconstruction - KL, of each image: [B], nats."""
         return self.reconstruction - self.kl
 
 
 class VAE(tfk.Model):
-    """A variational autoencoder whose calls give distributions.
+    """A variational autoencoder whose methods return TFP distributions.
 
-    `vae(images)` is p(x|z) at one z drawn from q(z|x): a `tfd.Distribution` with batch
-    [B] and event [28, 28, 1], as in the TFP layers' own examples.
+    `vae(images)` returns p(x|z) at one z drawn from q(z|x): a `tfd.Distribution` with
+    batch [B] and event [28, 28, 1], as in the examples of TFP's layers.
 
     Source: Kingma & Welling 2014, Auto-Encoding Variational Bayes.
     """
 
     def __init__(self, config: ModelConfig, dtype: str = "float32"):
-        """Builds the networks.
+        """Builds the encoder, the decoder and the prior.
 
         Args:
-          config: what the VAE is made of.
+          config: the networks and distributions to build.
           dtype: Keras's dtype policy of the networks' hidden layers, `float32` or
             `mixed_bfloat16`; weights and distributions are float32 with both.
         """
@@ -52,25 +52,26 @@ class VAE(tfk.Model):
 
     @property
     def prior(self) -> tfd.Distribution:
-        """p(z): batch [], event [Z]."""
+        """Returns the prior p(z), batch [] and event [Z]."""
         return self._prior.distribution(self.encode)
 
     def encode(self, images) -> tfd.Distribution:
-        """Returns q(z|x): images [B, 28, 28, 1] -> batch [B], event [Z]."""
+        """Returns q(z|x), batch [B] and event [Z], of images [B, 28, 28, 1]."""
         return self.encoder(images)
 
     def decode(self, z) -> tfd.Distribution:
-        """Returns p(x|z): z [B, Z] -> batch [B], event [28, 28, 1]."""
+        """Returns p(x|z), batch [B] and event [28, 28, 1], at z [B, Z]."""
         return self.decoder(z)
 
     def elbo_terms(self, images, noise) -> ElboTerms:
-        """Returns the terms of the ELBO, estimated from the given noise.
+        """Returns the two terms of each image's ELBO, estimated from the given noise.
 
-        The KL is in closed form where there is one: of a normal posterior and the
-        standard prior. Elsewhere it is the mean of log q(z|x) - log p(z).
+        A normal posterior and the standard prior have a KL in closed form. For all
+        other pairs the KL is the mean of log q(z|x) - log p(z) over the samples.
 
         Args:
-          images: float32 [B, 28, 28, 1]: 0 or 1, or grey for a continuous likelihood.
+          images: float32 [B, 28, 28, 1], of 0 and 1 for a Bernoulli likelihood, in
+            [0, 1] for a continuous one.
           noise: float32 [B, K, Z], K standard normal draws per image.
 
         Source: Kingma & Welling 2014, eq. 3, and eq. 2 where the KL is sampled.
@@ -86,13 +87,13 @@ class VAE(tfk.Model):
         return ElboTerms(tf.reduce_mean(log_likelihood, axis=0), kl)
 
     def log_weights(self, images, noise) -> tf.Tensor:
-        """Returns log p(x|z) + log p(z) - log q(z|x) of each draw: [B, K], nats.
+        """Returns log p(x|z) + log p(z) - log q(z|x) of each draw of z: [B, K], nats.
 
-        Their mean is an estimate of the ELBO, and the log of the mean of their
-        exponentials one of the importance-weighted bound.
+        The mean over the draws estimates the ELBO. The logarithm of the mean of the
+        exponentials estimates the importance-weighted bound.
 
         Args:
-          images: as `elbo_terms` takes them.
+          images: float32 [B, 28, 28, 1], as for `elbo_terms`.
           noise: float32 [B, K, Z], K standard normal draws per image.
 
         Source: Burda et al. 2016, Importance Weighted Autoencoders, eq. 8.
@@ -101,25 +102,30 @@ class VAE(tfk.Model):
         log_joint = self._log_likelihood(images, draws.z) + self.prior.log_prob(draws.z)
         return tf.transpose(log_joint - draws.log_prob)
 
-    def weigh(self, terms: ElboTerms, kl_weight: float | tf.Tensor = 1.0) -> tf.Tensor:
-        """Returns what training minimizes, per example: [B], nats.
+    def compute_loss(
+        self, terms: ElboTerms, kl_weight: float | tf.Tensor = 1.0
+    ) -> tf.Tensor:
+        """Returns the training loss of each image: [B], nats.
 
-        At beta 1, weight 1 and no free bits it is the negative ELBO.
+        The loss is the negative ELBO with the KL multiplied by beta and by `kl_weight`
+        and not below the free bits. With beta 1, weight 1 and no free bits it is the
+        negative ELBO.
 
         Args:
-          terms: of the ELBO.
-          kl_weight: how much of beta is in force: below 1 while the KL warms up.
+          terms: the terms of the ELBO, [B] each.
+          kl_weight: factor of the KL, below 1 during the KL's warm-up.
 
         Sources: Higgins et al. 2017, beta-VAE (beta); Bowman et al. 2016, Generating
         Sentences from a Continuous Space (warm-up); Kingma et al. 2016, Improving
-        Variational Inference with Inverse Autoregressive Flow, eq. 15, with all
-        latents as one group and per image, so that replicas need not agree (free bits).
+        Variational Inference with Inverse Autoregressive Flow, eq. 15 (free bits). Here
+        all latents form one group, and the bound is applied per image, so that replicas
+        do not have to exchange means.
         """
         kl = tf.maximum(terms.kl, self.config.free_bits)
         return kl_weight * self.config.beta * kl - terms.reconstruction
 
     def _log_likelihood(self, images, z) -> tf.Tensor:
-        """Returns log p(x|z) in nats: images [B, ...], z [K, B, Z] -> [K, B]."""
+        """Returns log p(x|z), [K, B], nats, of images [B, 28, 28, 1] at z [K, B, Z]."""
         samples, batch = tf.unstack(tf.shape(z)[:2])
         flat = tf.reshape(z, [-1, self.config.latent_size])
         likelihood = self.decode(flat)  # batch [K B]

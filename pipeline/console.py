@@ -208,7 +208,7 @@ def _training_note(progress) -> str:
     note = f"epoch {progress.epoch}/{progress.epochs}  ELBO {progress.elbo:.2f} (train)"
     if progress.eval_elbo is not None:
         note += f" {progress.eval_elbo:.2f} (eval)"
-    return "  ".join([f"{note} nats", *progress.pace()])
+    return "  ".join([f"{note} nats", *progress.describe_pace()])
 
 
 class _ProgressHandler(logging.Handler):

@@ -123,10 +123,10 @@ def create_pipeline(
         eval_config=eval_config(
             elbo_floor=config.gate.elbo_floor,
             tolerance=config.gate.tolerance,
-            binary=config.model.binary,
+            binary=config.model.is_binary,
         ),
     )
-    feature = BITS if config.model.binary else PIXELS
+    feature = BITS if config.model.is_binary else PIXELS
     # Measure the importance-weighted bound of the candidate, which decides nothing.
     bounds = Bounds(
         model=trainer.outputs["model"],

@@ -63,7 +63,7 @@ def only_new_objects_are_searched_for_garbage():
 @pytest.fixture
 def nothing_is_slow(monkeypatch):
     """Keeps a busy machine from adding lines that name slow work to exact output."""
-    monkeypatch.setattr(progress, "_SLOW", 3600.0)
+    monkeypatch.setattr(progress, "_FIRST_LOG_AFTER", 3600.0)
 
 
 @pytest.fixture

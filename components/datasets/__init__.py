@@ -1,1 +1,1 @@
-"""Data sets: downloaded, converted, checked and fingerprinted; spans of them."""
+"""The download, conversion, checks and fingerprints of data sets and their spans."""

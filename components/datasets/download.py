@@ -1,4 +1,4 @@
-"""Downloads that end in time, whatever the network does."""
+"""Downloads of files over HTTP, with a time limit that also holds for name look-ups."""
 
 import hashlib
 import queue
@@ -13,10 +13,18 @@ from components.datasets.idx import DataAccessError, DataError
 from model.training.progress import log_if_slow
 
 
-def idx_arrays(builder_cls: Any, seconds: float) -> idx.Arrays:
-    """Downloads the four IDX files that a TFDS builder names.
+def download_idx_arrays(builder_cls: Any, seconds: float) -> idx.Arrays:
+    """Downloads and parses the four IDX files of a TFDS builder such as MNIST's.
 
-    Not with TFDS's own downloader: it knows no time-out, and tries ten times.
+    TFDS's own downloader is not used, because it has no time-out and tries ten times.
+
+    Args:
+      builder_cls: a TFDS builder class with the attributes `URL` and `url_infos`.
+      seconds: the longest time without an answer, for each file.
+
+    Raises:
+      DataError: a file does not exist, is damaged, or has another SHA-256 than in TFDS.
+      DataAccessError: the network or the server failed.
     """
     streams = {}
     for stream in idx.STREAMS:
@@ -29,7 +37,7 @@ def idx_arrays(builder_cls: Any, seconds: float) -> idx.Arrays:
                 response.raise_for_status()
                 data = response.content
             except requests.RequestException as error:
-                # A server that answers, and has no such file, will not have it later.
+                # With a status of 400 to 499, a later attempt would fail, too.
                 refused = 400 <= response.status_code < 500
                 kind = DataError if refused else DataAccessError
                 raise kind(
@@ -48,16 +56,20 @@ def idx_arrays(builder_cls: Any, seconds: float) -> idx.Arrays:
 
 
 def open_url(url: str, seconds: float) -> requests.Response:
-    """Returns the response to a GET, its body still to be read.
+    """Sends a GET request and returns the response, whose body is not yet read.
+
+    Args:
+      url: the address of the file.
+      seconds: the longest time to wait for the response.
 
     Raises:
-      DataAccessError: after `seconds` at the latest, whatever the network does.
+      DataAccessError: the server can't be reached or did not answer in time.
     """
     answers: queue.Queue[requests.Response | Exception] = queue.Queue()
 
     def ask() -> None:
         try:
-            # identity: a server may otherwise send a .gz such that it is unpacked here
+            # Without `identity`, requests may unpack a .gz file that a server sends.
             headers = {"Accept-Encoding": "identity"}
             answers.put(
                 requests.get(url, stream=True, timeout=seconds, headers=headers)
@@ -65,8 +77,8 @@ def open_url(url: str, seconds: float) -> requests.Response:
         except (OSError, ValueError) as error:  # raised below, in the caller's thread
             answers.put(error)
 
-    # In a thread, for the time-out of `requests` holds for each of a host's addresses
-    # anew, and not for the look-up of its name.
+    # In a thread, because the time-out of `requests` applies to each address of a host
+    # separately, and not to the look-up of its name.
     threading.Thread(target=ask, daemon=True).start()
     try:
         answer = answers.get(timeout=seconds)

@@ -1,4 +1,4 @@
-"""The IDX format of MNIST's images and labels: reads it, writes it, nothing else."""
+"""The reader and writer of IDX, the file format of MNIST's images and labels."""
 
 import gzip
 import hashlib
@@ -15,7 +15,7 @@ from model.files import machine_faults
 
 Arrays = dict[str, np.ndarray]  # {stream: uint8 [N, 28, 28] or uint8 [N]}
 
-# Stream -> how its file's name begins, and the dimensions that its header states.
+# Stream -> beginning of its file's name, and number of dimensions in its header.
 STREAMS = {
     "train_images": ("train-images", 3),
     "train_labels": ("train-labels", 1),
@@ -29,35 +29,35 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 class DataError(PipelineError):
-    """Data that cannot be used: says what was found, what was expected, what to do."""
+    """A data set cannot be used; the message says why, and what to do."""
 
     is_bad_input = True
 
 
 class DataAccessError(DataError):
-    """Data that cannot be had now: a full disk, a time-out or a lost connection."""
+    """A data set cannot be read now: a full disk, a time-out or a lost connection."""
 
     is_bad_input = False  # the same command may succeed later
 
 
 class SplitError(DataError):
-    """A split has no images, or too few."""
+    """A split of a data set has no images or too few."""
 
 
 def file_name(stream: str) -> str:
-    """Returns a stream's usual file name, without `.gz`."""
+    """Returns a stream's file name: `train-images-idx3-ubyte` for `train_images`."""
     stem, dimensions = STREAMS[stream]
     return f"{stem}-idx{dimensions}-ubyte"
 
 
 def find_files(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
-    """Returns the path of each stream's file in a folder.
+    """Returns the paths of the four IDX files in a folder, by the keys of STREAMS.
 
     A file may be named `train-images-idx3-ubyte` or `train-images.idx3-ubyte`, with or
-    without `.gz`; of several, the first in that order is taken.
+    without `.gz`. If there are several, the first in this order is used.
 
     Raises:
-      DataError: names every file that is missing.
+      DataError: the folder or a file is missing; the message names all missing files.
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -79,7 +79,12 @@ def find_files(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
 
 
 def read_folder(folder: str | os.PathLike) -> Arrays:
-    """Reads the four files of a folder; raises DataError as `parse_streams` does."""
+    """Reads the four IDX files in a folder and returns their arrays, by stream.
+
+    Raises:
+      DataError: a file is missing, damaged or can't be read.
+      DataAccessError: a fault of the machine prevents reading.
+    """
     streams = {}
     for stream, path in find_files(folder).items():
         try:
@@ -94,10 +99,13 @@ def read_folder(folder: str | os.PathLike) -> Arrays:
 
 
 def parse_streams(streams: dict[str, tuple[str, bytes]]) -> Arrays:
-    """Parses the four streams, each given as (name for errors, bytes).
+    """Parses the bytes of the four IDX files, checks them and returns their arrays.
+
+    Args:
+      streams: for each key of STREAMS, the file's name for messages and its bytes.
 
     Raises:
-      DataError: as `parse` does, or images and labels are not equally many.
+      DataError: a stream is damaged, or a split has more images than labels or fewer.
     """
     arrays = {
         stream: parse(stream, name, data=data)
@@ -118,12 +126,12 @@ def parse(stream: str, name: str, *, data: bytes) -> np.ndarray:
     """Returns uint8 [N, 28, 28] (images) or [N] (labels) from an IDX file's bytes.
 
     Args:
-      stream: a key of STREAMS.
-      name: the file's name; one that ends in `.gz` must hold gzip.
+      stream: a key of STREAMS, which determines the expected header.
+      name: the file's name, for messages; if it ends in `.gz`, the data must be gzip.
       data: the file's bytes, plain or gzip.
 
     Raises:
-      DataError: names the file, what was found, what was expected and what to do.
+      DataError: the data is damaged, empty, or has another header or size.
     """
     if data.startswith(_GZIP_MAGIC):
         try:
@@ -170,7 +178,7 @@ def parse(stream: str, name: str, *, data: bytes) -> np.ndarray:
 
 
 def to_bytes(array: np.ndarray) -> bytes:
-    """Returns the uncompressed IDX file of a uint8 array: what digests are taken of."""
+    """Returns a uint8 array in IDX format, uncompressed, as digests are computed."""
     if array.dtype != np.uint8:
         raise ValueError(f"array must be uint8, got {array.dtype}")
     header = struct.pack(f">4B{array.ndim}I", 0, 0, _UINT8, array.ndim, *array.shape)
@@ -178,7 +186,7 @@ def to_bytes(array: np.ndarray) -> bytes:
 
 
 def digest_streams(arrays: Arrays) -> dict[str, str]:
-    """Returns the SHA-256 of each array as an IDX stream, by the stream's name."""
+    """Returns the SHA-256 of each array in IDX format, by the name of its stream."""
     return {
         stream: hashlib.sha256(to_bytes(array)).hexdigest()
         for stream, array in arrays.items()

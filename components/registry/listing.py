@@ -1,8 +1,9 @@
-"""The versions at the push destination: which there are, and which is served.
+"""The list of the versions at the push destination, and the choice of the served one.
 
-A version is a folder `<number>` with a SavedModel and MANIFEST.json, as TF Serving
-polls them: it serves the highest number. Here only an intact version counts, one whose
-files are those of its manifest: no other is a baseline or a target of a rollback.
+A version is a folder `<number>` with a SavedModel and MANIFEST.json. TF Serving polls
+the folders and serves the highest number. This module considers only intact versions,
+whose files have the digests of the manifest: only they can be a baseline or the target
+of a rollback.
 """
 
 import dataclasses
@@ -25,15 +26,15 @@ from model.errors import PipelineError
 from model.files import filesystems, machine_faults, safe_paths
 from model.training.progress import log_if_slow
 
-_SHOWN = 3  # files that are wrong, in a message
+_SHOWN = 3  # the largest number of damaged files that a message lists
 
 
 class VersionError(PipelineError):
-    """The files of a version are not those that were pushed."""
+    """The files of a version are not the ones that were pushed."""
 
 
 class NoVersionError(PipelineError):
-    """There is no version of this number."""
+    """There is no version with this number."""
 
     is_bad_input = True
 
@@ -43,41 +44,49 @@ class Version:
     """A complete version at the push destination."""
 
     number: int
-    path: str  # or the URI
+    path: str  # the folder's path or URI
     manifest: Manifest
 
     @property
     def digest(self) -> str:
-        """The model's SHA-256: the same for the same files."""
+        """Returns the SHA-256 over all files of the model."""
         return self.manifest.digest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DamagedVersion:
-    """A version whose files are missing or changed, or whose manifest is."""
+    """A version whose manifest or other files are missing, changed or unreadable."""
 
     number: int
-    path: str  # or the URI
+    path: str  # the folder's path or URI
     why: str  # such as "saved_model.pb is missing"
-    pushed: bool = True  # whether it has a manifest: else a push may be under way
-    compared: bool = False  # with its valid manifest: it is damaged for certain
-    unread: OSError | None = None  # the machine's fault: it may be intact
+    has_manifest: bool = True  # if False, a push may be running
+    is_certain: bool = False  # whether its files differ from a valid manifest
+    read_error: OSError | None = None  # a fault of the machine: it may be intact
 
     def describe(self, served: Version | None) -> str:
-        """Returns a sentence: why it is damaged, and which version is the baseline."""
+        """Returns a message: why the version is damaged, and the baseline instead.
+
+        Args:
+          served: the version that is the baseline; None if there is none.
+        """
         folder = os.path.dirname(self.path)
-        instead = f"version {served.number} is" if served else "there is none"
-        return (
-            f"version {self.number} of {folder} is damaged: {self.why}; it is no "
-            f"baseline: {instead}"
+        baseline = (
+            f"the baseline is version {served.number}"
+            if served
+            else "there is no baseline"
         )
+        return f"version {self.number} of {folder} is damaged: {self.why}; {baseline}"
 
 
 def find_served_version(destination: str) -> Version | None:
-    """Returns the version that is served: the newest that is intact.
+    """Returns the served version, which is the newest intact one; None without one.
+
+    Args:
+      destination: folder or URI of the versions.
 
     Raises:
-      OSError: the machine could not read it.
+      OSError: a fault of the machine prevents reading a version.
       StorageError: the object store does not answer, or has no such bucket.
     """
     return find_served_and_damaged(destination)[0]
@@ -86,46 +95,60 @@ def find_served_version(destination: str) -> Version | None:
 def find_served_and_damaged(
     destination: str,
 ) -> tuple[Version | None, list[DamagedVersion]]:
-    """Returns the version that is served, and the damaged ones that are newer.
+    """Returns the served version, or None, and the damaged versions that are newer.
 
-    A server that reads no manifest may still try to load a damaged one.
+    A server that does not read manifests may try to load a damaged version.
+
+    Args:
+      destination: folder or URI of the versions.
 
     Raises:
-      OSError: the machine could not read one, which may be the version that is served.
+      OSError: a fault of the machine prevents reading a version that may be served.
       StorageError: the object store does not answer, or has no such bucket.
     """
     damaged: list[DamagedVersion] = []
     for found in list_versions(destination):
         if isinstance(found, Version):
             return found, damaged
-        if found.unread:
-            raise found.unread
+        if found.read_error:
+            raise found.read_error
         damaged.append(found)
     return None, damaged
 
 
 def read_newest_manifest(destination: str) -> tuple[list[int], bytes | None]:
-    """Returns all numbers and the text of the newest one's manifest, if it has one.
+    """Returns all version numbers and the text of the highest number's manifest.
 
-    They change with each push. No model is read: a server calls this first at each of
-    its polls.
+    Both change with each push, so a server can call this function to detect a push: it
+    is fast, because it reads no model.
+
+    Args:
+      destination: folder or URI of the versions.
+
+    Returns:
+      The numbers in ascending order, and the manifest's bytes; None if it is missing.
 
     Raises:
       StorageError: the object store does not answer, or has no such bucket.
     """
-    with filesystems.opened(destination) as (files, path):
+    with filesystems.open_filesystem(destination) as (files, path):
         numbers = sorted(list_numbers(files, path))
         manifest = _read(files, f"{path}/{numbers[-1]}/{MANIFEST}") if numbers else None
         return numbers, manifest
 
 
 def list_versions(destination: str) -> Iterator[Version | DamagedVersion]:
-    """Yields the version of each number, the newest first; reads all its files.
+    """Yields each version, intact or damaged, in descending order of the numbers.
+
+    All files of a version are read and compared with its manifest.
+
+    Args:
+      destination: folder or URI of the versions.
 
     Raises:
       StorageError: the object store does not answer, or has no such bucket.
     """
-    with filesystems.opened(destination) as (files, path):
+    with filesystems.open_filesystem(destination) as (files, path):
         numbers = sorted(set(list_numbers(files, path)), reverse=True)
     for number in numbers:
         version = version_path(destination, number)
@@ -135,32 +158,42 @@ def list_versions(destination: str) -> Iterator[Version | DamagedVersion]:
             verify_version(found)
             yield found
         except NoVersionError:
-            why = f"it has no {MANIFEST}, or not yet"
-            yield DamagedVersion(number=number, path=version, why=why, pushed=False)
-        except (VersionError, ManifestError, safe_paths.PathError) as error:
-            compared = found is not None and not isinstance(error, safe_paths.PathError)
+            why = f"it has no {MANIFEST} yet"
             yield DamagedVersion(
-                number=number, path=version, why=str(error), compared=compared
+                number=number, path=version, why=why, has_manifest=False
+            )
+        except (VersionError, ManifestError, safe_paths.PathError) as error:
+            is_certain = found is not None and not isinstance(
+                error, safe_paths.PathError
+            )
+            yield DamagedVersion(
+                number=number, path=version, why=str(error), is_certain=is_certain
             )
         except OSError as error:
             name = os.path.relpath(error.filename or version, version)
             why = f"{name} cannot be read ({error.strerror})"
-            unread = error if machine_faults.is_fault(error) else None
-            yield DamagedVersion(number=number, path=version, why=why, unread=unread)
+            read_error = error if machine_faults.is_fault(error) else None
+            yield DamagedVersion(
+                number=number, path=version, why=why, read_error=read_error
+            )
 
 
 def find_version(destination: str, number: int) -> Version:
-    """Returns the version of a number.
+    """Returns the version with a number; reads its manifest and no other file.
+
+    Args:
+      destination: folder or URI of the versions.
+      number: the version's number.
 
     Raises:
-      NoVersionError: there is no such version.
+      NoVersionError: there is no version with this number and a manifest.
       StorageError: the object store does not answer, or has no such bucket.
-      ManifestError: its manifest is not one that was pushed.
-      PathError: it is a symbolic link.
+      ManifestError: the manifest is damaged.
+      PathError: the version's folder is a symbolic link.
     """
-    with filesystems.opened(destination) as (files, path):
+    with filesystems.open_filesystem(destination) as (files, path):
         if isinstance(files, LocalFileSystem):
-            safe_paths.below(path, str(number))
+            safe_paths.join_below(path, str(number))
         text = _read(files, f"{path}/{number}/{MANIFEST}")
         if text is None:
             complete = [
@@ -178,7 +211,12 @@ def find_version(destination: str, number: int) -> Version:
 
 
 def verify_version(version: Version, copy: str | None = None) -> None:
-    """Raises VersionError unless a version's files, or a copy's, are as pushed."""
+    """Raises VersionError unless all files have the digests of the version's manifest.
+
+    Args:
+      version: the version to check.
+      copy: folder with a copy of the version's files, to check instead of them.
+    """
     with log_if_slow(f"verifying version {version.number}"):
         found = compute_file_digests(copy or version.path)
     expected = version.manifest.files
@@ -197,21 +235,25 @@ def verify_version(version: Version, copy: str | None = None) -> None:
 
 
 def fetch_version(version: Version, folder: str) -> None:
-    """Copies a version's files, but not its manifest, to a new folder.
+    """Copies a version's files, without its manifest, to a folder and verifies them.
 
-    The copy is what is verified: the files may change, or the network fail, meanwhile.
+    The folder is removed if this fails.
+
+    Args:
+      version: the version to copy.
+      folder: the local folder to write.
 
     Raises:
-      VersionError: the copy is not what was pushed; nothing is left of it.
+      VersionError: the copied files do not have the digests of the manifest.
       StorageError: the object store does not answer.
     """
     try:
         with (
             log_if_slow(f"copying version {version.number}"),
-            filesystems.opened(version.path) as (files, path),
+            filesystems.open_filesystem(version.path) as (files, path),
         ):
             for name in list_file_names(files, path):
-                target = safe_paths.below(folder, name)
+                target = safe_paths.join_below(folder, name)
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 files.get_file(f"{path}/{name}", target)
         verify_version(version, folder)
@@ -224,19 +266,19 @@ def fetch_version(version: Version, folder: str) -> None:
 
 
 def count_bytes(destination: str, number: int) -> int:
-    """Returns the bytes of all files under a number."""
-    with filesystems.opened(destination) as (files, path):
+    """Returns the total size in bytes of all files of a version."""
+    with filesystems.open_filesystem(destination) as (files, path):
         found = files.find(f"{path}/{number}", detail=True)
     return sum(info["size"] or 0 for info in found.values())
 
 
 def version_path(destination: str, number: int) -> str:
-    """Returns the path of a version's folder, or its URI."""
+    """Returns the path or URI of a version's folder."""
     return f"{destination.rstrip('/')}/{number}"
 
 
 def _read(files: fsspec.AbstractFileSystem, path: str) -> bytes | None:
-    """Returns a file's content; None if there is no such file."""
+    """Returns the content of a file; None if the file is missing."""
     try:
         return files.cat_file(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""The manifest of a version: MANIFEST.json, the facts about a published model."""
+"""The manifest of a version, MANIFEST.json: facts about a published model."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ _ROLLED_BACK = "rolled_back"
 
 
 class ManifestError(PipelineError):
-    """A MANIFEST.json is not one that a push wrote."""
+    """A MANIFEST.json is damaged, or a value in it has the wrong type."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,21 +27,21 @@ class Baseline:
     """The version that a candidate was measured against."""
 
     version: int
-    digest: str  # of its files
+    digest: str  # SHA-256 over its files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RolledBack:
-    """Why a version repeats an older one."""
+    """The facts about a rollback, in the manifest of the version that it published."""
 
-    replaced: int  # the version that was served; `from` in JSON
-    to: int  # the version that is repeated
+    replaced: int  # the version that was served before; `from` in JSON
+    to: int  # the older version that was published again
     by: str  # user@host
     why: str
     at: str  # ISO 8601, UTC
 
     def to_content(self) -> dict[str, Any]:
-        """Returns the JSON object."""
+        """Returns the facts as a JSON object."""
         content = dataclasses.asdict(self)
         return {"from": content.pop("replaced"), **content}
 
@@ -50,31 +50,31 @@ class RolledBack:
 class Manifest:
     """Facts about a model; an attribute is None if the manifest does not have it.
 
-    Make one by `from_json`, `from_content` or `of_run`.
+    The constructors are `from_json`, `from_content` and `from_run`.
     """
 
-    content: Mapping[str, Any]  # the JSON object; keys of other releases stay in it
-    digest: str  # one SHA-256 of all files, the same for the same files; "" before push
-    files: Mapping[str, str]  # SHA-256 by path; empty before the push
-    elbo: float | None = None  # the gate's, nats per image; and its two terms
-    reconstruction: float | None = None
-    kl: float | None = None
-    images: int | None = None  # that these are the means of
-    samples: int | None = None  # of z per image
-    seed: int | None = None  # of these samples and of the binarization
+    content: Mapping[str, Any]  # the JSON object, with unknown keys of other releases
+    digest: str  # SHA-256 over all files of the model; "" before the push
+    files: Mapping[str, str]  # SHA-256 of each file by path; empty before the push
+    elbo: float | None = None  # the gate's mean ELBO, nats per image
+    reconstruction: float | None = None  # the ELBO's first term
+    kl: float | None = None  # the ELBO's second term
+    images: int | None = None  # number of images in these means
+    samples: int | None = None  # number of draws of z per image
+    seed: int | None = None  # seed of these draws and of the binarization
     model: ModelConfig | None = None
     baseline: Baseline | None = None
     data_fingerprint: str | None = None
     run_key: str | None = None  # digest of settings, data, code and stack
-    singleprint: str | None = None  # TensorFlow's: another export of the model has it
+    singleprint: str | None = None  # TensorFlow's identity, the same for each export
     rolled_back: RolledBack | None = None
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> "Manifest":
-        """Returns the manifest of a JSON object, of this release or another one.
+        """Returns the manifest in a JSON object, of this release or of another one.
 
         Raises:
-          ManifestError: a value has another type than this release gives it.
+          ManifestError: a value has another type than in this release.
         """
         elbo = _get(content, "elbo", kind=dict) or {}
         config = _get(content, "config", kind=dict) or {}
@@ -91,25 +91,28 @@ class Manifest:
             images=_get(elbo, "images", kind=int),
             samples=_get(gate, "samples", kind=int),
             seed=_get(gate, "seed", kind=int),
-            model=_model_config(_get(config, "model", kind=dict)),
-            baseline=None if baseline is None else _baseline(baseline),
+            model=_parse_model_config(_get(config, "model", kind=dict)),
+            baseline=None if baseline is None else _parse_baseline(baseline),
             data_fingerprint=_get(content, "data_fingerprint", kind=str),
             run_key=_get(content, "run_key", kind=str),
             singleprint=_get(content, "singleprint", kind=str),
-            rolled_back=None if rolled_back is None else _rolled_back(rolled_back),
+            rolled_back=None
+            if rolled_back is None
+            else _parse_rolled_back(rolled_back),
         )
 
     @classmethod
     def from_json(cls, text: str | bytes, path: str) -> "Manifest":
-        """Returns the manifest that MANIFEST.json of a version holds.
+        """Returns the manifest in the text of a version's MANIFEST.json.
 
         Args:
-          text: the file's.
-          path: of the version's folder, or its URI.
+          text: the content of MANIFEST.json.
+          path: path or URI of the version's folder, for messages.
 
         Raises:
-          ManifestError: it is no JSON object, has no digests of files or not the right
-            one of all, or a value has the wrong type.
+          ManifestError: the text is no JSON object, the digests of the files are
+            missing, the digest over them is wrong, a file's name leads out of the
+            folder, or a value has the wrong type.
         """
         try:
             try:
@@ -132,7 +135,7 @@ class Manifest:
             ) from error
 
     @classmethod
-    def of_run(
+    def from_run(
         cls,
         *,
         elbo: Mapping[str, float | int | str],
@@ -142,15 +145,17 @@ class Manifest:
         provenance: Mapping[str, Any],
         stack: Mapping[str, str],
     ) -> "Manifest":
-        """Returns the manifest of a model that a run trained, before its push.
+        """Returns the manifest of a model from a run, without digests of its files.
 
         Args:
-          elbo: elbo, reconstruction and kl, their unit, split and number of images.
-          baseline: what the model was measured against; None if nothing was served.
-          data_fingerprint: of the data set, or of its spans.
+          elbo: elbo, reconstruction and kl, with their unit, split and number of
+            images.
+          baseline: the version that the model was compared with; None if nothing was
+            served.
+          data_fingerprint: fingerprint of the data set or of the spans.
           spans: number and fingerprint of each span; empty if the source has none.
           provenance: the run key, and the settings by section.
-          stack: the versions of Python and of the packages that matter to a model.
+          stack: the versions of Python and of the packages that influence a model.
         """
         return cls.from_content(
             {
@@ -168,31 +173,41 @@ class Manifest:
         return json.dumps(self.content, indent=2) + "\n"
 
     def with_files(self, file_digests: Mapping[str, str]) -> "Manifest":
-        """Returns this manifest with the digests of a model's files."""
+        """Returns a copy with the digests of a model's files and the digest over them.
+
+        Args:
+          file_digests: SHA-256 of each file by path.
+        """
         content = {**self.content, "files": dict(file_digests)}
         content.pop("digest", None)
         return self.from_content({"digest": combine_digests(file_digests), **content})
 
     def with_singleprint(self, singleprint: str) -> "Manifest":
-        """Returns this manifest with TensorFlow's identity of the model."""
+        """Returns a copy with the singleprint, TensorFlow's identity of the model."""
         return self.from_content({"singleprint": singleprint, **self.content})
 
     def with_rollback(self, rolled_back: RolledBack) -> "Manifest":
-        """Returns this manifest for the version that repeats it, without its files."""
+        """Returns a copy for the version that a rollback publishes.
+
+        The copy has the facts about the rollback, and no digests of files.
+        """
         left_out = ("digest", "files", _ROLLED_BACK)
         kept = {key: self.content[key] for key in self.content if key not in left_out}
         return self.from_content({**kept, _ROLLED_BACK: rolled_back.to_content()})
 
 
 def compute_file_digests(directory: str) -> dict[str, str]:
-    """Returns the SHA-256 of each file below a folder but its manifest, by path.
+    """Returns the SHA-256 of each file below a folder by path, without MANIFEST.json.
+
+    Args:
+      directory: a local folder or an object store's URI.
 
     Raises:
-      PathError: a file's name leads out of the folder.
+      PathError: a file's name leads out of the folder, or there is a symbolic link.
       StorageError: the object store does not answer.
     """
     found = {}
-    with filesystems.opened(directory) as (files, path):
+    with filesystems.open_filesystem(directory) as (files, path):
         for name in list_file_names(files, path):
             with files.open(f"{path}/{name}", "rb") as file:
                 found[name] = digests.digest_stream(file)
@@ -200,16 +215,24 @@ def compute_file_digests(directory: str) -> dict[str, str]:
 
 
 def combine_digests(file_digests: Mapping[str, str]) -> str:
-    """Returns one SHA-256 over the paths and digests of a model's files."""
+    """Returns one SHA-256 over the paths and digests of all files of a model.
+
+    Args:
+      file_digests: SHA-256 of each file by path.
+    """
     lines = (f"{digest}  {path}\n" for path, digest in sorted(file_digests.items()))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def list_file_names(files: fsspec.AbstractFileSystem, path: str) -> list[str]:
-    """Returns the paths of the files below a folder but its manifest, sorted.
+    """Returns the sorted paths of the files below a folder, without MANIFEST.json.
+
+    Args:
+      files: the file system of the folder.
+      path: the folder's path in this file system; the results are relative to it.
 
     Raises:
-      PathError: one leads out of the folder, by its name or as a symbolic link.
+      PathError: a file's name leads out of the folder, or there is a symbolic link.
     """
     if isinstance(files, LocalFileSystem):
         safe_paths.refuse_links(path)
@@ -219,43 +242,53 @@ def list_file_names(files: fsspec.AbstractFileSystem, path: str) -> list[str]:
         name for name in names if name not in ("", MANIFEST) and not name.endswith("/")
     )
     for name in names:
-        # An object's name may be any text; a copy's name may not.
+        # The name of an object may be any text, but the copy's path may not.
         safe_paths.check_name(path, name)
     return names
 
 
-# The manifests of the first releases do not name these settings: there was no choice.
-_EARLIER_MODEL = {"posterior": "full", "prior": "standard"}
+# The manifests of the first releases lack these settings, which had no other value.
+_OLD_MODEL_DEFAULTS = {"posterior": "full", "prior": "standard"}
 
-_NAMES = {dict: "an object", str: "a text", float: "a number", int: "an integer"}
+_TYPE_NAMES = {dict: "an object", str: "a text", float: "a number", int: "an integer"}
 
 
 def _get(content: Mapping[str, Any], key: str, *, kind: type) -> Any:
-    """Returns a value of the given type; None if the key is missing or null."""
+    """Returns a value of a JSON object; None if the key is missing or null.
+
+    Args:
+      content: the JSON object.
+      key: the value's key.
+      kind: the type that the value must have; float accepts integers, too.
+
+    Raises:
+      ManifestError: the value has another type.
+    """
     value = content.get(key)
     if value is None:
         return None
     kinds = (int, float) if kind is float else (kind,)
     if isinstance(value, bool) or not isinstance(value, kinds):
-        raise ManifestError(f"{key!r} must be {_NAMES[kind]}, got {value!r}")
+        raise ManifestError(f"{key!r} must be {_TYPE_NAMES[kind]}, got {value!r}")
     return value
 
 
 def _require(content: Mapping[str, Any], key: str, *, kind: type, where: str) -> Any:
+    """Returns a value of the JSON object `where`; raises ManifestError without it."""
     value = _get(content, key, kind=kind)
     if value is None:
         raise ManifestError(f"{where!r} has no {key!r}")
     return value
 
 
-def _baseline(content: Mapping[str, Any]) -> Baseline:
+def _parse_baseline(content: Mapping[str, Any]) -> Baseline:
     return Baseline(
         version=_require(content, "version", kind=int, where="baseline"),
         digest=_require(content, "digest", kind=str, where="baseline"),
     )
 
 
-def _rolled_back(content: Mapping[str, Any]) -> RolledBack:
+def _parse_rolled_back(content: Mapping[str, Any]) -> RolledBack:
     texts = {
         key: _require(content, key, kind=str, where=_ROLLED_BACK)
         for key in ("by", "why", "at")
@@ -267,9 +300,16 @@ def _rolled_back(content: Mapping[str, Any]) -> RolledBack:
     )
 
 
-def _model_config(section: Mapping[str, Any] | None) -> ModelConfig | None:
-    """Returns the section `model`; None if this release does not know its settings."""
+def _parse_model_config(section: Mapping[str, Any] | None) -> ModelConfig | None:
+    """Returns the settings in the section `model` of a manifest.
+
+    The result is None if there is no section or this release does not know a setting.
+    """
     try:
-        return None if section is None else ModelConfig(**{**_EARLIER_MODEL, **section})
+        return (
+            None
+            if section is None
+            else ModelConfig(**{**_OLD_MODEL_DEFAULTS, **section})
+        )
     except pydantic.ValidationError:
         return None

@@ -1,11 +1,10 @@
-"""Publication of versions, and their removal.
+"""The publication and removal of versions.
 
-In a folder, a version appears under its number by one rename, complete. An object store
-cannot rename: there the files appear one by one. The variables and assets are uploaded
-first; saved_model.pb is the last file of the model, because TF Serving finds no model
-to load without it and tries again; MANIFEST.json is the last file of all, and readers
-ignore a version without one. A push that dies half-way leaves a number without a
-manifest, which the next push does not use.
+A local folder gets a complete version by one rename. An object store cannot rename, so
+its files are uploaded one by one, in this order: variables and assets; saved_model.pb,
+without which TF Serving finds no model and tries again later; MANIFEST.json, without
+which readers ignore the version. A push that fails half-way leaves a number without a
+manifest, and later pushes do not use this number.
 """
 
 import contextlib
@@ -25,7 +24,7 @@ from model.training.progress import log_if_slow
 
 _STAGING = ".staging-"
 _LOCK = ".pushing.lock"
-_LAST = ("fingerprint.pb", "saved_model.pb")  # of a model's files, in an object store
+_LAST = ("fingerprint.pb", "saved_model.pb")  # a model's files to upload last
 
 
 def publish_version(model_dir: str, *, destination: str, manifest: Manifest) -> Version:
@@ -34,12 +33,16 @@ def publish_version(model_dir: str, *, destination: str, manifest: Manifest) -> 
     Args:
       model_dir: folder of the SavedModel.
       destination: folder or URI of the versions.
-      manifest: facts about the model; the files' digests are added here.
+      manifest: facts about the model; the digests of the files are added here.
+
+    Returns:
+      The version, with its number, its path and the complete manifest.
 
     Raises:
-      FileNotFoundError: there is no model.
+      FileNotFoundError: the model's folder is empty or missing.
       PathError: a file of the model is a symbolic link.
-      StorageError: the object store did not take it.
+      OSError: the folder can't be written.
+      StorageError: the upload to the object store failed.
     """
     digests = compute_file_digests(model_dir)
     if not digests:
@@ -62,14 +65,19 @@ def publish_version(model_dir: str, *, destination: str, manifest: Manifest) -> 
 
 
 def remove_versions(destination: str, numbers: Sequence[int]) -> None:
-    """Removes versions, and what killed pushes to a folder left; claims stay.
+    """Removes versions, and the temporary folders of killed pushes.
 
-    A folder's version is removed by one rename. In an object store the manifest is
-    removed first: readers ignore a version that is partly removed.
+    In a local folder, one rename takes a version away before its files are removed. In
+    an object store, the manifest is removed first, so that readers ignore a version
+    that is partly removed. Claims of numbers are not removed.
+
+    Args:
+      destination: folder or URI of the versions.
+      numbers: the versions to remove; missing ones are ignored in a local folder.
 
     Raises:
-      OSError: a folder cannot be written.
-      StorageError: the object store did not do it.
+      OSError: the folder can't be written.
+      StorageError: the removal in the object store failed.
     """
     folder = filesystems.local_path(destination)
     if folder is not None:
@@ -82,7 +90,7 @@ def remove_versions(destination: str, numbers: Sequence[int]) -> None:
                     os.rename(os.path.join(folder, str(number)), f"{staging}/{number}")
             _remove_staging(folder)
         return
-    with filesystems.opened(destination) as (files, path):
+    with filesystems.open_filesystem(destination) as (files, path):
         for number in numbers:
             if files.exists(f"{path}/{number}/{MANIFEST}"):
                 files.rm_file(f"{path}/{number}/{MANIFEST}")
@@ -90,39 +98,46 @@ def remove_versions(destination: str, numbers: Sequence[int]) -> None:
 
 
 def write_beside_versions(destination: str, name: str, *, text: str) -> None:
-    """Writes or replaces a file beside the versions, atomically."""
+    """Writes or replaces a text file in the folder of the versions, atomically.
+
+    Args:
+      destination: folder or URI of the versions.
+      name: the file's name.
+      text: the new content.
+    """
     folder = filesystems.local_path(destination)
     if folder is None:
-        with filesystems.opened(destination) as (files, path):
+        with filesystems.open_filesystem(destination) as (files, path):
             files.pipe_file(f"{path}/{name}", text.encode())
         return
     with filelock.FileLock(os.path.join(folder, _LOCK), mode=filesystems.FILE):
         staging = pathlib.Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
         (staging / name).write_text(text, encoding="utf-8")
         (staging / name).chmod(filesystems.FILE)
-        _sync(str(staging))
+        _sync_files(str(staging))
         os.rename(staging / name, os.path.join(folder, name))
         _sync_folder(folder)
         _remove_staging(folder)
 
 
 def _publish_in_folder(model_dir: str, *, folder: str, manifest: str) -> int:
-    """Writes under a name that is no version's, syncs, then renames.
+    """Copies a model and its manifest to a new version of a folder; returns its number.
 
-    A reader never sees a version without all its files, whenever the push is killed.
-    A second push waits for the first.
+    The files are written to a temporary folder, synced to the disk and then renamed:
+    readers never see an incomplete version, even if the push is killed. A lock makes a
+    second push wait for the first.
     """
     filesystems.make_public_folder(folder)
-    # A push at the same time would take this one's staging for a killed one's.
+    # Without the lock, a second push would remove this push's temporary folder.
     with filelock.FileLock(os.path.join(folder, _LOCK), mode=filesystems.FILE):
         _remove_staging(folder)
         staging = tempfile.mkdtemp(prefix=_STAGING, dir=folder)
         try:
             shutil.copytree(model_dir, staging, dirs_exist_ok=True)
             pathlib.Path(staging, MANIFEST).write_text(manifest, encoding="utf-8")
-            _let_all_read(staging)
-            _sync(staging)
-            number = next_number(list_numbers(*filesystems.filesystem(folder)))
+            _set_public_modes(staging)
+            _sync_files(staging)
+            number = next_number(list_numbers(*filesystems.find_filesystem(folder)))
             os.rename(staging, os.path.join(folder, str(number)))
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
@@ -132,16 +147,20 @@ def _publish_in_folder(model_dir: str, *, folder: str, manifest: str) -> int:
 
 
 def _remove_staging(folder: str) -> None:
+    """Removes the temporary folders of killed pushes; the caller must hold the lock."""
     for name in os.listdir(folder):
-        if name.startswith(_STAGING):  # left by a push that was killed
+        if name.startswith(_STAGING):
             shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
 
 
 def _publish_in_store(
     model_dir: str, names: Sequence[str], *, destination: str, manifest: str
 ) -> int:
-    """Uploads the files one by one, in the order that the module's docstring gives."""
-    with filesystems.opened(destination) as (files, path):
+    """Uploads a model and its manifest as a new version; returns its number.
+
+    The module's docstring explains the order of the files.
+    """
+    with filesystems.open_filesystem(destination) as (files, path):
         number = claim_number(files, path)
         for name in sorted(names, key=lambda name: (name in _LAST, name)):
             files.put_file(os.path.join(model_dir, name), f"{path}/{number}/{name}")
@@ -149,11 +168,11 @@ def _publish_in_store(
     return number
 
 
-def _let_all_read(directory: str) -> None:
-    """Sets the mode of every file and folder.
+def _set_public_modes(directory: str) -> None:
+    """Sets modes so that all users can read, and only the owner can write, all files.
 
-    The modes of the model, of mkdtemp and of the umask may keep a model server's user
-    out, or let others write.
+    The modes that the model has, or that mkdtemp and the umask give, may exclude the
+    user of a model server, or let other users write.
     """
     for folder, _, names in os.walk(directory):
         os.chmod(folder, filesystems.FOLDER)
@@ -161,7 +180,8 @@ def _let_all_read(directory: str) -> None:
             os.chmod(os.path.join(folder, name), filesystems.FILE)
 
 
-def _sync(directory: str) -> None:
+def _sync_files(directory: str) -> None:
+    """Makes the disk store all files and folders below a folder, and the folder."""
     for folder, _, names in os.walk(directory):
         for name in names:
             with open(os.path.join(folder, name), "rb") as file:

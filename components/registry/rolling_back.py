@@ -1,9 +1,9 @@
-"""Rollback to an older version, and the record of the model that it rejects.
+"""The rollback to an older version, and the records of rejected models.
 
-A server loads the highest number: the older version's files are therefore published
-again under a new one. The rejected model is recorded beside the versions, in
-`.rejected-<number>.json`, where pruning leaves it: the same model is never pushed there
-again.
+A server loads the highest number, so a rollback publishes the older version's files
+again under a new number. The model that was served before is rejected: a record in the
+folder of the versions, `.rejected-<number>.json`, prevents that it is pushed there
+again. Pruning does not remove these records.
 """
 
 import dataclasses
@@ -24,34 +24,34 @@ _REJECTED = ".rejected-"
 
 
 class RollbackError(PipelineError):
-    """A rollback is not possible; the message says why, and what to do."""
+    """A rollback is not possible; the message gives the reason and what to do."""
 
     is_bad_input = True
 
 
 class RejectionError(PipelineError):
-    """The record of a rejected model is not one that a rollback wrote."""
+    """The record of a rejected model is damaged."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RejectedModel:
-    """A model that was rolled back from: it is never pushed again."""
+    """The record of a rejected model, which a rollback replaced by an older version."""
 
-    version: int  # under which it was served
-    to: int  # the version that was served again
+    version: int  # the version of the rejected model
+    to: int  # the older version that was served again
     by: str  # user@host
     why: str
     at: str  # ISO 8601, UTC
-    digest: str  # of its files
-    singleprint: str | None  # TensorFlow's, which another export of it shares
+    digest: str  # SHA-256 over the rejected model's files
+    singleprint: str | None  # TensorFlow's identity, the same for each export
 
-    def is_of(self, digest: str, singleprint: str | None) -> bool:
-        """Returns whether it is the model of these identities."""
+    def has_identity(self, digest: str, singleprint: str | None) -> bool:
+        """Returns whether the rejected model has this digest or this singleprint."""
         same = singleprint is not None and singleprint == self.singleprint
         return same or digest == self.digest
 
     def describe(self) -> str:
-        """Returns a clause: who rejected it, when and why."""
+        """Returns a clause for messages: who rejected the model, when and why."""
         return (
             f"version {self.version} was rolled back from by {self.by} at {self.at} "
             f"({self.why})"
@@ -59,13 +59,16 @@ class RejectedModel:
 
 
 def read_rejected_models(destination: str) -> list[RejectedModel]:
-    """Returns the models that were rolled back from, the oldest version first.
+    """Returns the records of all rejected models, in ascending order of the versions.
+
+    Args:
+      destination: folder or URI of the versions.
 
     Raises:
       StorageError: the object store does not answer.
-      RejectionError: a record is not one that `roll_back` wrote.
+      RejectionError: a record is damaged.
     """
-    with filesystems.opened(destination) as (files, path):
+    with filesystems.open_filesystem(destination) as (files, path):
         try:
             found = files.ls(path, detail=False)
         except FileNotFoundError:
@@ -87,45 +90,55 @@ def read_rejected_models(destination: str) -> list[RejectedModel]:
 def find_rejection(
     destination: str, digest: str, *, singleprint: str | None
 ) -> RejectedModel | None:
-    """Returns the record that rejects a model; None if none does."""
+    """Returns the record of a model's rejection; None if the model is not rejected.
+
+    Args:
+      destination: folder or URI of the versions.
+      digest: SHA-256 over the model's files.
+      singleprint: TensorFlow's identity of the model; None if it is not known.
+    """
     records = read_rejected_models(destination)
-    return next((r for r in records if r.is_of(digest, singleprint)), None)
+    return next((r for r in records if r.has_identity(digest, singleprint)), None)
 
 
 def roll_back(destination: str, to: int | None, *, why: str) -> Version:
-    """Makes an older version the served one, and returns it under its new number.
+    """Publishes an older version again under a new number, and rejects the served one.
 
     Args:
-      destination: the folder of versions, or its URI.
-      to: the older version; None for the newest intact one before the served version
-        that holds another model and was not rolled back from.
-      why: goes into the manifest and the record.
+      destination: folder or URI of the versions.
+      to: number of the older version; None for the newest intact version that is older
+        than the served one, holds another model and is not rejected.
+      why: the reason, for the manifest and the record.
+
+    Returns:
+      The older version under its new number, which is then the served version.
 
     Raises:
       RollbackError: there is no version to roll back from or to.
-      OSError: the push failed; the message says what is recorded already.
-      StorageError: the object store does not answer, or did not take it.
+      OSError: the push failed after the rejection was recorded.
+      StorageError: the object store does not answer, or the upload failed.
     """
     found = list(listing.list_versions(destination))
     current = listing.find_served_version(destination)
     if current is None:
-        raise RollbackError(f"nothing intact is served at {destination}: `run` first")
+        raise RollbackError(f"there is no intact version at {destination}: `run` first")
     records = read_rejected_models(destination)
     target = (
         _find_number(found, to)
         if to is not None
         else _find_newest_before(current, found, records=records)
     )
-    if record := _rejection(target, records):
+    if record := _find_record(target, records):
         raise RollbackError(
             f"{record.describe()}, and is never served again: choose another version, "
             f"or remove {_REJECTED}{record.version}.json beside the versions if that "
             "was a mistake"
         )
     at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    by, replaced, record = _who(), current.number, None
+    by, replaced, record = _user_and_host(), current.number, None
     if _is_same_model(target, current):
-        # Of use only below a damaged version, which a server may try to load.
+        # This is useful only if a newer version is damaged: a server may try to load
+        # that one.
         replaced = found[0].number
         if found[0] == current:
             raise RollbackError(
@@ -149,20 +162,21 @@ def roll_back(destination: str, to: int | None, *, why: str) -> Version:
     with tempfile.TemporaryDirectory() as folder:
         try:
             listing.fetch_version(target, folder)
-        except listing.VersionError as error:  # it was intact a moment ago
+        except listing.VersionError as error:  # it has changed since the check above
             raise RollbackError(str(error)) from error
         newest = listing.read_newest_manifest(destination)[0][-1]
         if newest != found[0].number:
             raise RollbackError(
-                f"version {newest} came meanwhile: look at it with `versions`, and "
-                "then give the same command again, or not"
+                f"version {newest} was pushed during this rollback: check it with "
+                "`versions`, and repeat the command if you still want the rollback"
             )
         if record is None:
             return publish.publish_version(
                 folder, destination=destination, manifest=manifest
             )
-        # Before the push: after a kill between the two, the same command continues.
-        # In the other order the rejected model could be pushed again.
+        # The record comes before the push: after a kill between the two, the same
+        # command continues. In the other order, the rejected model could be pushed
+        # again after a kill.
         name = f"{_REJECTED}{record.version}.json"
         text = json.dumps(dataclasses.asdict(record), indent=2) + "\n"
         publish.write_beside_versions(destination, name, text=text)
@@ -172,14 +186,18 @@ def roll_back(destination: str, to: int | None, *, why: str) -> Version:
             )
         except (filesystems.StorageError, OSError) as error:
             raise OSError(
-                f"version {record.version} is still what is served, and is noted as "
-                f"rolled back from: mend what follows and give the same command again, "
-                f"or remove {name} beside the versions: {error}"
+                f"version {record.version} is still served, but is recorded as "
+                "rejected: fix the following error and repeat the command, or remove "
+                f"{name} beside the versions: {error}"
             ) from error
 
 
 def describe_origin(version: Version) -> str:
-    """Returns which version it repeats, in words; empty if a run pushed it."""
+    """Returns a clause about the rollback that pushed a version.
+
+    The clause has the repeated and the replaced version, user, time and reason. It is
+    empty for a version that a run pushed.
+    """
     record = version.manifest.rolled_back
     if record is None:
         return ""
@@ -195,12 +213,22 @@ def _find_newest_before(
     *,
     records: list[RejectedModel],
 ) -> Version:
+    """Returns the newest intact older version of another model that is not rejected.
+
+    Args:
+      current: the served version.
+      found: all versions, in descending order of their numbers.
+      records: the records of rejected models.
+
+    Raises:
+      RollbackError: there is no such version.
+    """
     for version in found:
         if (
             isinstance(version, Version)
             and version.number < current.number
             and not _is_same_model(version, current)
-            and not _rejection(version, records)
+            and not _find_record(version, records)
         ):
             return version
     raise RollbackError(
@@ -210,6 +238,7 @@ def _find_newest_before(
 
 
 def _find_number(found: list[Version | DamagedVersion], number: int) -> Version:
+    """Returns the intact version with a number; raises RollbackError without one."""
     for version in found:
         if version.number != number:
             continue
@@ -223,19 +252,25 @@ def _find_number(found: list[Version | DamagedVersion], number: int) -> Version:
 
 
 def _is_same_model(one: Version, other: Version) -> bool:
+    """Returns whether two versions have the same files or the same singleprint."""
     prints = {version.manifest.singleprint for version in (one, other)}
     return one.digest == other.digest or (len(prints) == 1 and None not in prints)
 
 
-def _rejection(version: Version, records: list[RejectedModel]) -> RejectedModel | None:
+def _find_record(
+    version: Version, records: list[RejectedModel]
+) -> RejectedModel | None:
+    """Returns the record that rejects a version's model; None if there is none."""
     singleprint = version.manifest.singleprint
-    return next((r for r in records if r.is_of(version.digest, singleprint)), None)
+    return next(
+        (r for r in records if r.has_identity(version.digest, singleprint)), None
+    )
 
 
-def _who() -> str:
-    """Returns user@host of this process."""
+def _user_and_host() -> str:
+    """Returns `user@host` of this process, with the user's number if it has no name."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user need have no name
+    except (KeyError, OSError):  # a container's user may have no name
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"

@@ -1,1 +1,1 @@
-"""The distributions of the VAE: q(z|x), p(z) and p(x|z)."""
+"""The distributions of the VAE: posterior q(z|x), prior p(z), likelihood p(x|z)."""

@@ -9,7 +9,9 @@ from model.config import IMAGE_SHAPE, ModelConfig
 
 
 def layer(config: ModelConfig) -> tfk.layers.Layer:
-    """Returns the layer of p(x|z): logits [B, 784] -> batch [B], event [28, 28, 1].
+    """Returns the TFP layer from logits [B, 784] to p(x|z).
+
+    The distribution has batch [B] and event [28, 28, 1]. Its kind is a setting:
 
     - bernoulli: for binary pixels; Kingma & Welling 2014, Auto-Encoding Variational
       Bayes, appendix C.1.

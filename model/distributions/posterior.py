@@ -1,6 +1,7 @@
 """The posterior q(z|x): a TFP distribution made from the encoder's last layer.
 
-Each is standard normal noise under a bijector, so that one line draws from all of them.
+Each kind of posterior is standard normal noise under a bijector, so that one function
+draws from all kinds.
 """
 
 from typing import NamedTuple
@@ -13,19 +14,21 @@ from tensorflow_probability import layers as tfpl
 
 from model.config import ModelConfig
 
-_CONTEXT = 64  # iaf: length of what the encoder tells each transformation
-_OPEN = 1.5  # iaf: the gates' first bias; near 1 they first let z through
+_CONTEXT = 64  # iaf: length of the encoder's input to each transformation
+_OPEN = 1.5  # iaf: bias of the gates; they begin near 1, where z changes little
 
 
 class Draws(NamedTuple):
-    """What a posterior made of noise."""
+    """Draws of z from a posterior, with their log-densities."""
 
     z: tf.Tensor  # [K, B, Z]
-    log_prob: tf.Tensor  # log q(z|x), nats; [K, B]
+    log_prob: tf.Tensor  # [K, B]: log q(z|x), nats
 
 
 class Posterior:
-    """Makes q(z|x), batch [B] and event [Z], from `params_size` numbers an image.
+    """Makes q(z|x), batch [B] and event [Z], from `params_size` numbers per image.
+
+    The kind of posterior is a setting:
 
     - diagonal: Kingma & Welling 2014, Auto-Encoding Variational Bayes.
     - full: a normal with any covariance, by its Cholesky factor; Kingma & Welling 2019,
@@ -50,23 +53,23 @@ class Posterior:
                 for _ in range(config.posterior_layers)
             ]
             for network in self._networks:
-                network.build([None, self._size])  # no layer may do so in its call
+                network.build([None, self._size])  # a call must not make variables
 
     @property
     def params_size(self) -> int:
-        """How many numbers an image's posterior takes."""
+        """Returns the number of parameters of one image's posterior."""
         if self._kind == "full":
             return tfpl.MultivariateNormalTriL.params_size(self._size)
         return 2 * self._size + (_CONTEXT if self._kind == "iaf" else 0)
 
     def layer(self) -> tfk.layers.Layer:
-        """Returns the TFP layer that ends the encoder."""
+        """Returns the encoder's last layer, from [B, params_size] to q(z|x)."""
         # No KLDivergenceRegularizer: on a distribution layer its KL enters the loss
-        # twice (tensorflow/probability#1215). `vae.elbo_terms` writes it out.
+        # twice (tensorflow/probability#1215). `vae.elbo_terms` computes the KL.
         if self._kind == "full":
             return tfpl.MultivariateNormalTriL(self._size)
         layer = tfpl.DistributionLambda(self._distribution)
-        layer.networks = self._networks  # so that Keras knows whose variables they are
+        layer.networks = self._networks  # so that Keras finds their variables
         return layer
 
     def _distribution(self, params: tf.Tensor) -> tfd.Distribution:
@@ -80,39 +83,47 @@ class Posterior:
         )
 
     def _transformation(self, network, context: tf.Tensor) -> tfb.Bijector:
-        """Returns one autoregressive transformation and a reversal of z's order."""
+        """Returns a bijector: one IAF transformation, then a reversal of z's order.
 
-        def made(z):
-            # Ranks must be equal: Keras's Add would broadcast along the second axis.
+        Args:
+          network: autoregressive network that gives shift and gate for each latent.
+          context: [B, 64], the encoder's output for the network.
+        """
+
+        def make_update(z):
+            # Both must have the same rank: Keras's Add would else broadcast along the
+            # second axis.
             rows = context[tf.newaxis] if len(z.shape) > len(context.shape) else context
             shift, gate = tf.unstack(network(z, conditional_input=rows), axis=-1)
             gate = tf.sigmoid(gate + _OPEN)
             update = tfb.Chain([tfb.Shift((1.0 - gate) * shift), tfb.Scale(gate)])
-            # A masked autoregressive flow goes from the data to the noise in parallel,
-            # so it takes the update as its inverse; an IAF is that flow inverted.
+            # A masked autoregressive flow (MAF) computes noise from data in parallel,
+            # and needs the inverse of this update. An IAF is an inverted MAF.
             return tfb.Invert(update)
 
-        iaf = tfb.Invert(tfb.MaskedAutoregressiveFlow(bijector_fn=made))
+        iaf = tfb.Invert(tfb.MaskedAutoregressiveFlow(bijector_fn=make_update))
         order = list(reversed(range(self._size)))
         return tfb.Chain([tfb.Permute(order), iaf])
 
 
 def draw(posterior: tfd.Distribution, noise: tf.Tensor) -> Draws:
-    """Returns what a posterior with batch [B] makes of the noise.
+    """Returns draws of z that a posterior makes from given standard normal noise.
 
     Args:
-      posterior: of this module.
+      posterior: q(z|x) from `Posterior`, with batch [B] and event [Z].
       noise: float32 [K, B, Z], standard normal.
     """
-    # All are standard normal noise under a bijector: the normals, too.
     z = posterior.bijector.forward(noise)
     before = posterior.distribution.log_prob(noise)
     change = posterior.bijector.forward_log_det_jacobian(noise, event_ndims=1)
     return Draws(z, before - change)
 
 
-def center(posterior: tfd.Distribution) -> tf.Tensor:
-    """Returns z at zero noise, [B, Z]: the mean of a normal, near an IAF's."""
+def draw_at_zero_noise(posterior: tfd.Distribution) -> tf.Tensor:
+    """Returns the z, [B, Z], that a posterior makes from zero noise.
+
+    It is the mean of a normal posterior, and near the mean of an IAF.
+    """
     shape = tf.concat(
         [posterior.batch_shape_tensor(), posterior.event_shape_tensor()], axis=0
     )

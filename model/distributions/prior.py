@@ -1,4 +1,4 @@
-"""The prior p(z): a TFP distribution, fixed or learned with the rest."""
+"""The prior p(z): a TFP distribution, fixed or learned with the networks."""
 
 from collections.abc import Callable
 
@@ -12,13 +12,14 @@ from model.config import IMAGE_SHAPE, ModelConfig
 
 
 class Prior(tfkl.Layer):
-    """Makes p(z), batch [] and event [Z].
+    """Makes p(z), batch [] and event [Z]; a layer that holds the prior's weights.
 
+    The kind of prior is a setting:
     - standard: N(0, I); Kingma & Welling 2014, Auto-Encoding Variational Bayes.
-    - mixture: of diagonal normals with learned weights; Dilokthanakul et al. 2016, Deep
-      Unsupervised Clustering with Gaussian Mixture Variational Autoencoders.
-    - vampprior: of the posteriors of learned pseudo-images; Tomczak & Welling 2018, VAE
-      with a VampPrior, eq. 9.
+    - mixture: a mixture of diagonal normals with learned weights; Dilokthanakul et al.
+      2016, Deep Unsupervised Clustering with Gaussian Mixture Variational Autoencoders.
+    - vampprior: the mixture of the posteriors of learned pseudo-images; Tomczak &
+      Welling 2018, VAE with a VampPrior, eq. 9.
     - realnvp: N(0, I) under affine coupling layers; Dinh et al. 2017, Density
       Estimation using Real NVP, and Chen et al. 2017, Variational Lossy Autoencoder,
       for such a flow as a prior.
@@ -37,7 +38,7 @@ class Prior(tfkl.Layer):
                 "scale", [count, self._size], initializer="ones"
             )
         elif self._kind == "vampprior":
-            # Grey noise about black, as most of an image's pixels are.
+            # Dark grey noise, because most pixels of an image are black.
             noise = tfk.initializers.RandomNormal(mean=-2.0, stddev=1.0)
             self._pseudo_images = self.add_weight(
                 "pseudo_images", [count, *IMAGE_SHAPE], initializer=noise
@@ -51,10 +52,10 @@ class Prior(tfkl.Layer):
     def distribution(
         self, encode: Callable[[tf.Tensor], tfd.Distribution]
     ) -> tfd.Distribution:
-        """Returns p(z).
+        """Returns p(z), batch [] and event [Z].
 
         Args:
-          encode: gives q(z|x) for images; vampprior asks it.
+          encode: returns q(z|x) of images; only the prior vampprior calls it.
         """
         if self._kind == "mixture":
             components = tfd.MultivariateNormalDiag(
@@ -66,20 +67,22 @@ class Prior(tfkl.Layer):
             posteriors = encode(tf.sigmoid(self._pseudo_images))  # batch [components]
             weights = tfd.Categorical(logits=tf.zeros(self._pseudo_images.shape[0]))
             return tfd.MixtureSameFamily(weights, posteriors)
-        # A diagonal rather than Independent(Normal): its KL has a closed form.
+        # Not Independent(Normal), with which TFP has no KL in closed form.
         standard = tfd.MultivariateNormalDiag(
             loc=tf.zeros(self._size), scale_diag=tf.ones(self._size)
         )
         if self._kind == "standard":
             return standard
         flow = [
-            # By turns the first and the last half stay, and decide what the rest does.
+            # In turns, the first or the last half of z is unchanged and determines the
+            # shift and scale of the rest.
             tfb.RealNVP(num_masked=half, bijector_fn=_affine(network))
             for network, half in zip(self._networks, self._halves())
         ]
         return tfd.TransformedDistribution(standard, tfb.Chain(flow))
 
     def _halves(self) -> list[int]:
+        """Returns RealNVP's `num_masked` of each layer: half of Z, + and - in turns."""
         half = self._size // 2
         return [(-1) ** layer * half for layer in range(len(self._networks))]
 
@@ -90,19 +93,21 @@ class Prior(tfkl.Layer):
                 tfkl.InputLayer(input_shape=[half]),
                 tfkl.Dense(units, activation="relu"),
                 tfkl.Dense(units, activation="relu"),
-                # Zeros: the flow begins as the identity.
+                # Zeros, so that the flow begins as the identity.
                 tfkl.Dense(2 * (self._size - half), kernel_initializer="zeros"),
             ]
         )
 
 
 def _affine(network: tfk.Sequential):
+    """Returns RealNVP's `bijector_fn`: a shift and scale that the network computes."""
+
     def bijector(masked, size):
-        # As rows: of three axes Keras would drop a last one of length 1.
+        # As a matrix: with three axes, Keras would drop a last axis of length 1.
         rows = tf.reshape(masked, [-1, masked.shape[-1]])
         shape = tf.concat([tf.shape(masked)[:-1], [2 * size]], axis=0)
         shift, log_scale = tf.split(tf.reshape(network(rows), shape), 2, axis=-1)
-        # Scales within e^2 of 1: no single step can blow the flow up.
+        # Scales from e^-2 to e^2, so that no training step makes the flow diverge.
         log_scale = 2.0 * tf.tanh(log_scale / 2.0)
         return tfb.Chain([tfb.Shift(shift), tfb.Scale(log_scale=log_scale)])
 

@@ -1,1 +1,1 @@
-"""Local and remote files, for every layer; imports nothing else of this project."""
+"""Functions for local and remote files, which import no TensorFlow and no TFX."""

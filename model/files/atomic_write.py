@@ -1,19 +1,22 @@
-"""Writes a small file whole or not at all."""
+"""The atomic write of a small file: a reader sees the old content or the new one."""
 
 import os
 import pathlib
 
 
 def write(path: pathlib.Path, text: str, *, mode: int | None = None) -> None:
-    """Writes beside, syncs, then renames: a reader sees the old text or the new one.
+    """Writes a text file atomically, and makes its folder if it is missing.
+
+    The text goes to a temporary file in the same folder, which is synced to the disk
+    and then renamed.
 
     Args:
-      path: the file.
-      text: its content.
-      mode: its permissions; None for those that the umask leaves.
+      path: the file to write or replace.
+      text: the new content.
+      mode: the file's permissions; None for the default under the umask.
 
     Raises:
-      OSError: it could not be written; what was there is there still.
+      OSError: the file could not be written; its old content is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -29,6 +32,6 @@ def write(path: pathlib.Path, text: str, *, mode: int | None = None) -> None:
         beside.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(folder)  # else a power cut could still take the name back
+        os.fsync(folder)  # else a power cut could undo the rename
     finally:
         os.close(folder)

@@ -8,7 +8,7 @@ _CHUNK = 1 << 20  # bytes read at once
 
 
 def digest_stream(file: BinaryIO) -> str:
-    """Returns the SHA-256 of what is left to read of a binary file, in hex."""
+    """Returns the SHA-256, in hex, of a binary file from its position to its end."""
     digest = hashlib.sha256()
     while chunk := file.read(_CHUNK):
         digest.update(chunk)
@@ -16,7 +16,7 @@ def digest_stream(file: BinaryIO) -> str:
 
 
 def digest_file(path: pathlib.Path) -> str:
-    """Returns the SHA-256 of a file, in hex.
+    """Returns the SHA-256 of a file's content, in hex.
 
     Raises:
       OSError: the file cannot be read.

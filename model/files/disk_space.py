@@ -1,4 +1,4 @@
-"""Full disks: recognizes the errors that they cause, and describes them."""
+"""Full disks: the recognition of their errors, and messages about them."""
 
 import errno
 import os
@@ -6,20 +6,29 @@ import pathlib
 import shutil
 from collections.abc import Iterator, Sequence
 
-_WORDS = ("No space left on device", "database or disk is full")
+_FULL_DISK_TEXTS = ("No space left on device", "database or disk is full")
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error; some libraries only say so in words."""
+    """Returns whether a full disk caused an error.
+
+    The error's causes and contexts are checked, too. Some libraries raise an error
+    without `errno.ENOSPC`, so the text is searched as well.
+    """
     for each in _chain(error):
         full = getattr(each, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        if full or any(words in str(each) for words in _WORDS):
+        if full or any(words in str(each) for words in _FULL_DISK_TEXTS):
             return True
     return False
 
 
-def full_message(folder: pathlib.Path, needed: int | None = None) -> str:
-    """Returns what to tell: the folder, the bytes needed and free, what to do."""
+def describe_full_disk(folder: pathlib.Path, needed: int | None = None) -> str:
+    """Returns an error message: the folder, its needed and free bytes, and what to do.
+
+    Args:
+      folder: an existing folder on the full disk.
+      needed: the bytes that the work needs; None if they are not known.
+    """
     free = shutil.disk_usage(folder).free
     need = f"{needed:,} bytes are needed" if needed else "the disk is full"
     return (
@@ -28,15 +37,15 @@ def full_message(folder: pathlib.Path, needed: int | None = None) -> str:
     )
 
 
-def describe_full(error: BaseException, folders: Sequence[str]) -> str:
-    """Returns which folder's disk is full, and how much is free there now, in words.
+def describe_fullest_disk(error: BaseException, folders: Sequence[str]) -> str:
+    """Returns a text with the folder whose disk is full, and its free MB.
 
-    That is the folder whose file the error names. Many errors name none: then it is the
-    one with the least space, though what was on the full disk may be removed by now.
+    That is the folder of the file that the error names. Many errors name no file: then
+    it is the folder with the least free space.
 
     Args:
-      error: for which `is_full` is true.
-      folders: those that may be on the full disk.
+      error: an error for which `is_full` is true.
+      folders: paths to compare; missing folders are skipped, and one must exist.
     """
     existing = [folder for folder in folders if os.path.isdir(folder)]
     usage = {folder: shutil.disk_usage(folder) for folder in existing}

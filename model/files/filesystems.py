@@ -1,8 +1,9 @@
-"""Where versions are kept: a folder, or an object store by its URI, through fsspec.
+"""Access to local folders and object stores through fsspec.
 
-`s3://` and `gs://` find endpoint and credentials as botocore and google-auth do: in the
-environment, their files, or the machine's service account. `minio://` is S3 too, as
-Kubeflow Pipelines writes it: without AWS_ENDPOINT_URL it is the MinIO of its cluster.
+`s3://` and `gs://` get their endpoint and credentials from botocore and google-auth:
+from environment variables, from the files of these libraries, or from the machine's
+service account. `minio://` is Kubeflow Pipelines' scheme for S3: if AWS_ENDPOINT_URL is
+not set, it is the MinIO of the cluster.
 """
 
 import contextlib
@@ -17,23 +18,26 @@ from model.files.safe_paths import PathError, expand_home
 # Where KFP's own launcher looks for MinIO (DefaultMinioEndpointInMultiUserMode).
 KFP_MINIO = "http://minio-service.kubeflow:9000"
 
-_PROTOCOLS = {"minio": "s3", "s3": "s3", "gs": "gs"}  # those of fsspec
-SCHEMES = tuple(_PROTOCOLS)  # of object stores
-FOLDER, FILE = 0o755, 0o644  # modes of what other users read
+_PROTOCOLS = {"minio": "s3", "s3": "s3", "gs": "gs"}  # URI scheme -> fsspec protocol
+SCHEMES = tuple(_PROTOCOLS)  # the URI schemes of object stores
+FOLDER, FILE = 0o755, 0o644  # modes of folders and files that other users may read
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # botocore reads them itself
 
 
 class StorageError(PipelineError):
-    """An object store did not do what was asked; the message names the URI."""
+    """An operation of an object store failed; the message names the URI."""
 
 
 def local_path(uri: str) -> str | None:
-    """Returns the absolute path of a folder, or None if the URI is an object store's.
+    """Returns the absolute path of a local folder; None for an object store's URI.
+
+    Args:
+      uri: a path, which may begin with `~`, a `file://` URI or an object store's URI.
 
     Raises:
-      PathError: the URI is of neither, or is an object store's and has `..` in it; or
-        there is no such home.
+      PathError: the scheme is unknown, the URI of an object store has no bucket or has
+        `.` or `..` in it, or the home folder of `~` does not exist.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme == "file":
@@ -49,9 +53,9 @@ def local_path(uri: str) -> str | None:
 
 
 def make_public_folder(path: str) -> None:
-    """Makes a folder, and those above it that are missing, for other users to read.
+    """Makes a folder and its missing parents, which all users may read.
 
-    The umask has no part in their modes.
+    Their mode does not depend on the umask.
 
     Raises:
       OSError: a folder cannot be made.
@@ -70,14 +74,14 @@ def make_public_folder(path: str) -> None:
             os.chmod(folder, FOLDER)
 
 
-def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """Returns the file system of a URI or path, and the path in it.
+def find_filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Returns the fsspec file system of a URI or path, and the path inside it.
 
-    Listings are not remembered, for other processes write there too. What the libraries
-    read of the environment is, for this process.
+    Listings are not cached, because other processes may write there, too. fsspec caches
+    the file system, so later changes of the environment's variables have no effect.
 
     Raises:
-      PathError: the scheme is unknown, or there is no bucket.
+      PathError: the scheme is unknown, or the URI has no bucket.
     """
     path = local_path(uri)
     if path is not None:
@@ -91,21 +95,23 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 @contextlib.contextmanager
-def opened(uri: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
-    """Gives what `filesystem` returns, for a block that does nothing but use it.
+def open_filesystem(uri: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
+    """Yields the file system and the path of a URI, and converts the block's errors.
+
+    Every error in the block is reported as an object store's error, so the block should
+    only use the file system. Errors of a local folder are not converted.
 
     Raises:
-      StorageError: in place of whatever an object store's libraries raise; a folder's
-        errors are left as they are.
+      StorageError: the block raised an error, and the URI is an object store's.
     """
     if local_path(uri) is not None:
-        yield filesystem(uri)
+        yield find_filesystem(uri)
         return
     try:
-        yield filesystem(uri)
+        yield find_filesystem(uri)
     except (StorageError, PathError):
         raise
-    except Exception as error:  # each library has classes of its own
+    except Exception as error:  # each library has its own classes of errors
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise StorageError(
             f"can't use {uri} ({text.rstrip('.')}): the bucket must exist, the "

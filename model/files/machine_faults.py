@@ -1,25 +1,25 @@
-"""Faults of the machine, as against faults of a model or of data.
+"""The distinction between faults of the machine and faults of a model or of data.
 
-A gate decision depends on data, model and thresholds alone. What the machine did (a
-time-out, a full disk, no memory, a lost connection) fails the step: the next run tries
-it again. Only the standard library is imported: InfraCheck's probe loads this file,
-and the command line must start at once.
+A gate decision depends only on data, model and thresholds. A fault of the machine (a
+time-out, a full disk, no memory, a lost connection) fails the step, and the next run
+repeats it. This module imports only the standard library, because InfraCheck's probe
+loads it as a file and the command line must start fast.
 """
 
 import errno
 
-# They say what is at a path, not what is wrong with the disk.
-_OF_PATHS = frozenset(
+# These errors describe the content of a path, not a fault of the disk.
+_PATH_ERRNOS = frozenset(
     [
         *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
         *(errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL),
     ]
 )
 
-# The codes of TensorFlow's errors, which are gRPC's: it gives these for no memory, a
-# full disk, no permission to read, a lost connection and a broken accelerator. A
-# model's own faults are INVALID_ARGUMENT, NOT_FOUND, DATA_LOSS and the like.
-_OF_TENSORFLOW = frozenset(
+# TensorFlow's errors have the codes of gRPC. It uses the codes below for no memory, a
+# full disk, no permission to read, a lost connection and a broken accelerator. Faults
+# of a model have other codes, such as INVALID_ARGUMENT, NOT_FOUND and DATA_LOSS.
+_TENSORFLOW_CODES = frozenset(
     [
         *(1, 2, 4),  # CANCELLED, UNKNOWN, DEADLINE_EXCEEDED
         *(7, 8, 10),  # PERMISSION_DENIED, RESOURCE_EXHAUSTED, ABORTED
@@ -27,18 +27,19 @@ _OF_TENSORFLOW = frozenset(
     ]
 )
 
-_OF_CODE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+_PROGRAM_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 
 def is_fault(error: BaseException) -> bool:
-    """Whether an error is the machine's, or may be: in doubt it is.
+    """Returns whether the machine caused an error, or may have caused it.
 
-    An OSError without a number is a library's own, such as TensorFlow's for a folder
-    that holds no SavedModel.
+    The decision uses the error's TensorFlow code, its errno or its type; an error of
+    unknown type counts as the machine's. An OSError without an errno comes from a
+    library and does not count: TensorFlow raises one for a folder without a SavedModel.
     """
-    code = getattr(error, "error_code", None)  # TensorFlow is not imported for this
+    code = getattr(error, "error_code", None)  # works without importing TensorFlow
     if code is not None:
-        return code in _OF_TENSORFLOW
+        return code in _TENSORFLOW_CODES
     if isinstance(error, OSError):
-        return error.errno is not None and error.errno not in _OF_PATHS
-    return not isinstance(error, _OF_CODE)
+        return error.errno is not None and error.errno not in _PATH_ERRNOS
+    return not isinstance(error, _PROGRAM_ERRORS)

@@ -1,24 +1,24 @@
-"""Paths as people write them, and names from elsewhere that stay below a folder."""
+"""Checks of paths that users write, and of file names from manifests and listings."""
 
 import os
 import sys
 
 from model.errors import PipelineError
 
-_OF_PATTERNS = frozenset("*?[\\")  # { and ] alone are characters like any other
+_PATTERN_CHARACTERS = frozenset("*?[\\")  # { and ] have no meaning without these
 
 
 class PathError(PipelineError):
-    """A path that can't be used; the message says why."""
+    """A path or file name that can't be used; the message gives the reason."""
 
 
 def expand_home(path: str) -> str:
-    """Returns a path with the home folder in place of `~` or `~USER` at its beginning.
+    """Returns the path with a leading `~` or `~USER` replaced by the home folder.
 
-    Anywhere else a `~` is a character like any other; so it is in `./~`.
+    A `~` at any other position, such as in `./~`, is not replaced.
 
     Raises:
-      PathError: there is no such user, or no home folder.
+      PathError: the user does not exist or has no home folder.
     """
     expanded = os.path.expanduser(path)
     if path.startswith("~") and expanded == path:
@@ -32,18 +32,19 @@ def expand_home(path: str) -> str:
 
 
 def check_no_pattern(what: str, path: str) -> None:
-    """Checks a path that Beam, fsspec or TensorFlow's loader of variables gets.
+    """Raises PathError if a path contains one of the characters * ? [ and backslash.
 
-    They take it as a pattern of names, and TensorFlow's has no way to escape one.
+    Beam, fsspec and TensorFlow's loader of variables read such a path as a pattern of
+    file names, and TensorFlow has no way to escape these characters.
 
     Args:
-      what: the path is, for the message.
-      path: or URI.
+      what: name of the path's setting or option, for the message.
+      path: the path or URI to check.
 
     Raises:
-      PathError: it has a character of patterns.
+      PathError: the path contains such a character.
     """
-    if _OF_PATTERNS & set(path):
+    if _PATTERN_CHARACTERS & set(path):
         raise PathError(
             f"{what} must be a path without *, ?, [ and \\, which Beam and TensorFlow "
             f"take as patterns of names, got {path!r}: choose another folder"
@@ -76,58 +77,59 @@ def check_utf8(what: str, path: str) -> None:
 
 
 def check_name(folder: str, name: str) -> None:
-    """Checks the name of a file below a folder or object-store path.
+    """Raises PathError unless a relative file name stays below its folder.
 
     Args:
-      folder: for the message.
-      name: another's: of a listing or a manifest.
+      folder: the folder or URI, for the message.
+      name: the name, from a listing or a manifest that another program wrote.
 
     Raises:
-      PathError: it is empty or absolute, or has a part that is empty, `.` or `..`, or
-        is no name of a file here.
+      PathError: the name is empty or absolute, has a part that is empty, `.` or `..`,
+        or contains a null character.
     """
     if any(part in ("", ".", "..") or "\0" in part for part in name.split("/")):
         raise PathError(f"a file's name must lead below {folder}, got {name!r}")
 
 
-def below(folder: str, name: str) -> str:
-    """Returns `folder/name`, to write to.
+def join_below(folder: str, name: str) -> str:
+    """Returns the path `folder/name` after a check that it stays below the folder.
 
     Raises:
-      PathError: as `check_name`, or a symbolic link is on the way.
+      PathError: `check_name` refuses the name, or a part of it is a symbolic link.
     """
     check_name(folder, name)
     path = folder
     for part in name.split("/"):
         path = os.path.join(path, part)
         if os.path.islink(path):
-            raise _link(folder, path)
+            raise _link_error(folder, path)
     return path
 
 
 def refuse_links(folder: str) -> None:
     """Raises PathError if there is a symbolic link below the folder.
 
-    A copy would hold what it leads to, which may be any file of this machine. The
-    folder's own path may have links: it is of those who configure.
+    A copy of the folder would contain the link's target, which may be any file of this
+    machine. Links in the path of the folder itself are allowed: the user chose it.
 
     Raises:
+      PathError: there is a symbolic link.
       OSError: a folder can't be read.
     """
     for where, folders, names in os.walk(folder, onerror=_raise_unless_absent):
         for name in sorted((*folders, *names)):
             path = os.path.join(where, name)
             if os.path.islink(path):
-                raise _link(folder, path)
+                raise _link_error(folder, path)
 
 
 def _raise_unless_absent(error: OSError) -> None:
-    # os.walk would leave out what a folder holds that can't be read.
+    # Without this, os.walk would skip folders that can't be read.
     if not isinstance(error, FileNotFoundError):
         raise error
 
 
-def _link(folder: str, path: str) -> PathError:
+def _link_error(folder: str, path: str) -> PathError:
     return PathError(
         f"{os.path.relpath(path, folder)} below {folder} must be no symbolic link, it "
         f"leads to {os.readlink(path)}"

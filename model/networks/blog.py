@@ -1,4 +1,4 @@
-"""The networks of the 2019 TFP post on VAEs: convolutions, and transposed ones.
+"""The convolutional networks of the 2019 TFP blog post on VAEs.
 
 Source: https://blog.tensorflow.org/2019/03/variational-autoencoders-with.html
 """
@@ -10,7 +10,7 @@ from model.config import ModelConfig
 
 
 def encoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
-    """Returns the hidden layers: [B, 28, 28, 1] -> [B, 4 Z]."""
+    """Returns the encoder's hidden layers, from [B, 28, 28, 1] to [B, 4 Z]."""
     depth = config.base_depth
     return [
         _conv(depth, 5, dtype=dtype, strides=1),
@@ -23,7 +23,7 @@ def encoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
 
 
 def decoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
-    """Returns the hidden layers and the logits': [B, Z] -> [B, 28, 28, 1]."""
+    """Returns the decoder's layers, from [B, Z] to the logits [B, 28, 28, 1]."""
     depth = config.base_depth
     return [
         tfkl.Reshape([1, 1, config.latent_size]),
@@ -33,9 +33,10 @@ def decoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
         _transposed(depth, 5, dtype=dtype),
         _transposed(depth, 5, dtype=dtype, strides=2),  # [B, 28, 28, depth]
         _transposed(depth, 5, dtype=dtype),
-        # The post's Conv2D(1, 5) with its kernel turned by 180 degrees: as many weights
-        # from the same distribution. A convolution to one channel has slow gradients:
-        # with oneDNN the step takes 1.03 times as long, without 1.2 times.
+        # The post has Conv2D(1, 5), which is the same with the kernel turned by 180
+        # degrees: as many weights from the same distribution. The gradients of a
+        # convolution to one channel are slow: a training step with it takes 1.03 times
+        # as long with oneDNN and 1.2 times as long without.
         tfkl.Conv2DTranspose(filters=1, kernel_size=5, padding="same"),
     ]
 
@@ -57,6 +58,7 @@ def _transposed(
 
 
 def _leaky_relu(x: tf.Tensor) -> tf.Tensor:
-    # In float32: TensorFlow's gradient of it in bfloat16 is not vectorized on CPUs, and
-    # takes four times as long. With this the step takes 0.92 of the time.
+    # In float32, because TensorFlow's gradient of leaky ReLU in bfloat16 is not
+    # vectorized on CPUs and takes four times as long. A training step takes 0.92 of the
+    # time with this cast.
     return tf.cast(tf.nn.leaky_relu(tf.cast(x, tf.float32)), x.dtype)

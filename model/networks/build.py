@@ -1,4 +1,4 @@
-"""Encoder and decoder networks, each ending in a TFP layer."""
+"""The encoder and decoder networks, each with a TFP distribution layer at its end."""
 
 import tf_keras as tfk
 from tf_keras import layers as tfkl
@@ -12,11 +12,11 @@ _HIDDEN = {"blog": blog, "dense": dense, "conv_residual": conv_residual}
 
 
 def encoder(config: ModelConfig, posterior: Posterior, *, dtype: str) -> tfk.Sequential:
-    """Returns the network of q(z|x): images [B, 28, 28, 1] -> batch [B], event [Z].
+    """Returns the network from images [B, 28, 28, 1] to q(z|x): batch [B], event [Z].
 
     Args:
-      config: names the network.
-      posterior: what the network ends in.
+      config: the name and the sizes of the network.
+      posterior: makes the last layer.
       dtype: Keras's dtype policy of the hidden layers; the other layers are float32.
     """
     return tfk.Sequential(
@@ -32,10 +32,10 @@ def encoder(config: ModelConfig, posterior: Posterior, *, dtype: str) -> tfk.Seq
 
 
 def decoder(config: ModelConfig, dtype: str) -> tfk.Sequential:
-    """Returns the network of p(x|z): z [B, Z] -> batch [B], event [28, 28, 1].
+    """Returns the network from z [B, Z] to p(x|z): batch [B], event [28, 28, 1].
 
     Args:
-      config: names the network.
+      config: the name and the sizes of the network.
       dtype: Keras's dtype policy of the hidden layers; the other layers are float32.
     """
     return tfk.Sequential(

@@ -1,6 +1,6 @@
-"""Small residual convolutions: most of the work at 7 x 7 and 14 x 14, none at 28 x 28.
+"""Small residual convolutional networks, which work at 7 x 7 and 14 x 14 pixels only.
 
-Source of the last two steps up: Shi et al. 2016, Real-Time Single Image and Video
+Source of the decoder's upsampling: Shi et al. 2016, Real-Time Single Image and Video
 Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network.
 """
 
@@ -12,7 +12,7 @@ from model.networks.residual_blocks import conv, conv_block, dense, dense_block,
 
 
 def encoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
-    """Returns the hidden layers: [B, 28, 28, 1] -> [B, hidden_units]."""
+    """Returns the encoder's hidden layers, from [B, 28, 28, 1] to [B, hidden_units]."""
     depth, units = config.base_depth, config.hidden_units
     return [
         conv(depth, 4, dtype=dtype, strides=2),  # [B, 14, 14, depth]
@@ -29,7 +29,7 @@ def encoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
 
 
 def decoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
-    """Returns the hidden layers and the logits': [B, Z] -> [B, 28, 28, 1]."""
+    """Returns the decoder's layers, from [B, Z] to the logits [B, 28, 28, 1]."""
     depth, units = config.base_depth, config.hidden_units
     return [
         dense(units, dtype),
@@ -49,7 +49,10 @@ def decoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
 
 
 class SubPixels(tfkl.Layer):
-    """Moves channels into 2 x 2 squares: [B, H, W, 4 C] -> [B, 2 H, 2 W, C]."""
+    """Doubles height and width by moving channels: [B, H, W, 4 C] -> [B, 2 H, 2 W, C].
+
+    The four values of each channel group become a square of 2 x 2 pixels.
+    """
 
     def call(self, x):
         return tf.nn.depth_to_space(x, 2)

@@ -1,4 +1,4 @@
-"""Dense residual networks: the fastest, for the laptop and the demo."""
+"""Dense residual networks, the fastest of the three kinds, for laptops and the demo."""
 
 import math
 
@@ -9,12 +9,12 @@ from model.networks.residual_blocks import dense, dense_block, silu
 
 
 def encoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
-    """Returns the hidden layers: [B, 28, 28, 1] -> [B, hidden_units]."""
+    """Returns the encoder's hidden layers, from [B, 28, 28, 1] to [B, hidden_units]."""
     return [tfkl.Flatten(), *_layers(config.hidden_units, dtype)]
 
 
 def decoder(config: ModelConfig, dtype: str) -> list[tfkl.Layer]:
-    """Returns the hidden layers and the logits': [B, Z] -> [B, 784]."""
+    """Returns the decoder's layers, from [B, Z] to the logits [B, 784]."""
     pixels = math.prod(IMAGE_SHAPE)
     return [*_layers(config.hidden_units, dtype), tfkl.Dense(pixels)]
 

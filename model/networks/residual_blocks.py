@@ -1,4 +1,4 @@
-"""Pre-activation blocks that need no normalization over the batch.
+"""Residual blocks with pre-activation and without batch normalization.
 
 Sources: He et al. 2016, Identity Mappings in Deep Residual Networks; De & Smith 2020,
 Batch Normalization Biases Residual Blocks Towards the Identity Function in Deep
@@ -14,7 +14,7 @@ from tf_keras import layers as tfkl
 
 
 class Residual(tfkl.Layer):
-    """x + scale * branch(x), with a learned scale per channel."""
+    """Computes x + scale * branch(x), with a learned scale per channel."""
 
     def __init__(self, branch: Sequence[tfkl.Layer], *, scale: float, dtype: str):
         super().__init__(dtype=dtype)
@@ -29,13 +29,13 @@ class Residual(tfkl.Layer):
         super().build(input_shape)
 
     def call(self, x):
-        # AutoGraph would rewrite Keras itself, for half a minute.
+        # AutoGraph would take half a minute to rewrite Keras's own code.
         branch = tf.autograph.experimental.do_not_convert(self._branch)
         return x + self._scale * branch(x)
 
 
 def dense_block(units: int, dtype: str) -> tfkl.Layer:
-    """Returns a block of [B, units]: normalization, SiLU and a dense layer."""
+    """Returns a residual block on [B, units]: normalization, SiLU and a dense layer."""
     branch = [
         tfkl.LayerNormalization(dtype=dtype),
         silu(dtype),
@@ -50,12 +50,19 @@ def dense(units: int, dtype: str) -> tfkl.Layer:
 
 
 def silu(dtype: str) -> tfkl.Layer:
-    """Returns x sigmoid(x); in these networks a nat or two better than ReLU."""
+    """Returns the activation layer SiLU, x sigmoid(x).
+
+    In these networks the ELBO is one or two nats better than with ReLU.
+    """
     return tfkl.Activation("silu", dtype=dtype)
 
 
 def conv_block(filters: int, dtype: str) -> tfkl.Layer:
-    """Returns a block of [B, H, W, filters]: twice SiLU and a convolution."""
+    """Returns a residual block on [B, H, W, filters] with two 3 x 3 convolutions.
+
+    A SiLU precedes each convolution. The scale begins at 0, so the block begins as the
+    identity.
+    """
     branch = [
         silu(dtype),
         conv(filters, 3, dtype=dtype),
@@ -66,7 +73,7 @@ def conv_block(filters: int, dtype: str) -> tfkl.Layer:
 
 
 def conv(filters: int, size: int, *, dtype: str, strides: int = 1) -> tfkl.Layer:
-    """Returns a convolution without an activation, padded to `same`."""
+    """Returns a convolution layer with padding `same` and without an activation."""
     return tfkl.Conv2D(
         filters, size, strides, "same", kernel_initializer="he_normal", dtype=dtype
     )

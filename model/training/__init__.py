@@ -1,1 +1,1 @@
-"""The training loop: its steps, state, checkpoints, devices and progress."""
+"""The training of the VAE: loop, steps, state, checkpoints, devices and progress."""

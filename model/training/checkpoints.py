@@ -11,47 +11,47 @@ from model.training.state import State
 
 logger = logging.getLogger(__name__)
 
-_KEEP = 2  # the last, and the one before it should the last turn out to be damaged
-_INDEX = "checkpoint"  # TensorFlow's own file: names the last one
-_DONE = "done"  # an empty file: the training has ended
+_KEEP = 2  # the previous checkpoint is used if the last one is damaged
+_INDEX = "checkpoint"  # TensorFlow's file with the name of the last checkpoint
+_DONE = "done"  # an empty file that marks a training as done
 
 
 class Checkpoints:
-    """The checkpoints of one training, in a folder or an object store's.
+    """The checkpoints of one training, in a local folder or in an object store.
 
-    A checkpoint counts once the index names it, and the index is replaced in one piece:
-    a process that is killed while it writes leaves the one before.
+    A checkpoint is valid when the index names it, and the index is replaced atomically:
+    if a process is killed while it writes a checkpoint, the previous one stays valid.
     """
 
-    def __init__(self, state: State, place: str, *, identity: str, scratch: str):
-        """Opens the checkpoints; folders are made when the first one is saved.
+    def __init__(self, state: State, parent: str, *, identity: str, scratch: str):
+        """Prepares saving and restoring; writes nothing until the first checkpoint.
 
         Args:
-          state: what to save and restore.
-          place: a folder or a URI, of this training and others.
-          identity: of this training: the name of its folder in `place`.
-          scratch: a folder of this machine, for checkpoints on their way to a URI.
+          state: the state to save and restore.
+          parent: folder or URI in which each training has a folder of checkpoints.
+          identity: identity of this training, the name of its folder in `parent`.
+          scratch: local folder for copies of the checkpoints if `parent` is a URI.
 
         Raises:
-          ValueError: the URI's scheme is unknown.
+          PathError: the URI's scheme is unknown.
         """
-        self._state, self._place = state, place.rstrip("/")
-        folder = filesystems.local_path(place)
-        self._uri = "" if folder else f"{place.rstrip('/')}/{identity}"
+        self._state, self._parent = state, parent.rstrip("/")
+        folder = filesystems.local_path(parent)
+        self._uri = "" if folder else f"{parent.rstrip('/')}/{identity}"
         self._folder = os.path.join(folder or scratch, identity)
         self._checkpoint = tf.train.Checkpoint(state=state)
         self._manager = self._new_manager()
 
     @property
     def latest(self) -> str | None:
-        """The path or URI of the last checkpoint, if there is one."""
+        """Returns the path or URI of the last checkpoint; None if there is none."""
         path = self._manager.latest_checkpoint
         return f"{self._uri}/{os.path.basename(path)}" if path and self._uri else path
 
     def restore(self) -> None:
-        """Restores the last checkpoint that is whole, if there is one.
+        """Restores the state from the last undamaged checkpoint, if there is one.
 
-        Checkpoints in `place` of other trainings that have ended are removed.
+        Removes the checkpoints in `parent` of other trainings that are marked as done.
 
         Raises:
           StorageError: the object store does not answer.
@@ -68,19 +68,19 @@ class Checkpoints:
                 why = " ".join(str(error).split())
                 logger.warning("checkpoint %s is damaged (%s): not used", path, why)
                 for variable, value in zip(variables, fresh):
-                    variable.assign(value)  # some of it may have been restored
+                    variable.assign(value)  # a part may have been restored
                 continue
-            logger.info("going on from step %d: %s", self._state.steps_done, path)
+            logger.info("resuming from step %d: %s", self._state.steps_done, path)
             return
 
     def save(self) -> None:
-        """Saves the state, unless a weight is not finite.
+        """Saves the state as the newest checkpoint, unless a weight is not finite.
 
-        An object store that does not answer ends no training: the checkpoint stays on
-        this machine, and the next one is tried again.
+        If the object store does not answer, the training continues: a warning is
+        logged, and the checkpoint stays on this machine's disk.
 
         Raises:
-          tf.errors.OpError: of the disk.
+          tf.errors.OpError: the disk can't be written.
         """
         if not self._state.is_finite():
             return
@@ -89,37 +89,38 @@ class Checkpoints:
             try:
                 self._upload(os.path.basename(path))
             except filesystems.StorageError as error:
-                logger.warning(
-                    "checkpoint %s is on this machine alone: %s", path, error
-                )
+                logger.warning("checkpoint %s is on this machine only: %s", path, error)
 
-    def done(self) -> None:
-        """Marks the training as done: the next training may remove its checkpoints.
+    def mark_done(self) -> None:
+        """Marks the training as done, so that the next one removes its checkpoints.
 
         Raises:
           StorageError: the object store does not answer.
         """
-        with filesystems.opened(self._uri or self._folder) as (files, folder):
+        with filesystems.open_filesystem(self._uri or self._folder) as (files, folder):
             files.makedirs(folder, exist_ok=True)
             files.touch(posixpath.join(folder, _DONE))
 
     def _remove_others(self) -> None:
-        """Removes the other trainings that are done; a lost worker's peers may, too."""
-        ours = os.path.basename(self._uri or self._folder)
-        with filesystems.opened(self._place) as (files, place):
-            for folder in files.ls(place, detail=False) if files.exists(place) else ():
-                ended = files.exists(posixpath.join(folder, _DONE))
-                if ended and posixpath.basename(folder.rstrip("/")) != ours:
-                    logger.info("of a training that is done, and removed: %s", folder)
+        """Removes the checkpoints of the other trainings that are marked as done."""
+        own_name = os.path.basename(self._uri or self._folder)
+        with filesystems.open_filesystem(self._parent) as (files, parent):
+            for folder in (
+                files.ls(parent, detail=False) if files.exists(parent) else ()
+            ):
+                is_done = files.exists(posixpath.join(folder, _DONE))
+                if is_done and posixpath.basename(folder.rstrip("/")) != own_name:
+                    logger.info("removing checkpoints of a done training: %s", folder)
                     files.rm(folder, recursive=True)
 
     def _new_manager(self) -> tf.train.CheckpointManager:
         return tf.train.CheckpointManager(self._checkpoint, self._folder, _KEEP)
 
     def _upload(self, name: str) -> None:
+        """Uploads a checkpoint and the index, and removes older checkpoints."""
         parts = [part for part in os.listdir(self._folder) if _stem(part) == name]
-        with filesystems.opened(self._uri) as (files, folder):
-            # The index comes last: it names none that is not there in full.
+        with filesystems.open_filesystem(self._uri) as (files, folder):
+            # The index comes last, so that it names only complete checkpoints.
             for part in (*parts, _INDEX):
                 source = os.path.join(self._folder, part)
                 files.put_file(source, posixpath.join(folder, part))
@@ -130,7 +131,8 @@ class Checkpoints:
                     files.rm_file(path)
 
     def _download(self) -> None:
-        with filesystems.opened(self._uri) as (files, folder):
+        """Downloads the index and the checkpoints to the scratch folder, if any."""
+        with filesystems.open_filesystem(self._uri) as (files, folder):
             if not files.exists(posixpath.join(folder, _INDEX)):
                 return
             os.makedirs(self._folder, exist_ok=True)
@@ -142,5 +144,5 @@ class Checkpoints:
 
 
 def _stem(part: str) -> str:
-    """Returns the name of the checkpoint that a file is a part of."""
+    """Returns the name of the checkpoint that a file belongs to."""
     return part.rpartition(".")[0]

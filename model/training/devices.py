@@ -1,4 +1,4 @@
-"""Where training runs: every GPU, logical CPU devices, or the workers of a cluster."""
+"""The devices of training: GPUs, logical CPU devices, or the workers of a cluster."""
 
 import contextlib
 import math
@@ -11,14 +11,16 @@ from model.training import tf_config
 
 
 class DeviceError(PipelineError):
-    """The devices or workers to train on are not those that training needs."""
+    """The devices or workers are not in the state that training needs."""
 
 
 def configure_logical_cpus(count: int) -> None:
-    """Splits the CPU into `count` logical devices, before TensorFlow has started.
+    """Splits the CPU into `count` logical TensorFlow devices, or more if already set.
+
+    Must be called before TensorFlow is initialized.
 
     Raises:
-      DeviceError: TensorFlow has started with fewer.
+      DeviceError: TensorFlow is already initialized with fewer logical CPU devices.
     """
     (cpu,) = tf.config.list_physical_devices("CPU")
     if len(tf.config.get_logical_device_configuration(cpu) or ()) >= count:
@@ -35,15 +37,19 @@ def configure_logical_cpus(count: int) -> None:
             ) from error
 
 
-def strategy(replicas: int) -> tf.distribute.Strategy:
-    """Returns the strategy over the devices that there are to train on.
+def create_strategy(replicas: int) -> tf.distribute.Strategy:
+    """Returns the `tf.distribute` strategy over the devices to train on.
 
-    With TF_CONFIG in the environment, over all workers of the cluster that it names, as
-    a Kubeflow training job sets it; else over `replicas` logical CPUs, or, if that is
-    0, over every GPU.
+    If the environment variable TF_CONFIG is set, as in Kubeflow training jobs, the
+    strategy uses all workers of the cluster that TF_CONFIG names.
+
+    Args:
+      replicas: number of logical CPU devices to use without TF_CONFIG; 0 for all GPUs,
+        or for the CPU if there is no GPU.
 
     Raises:
-      TFConfigError: TF_CONFIG is not what TensorFlow documents.
+      DeviceError: TensorFlow is already initialized with fewer logical CPU devices.
+      TFConfigError: TF_CONFIG does not have the form that TensorFlow documents.
     """
     if tf_config.count_workers():
         return tf.distribute.MultiWorkerMirroredStrategy()
@@ -57,7 +63,11 @@ def strategy(replicas: int) -> tf.distribute.Strategy:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes: the chief, or the first worker."""
+    """Returns whether this process is the chief, which writes files for all workers.
+
+    A cluster without a chief has its first worker in this role. Without a cluster, the
+    only process has it.
+    """
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.task_type:
         return True
@@ -70,15 +80,17 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 def check_agreement(
     strategy: tf.distribute.Strategy, what: str, *, value: float
 ) -> None:
-    """Raises an error unless all workers begin with the same value.
+    """Raises DeviceError unless all workers of the cluster pass the same value.
+
+    Every worker must call this function. Without a cluster it does nothing.
 
     Args:
-      strategy: of the workers.
-      what: the value's name, for the message.
-      value: this worker's.
+      strategy: the strategy over the workers.
+      what: name of the value, for the message.
+      value: the value of this worker, such as the step of its checkpoint.
 
     Raises:
-      DeviceError: the workers found different checkpoints or served models.
+      DeviceError: the values differ: workers found different checkpoints or models.
     """
     if tf_config.count_workers() < 2:
         return
@@ -97,11 +109,14 @@ def check_agreement(
 
 
 @contextlib.contextmanager
-def lost_workers_named() -> Iterator[None]:
-    """Replaces TensorFlow's error when another worker of the cluster is lost.
+def convert_lost_worker_errors() -> Iterator[None]:
+    """Converts TensorFlow's errors in the block to DeviceErrors if there is a cluster.
+
+    With several workers, such an error means that another worker was lost.
 
     Raises:
-      DeviceError: names the cause and what to do.
+      DeviceError: the block raised an error of TensorFlow, and TF_CONFIG names several
+        workers.
     """
     try:
         yield
@@ -109,26 +124,30 @@ def lost_workers_named() -> Iterator[None]:
         if tf_config.count_workers() < 2:
             raise
         raise DeviceError(
-            "another worker of TF_CONFIG's cluster is gone, or can't be reached: start "
-            "all of them again, and they go on from the last checkpoint"
+            "another worker of TF_CONFIG's cluster has ended or can't be reached: "
+            "start all workers again, and they resume from the last checkpoint"
         ) from error
 
 
-def share_out(
+def distribute_batches(
     strategy: tf.distribute.Strategy, batches: tf.data.Dataset
 ) -> tf.distribute.DistributedDataset:
-    """Returns global batches, cut into equal parts for the replicas, in their order.
+    """Returns a distributed data set that cuts each global batch into equal parts.
 
-    Every worker makes every batch and takes its part: so the parts do not depend on how
-    many workers there are.
+    Replica i gets part i. Every worker makes every batch and takes its own parts, so
+    the parts do not depend on the number of workers.
+
+    Args:
+      strategy: the strategy over the replicas.
+      batches: global batches; their size must be a multiple of the number of replicas.
     """
     replicas = strategy.num_replicas_in_sync
 
-    def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+    def make_worker_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         here = replicas // context.num_input_pipelines
         first = context.input_pipeline_id * here
 
-        def parts(*tensors):
+        def cut_in_parts(*tensors):
             return tuple(
                 tf.reshape(
                     tensor,
@@ -137,6 +156,6 @@ def share_out(
                 for tensor in tensors
             )
 
-        return batches.map(parts, tf.data.AUTOTUNE).unbatch().prefetch(2 * here)
+        return batches.map(cut_in_parts, tf.data.AUTOTUNE).unbatch().prefetch(2 * here)
 
-    return strategy.distribute_datasets_from_function(of_worker)
+    return strategy.distribute_datasets_from_function(make_worker_batches)

@@ -1,4 +1,4 @@
-"""How far long work is, in log records for people."""
+"""Progress reports of long work: log records with rates and remaining times."""
 
 import collections
 import contextlib
@@ -11,28 +11,28 @@ from typing import NamedTuple
 logger = logging.getLogger(__name__)
 
 _REPORT_EVERY = 0.5  # seconds between two reports within an epoch
-_WINDOW = 10.0  # seconds of work that a rate is taken over
-_SLOW = 2.0  # seconds after which work is named
-_AGAIN = 30.0  # ... and then seconds between two lines
+_WINDOW = 10.0  # seconds of work that a rate is the mean of
+_FIRST_LOG_AFTER = 2.0  # seconds before the first line of `log_if_slow`
+_LOG_EVERY = 30.0  # seconds between two later lines of `log_if_slow`
 
 
 @contextlib.contextmanager
 def log_if_slow(doing: str, *, done: threading.Event | None = None) -> Iterator[None]:
-    """Logs what the block does once it has taken two seconds, and then twice a minute.
+    """Logs the block's work after two seconds, and then every 30 seconds until it ends.
 
     Args:
-      doing: such as `exporting the model`.
-      done: is set when the block ends; a test gives one whose clock it turns.
+      doing: description of the work, such as `exporting the model`.
+      done: event to set when the block ends; tests pass one with a controlled clock.
     """
     done = done or threading.Event()
 
     def log():
-        seconds = _SLOW
-        if done.wait(_SLOW):
+        seconds = _FIRST_LOG_AFTER
+        if done.wait(_FIRST_LOG_AFTER):
             return
         logger.info("%s", doing)
-        while not done.wait(_AGAIN):
-            seconds += _AGAIN
+        while not done.wait(_LOG_EVERY):
+            seconds += _LOG_EVERY
             logger.info("%s: %.0f s so far", doing, seconds)
 
     thread = threading.Thread(target=log, daemon=True)
@@ -45,18 +45,19 @@ def log_if_slow(doing: str, *, done: threading.Event | None = None) -> Iterator[
 
 
 class Rate:
-    """How fast steps are done, over the last ten seconds of them.
+    """The mean time per step over the last ten seconds of work.
 
-    The first ones to be added never count: they trace and compile.
+    The first steps that are added are ignored, because TensorFlow traces and compiles
+    in them.
     """
 
     def __init__(self) -> None:
         self._blocks: collections.deque[tuple[int, float]] = collections.deque()
-        self._steps, self._seconds = 0, 0.0  # of them
+        self._steps, self._seconds = 0, 0.0  # sums over the blocks
         self._has_begun = False
 
     def add(self, steps: int, seconds: float) -> None:
-        """Adds steps that were done, and the seconds that they took."""
+        """Adds a number of finished steps and the seconds that they took together."""
         if not self._has_begun:
             self._has_begun = True
             return
@@ -67,30 +68,32 @@ class Rate:
             self._steps, self._seconds = self._steps - steps, self._seconds - seconds
 
     def seconds_per_step(self) -> float | None:
-        """Returns the mean; None as long as it is not known."""
+        """Returns the mean seconds per step; None until the second call of `add`."""
         if not self._steps or self._seconds <= 0:
             return None
         return self._seconds / self._steps
 
 
 class ImageRate:
-    """How fast images are measured, and how long the others will take, in words."""
+    """The rate at which images are measured, and the time for the remaining images."""
 
     def __init__(self, total: int, *, clock: Callable[[], float] = time.monotonic):
         """Starts the clock.
 
         Args:
-          total: images to measure.
-          clock: gives seconds.
+          total: number of images to measure.
+          clock: returns the time in seconds.
         """
         self._total, self._clock = total, clock
         self._rate, self._done, self._last = Rate(), 0, clock()
 
     def describe(self, done: int) -> list[str]:
-        """Returns `128 of 500 images`, and rate and time left once they are known.
+        """Returns texts: `128 of 500 images`, and, if known, rate and remaining time.
+
+        Must be called after each batch.
 
         Args:
-          done: images so far; each batch is to be reported.
+          done: number of images measured so far.
         """
         now = self._clock()
         self._rate.add(done - self._done, now - self._last)
@@ -104,22 +107,22 @@ class ImageRate:
 
 
 class Progress(NamedTuple):
-    """How far training is; a log record of `Reporter` carries one."""
+    """The progress of a training, which each log record of `Reporter` carries."""
 
-    epoch: int  # the running one, from 1
+    epoch: int  # number of the current epoch, from 1
     epochs: int
-    step: int  # steps done, of all epochs
+    step: int  # number of finished steps, over all epochs
     steps: int
-    elbo: float  # nats per image: one sample, dynamic binarization, train split
-    eval_elbo: float | None  # ... fixed binarization, eval split; None before one
-    images_per_second: float | None  # of the last steps; None before it is known
-    seconds_left: float | None  # of training; what comes after it is not known
-    has_epoch_ends: bool  # whether that counts evaluations and checkpoints, too
+    elbo: float  # train split, random binarization, one sample; nats per image
+    eval_elbo: float | None  # eval split, fixed binarization; None if not yet measured
+    images_per_second: float | None  # in the last steps; None until it is known
+    seconds_left: float | None  # until training ends; the export comes on top
+    has_epoch_ends: bool  # whether seconds_left includes evaluations and checkpoints
 
-    def pace(self) -> list[str]:
-        """Returns the rate and the time left in words; nothing before they are known.
+    def describe_pace(self) -> list[str]:
+        """Returns texts with the rate and the remaining time; [] until they are known.
 
-        How long exporting takes is known of no training, as each has one export.
+        The time does not include the export, whose duration is not known in advance.
         """
         if self.images_per_second is None:
             return []
@@ -131,7 +134,7 @@ class Progress(NamedTuple):
 
 
 class Reporter:
-    """Logs the progress of a training that may have begun in another process."""
+    """Logs the progress of a training, which may have begun in an earlier process."""
 
     def __init__(
         self,
@@ -145,11 +148,11 @@ class Reporter:
         """Starts the clock.
 
         Args:
-          epochs: of the whole training.
-          steps_per_epoch: the same in each.
-          batch_size: images a step.
-          first: steps that were done before.
-          clock: gives seconds.
+          epochs: number of epochs of the whole training.
+          steps_per_epoch: number of steps in each epoch.
+          batch_size: number of images per step.
+          first: number of steps that earlier processes finished.
+          clock: returns the time in seconds.
         """
         self._epochs, self._steps_per_epoch = epochs, steps_per_epoch
         self._batch_size, self._step = batch_size, first
@@ -157,11 +160,11 @@ class Reporter:
         self._clock = clock
         self._reported = clock()
         self._rate = Rate()
-        self._steps_ended: float | None = None  # when an epoch's last step was done
-        self._ends: list[float] = []  # seconds from there to the next epoch's first
+        self._steps_ended: float | None = None  # time of the last step of an epoch
+        self._ends: list[float] = []  # seconds between two epochs' steps
 
     def add(self, steps: int, seconds: float) -> None:
-        """Adds steps that have just been done, and the seconds that they took."""
+        """Adds steps that have just finished, and the seconds that they took."""
         now = self._clock()
         if self._steps_ended is not None:
             self._ends.append(now - seconds - self._steps_ended)
@@ -170,17 +173,22 @@ class Reporter:
         of_epoch = self._step % self._steps_per_epoch
         self._steps_ended = None if of_epoch else now
 
-    def within_epoch(self, elbo: float) -> None:
-        """Reports, if it is time to.
+    def report_within_epoch(self, elbo: float) -> None:
+        """Logs the progress at level DEBUG, at most twice a second.
 
         Args:
-          elbo: the epoch's mean so far, train split.
+          elbo: mean ELBO of the current epoch's steps, train split, nats per image.
         """
         if self._clock() - self._reported >= _REPORT_EVERY:
             self._report(elbo, logging.DEBUG)
 
-    def epoch_ended(self, elbo: float, eval_elbo: float) -> None:
-        """Reports the epoch that ended with the last step."""
+    def report_epoch(self, elbo: float, eval_elbo: float) -> None:
+        """Logs the progress at the end of an epoch, at level INFO.
+
+        Args:
+          elbo: mean ELBO of the epoch's steps, train split, nats per image.
+          eval_elbo: mean ELBO of the eval split, nats per image.
+        """
         self._eval_elbo = eval_elbo
         self._report(elbo, logging.INFO)
 
@@ -189,7 +197,7 @@ class Reporter:
         step, steps = self._step, self._epochs * self._steps_per_epoch
         seconds_per_step = self._rate.seconds_per_step()
         ended = step // self._steps_per_epoch
-        # The first one traces the evaluation: it never counts.
+        # The first one is ignored, because TensorFlow traces the evaluation in it.
         end = self._ends[-1] if len(self._ends) > 1 else None
         seconds_left = None
         if seconds_per_step is not None:
@@ -215,6 +223,6 @@ class Reporter:
             steps,
             elbo,
             "-" if self._eval_elbo is None else f"{self._eval_elbo:.2f}",
-            "".join(f", {text}" for text in progress.pace()),
+            "".join(f", {text}" for text in progress.describe_pace()),
             extra={"progress": progress},
         )

@@ -1,6 +1,7 @@
-"""The handling of SIGINT and SIGTERM: interrupts that get through, and deferred ones.
+"""The handling of SIGINT and SIGTERM: repeated interrupts and deferred signals.
 
-Only the standard library is imported: the command line uses this before TensorFlow.
+This module imports only the standard library, because the command line uses it before
+it imports TensorFlow.
 """
 
 import contextlib
@@ -9,16 +10,16 @@ import threading
 from collections.abc import Iterator
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_REPEAT_AFTER = 2.0  # seconds until an interrupt that was swallowed is raised again
+_REPEAT_AFTER = 2.0  # seconds until an interrupt is raised again
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Makes SIGINT and SIGTERM raise KeyboardInterrupt, again until it gets through.
+def interrupt_on_signals() -> Iterator[None]:
+    """Makes SIGINT and SIGTERM raise KeyboardInterrupt in the block, every two seconds.
 
-    Once is not enough: while TensorFlow and TFX are imported, and in Beam, a bare
-    `except:` may swallow it. Code that has caught the interrupt and goes on calls
-    `cancel_repeated_interrupt`.
+    The exception is repeated until the block ends, because a bare `except:` in Beam or
+    in the imports of TensorFlow and TFX may swallow it. Code that catches the exception
+    and continues must call `cancel_repeated_interrupt`.
     """
 
     def interrupt(signum, frame):
@@ -36,28 +37,30 @@ def interruptible() -> Iterator[None]:
 
 
 def cancel_repeated_interrupt() -> None:
-    """Keeps an interrupt that `interruptible` has raised from being raised again."""
+    """Stops `interrupt_on_signals` from raising an interrupt again."""
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-class Deferred:
-    """The signal that `deferred` holds back, if one was received."""
+class DeferredSignal:
+    """The number of the signal that `defer_signals` holds back; None if none came."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[Deferred]:
-    """Holds the first signal back until the block ends, and then lets it act.
+def defer_signals() -> Iterator[DeferredSignal]:
+    """Delays the first SIGINT or SIGTERM until the block ends.
 
-    The block checks the yielded `Deferred` and ends early. A second signal acts at
-    once. Signals that the process ignores stay ignored.
+    The block can check the yielded `DeferredSignal` and end early. A second signal acts
+    at once. Signals that the process ignores stay ignored. Outside the main thread this
+    function does nothing.
 
     Raises:
-      SystemExit: a signal was received, and its action did not end the block's caller.
+      SystemExit: a signal was received, and its normal action did not end the process
+        or raise another exception.
     """
-    received = Deferred()
+    received = DeferredSignal()
     if threading.current_thread() is not threading.main_thread():
         yield received  # only the main thread gets signals
         return
@@ -84,5 +87,5 @@ def deferred() -> Iterator[Deferred]:
         restore()
         if received.signal is not None:
             signal.raise_signal(received.signal)
-            # Of the first process in a container Linux takes no default action.
+            # Linux takes no default action for the first process of a container.
             raise SystemExit(128 + received.signal)

@@ -1,4 +1,4 @@
-"""All that training changes: what a checkpoint holds and a repeated run finds again."""
+"""The state of a training: all variables that training changes and checkpoints save."""
 
 import contextlib
 import math
@@ -11,8 +11,8 @@ import tf_keras as tfk
 from model.config import TrainConfig
 from model.vae import VAE
 
-# What is remembered of each epoch: the split and the name of each curve. Nats per
-# image, but for the last two.
+# The values that are recorded for each epoch: the split and the name of each curve. All
+# are in nats per image, except the last two.
 CURVES = (
     ("train", "elbo"),
     ("train", "reconstruction"),
@@ -26,29 +26,29 @@ CURVES = (
 
 
 class State(tf.train.Checkpoint):
-    """Weights, their average, the best so far, the optimizer's memory and the step.
+    """The variables of a training: weights, averages, best weights, optimizer and step.
 
-    The step says where in the data, the schedules and the random numbers training is:
-    all of them are made from the seed and the step's number.
+    Batches, schedules and random numbers are computed from the seed and the number of
+    the step, so the step is enough to continue them.
     """
 
     def __init__(
         self, vae: VAE, optimizer: tfk.optimizers.Optimizer, *, config: TrainConfig
     ):
-        """Makes the variables; to be called in the strategy's scope."""
+        """Makes the variables; must be called in the strategy's scope."""
         variables = vae.trainable_variables
         optimizer.build(variables)
         super().__init__(
             weights=list(vae.weights),
             optimizer=optimizer,
             step=tf.Variable(0, dtype=tf.int64, trainable=False),
-            # Of the running epoch's steps: ELBO, reconstruction and KL, nats.
+            # Sums over the steps of the current epoch: ELBO, reconstruction, KL; nats.
             sums=tf.Variable([0.0, 0.0, 0.0], trainable=False),
             averages=_copies(variables) if config.ema else [],
             best=_copies(variables) if config.patience else [],
             best_elbo=tf.Variable(-float("inf"), trainable=False),
             best_epoch=tf.Variable(0, dtype=tf.int64, trainable=False),
-            # The CURVES, a row an epoch; NaN until it has ended.
+            # The CURVES, one row per epoch; NaN until the epoch has ended.
             history=tf.Variable(
                 tf.fill([config.epochs, len(CURVES)], math.nan), trainable=False
             ),
@@ -57,27 +57,32 @@ class State(tf.train.Checkpoint):
 
     @property
     def steps_done(self) -> int:
-        """How many steps of training there were."""
+        """Returns the number of finished training steps."""
         return int(self.step.numpy())
 
     def variables(self) -> list[tf.Variable]:
-        """Returns all that a checkpoint holds."""
+        """Returns all variables that a checkpoint saves."""
         return [
             *(*self.weights, *self.averages, *self.best, *self.optimizer.variables),
             *(self.step, self.sums, self.best_elbo, self.best_epoch, self.history),
         ]
 
     def sum_of_weights(self) -> float:
-        """Returns the sum of all weights' magnitudes: the same for the same weights."""
+        """Returns the sum of all weights' absolute values.
+
+        Workers compare it to check that they have the same weights.
+        """
         sums = (np.abs(weight.numpy()).sum(dtype=np.float64) for weight in self.weights)
         return float(sum(sums))
 
-    def average(self, strategy: tf.distribute.Strategy) -> None:
-        """Moves the average towards the weights; after each step, across replicas.
+    def update_averages(self, strategy: tf.distribute.Strategy) -> None:
+        """Updates the moving averages of the weights; must be called after each step.
+
+        The averages are exponential. Their decay is smaller in the first steps, as in
+        tf.train.ExponentialMovingAverage.
 
         Source: Polyak & Juditsky 1992, Acceleration of Stochastic Approximation by
-        Averaging; exponential, and with the first steps' shorter memory, as
-        tf.train.ExponentialMovingAverage has it.
+        Averaging.
         """
         if not self.averages:
             return
@@ -91,8 +96,11 @@ class State(tf.train.Checkpoint):
             strategy.extended.update(average, move, args=(variable,))
 
     @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Puts the average in the weights' place, for a while."""
+    def use_averages(self) -> Iterator[None]:
+        """Replaces the weights by their averages while the block runs.
+
+        Without averages (setting `ema` 0) the weights stay.
+        """
         if not self.averages:
             yield
             return
@@ -104,25 +112,38 @@ class State(tf.train.Checkpoint):
             _assign(self._variables, weights)
 
     def keep_best(self, elbo: float, epoch: int) -> None:
-        """Remembers the weights, as they are now, if their ELBO is the best so far."""
+        """Copies the current weights to `best` if their ELBO is the best so far.
+
+        Args:
+          elbo: ELBO of the eval split, nats per image.
+          epoch: number of the epoch, from 1.
+        """
         if self.best and elbo > self.best_elbo.numpy():
             _assign(self.best, self._variables)
             self.best_elbo.assign(elbo)
             self.best_epoch.assign(epoch)
 
-    def remember(self, epoch: int, values: Mapping[tuple[str, str], float]) -> None:
-        """Adds an epoch, from 1, to the history: the values of the CURVES."""
+    def record_epoch(self, epoch: int, values: Mapping[tuple[str, str], float]) -> None:
+        """Adds the values of the CURVES in an epoch to the history.
+
+        Args:
+          epoch: number of the epoch, from 1.
+          values: one value for each of the CURVES.
+        """
         history = self.history.numpy()
         history[epoch - 1] = np.array([values[curve] for curve in CURVES])
         self.history.assign(history)
 
-    def finish(self) -> None:
-        """Leaves the weights to keep: the best, the average or the last."""
+    def set_final_weights(self) -> None:
+        """Sets the weights to the best ones or, if not kept, to their averages.
+
+        If neither exists, the weights of the last step stay.
+        """
         if kept := self.best or self.averages:
             _assign(self._variables, kept)
 
     def is_finite(self) -> bool:
-        """Whether every weight is a number."""
+        """Returns whether all trainable weights are finite numbers."""
         return all(
             bool(tf.reduce_all(tf.math.is_finite(variable.read_value())))
             for variable in self._variables
@@ -130,6 +151,7 @@ class State(tf.train.Checkpoint):
 
 
 def _copies(variables) -> list[tf.Variable]:
+    """Returns new variables, which are not trained, with the same values."""
     return [tf.Variable(variable, trainable=False) for variable in variables]
 
 

@@ -1,4 +1,4 @@
-"""The steps of training and evaluation, on all replicas, as TensorFlow functions."""
+"""The TensorFlow functions that train and evaluate the VAE on all replicas."""
 
 from collections.abc import Callable
 
@@ -8,37 +8,47 @@ from model.config import TrainConfig
 from model.training.state import State
 from model.vae import VAE, ElboTerms
 
-MEANS = ("elbo", *ElboTerms._fields)  # what is averaged over images, nats
+MEANS = ("elbo", *ElboTerms._fields)  # the values that are averaged over images; nats
 
 
-def training(
+def build_training(
     vae: VAE, state: State, *, strategy: tf.distribute.Strategy, config: TrainConfig
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-    """Returns a function (iterator, n) that takes n steps and updates `state`.
+    """Returns a function (iterator, n) that takes n training steps and updates `state`.
 
-    The function returns how many steps it took and the loss of the last one. It stops
-    after a step whose loss is not finite.
+    The function stops after a step whose loss is not finite. It returns the number of
+    steps taken and the loss of the last step, nats per image.
+
+    Args:
+      vae: the model to train.
+      state: the variables of the training, those of the VAE included.
+      strategy: the strategy over the replicas.
+      config: gives the KL's warm-up.
     """
 
-    def of_replica(images, noise):
+    def train_replica(images, noise):
         with tf.GradientTape() as tape:
             terms = vae.elbo_terms(images, noise)
-            loss = vae.weigh(terms, _kl_weight(state.step, config.kl_warmup_steps))
-            # The mean over the global batch: replicas add up their shares of it.
+            loss = vae.compute_loss(
+                terms, _kl_weight(state.step, config.kl_warmup_steps)
+            )
+            # Each replica's share of the mean over the global batch; the sum over the
+            # replicas is that mean.
             loss = tf.nn.compute_average_loss(loss)
         variables = vae.trainable_variables
         state.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
-        return tf.stack([loss, *map(tf.nn.compute_average_loss, _means(terms))])
+        return tf.stack([loss, *map(tf.nn.compute_average_loss, _list_terms(terms))])
 
-    # AutoGraph would rewrite Keras itself, for half a minute: hence the plain loop.
+    # AutoGraph would take half a minute to rewrite Keras's own code, so the loop is a
+    # tf.while_loop.
     @tf.function(autograph=False)
-    def take(iterator, n):
+    def take_steps(iterator, n):
         def step(taken, _):
-            shares = strategy.run(of_replica, args=next(iterator))
+            shares = strategy.run(train_replica, args=next(iterator))
             means = strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
             state.step.assign_add(1)
             state.sums.assign_add(means[1:])
-            state.average(strategy)
+            state.update_averages(strategy)
             return taken + 1, means[0]
 
         return tf.while_loop(
@@ -48,37 +58,43 @@ def training(
             parallel_iterations=1,
         )
 
-    return take
+    return take_steps
 
 
-def evaluation(
+def build_evaluation(
     vae: VAE, strategy: tf.distribute.Strategy
 ) -> Callable[[tf.distribute.DistributedDataset], dict[str, float]]:
-    """Returns a function that gives the MEANS of batches (images, noise, weights)."""
+    """Returns a function that computes the MEANS over an evaluation data set.
 
-    def of_replica(batch):
+    The function takes distributed batches (images, noise, weights), and returns the
+    weighted mean of ELBO, reconstruction and KL by name, in nats per image.
+    """
+
+    def evaluate_replica(batch):
         images, noise, weights = batch
         terms = vae.elbo_terms(images, noise)
-        sums = [tf.reduce_sum(weights * value) for value in _means(terms)]
+        sums = [tf.reduce_sum(weights * value) for value in _list_terms(terms)]
         return tf.stack([tf.reduce_sum(weights), *sums])
 
     @tf.function(autograph=False)
-    def of_batch(batch):
-        shares = strategy.run(of_replica, args=(batch,))
+    def evaluate_batch(batch):
+        shares = strategy.run(evaluate_replica, args=(batch,))
         return strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
 
-    def of_all(batches):
-        count, *sums = tf.add_n([of_batch(batch) for batch in batches]).numpy()
+    def evaluate(batches):
+        count, *sums = tf.add_n([evaluate_batch(batch) for batch in batches]).numpy()
         return {name: float(total / count) for name, total in zip(MEANS, sums)}
 
-    return of_all
+    return evaluate
 
 
-def _means(terms: ElboTerms) -> tuple[tf.Tensor, ...]:
+def _list_terms(terms: ElboTerms) -> tuple[tf.Tensor, ...]:
+    """Returns ELBO, reconstruction and KL, [B] each, in the order of MEANS."""
     return terms.elbo(), *terms
 
 
 def _kl_weight(step: tf.Tensor, warmup_steps: int) -> tf.Tensor | float:
+    """Returns the KL's weight in a step, which rises to 1 over the warm-up."""
     if not warmup_steps:
         return 1.0
     return tf.minimum(1.0, (tf.cast(step, tf.float32) + 1.0) / warmup_steps)

@@ -1,4 +1,4 @@
-"""TensorBoard's files of a training: curves, each epoch's digits, the graph."""
+"""TensorBoard's files of a training: curves, images after each epoch, and the graph."""
 
 import os
 from collections.abc import Mapping
@@ -7,29 +7,32 @@ import numpy as np
 import tensorflow as tf
 
 from model.config import IMAGE_SHAPE
-from model.distributions.posterior import center
+from model.distributions.posterior import draw_at_zero_noise
 from model.training.state import CURVES, State
 from model.vae import VAE
 
-_ZOOM = 3  # screen pixels a side for one of an image's
+_ZOOM = 3  # factor by which images are enlarged
 _GAP = 2  # pixels between two images
-_SAMPLES = 30  # draws from the prior
+_SAMPLES = 30  # number of draws from the prior
 
-Curve = list[tuple[int, float]]  # epoch, from 1, and value
+Curve = list[tuple[int, float]]  # pairs of an epoch, from 1, and a value
 
 
 class Board:
-    """Writes TensorBoard's files into a folder, as if training had never stopped."""
+    """Writes TensorBoard's files of a training into a folder.
+
+    After a resumed training the files are the same as without an interruption.
+    """
 
     def __init__(self, folder: str, vae: VAE, *, state: State, images: tf.Tensor):
-        """Begins with the curves of the epochs before, from the training's state.
+        """Writes the graph, and the curves of the epochs in the training's history.
 
         Args:
-          folder: its content is removed first.
+          folder: the folder to write; its old content is removed first.
           vae: the model in training.
-          state: the training's.
-          images: float32 [N, 28, 28, 1], of the eval split, to be drawn after each
-            epoch.
+          state: the state of the training.
+          images: float32 [N, 28, 28, 1], images of the eval split whose reconstructions
+            are written after each epoch.
         """
         if tf.io.gfile.exists(folder):
             tf.io.gfile.rmtree(folder)
@@ -40,10 +43,10 @@ class Board:
         self._state, self._images = state, images
         self._prior_seed = [0, 0]  # the same draws after each epoch
 
-        # AutoGraph would rewrite Keras itself: hence no Python control flow.
+        # AutoGraph would take half a minute to rewrite Keras's own code.
         @tf.function(autograph=False)
         def draw(images):
-            rebuilt = vae.decode(center(vae.encode(images)))
+            rebuilt = vae.decode(draw_at_zero_noise(vae.encode(images)))
             z = vae.prior.sample(_SAMPLES, seed=self._prior_seed)
             drawn = vae.decode(z)
             modes = (tf.cast(x.mode(), tf.float32) for x in (rebuilt, drawn))
@@ -60,11 +63,11 @@ class Board:
             if not np.isnan(values).all():
                 self._write_curves(epoch, values)
 
-    def epoch_ended(self, epoch: int) -> None:
-        """Adds the curves' newest values, and the digits as the weights draw them.
+    def write_epoch(self, epoch: int) -> None:
+        """Writes the curves' values of an epoch, reconstructions and generated images.
 
         Args:
-          epoch: from 1; `state.history` knows it already.
+          epoch: number of the epoch, from 1; `state.history` must already include it.
         """
         self._write_curves(epoch, self._state.history.numpy()[epoch - 1])
         modes, drawn, means = self._draw(self._images)
@@ -72,12 +75,12 @@ class Board:
         with self._writers["eval"].as_default():
             tf.summary.image(
                 "images, and the decoder's modes and means at their posterior means",
-                grid(rows)[np.newaxis],
+                arrange_in_grid(rows)[np.newaxis],
                 step=epoch,
             )
             tf.summary.image(
                 "the decoder's modes at draws from the prior",
-                grid(drawn.numpy().reshape(3, -1, *IMAGE_SHAPE))[np.newaxis],
+                arrange_in_grid(drawn.numpy().reshape(3, -1, *IMAGE_SHAPE))[np.newaxis],
                 step=epoch,
             )
         self._writers["eval"].flush()
@@ -90,11 +93,11 @@ class Board:
             writer.flush()
 
 
-def grid(images: np.ndarray) -> np.ndarray:
-    """Returns one picture of images in rows: [R, C, 28, 28, 1] -> uint8 [H, W, 1].
+def arrange_in_grid(images: np.ndarray) -> np.ndarray:
+    """Returns one picture with all images in rows and columns, uint8 [H, W, 1].
 
     Args:
-      images: float32 in [0, 1].
+      images: float32 [rows, columns, 28, 28, 1] in [0, 1].
     """
     pixels = np.round(255 * images[..., 0]).astype(np.uint8)
     pixels = pixels.repeat(_ZOOM, axis=2).repeat(_ZOOM, axis=3)
@@ -107,7 +110,10 @@ def grid(images: np.ndarray) -> np.ndarray:
 
 
 def read_curves(folder: str) -> Mapping[tuple[str, str], Curve]:
-    """Returns the curves in a folder of a `Board`, by split and name; none if none."""
+    """Returns the curves that a `Board` wrote into a folder, by split and name.
+
+    A folder without files of TensorBoard has no curves.
+    """
     curves: dict[tuple[str, str], Curve] = {}
     for split in ("train", "eval"):
         for path in sorted(tf.io.gfile.glob(os.path.join(folder, split, "events.*"))):

@@ -1,4 +1,4 @@
-"""TF_CONFIG, the environment variable that names a cluster; needs no TensorFlow."""
+"""The reader of TF_CONFIG, which names a cluster's workers; imports no TensorFlow."""
 
 import json
 import os
@@ -9,16 +9,16 @@ _FORM = '{"cluster": {"worker": ["host:port"]}, "task": {"type": "worker", "inde
 
 
 class TFConfigError(PipelineError):
-    """TF_CONFIG is not what TensorFlow documents."""
+    """TF_CONFIG does not have the form that TensorFlow documents."""
 
     is_bad_input = True
 
 
 def count_workers() -> int:
-    """Returns how many workers TF_CONFIG names, including the chief; 0 without it.
+    """Returns the number of workers in TF_CONFIG, including the chief; 0 if not set.
 
     Raises:
-      TFConfigError: TF_CONFIG is not what TensorFlow documents.
+      TFConfigError: TF_CONFIG does not have the form that TensorFlow documents.
     """
     text = os.environ.get("TF_CONFIG", "")
     if not text:
@@ -31,7 +31,7 @@ def count_workers() -> int:
                 raise TypeError
         if cluster and task:
             kind, index = task["type"], int(task["index"])
-            # An evaluator is a task, but not of the cluster.
+            # An evaluator has a task, but is not listed in the cluster.
             if kind in cluster and not 0 <= index < len(cluster[kind]):
                 raise LookupError
     except (ValueError, AttributeError, TypeError, LookupError) as error:

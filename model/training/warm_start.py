@@ -1,4 +1,4 @@
-"""Begins a training with the weights of a model that was served."""
+"""The warm start: a training that begins with the weights of the served model."""
 
 import os
 
@@ -7,12 +7,18 @@ import tensorflow as tf
 from model.vae import VAE
 
 
-def load(vae: VAE, folder: str) -> str:
-    """Gives the VAE the weights of a SavedModel if the networks match.
+def load_weights(vae: VAE, folder: str) -> str:
+    """Copies the weights of a SavedModel into a VAE if the variables' shapes match.
+
+    A missing model or one with other shapes is no error: the VAE then keeps its own
+    weights.
+
+    Args:
+      vae: the model to change.
+      folder: the SavedModel.
 
     Returns:
-      In words, what was done, or why not: a model that does not fit is no error, and
-      training then starts cold.
+      A text for the log: `warm start: ...`, or `cold start: ...` with the reason.
 
     Raises:
       OSError: the folder can't be read.
@@ -25,20 +31,22 @@ def load(vae: VAE, folder: str) -> str:
         served = tf.saved_model.load(folder).variables_
     except (OSError, AttributeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's fault, not the model's: another run is a warm start
+            raise  # a fault of the disk, not of the model: a later run may succeed
         why = " ".join(str(error).split())
         return f"cold start: {folder} is no model of this pipeline ({why})"
-    ours, theirs = ([v.shape.as_list() for v in of] for of in (vae.variables, served))
-    if len(ours) != len(theirs):
+    new_shapes, served_shapes = (
+        [v.shape.as_list() for v in of] for of in (vae.variables, served)
+    )
+    if len(new_shapes) != len(served_shapes):
         return (
-            f"cold start: the networks differ: the served model has {len(theirs)} "
-            f"variables, this one {len(ours)}"
+            "cold start: the networks differ: the served model has "
+            f"{len(served_shapes)} variables, this one {len(new_shapes)}"
         )
-    for place, (shape, of_served) in enumerate(zip(ours, theirs)):
-        if shape != of_served:
+    for index, (shape, served_shape) in enumerate(zip(new_shapes, served_shapes)):
+        if shape != served_shape:
             return (
-                f"cold start: the networks differ: variable {place} of the served one "
-                f"has shape {of_served}, this one's {shape}"
+                f"cold start: the networks differ: variable {index} of the served one "
+                f"has shape {served_shape}, this one's {shape}"
             )
     for variable, value in zip(vae.variables, served):
         variable.assign(value)

@@ -34,7 +34,7 @@ def prepare_data(args: argparse.Namespace) -> int:
                 resolved.data.source,
                 window=resolved.data.span_window,
                 data_dir=args.data_dir,
-                say=console.line,
+                print_line=console.line,
             )
         except PipelineError as error:
             return fail_with(console, error)

@@ -114,7 +114,7 @@ def _measure(
         resolved.data.source,
         window=resolved.data.span_window,
         data_dir=args.data_dir,
-        say=console.line,
+        print_line=console.line,
     )
     counts = _count_images(
         data.parts, limit_in_all=args.limit, limit_of_each=resolved.data.limit
@@ -128,7 +128,7 @@ def _measure(
     rate, started = ImageRate(count), time.monotonic()
     try:
         # A signal in the middle of a batch would break into TensorFlow.
-        with console.progress("measuring") as show, signals.deferred() as stop:
+        with console.progress("measuring") as show, signals.defer_signals() as stop:
             for measured, _ in measure.measure(signatures, batches, k=k):
                 show(_describe_progress(measured, rate))
                 if stop.signal:

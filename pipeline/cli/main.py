@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.umask(os.umask(0o077) | 0o002)  # no file becomes writable for every user
     try:
         args = build_parser().parse_args(argv)
-        with signals.interruptible(), temporary_folder.own_folder():
+        with signals.interrupt_on_signals(), temporary_folder.own_folder():
             code = args.command(args)
         sys.stdout.flush()
         return code if _is_delivered(args) else code or UNREAD

@@ -89,7 +89,9 @@ def read_rows(destination: str) -> list[Row]:
             result.append(_damaged_row(found, size))
             continue
         manifest = found.manifest
-        rejections = [r for r in records if r.is_of(found.digest, manifest.singleprint)]
+        rejections = [
+            r for r in records if r.has_identity(found.digest, manifest.singleprint)
+        ]
         estimate = Estimate.from_manifest(manifest)
         has_images = estimate is not None and estimate.images is not None
         rolled_back = manifest.rolled_back

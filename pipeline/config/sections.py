@@ -51,11 +51,11 @@ class DataConfig:
     ] = None
 
     def __post_init__(self):
-        spans.check(self.source)
+        spans.check_source(self.source)
         _check_home("source", self.source)
         if self.span_window > 1 and not spans.is_pattern(self.source):
             raise ValueError(
-                f"span_window must be 1 without {spans.PLACE} in source, "
+                f"span_window must be 1 without {spans.PLACEHOLDER} in source, "
                 f"got {self.span_window}"
             )
         if self.limit is not None and not self.limit > self.eval_images:

@@ -104,7 +104,7 @@ def verdict(run: Any, spec: Mapping[str, Any]) -> GateResult:
     # Below it, newer versions of KFP have a folder more than older ones.
     uri = f"{root.rstrip('/')}/{spec['pipelineInfo']['name']}/{run.run_id}/pusher"
     try:
-        fs, path = filesystems.filesystem(uri)
+        fs, path = filesystems.find_filesystem(uri)
         found = [file for file in fs.find(path) if file.endswith(f"/{VERDICT}")]
         if found:
             # That of the last attempt, where there were several.

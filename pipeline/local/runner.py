@@ -143,7 +143,7 @@ def _configure_devices(config: PipelineConfig) -> None:
 
 def _prepare_data(
     config: PipelineConfig, data_dir: str, *, recorder: RunRecorder, console: Screen
-) -> prepare_spans.Data:
+) -> prepare_spans.PreparedData:
     recorder.record_step_started("Data")
     settings = config.data
     with console.step("Data") as line:
@@ -152,7 +152,7 @@ def _prepare_data(
             settings.source,
             window=settings.span_window,
             data_dir=data_dir,
-            say=console.line,
+            print_line=console.line,
         )
         recorder.record_step_completed("Data", line.done(str(data)))
     return data
@@ -209,7 +209,7 @@ def _records_unreported_push(
 def _count_versions(destination: str) -> int | None:
     """Returns how many complete versions there are; None if it cannot be read now."""
     try:
-        with filesystems.opened(destination) as (files, path):
+        with filesystems.open_filesystem(destination) as (files, path):
             numbers = version_numbers.list_numbers(files, path)
             return sum(files.exists(f"{path}/{n}/{MANIFEST}") for n in numbers)
     except (filesystems.StorageError, OSError):  # the run has done its work

@@ -43,10 +43,10 @@ def find_unused(
         # A newer one may be one that another process writes now, and one that only
         # could not be read may be intact.
         if isinstance(each, listing.DamagedVersion) and each.number < served.number:
-            is_unfinished = not each.pushed and _is_half_pushed(
+            is_unfinished = not each.has_manifest and _is_half_pushed(
                 destination, each.number
             )
-            if each.compared or is_unfinished:
+            if each.is_certain or is_unfinished:
                 unused.append(each.number)
     return sorted(unused), kept
 

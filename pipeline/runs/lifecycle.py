@@ -113,7 +113,7 @@ def _records_end(
         raise
     finally:
         signals.cancel_repeated_interrupt()
-        with signals.deferred():
+        with signals.defer_signals():
             record.record_end()
             _try_to_write("record", record.write, print_line=print_line)
             has_run = has_started and record.record.status != RunStatus.NOTHING_TO_DO

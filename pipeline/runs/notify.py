@@ -89,7 +89,7 @@ def _run_command(config: NotifyConfig, body: str, *, event: str) -> None:
     process = None
     try:
         # An interrupt acts when `process` is set: it would not be killed otherwise.
-        with signals.deferred():
+        with signals.defer_signals():
             process = _start_command(config.command, event)
         process.communicate(body.encode(), timeout=config.timeout)
     except subprocess.TimeoutExpired as error:

@@ -76,7 +76,7 @@ class Models:
                     f"version {other.number} of {self._destination} is not served: "
                     f"{other.why}",
                     # One without a manifest is another's, or still on its way.
-                    logging.WARNING if other.pushed else logging.INFO,
+                    logging.WARNING if other.has_manifest else logging.INFO,
                 )
             if version is None:
                 self._say(f"nothing is at {self._destination} yet: waiting for a push")

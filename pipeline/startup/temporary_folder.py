@@ -39,7 +39,7 @@ def own_folder() -> Iterator[None]:
     try:
         yield
     finally:
-        with signals.deferred():
+        with signals.defer_signals():
             tempfile.tempdir = before[0]
             if before[1] is None:
                 os.environ.pop("TMPDIR", None)

@@ -38,17 +38,17 @@ def ours(contender: Contender) -> tuple[Callable[[], object], int, str]:
 
     config = TrainConfig(**contender.train)
     if contender.what == "steps":
-        strategy = devices.strategy(config.replicas)
+        strategy = devices.create_strategy(config.replicas)
     else:
         strategy = tf.distribute.get_strategy()  # the default: none
-    policy = precision.policy(config)
+    policy = precision.choose_policy(config)
     tf.random.set_seed(0)  # which deterministic ops insist on
     with strategy.scope():
         vae = VAE(ModelConfig(**contender.model), policy)
-        state = State(vae, loop.optimizer(config, _LATER), config=config)
-    take = steps.training(vae, state, strategy=strategy, config=config)
+        state = State(vae, loop.create_optimizer(config, _LATER), config=config)
+    take = steps.build_training(vae, state, strategy=strategy, config=config)
     data = _batches(config.batch_size, vae.config.latent_size)
-    batches = iter(devices.share_out(strategy, data))
+    batches = iter(devices.distribute_batches(strategy, data))
     one = tf.constant(1)
     return lambda: take(batches, one)[1].numpy(), config.batch_size, policy
 

@@ -34,7 +34,7 @@ def batches(images: int, latent_size: int, config: TrainConfig) -> Iterator:
             os.link(shard, pathlib.Path(folder, f"shard-{number}.gz"))
         file = data.ImageFile([f"{folder}/*.gz"], folder)
     assert file.count == images
-    return iter(data.training_batches(file, config, latent_size=latent_size))
+    return iter(data.make_training_batches(file, config, latent_size=latent_size))
 
 
 def peak_mb(images: int) -> float:

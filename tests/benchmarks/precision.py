@@ -7,7 +7,7 @@ from tests.benchmarks import presets, race
 
 def main() -> None:
     """Measures and prints."""
-    if precision.policy(TrainConfig()) == "float32":
+    if precision.choose_policy(TrainConfig()) == "float32":
         print("Precision: not measured, as no processor here multiplies bfloat16")
         return
     for label, config in presets.of_speed().items():

@@ -105,7 +105,7 @@ def test_what_was_tampered_with_is_no_baseline(model, destination, push, caplog)
     assert model.get_int_custom_property("version") == old.number
     (told,) = [record.getMessage() for record in caplog.records]
     assert told.startswith(f"version {new.number} of {destination} is damaged: ")
-    assert told.endswith(f"it is no baseline: version {old.number} is")
+    assert told.endswith(f"; the baseline is version {old.number}")
 
 
 def test_why_there_is_no_baseline_is_kept(model, destination, push):
@@ -115,7 +115,7 @@ def test_why_there_is_no_baseline_is_kept(model, destination, push):
     fetch(model, destination)
     assert is_none(model)
     assert "saved_model.pb has SHA-256" in why_none(model)
-    assert why_none(model).endswith("it is no baseline: there is none")
+    assert why_none(model).endswith("; there is no baseline")
 
 
 def test_the_baseline_comes_from_an_object_store(model, s3, tmp_path):

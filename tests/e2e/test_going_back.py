@@ -143,8 +143,8 @@ def test_a_damaged_version_is_told_and_stops_nothing(place):
     (folder / "saved_model.pb").write_bytes(b"half")
     assert place.run(ONE) == 0
     assert (
-        f"version {newer} of {place.destination} is damaged: it has no MANIFEST.json, "
-        f"or not yet; it is no baseline: version {three} is\n"
+        f"version {newer} of {place.destination} is damaged: it has no MANIFEST.json "
+        f"yet; the baseline is version {three}\n"
     ) in place.printed
     assert "seconds per step │ every step came from the cache" in place.printed
     assert place.command("versions", "--json") == 0

@@ -58,7 +58,7 @@ def test_the_newest_spans_are_trained_on_and_named(place):
     write_records(place.spans / "span-3", bars(3))
     write_idx(place.spans / "span-05", bars(5))
     assert place.run() == 0, place.printed
-    assert "span 4 is not there, and skipped" in place.printed
+    assert "span 4 is missing: skipped" in place.printed
     assert "3,000 images of spans 3, 5 of bars at " in place.printed
     assert "1,800 train, 200 eval, 1,000 test images of spans 3, 5" in place.printed
     assert "no anomalies; no check of drift: nothing was served; skew of" in (

@@ -42,7 +42,7 @@ def test_at_a_checkpoint(prepared, place, outcome):
         filling.unlink()
 
         printed = place.run(*settings)
-        assert "Trainer          going on from step " in printed
+        assert "Trainer          resuming from step " in printed
         assert place.served().number > before.number
     outcome(
         "a full disk at a checkpoint",

@@ -58,7 +58,7 @@ def test_in_the_prepared_data(place, outcome):
     path.write_bytes(damaged)
     printed = place.run(code=2)
     assert f"{path} has the SHA-256 " in printed
-    assert "or prepare it anew by naming a source other than auto" in printed
+    assert "or prepare the data set again with a source other than auto" in printed
     assert path.read_bytes() == damaged
 
     printed = place.run(options=("--source", str(place.source)))

@@ -47,7 +47,7 @@ def test_sigterm(place, outcome):
 
     printed = place.run(*settings)
     assert "Transform        from the cache" in printed
-    assert "Trainer          going on from step " in printed
+    assert "Trainer          resuming from step " in printed
     assert place.served().number > before.number
     outcome(
         "SIGTERM",

@@ -17,12 +17,12 @@ def test_a_served_version_that_was_changed(place, outcome):
     printed = place.push()
     assert f"version {before.number} of {place.destination} is damaged: " in printed
     assert "saved_model.pb has SHA-256 " in printed
-    assert "it is no baseline: there is none" in printed
+    assert "; there is no baseline" in printed
     assert f"baseline's ELBO  │ none: version {before.number} of " in printed
     assert place.served().number > before.number
     outcome(
         "a served version's files are not those of its manifest",
-        "`version N of FOLDER is damaged: FILE has SHA-256 ...; it is no baseline: "
+        "`version N of FOLDER is damaged: FILE has SHA-256 ...; the baseline is "
         "...`, exit code 0",
         "is measured against the newest version that is intact, and pushes above both",
     )
@@ -35,13 +35,13 @@ def test_a_half_written_version_of_a_foreign_writer(place, outcome):
     (folder / "saved_model.pb").write_bytes(b"the first half")
     printed = place.push()
     assert f"version {FUTURE} of {place.destination} is damaged: it has no " in printed
-    assert f"it is no baseline: version {before.number} is" in printed
+    assert f"the baseline is version {before.number}" in printed
     assert place.served().number == FUTURE + 1
     assert (folder / "saved_model.pb").read_bytes() == b"the first half"
     outcome(
         "a half-written version folder of a foreign writer",
-        "`version N of FOLDER is damaged: it has no MANIFEST.json, or not yet; ...`, "
-        "exit code 0",
+        "`version N of FOLDER is damaged: it has no MANIFEST.json yet; ...`, exit code "
+        "0",
         "leaves it alone, and pushes above it",
     )
 

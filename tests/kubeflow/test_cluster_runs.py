@@ -282,7 +282,7 @@ def test_an_evicted_trainer_goes_on_in_another_pod(place, engine):
     assert "done" not in last_line(tasks["trainer"])
     code, tasks = place.submit(*settings)
     assert code == 0
-    (step,) = re.findall(r"going on from step (\d+)", tasks["trainer"].log)
+    (step,) = re.findall(r"resuming from step (\d+)", tasks["trainer"].log)
     assert int(step) > 0
     # The next training may remove them.
     kept = [key for key in place.stored() if key.startswith("checkpoints/")]

@@ -58,7 +58,7 @@ def test_a_batch_that_replicas_cannot_share_evenly_is_refused():
     ("likelihood", "binary"), [("bernoulli", True), ("continuous_bernoulli", False)]
 )
 def test_the_likelihood_says_whether_pixels_are_binary(likelihood, binary):
-    assert ModelConfig(likelihood=likelihood).binary is binary
+    assert ModelConfig(likelihood=likelihood).is_binary is binary
 
 
 def test_no_clipping_is_allowed():

@@ -28,7 +28,7 @@ def image_file(files, tmp_path):
 def test_images_are_found_by_their_numbers(image_file, images, tmp_path):
     pixels = np.round(images * 255).astype(np.uint8)
     assert image_file.count == 12
-    np.testing.assert_array_equal(image_file.take([11, 0, 3, 3]), pixels[[11, 0, 3, 3]])
+    np.testing.assert_array_equal(image_file.read([11, 0, 3, 3]), pixels[[11, 0, 3, 3]])
     assert image_file.digest == hashlib.sha256(pixels.tobytes()).hexdigest()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gz", "b.gz"]
 
@@ -37,7 +37,7 @@ def test_images_are_found_by_their_numbers(image_file, images, tmp_path):
 def batches(image_file):
     def make(binary=True, first_step=0, **changes):
         config = demo_train(**{"batch_size": 5, "seed": 3, **changes})
-        return data.training_batches(
+        return data.make_training_batches(
             image_file,
             config,
             latent_size=4,
@@ -73,7 +73,7 @@ def test_binarization_is_dynamic_with_the_pixels_as_means(tmp_path, images):
     write(tmp_path / "one.gz", images[:1], images[:1])
     file = data.ImageFile([str(tmp_path / "one.gz")], str(tmp_path))
     config = demo_train(batch_size=1)
-    batches = data.training_batches(file, config, latent_size=4)
+    batches = data.make_training_batches(file, config, latent_size=4)
     drawn, noise = arrays(batches.take(2_000))
     error = np.abs(drawn.mean((0, 1)) - images[0])
     assert error.max() < 5 * 0.5 / np.sqrt(2_000)
@@ -95,7 +95,7 @@ def test_each_epoch_has_each_image_once_in_another_order(batches, images):
 
 
 def test_evaluation_fills_the_last_batch_with_weight_zero(files, binary):
-    batches = data.evaluation_batches(
+    batches = data.make_evaluation_batches(
         files, "bits", batch_size=5, latent_size=4, samples=3, seed=1
     )
     images, noise, weights = arrays(batches)

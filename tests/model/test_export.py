@@ -323,7 +323,7 @@ def test_iwae_comes_near_log_p_and_the_elbo_is_below(
     images = images[:3]
     axis = np.linspace(-5, 5, 81, dtype=np.float32)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    pixels = fixed_noise.binarize(images, SEED) if config.binary else images
+    pixels = fixed_noise.binarize(images, SEED) if config.is_binary else images
     decoded = vae.decode(grid)
     log_joint = np.stack(
         [
@@ -399,7 +399,7 @@ def test_any_choice_is_served_as_it_is_in_memory(choices, tmp_path, images):
     decoded = signatures["decode"](z=tf.constant(loc))
     close(decoded["mean"], vae.decode(loc).mean())
     close(decoded["mode"], vae.decode(loc).mode())
-    pixels = fixed_noise.binarize(images, SEED) if vae.config.binary else images
+    pixels = fixed_noise.binarize(images, SEED) if vae.config.is_binary else images
     terms = vae.elbo_terms(
         pixels, fixed_noise.normal(pixels, SEED, samples=SAMPLES, latent_size=3)
     )
@@ -423,7 +423,7 @@ def test_any_choice_is_served_as_it_is_in_memory(choices, tmp_path, images):
 
 
 def old_example_of(vae, pixels):
-    if vae.config.binary:
+    if vae.config.is_binary:
         return old_example(pixels)
     message = tf.train.Example()
     message.features.feature["image"].float_list.value.extend(pixels.ravel())

@@ -101,7 +101,7 @@ def test_the_loss_weighs_the_kl_alone(binary, noise, settings, weight, kl_counte
     terms = vae.elbo_terms(binary, noise)
     assert terms.kl.numpy().min() < 1.2 < terms.kl.numpy().max()
     expected = kl_counted(terms.kl.numpy()) - terms.reconstruction
-    np.testing.assert_allclose(vae.weigh(terms, weight), expected, rtol=1e-5)
+    np.testing.assert_allclose(vae.compute_loss(terms, weight), expected, rtol=1e-5)
     np.testing.assert_allclose(terms.elbo(), terms.reconstruction - terms.kl)
 
 
@@ -181,7 +181,7 @@ def combined(request):
 
 def test_gradients_reach_every_variable(combined, images, noise):
     with tf.GradientTape() as tape:
-        loss = combined.weigh(combined.elbo_terms(images, noise[:, :1]))
+        loss = combined.compute_loss(combined.elbo_terms(images, noise[:, :1]))
     variables = combined.trainable_variables
     # What the loss is made of is what is trained.
     used = {variable.ref() for variable in tape.watched_variables()}

@@ -55,15 +55,15 @@ def losses(folder: pathlib.Path, replicas: int, count: int) -> list[float]:
     config = demo_train(
         batch_size=24, learning_rate=1e-2, weight_decay=0.5, replicas=replicas, ema=0.9
     )
-    strategy = devices.strategy(replicas)
+    strategy = devices.create_strategy(replicas)
     images = data.ImageFile([str(folder / "*.gz")], str(folder))
     tfk.utils.set_random_seed(0)
     with strategy.scope():
         vae = VAE(MODEL)
-        state = State(vae, loop.optimizer(config, 100), config=config)
-    take = steps.training(vae, state, strategy=strategy, config=config)
-    batches = data.training_batches(images, config, latent_size=MODEL.latent_size)
-    iterator = iter(devices.share_out(strategy, batches))
+        state = State(vae, loop.create_optimizer(config, 100), config=config)
+    take = steps.build_training(vae, state, strategy=strategy, config=config)
+    batches = data.make_training_batches(images, config, latent_size=MODEL.latent_size)
+    iterator = iter(devices.distribute_batches(strategy, batches))
     return [float(take(iterator, tf.constant(1))[1]) for _ in range(count)]
 
 

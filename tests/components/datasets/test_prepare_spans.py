@@ -22,9 +22,13 @@ def folder(tmp_path):
     return folder
 
 
-def prepare(pattern, tmp_path, window=1, say=prepare_spans.print_nothing):
+def prepare(pattern, tmp_path, window=1, print_line=prepare_spans.print_nothing):
     return prepare_spans.prepare_data(
-        "bars", str(pattern), window=window, data_dir=tmp_path / "d", say=say
+        "bars",
+        str(pattern),
+        window=window,
+        data_dir=tmp_path / "d",
+        print_line=print_line,
     )
 
 
@@ -59,7 +63,7 @@ def test_each_span_becomes_a_tfds_dataset(folder, tmp_path, kind):
     for number, part in zip((6, 7), data.parts):
         for split in ("train", "test"):
             assert read_back(part, split) == pairs(bars(number, 40, 20), split)
-    loaded = prepare_spans.load("bars", data.spans, data_dir=tmp_path / "d")
+    loaded = prepare_spans.load_spans("bars", data.spans, data_dir=tmp_path / "d")
     assert prepare_spans.combine_spans(loaded) == data
     home = pathlib.Path(data.parts[0].path).parents[1]
     assert len(tfds.load("bars", data_dir=home, split="train", download=False)) == 40
@@ -92,10 +96,10 @@ def test_what_was_damaged_is_prepared_anew(folder, tmp_path):
     (shard, *_) = pathlib.Path(data.parts[0].path).glob("*train*")
     shard.write_bytes(b"")
     with pytest.raises(DataError) as error:
-        prepare_spans.load("bars", data.spans, data_dir=tmp_path / "d")
+        prepare_spans.load_spans("bars", data.spans, data_dir=tmp_path / "d")
     assert str(error.value) == (
-        f"span 1, prepared in {pathlib.Path(data.parts[0].path).parents[1]}, is gone "
-        "or was changed since the run began; run again"
+        f"span 1, prepared in {pathlib.Path(data.parts[0].path).parents[1]}, was "
+        "removed or changed after the run began; run again"
     )
     assert prepare(folder / "span-{SPAN}", tmp_path) == data
     assert read_back(data.parts[0], "train") == pairs(bars(1, 40, 20), "train")
@@ -111,7 +115,7 @@ def test_what_a_killed_process_left_is_removed(folder, tmp_path):
 
 def test_a_bad_name_is_named(folder, tmp_path):
     with pytest.raises(DataError, match="must have a name of lower-case letters"):
-        prepare_spans.prepare_newest(
+        prepare_spans.prepare_newest_spans(
             "emnist/digits", f"{folder}/{{SPAN}}", window=1, data_dir=tmp_path
         )
 

@@ -79,7 +79,7 @@ def test_what_is_still_being_written_is_no_shard(tmp_path, end):
     assert str(error.value) == (
         f"{half} is no file of TFRecords by its name: expected one that ends in "
         "tfrecord or tfrecord-NNNNN-of-NNNNN, with or without .gz; wait until the span "
-        "is complete, or take the file away"
+        "is complete, or remove the file"
     )
 
 

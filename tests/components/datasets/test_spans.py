@@ -11,7 +11,7 @@ from tests.support.span_folders import bars, write_idx
 def find(pattern, window=1):
     """Returns the numbers that are found, and what is said."""
     said = []
-    found = spans.newest(str(pattern), window, say=said.append)
+    found = spans.find_newest(str(pattern), window, print_line=said.append)
     return [span.number for span in found], said
 
 
@@ -34,7 +34,7 @@ def test_the_newest_is_the_highest_number_padded_or_not(folder):
     make(folder, "span-9", "span-0010", "span-2")
     assert find(folder / "span-{SPAN}") == ([10], [])
     assert find(folder / "span-{SPAN}", 2) == ([9, 10], [])
-    assert spans.newest(f"{folder}/span-{{SPAN}}", 1, say=print)[0].uri == (
+    assert spans.find_newest(f"{folder}/span-{{SPAN}}", 1, print_line=print)[0].uri == (
         f"{folder}/span-0010"
     )
 
@@ -59,8 +59,8 @@ def test_gaps_and_what_is_no_number_are_skipped_and_said(folder):
         [
             f"{folder}/span-tmp is skipped: 'tmp' is no span's number",
             f"{folder}/span-٣ is skipped: '٣' is no span's number",
-            "spans 2 to 4 are not there, and skipped",
-            "span 6 is not there, and skipped",
+            "spans 2 to 4 are missing: skipped",
+            "span 6 is missing: skipped",
         ],
     )
 
@@ -125,7 +125,10 @@ def test_a_file_that_is_a_link_out_of_its_span_is_refused(folder, tmp_path):
     (folder / "span-1" / "train-images-idx3-ubyte").unlink()
     (folder / "span-1" / "train-images-idx3-ubyte").symlink_to(secret)
     with pytest.raises(DataError, match=f"is a link to {secret}: expected one that"):
-        spans.fetch(spans.newest(f"{folder}/span-{{SPAN}}", 1, say=print)[0], "nowhere")
+        spans.fetch_files(
+            spans.find_newest(f"{folder}/span-{{SPAN}}", 1, print_line=print)[0],
+            "nowhere",
+        )
 
 
 @pytest.mark.parametrize(

@@ -123,8 +123,8 @@ def assert_damaged(place, served, number, why):
     assert (damaged.number, damaged.path) == (number, f"{place.uri}/{number}")
     assert damaged.why == why
     assert damaged.describe(found) == (
-        f"version {number} of {place.uri} is damaged: {why}; it is no baseline: "
-        f"version {served.number} is"
+        f"version {number} of {place.uri} is damaged: {why}; the baseline is version "
+        f"{served.number}"
     )
 
 
@@ -162,7 +162,7 @@ def test_a_missing_file_makes_no_baseline(place, two):
 def test_a_missing_manifest_makes_no_baseline(place, two):
     old, new = two
     place.remove(f"{new.number}/MANIFEST.json")
-    assert_damaged(place, old, new.number, "it has no MANIFEST.json, or not yet")
+    assert_damaged(place, old, new.number, "it has no MANIFEST.json yet")
 
 
 @on_a_folder
@@ -233,7 +233,7 @@ def test_of_damaged_versions_alone_none_is_served(place, two):
     found, damaged = listing.find_served_and_damaged(place.uri)
     assert found is None
     assert [other.number for other in damaged] == [two[1].number, two[0].number]
-    assert damaged[0].describe(found).endswith("; it is no baseline: there is none")
+    assert damaged[0].describe(found).endswith("; there is no baseline")
 
 
 @on_each_kind

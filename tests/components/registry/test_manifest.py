@@ -102,7 +102,7 @@ def test_a_manifest_gives_its_facts_typed():
     assert (manifest.elbo, manifest.reconstruction, manifest.kl) == (-90.5, -70, 20.5)
     assert (manifest.images, manifest.samples, manifest.seed) == (500, 4, 9)
     assert manifest.model.latent_size == 3
-    assert manifest.model.binary is False
+    assert manifest.model.is_binary is False
     assert manifest.baseline == Baseline(version=11, digest="d1")
     assert (manifest.data_fingerprint, manifest.run_key) == ("f1", "k1")
     assert manifest.singleprint == "1/2/3"
@@ -165,7 +165,7 @@ def test_a_singleprint_is_added():
 
 @pytest.mark.parametrize("baseline", [None, Baseline(11, "d1")])
 def test_the_manifest_of_a_run_has_the_keys_of_earlier_releases(baseline):
-    manifest = Manifest.of_run(
+    manifest = Manifest.from_run(
         elbo=CONTENT["elbo"],
         baseline=baseline,
         data_fingerprint="f1",

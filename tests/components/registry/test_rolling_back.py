@@ -214,7 +214,9 @@ def test_what_was_gone_back_from_is_refused_until_its_record_goes(place, push):
 def test_nothing_is_served(place):
     with pytest.raises(rolling_back.RollbackError) as error:
         rolling_back.roll_back(place.uri, None, why="worse")
-    assert str(error.value) == (f"nothing intact is served at {place.uri}: `run` first")
+    assert str(error.value) == (
+        f"there is no intact version at {place.uri}: `run` first"
+    )
     assert rolling_back.read_rejected_models(place.uri) == []
 
 
@@ -307,8 +309,8 @@ def test_a_store_that_refuses_is_no_rollback(s3, tmp_path):
     with pytest.raises(OSError, match="Access Denied") as error:
         rolling_back.roll_back(uri, None, why="worse")
     assert str(error.value).startswith(
-        f"version {newest.number} is still what is served, and is noted as rolled back "
-        "from: mend what follows and give the same command again, or remove "
+        f"version {newest.number} is still served, but is recorded as rejected: fix "
+        "the following error and repeat the command, or remove "
         f".rejected-{newest.number}.json beside the versions: can't use {uri}"
     )
     assert listing.find_served_version(uri) == newest
@@ -341,7 +343,7 @@ def test_what_came_meanwhile_is_not_gone_back_from_unseen(place, push, monkeypat
     three = listing.find_served_version(place.uri)
     assert model_of(place, three) == "three"
     assert str(error.value) == (
-        f"version {three.number} came meanwhile: look at it with `versions`, and then "
-        "give the same command again, or not"
+        f"version {three.number} was pushed during this rollback: check it with "
+        "`versions`, and repeat the command if you still want the rollback"
     )
     assert rolling_back.read_rejected_models(place.uri) == []

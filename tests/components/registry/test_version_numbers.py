@@ -9,12 +9,12 @@ from model.files import filesystems
 
 
 def numbers(place):
-    with filesystems.opened(place.uri) as (files, path):
+    with filesystems.open_filesystem(place.uri) as (files, path):
         return sorted(version_numbers.list_numbers(files, path))
 
 
 def claim(place):
-    with filesystems.opened(place.uri) as (files, path):
+    with filesystems.open_filesystem(place.uri) as (files, path):
         return version_numbers.claim_number(files, path)
 
 
@@ -31,7 +31,7 @@ def test_nothing_is_in_use_where_nothing_is(place):
 def test_a_bucket_that_is_not_there_is_an_error(s3):
     with (
         pytest.raises(filesystems.StorageError),
-        filesystems.opened("s3://no-such-bucket/serving") as (files, path),
+        filesystems.open_filesystem("s3://no-such-bucket/serving") as (files, path),
     ):
         version_numbers.list_numbers(files, path)
 
@@ -69,7 +69,7 @@ def test_a_claim_is_above_the_versions_there(place, monkeypatch):
 
 @pytest.mark.parametrize("place", ["s3"], indirect=True)
 def test_a_store_that_refuses_the_claim_is_an_error(place):
-    with filesystems.opened(place.uri) as (files, path):
+    with filesystems.open_filesystem(place.uri) as (files, path):
 
         def refuse(name, data, mode):
             raise PermissionError("Access Denied")

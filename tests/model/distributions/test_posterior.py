@@ -5,7 +5,7 @@ import tf_keras as tfk
 from scipy import stats
 from scipy.special import expit
 
-from model.distributions.posterior import Posterior, center, draw
+from model.distributions.posterior import Posterior, draw, draw_at_zero_noise
 from tests.support.configs import demo_model
 from tests.support.densities import assert_is_density_of, move
 
@@ -89,14 +89,14 @@ def test_a_normal_is_scipys(kind, size):
     posterior, noise = layer(params), noise_of(5, size)
     z, log_prob = draw(posterior, noise)
     samples = posterior.sample(20_000, seed=3).numpy()
-    close(center(posterior), posterior.mean())
+    close(draw_at_zero_noise(posterior), posterior.mean())
     for b, image in enumerate(params):
         loc, tril = numpy_normal(kind, image, size)
         normal = stats.multivariate_normal(loc, tril @ tril.T)
         close(z[:, b], loc + noise[:, b] @ tril.T)
         close(log_prob[:, b], normal.logpdf(loc + noise[:, b] @ tril.T))
         close(posterior.log_prob(noise)[:, b], normal.logpdf(noise[:, b]))
-        close(center(posterior)[b], loc)
+        close(draw_at_zero_noise(posterior)[b], loc)
         np.testing.assert_allclose(samples[:, b].mean(axis=0), loc, atol=0.05)
         covariance = np.cov(samples[:, b].T).reshape(size, size)
         np.testing.assert_allclose(covariance, tril @ tril.T, atol=0.1)
@@ -111,7 +111,7 @@ def test_an_iaf_is_the_papers_algorithm():
         close(z[k, b], expected_z)
         close(log_prob[k, b], expected)
     z_at_zero, _ = numpy_iaf(layer.networks, params[0], np.zeros(3))
-    close(center(layer(params))[0], z_at_zero)
+    close(draw_at_zero_noise(layer(params))[0], z_at_zero)
 
 
 def test_an_iafs_masks_hold_after_a_step():

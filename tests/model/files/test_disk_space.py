@@ -52,9 +52,12 @@ def free(monkeypatch):
 def test_the_message_names_what_is_needed_and_what_is_free(tmp_path, free):
     free(**{tmp_path.name: 2})
     then = "2,000,000 bytes are free; free some space or choose another data folder"
-    message = disk_space.full_message(tmp_path, 3_000_000)
+    message = disk_space.describe_full_disk(tmp_path, 3_000_000)
     assert message == f"{tmp_path}: 3,000,000 bytes are needed, {then}"
-    assert disk_space.full_message(tmp_path) == f"{tmp_path}: the disk is full, {then}"
+    assert (
+        disk_space.describe_full_disk(tmp_path)
+        == f"{tmp_path}: the disk is full, {then}"
+    )
 
 
 def test_the_folder_with_the_least_space_is_named(tmp_path, free):
@@ -64,7 +67,7 @@ def test_the_folder_with_the_least_space_is_named(tmp_path, free):
     folders = [str(tmp_path / name) for name in ("one", "absent", "two", "three")]
     expected = f"{tmp_path}/two (20 MB free of 100 MB)"
     error = OSError(errno.ENOSPC, "No space left on device")
-    assert disk_space.describe_full(error, folders) == expected
+    assert disk_space.describe_fullest_disk(error, folders) == expected
 
 
 def test_the_folder_that_the_error_names_comes_before_one_with_less_space(
@@ -76,9 +79,9 @@ def test_the_folder_that_the_error_names_comes_before_one_with_less_space(
     folders = [str(tmp_path / name) for name in ("one", "one/inside", "two")]
     full = OSError(errno.ENOSPC, "No space left on device", f"{tmp_path}/one/model.pb")
     expected = f"{tmp_path}/one (30 MB free of 100 MB)"
-    assert disk_space.describe_full(full, folders) == expected
+    assert disk_space.describe_fullest_disk(full, folders) == expected
     text = f"{tmp_path}/one/inside/ckpt-1; No space left on device"
     behind = RuntimeError("the checkpoint can't be written")
     behind.__cause__ = ValueError(text)
     expected = f"{tmp_path}/one/inside (40 MB free of 100 MB)"
-    assert disk_space.describe_full(behind, folders) == expected
+    assert disk_space.describe_fullest_disk(behind, folders) == expected

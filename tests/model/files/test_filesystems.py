@@ -11,7 +11,7 @@ from tests.support.s3 import KEY, SECRET
 
 def url(uri):
     """Returns where an object of a store would be read, without reading it."""
-    files, path = filesystems.filesystem(uri)
+    files, path = filesystems.find_filesystem(uri)
     return files.url(path).partition("?")[0]
 
 
@@ -32,7 +32,7 @@ def test_folders_have_a_path_here(uri, path, tmp_path, monkeypatch):
     expected = path and path.format(here=tmp_path)
     assert filesystems.local_path(uri) == expected
     if path:
-        files, found = filesystems.filesystem(uri)
+        files, found = filesystems.find_filesystem(uri)
         assert (files.protocol, found) == (("file", "local"), expected)
 
 
@@ -42,7 +42,7 @@ def test_folders_have_a_path_here(uri, path, tmp_path, monkeypatch):
 )
 def test_what_is_no_destination(uri):
     with pytest.raises(filesystems.PathError, match="a destination must be") as error:
-        filesystems.filesystem(uri)
+        filesystems.find_filesystem(uri)
     assert str(error.value) == (
         "a destination must be a folder or minio://bucket/folder, s3://bucket/folder, "
         f"gs://bucket/folder, got {uri!r}"
@@ -78,7 +78,7 @@ def test_the_endpoint_of_the_environment(s3_elsewhere, monkeypatch, scheme, vari
 def test_gs_is_googles(monkeypatch):
     # With an emulator there are no credentials to look for.
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
-    files, path = filesystems.filesystem("gs://bucket/vae/")
+    files, path = filesystems.find_filesystem("gs://bucket/vae/")
     assert "gs" in files.protocol
     assert path == "bucket/vae"
     found = files.url(path)
@@ -92,7 +92,7 @@ def test_what_another_wrote_is_seen(s3):
     uri = f"s3://{s3.name}/vae"
     for count in (1, 2):
         s3.files.pipe_file(f"{s3.name}/vae/{count}", b"")
-        with filesystems.opened(uri) as (files, path):
+        with filesystems.open_filesystem(uri) as (files, path):
             assert len(files.ls(path, detail=False)) == count
             assert files.exists(f"{path}/{count}")
 
@@ -104,7 +104,7 @@ def error_of(uri):
     """Returns what is said of a store from which a listing was asked."""
     with (
         pytest.raises(filesystems.StorageError) as error,
-        filesystems.opened(uri) as (files, path),
+        filesystems.open_filesystem(uri) as (files, path),
     ):
         files.find(path)
     text = str(error.value)
@@ -155,6 +155,6 @@ def test_half_of_the_credentials(s3_elsewhere, monkeypatch):
 def test_a_folders_errors_are_its_own(tmp_path):
     with (
         pytest.raises(FileNotFoundError, match="none"),
-        filesystems.opened(str(tmp_path)) as (files, path),
+        filesystems.open_filesystem(str(tmp_path)) as (files, path),
     ):
         files.ls(f"{path}/none")

@@ -21,7 +21,7 @@ from tests.support.records import make_record
 
 @pytest.mark.parametrize("name", ["a", "a/b", "a/.b", "..a/b..", "a b/ü", "a\\..\\b"])
 def test_a_name_below_its_folder(tmp_path, name):
-    assert safe_paths.below(str(tmp_path), name) == f"{tmp_path}/{name}"
+    assert safe_paths.join_below(str(tmp_path), name) == f"{tmp_path}/{name}"
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_name_below_its_folder(tmp_path, name):
 )
 def test_a_name_that_leads_elsewhere(tmp_path, name):
     message = f"a file's name must lead below {tmp_path}, got {name!r}"
-    for check in (safe_paths.below, safe_paths.check_name):
+    for check in (safe_paths.join_below, safe_paths.check_name):
         with pytest.raises(safe_paths.PathError) as error:
             check(str(tmp_path), name)
         assert str(error.value) == message
@@ -46,7 +46,7 @@ def test_a_link_on_the_way(tmp_path):
     folder = str(tmp_path / "folder")
     for name in ("link", "link/a", "link/a/b"):
         with pytest.raises(safe_paths.PathError) as error:
-            safe_paths.below(folder, name)
+            safe_paths.join_below(folder, name)
         assert str(error.value) == (
             f"link below {folder} must be no symbolic link, it leads to "
             f"{tmp_path}/elsewhere"

@@ -44,7 +44,8 @@ def test_a_gpus_compute_capability_decides(details, able):
 
 def test_the_policy_is_what_the_config_says():
     policies = [
-        precision.policy(demo_train(precision=p)) for p in ("float32", "bfloat16")
+        precision.choose_policy(demo_train(precision=p))
+        for p in ("float32", "bfloat16")
     ]
     assert policies == ["float32", "mixed_bfloat16"]
 
@@ -57,12 +58,12 @@ def test_auto_is_what_the_processors_have(text, policy, tmp_path, monkeypatch):
     path.write_text(text)
     monkeypatch.setattr(precision, "_CPUINFO", path)
     # Logical CPUs, so that a machine with a GPU gives the same.
-    assert precision.policy(demo_train(replicas=1)) == policy
+    assert precision.choose_policy(demo_train(replicas=1)) == policy
 
 
 def test_auto_without_a_cpuinfo_is_float32(tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "_CPUINFO", tmp_path / "none")
-    assert precision.policy(demo_train(replicas=1)) == "float32"
+    assert precision.choose_policy(demo_train(replicas=1)) == "float32"
 
 
 def strokes(count):

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from model.files.filesystems import StorageError, opened
+from model.files.filesystems import StorageError, open_filesystem
 from model.training import loop
 from model.training.checkpoints import Checkpoints
 from model.training.state import State
@@ -17,7 +17,7 @@ from tests.support.training import MODEL
 @pytest.fixture
 def state():
     config = demo_train()
-    return State(VAE(MODEL), loop.optimizer(config, 100), config=config)
+    return State(VAE(MODEL), loop.create_optimizer(config, 100), config=config)
 
 
 @pytest.fixture(params=["folder", "store"])
@@ -28,7 +28,7 @@ def place(request, tmp_path):
 
 
 def names(place):
-    with opened(place) as (files, folder):
+    with open_filesystem(place) as (files, folder):
         return sorted(path.rsplit("/", 1)[1] for path in files.ls(folder, detail=False))
 
 
@@ -40,7 +40,7 @@ def test_only_what_is_done_makes_room_for_the_next_training(state, place, tmp_pa
 
     for identity in ("ended", "given-up"):
         checkpoints(identity).save()
-    checkpoints("ended").done()
+    checkpoints("ended").mark_done()
     checkpoints("ended").restore()  # its own stay: the model may not be safe yet
     assert names(place) == ["ended", "given-up"]
     checkpoints("next").restore()
@@ -78,6 +78,6 @@ def test_a_store_that_is_down_ends_no_training(state, tmp_path, s3, caplog):
     s3.server.refused += [(method, "") for method in ("PUT", "POST")]
     with caplog.at_level(logging.WARNING):
         checkpoints.save()
-    assert "is on this machine alone: " in caplog.text
+    assert "is on this machine only: " in caplog.text
     with pytest.raises(StorageError):
-        checkpoints.done()
+        checkpoints.mark_done()

@@ -75,7 +75,7 @@ def killed(of_killed, tmp_path):
 def goes_on(digits, name, checkpoints, uninterrupted):
     """Starts a training again; its weights are those of one that nothing stopped."""
     said = wait_for(started(digits, name, checkpoints), "trained")
-    assert "going on from step " in said
+    assert "resuming from step " in said
     assert "epoch 6/6" in said
     for ours, theirs in zip(weights(digits, name), uninterrupted):
         np.testing.assert_array_equal(ours, theirs)
@@ -112,7 +112,7 @@ def test_convolutions_in_half_precision_end_with_the_same_weights(digits, tmp_pa
 
     said = wait_for(fit("conv-killed", "killed"), "trained")
 
-    assert "going on from step " in said
+    assert "resuming from step " in said
     for ours, theirs in zip(weights(digits, "conv-killed"), weights(digits, "conv")):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -163,8 +163,8 @@ def test_two_workers_train_and_go_on_when_one_was_lost(
     wait_for(chief, "epoch 2/6")
     other.kill()
     assert (
-        "DeviceError: another worker of TF_CONFIG's cluster is gone, or can't be "
-        "reached: start all of them again, and they go on from the last checkpoint"
+        "DeviceError: another worker of TF_CONFIG's cluster has ended or can't be "
+        "reached: start all workers again, and they resume from the last checkpoint"
     ) in chief.stdout.read()
     assert chief.wait(timeout=60) == 1
     other.wait()
@@ -173,7 +173,7 @@ def test_two_workers_train_and_go_on_when_one_was_lost(
     said = wait_for(chief, "trained")
     wait_for(other, "trained")
 
-    assert "going on from step " in said
+    assert "resuming from step " in said
     assert not (digits / "weights-workers-1.npz").exists()  # only the chief writes
     for ours, theirs in zip(weights(digits, "workers-0"), uninterrupted):
         np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=2e-3)

@@ -31,7 +31,7 @@ def test_more_logical_devices_than_tensorflow_started_with_are_refused():
 
 @pytest.mark.parametrize(("replicas", "count"), [(0, 1), (1, 1), (3, 3)])
 def test_there_are_as_many_replicas_as_are_wanted(replicas, count):
-    strategy = devices.strategy(replicas)
+    strategy = devices.create_strategy(replicas)
     assert isinstance(strategy, tf.distribute.MirroredStrategy)
     assert strategy.num_replicas_in_sync == count
 
@@ -44,7 +44,7 @@ def test_every_gpu_is_trained_on(monkeypatch):
         "list_logical_devices",
         lambda kind: find("CPU")[1:3] if kind == "GPU" else find(kind),
     )
-    used = devices.strategy(0).extended.worker_devices
+    used = devices.create_strategy(0).extended.worker_devices
     assert [device[-5:] for device in used] == ["CPU:1", "CPU:2"]
 
 
@@ -70,7 +70,7 @@ def test_the_chief_or_else_the_first_worker_writes(kinds, task, expected):
 
 
 def test_a_process_alone_writes():
-    assert devices.is_chief(devices.strategy(2))
+    assert devices.is_chief(devices.create_strategy(2))
 
 
 def strategy_of(*values):
@@ -101,17 +101,20 @@ def test_a_process_alone_agrees_with_itself():
 def test_the_loss_of_a_worker_is_named(two_workers):
     with (
         pytest.raises(devices.DeviceError) as error,
-        devices.lost_workers_named(),
+        devices.convert_lost_worker_errors(),
     ):
         raise tf.errors.UnavailableError(None, None, "connection reset")
     assert str(error.value) == (
-        "another worker of TF_CONFIG's cluster is gone, or can't be reached: start all "
-        "of them again, and they go on from the last checkpoint"
+        "another worker of TF_CONFIG's cluster has ended or can't be reached: start "
+        "all workers again, and they resume from the last checkpoint"
     )
 
 
 def test_an_error_of_a_process_alone_stays_as_it_is():
-    with pytest.raises(tf.errors.UnavailableError), devices.lost_workers_named():
+    with (
+        pytest.raises(tf.errors.UnavailableError),
+        devices.convert_lost_worker_errors(),
+    ):
         raise tf.errors.UnavailableError(None, None, "connection reset")
 
 
@@ -119,10 +122,10 @@ def test_replicas_get_the_parts_of_a_batch_in_order():
     batches = tf.data.Dataset.from_tensors(
         (np.arange(12.0).reshape(6, 2), np.arange(6))
     ).repeat(2)
-    strategy = devices.strategy(3)
+    strategy = devices.create_strategy(3)
     parts = [
         [strategy.experimental_local_results(value) for value in batch]
-        for batch in devices.share_out(strategy, batches)
+        for batch in devices.distribute_batches(strategy, batches)
     ]
     assert len(parts) == 2
     for rows, numbers in parts:
@@ -140,7 +143,7 @@ def test_a_worker_takes_its_own_part_of_each_batch():
         distribute_datasets_from_function=captured.append,
     )
     batches = tf.data.Dataset.from_tensors((np.arange(8),))
-    devices.share_out(strategy, batches)
+    devices.distribute_batches(strategy, batches)
     context = tf.distribute.InputContext(2, 1, 4)
     parts = [part.tolist() for (part,) in captured[0](context).as_numpy_iterator()]
     assert parts == [[4, 5], [6, 7]]

@@ -48,13 +48,13 @@ def test_one_step_descends_the_hand_written_loss(digits, settings, done, kl_weig
     """The loss and its gradient, from the distributions alone, against SGD's step."""
     model_config = dataclasses.replace(MODEL, **settings)
     config = demo_train(batch_size=20, kl_warmup_steps=10 if done else 0)
-    strategy = devices.strategy(1)
+    strategy = devices.create_strategy(1)
     with strategy.scope():
         vae = VAE(model_config)
         state = State(vae, tfk.optimizers.SGD(learning_rate=1.0), config=config)
     state.step.assign(done)
     images = data.ImageFile([str(digits / "*.gz")], str(digits))
-    batches = data.training_batches(images, config, latent_size=3)
+    batches = data.make_training_batches(images, config, latent_size=3)
     pixels, noise = next(iter(batches))
     before = [variable.numpy() for variable in vae.trainable_variables]
     with tf.GradientTape() as tape:
@@ -65,8 +65,10 @@ def test_one_step_descends_the_hand_written_loss(digits, settings, done, kl_weig
         loss = tf.reduce_mean(kl_weight * kl - log_prob)
     gradients = tape.gradient(loss, vae.trainable_variables)
 
-    take = steps.training(vae, state, strategy=strategy, config=config)
-    taken, of_step = take(iter(devices.share_out(strategy, batches)), tf.constant(1))
+    take = steps.build_training(vae, state, strategy=strategy, config=config)
+    taken, of_step = take(
+        iter(devices.distribute_batches(strategy, batches)), tf.constant(1)
+    )
 
     assert taken == 1
     assert state.step.numpy() == done + 1
@@ -122,8 +124,8 @@ def test_an_elbo_that_is_no_number_stops_training(digits, tmp_path):
     )
     message = (
         r"the loss is (nan|inf) at step [23] of 30, at learning rate 1e\+30: lower "
-        r"train.learning_rate \(1e\+30\) or train.clip_norm \(None\), with which "
-        r"training begins anew; the last good checkpoint: none"
+        r"train.learning_rate \(1e\+30\) or train.clip_norm \(None\) and train again "
+        r"from the start; the last good checkpoint: none"
     )
     with pytest.raises(loop.TrainingError, match=message):
         loop.train(
@@ -144,7 +146,7 @@ def test_an_eval_elbo_that_is_no_number_stops_training(digits, tmp_path):
 
 
 def rates(config, steps):
-    schedule = loop.optimizer(config, steps)._learning_rate
+    schedule = loop.create_optimizer(config, steps)._learning_rate
     return [float(schedule(step)) for step in range(steps + 1)]
 
 
@@ -158,7 +160,7 @@ def test_the_weights_of_kernels_decay_and_no_others(decay, kept):
     variables = [tf.Variable([1.0, -2.0], name=name[:-2]) for name in names]
     assert [variable.name for variable in variables] == list(names)
     step = [(tf.zeros_like(variable), variable) for variable in variables]
-    loop.optimizer(config, 100).apply_gradients(step)
+    loop.create_optimizer(config, 100).apply_gradients(step)
     kernel, *others = [variable.numpy() for variable in variables]
     np.testing.assert_allclose(kernel, [kept, -2.0 * kept], rtol=1e-6)
     for other in others:
@@ -180,7 +182,7 @@ def test_a_constant_rate_is_constant():
 
 @pytest.fixture
 def strategy():
-    return devices.strategy(1)
+    return devices.create_strategy(1)
 
 
 @pytest.fixture
@@ -198,12 +200,12 @@ def test_the_average_is_exponential_with_a_short_memory_at_first(state, strategy
         value = rng.normal(size=bias.shape).astype(np.float32)
         bias.assign(value)
         state.step.assign(step)
-        state.average(strategy)
+        state.update_averages(strategy)
         decay = min(0.9, (1 + step) / (10 + step))
         average = decay * average + (1 - decay) * value
     np.testing.assert_allclose(state.averages[1], average, rtol=1e-4, atol=1e-6)
     last = bias.numpy()
-    with state.averaged():
+    with state.use_averages():
         np.testing.assert_allclose(bias, average, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(bias, last)
 
@@ -214,7 +216,7 @@ def test_the_best_weights_are_kept(state):
         weight.assign(np.full(weight.shape, epoch))
         state.keep_best(elbo, epoch)
     assert state.best_epoch.numpy() == 2
-    state.finish()
+    state.set_final_weights()
     np.testing.assert_array_equal(weight, np.full(weight.shape, 2))
 
 
@@ -237,7 +239,7 @@ def test_training_stops_when_the_eval_elbo_gets_no_better(digits, tmp_path, capl
     elbos = [r.progress.eval_elbo for r in caplog.records if hasattr(r, "progress")]
     best = int(np.argmax(elbos)) + 1
     assert len(elbos) == best + 2 < 50
-    batches = data.evaluation_batches(
+    batches = data.make_evaluation_batches(
         [str(digits / "*.gz")], "bits", batch_size=20, latent_size=3, samples=1, seed=0
     )
     terms = [trained.vae.elbo_terms(x, noise).elbo() for x, noise, _ in batches]
@@ -256,7 +258,10 @@ def served(tmp_path_factory):
 def test_a_warm_start_has_the_served_weights(served):
     folder, weights = served
     vae = VAE(MODEL)
-    assert warm_start.load(vae, folder) == f"warm start: with the weights of {folder}"
+    assert (
+        warm_start.load_weights(vae, folder)
+        == f"warm start: with the weights of {folder}"
+    )
     for ours, theirs in zip(vae.get_weights(), weights):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -278,16 +283,16 @@ def test_a_warm_start_has_the_served_weights(served):
 def test_another_network_starts_cold_and_says_why(served, changes, why):
     vae = VAE(dataclasses.replace(MODEL, **changes))
     before = vae.get_weights()
-    assert warm_start.load(vae, served[0]) == f"cold start: {why}"
+    assert warm_start.load_weights(vae, served[0]) == f"cold start: {why}"
     for old, new in zip(before, vae.get_weights()):
         np.testing.assert_array_equal(old, new)
 
 
 def test_no_model_starts_cold(tmp_path):
-    assert warm_start.load(VAE(MODEL), str(tmp_path / "none")) == (
+    assert warm_start.load_weights(VAE(MODEL), str(tmp_path / "none")) == (
         "cold start: nothing is served"
     )
-    said = warm_start.load(VAE(MODEL), str(tmp_path))
+    said = warm_start.load_weights(VAE(MODEL), str(tmp_path))
     assert said.startswith(f"cold start: {tmp_path} is no model of this pipeline (")
 
 
@@ -295,14 +300,14 @@ def test_a_served_model_that_cannot_be_read_starts_nothing(tmp_path):
     """A cold start would be another model, and be cached."""
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError):
-        warm_start.load(VAE(MODEL), str(tmp_path / "file" / "model"))
+        warm_start.load_weights(VAE(MODEL), str(tmp_path / "file" / "model"))
 
 
 def test_too_few_devices_are_named():
     """In a process of its own, where TensorFlow has started with one."""
     code = (
         "import tensorflow as tf; tf.constant(1.0)\n"
-        "from model.training import devices; devices.strategy(2)"
+        "from model.training import devices; devices.create_strategy(2)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False

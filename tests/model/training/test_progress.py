@@ -37,11 +37,11 @@ class Training:
 
     def within(self):
         self.clock.now += 0.6  # else it is too early for another report
-        self.reporter.within_epoch(-100.0)
+        self.reporter.report_within_epoch(-100.0)
         return self.last()
 
     def ended(self):
-        self.reporter.epoch_ended(-100.0, -101.0)
+        self.reporter.report_epoch(-100.0, -101.0)
         return self.last()
 
 
@@ -68,7 +68,7 @@ def test_before_a_rate_is_known_none_is_shown(caplog):
     training.take(1, 70.0)
     found = training.within()
     assert (found.images_per_second, found.seconds_left) == (None, None)
-    assert found.pace() == []
+    assert found.describe_pace() == []
     assert caplog.messages[-1].endswith(", - nats (eval)")
 
 
@@ -79,7 +79,7 @@ def test_start_up_is_in_neither_the_rate_nor_the_time_left(caplog):
     found = training.within()
     assert found.images_per_second == pytest.approx(640)
     assert found.seconds_left == pytest.approx(25.0)
-    assert found.pace() == ["640 images/s", "at least 25 s of training left"]
+    assert found.describe_pace() == ["640 images/s", "at least 25 s of training left"]
     assert caplog.messages[-1].endswith(
         ", 640 images/s, at least 25 s of training left"
     )
@@ -104,7 +104,7 @@ def test_what_follows_each_epoch_is_in_the_time_left_once_it_is_known(caplog):
     found = training.within()
     assert found.has_epoch_ends
     assert found.seconds_left == pytest.approx(150 * 0.1 + 2 * 3.0)
-    assert found.pace()[1] == "21 s of training left"
+    assert found.describe_pace()[1] == "21 s of training left"
     training.clock.now -= 0.6
     training.take(50, 5.0)
     training.clock.now += 1.0
@@ -125,7 +125,7 @@ def test_at_the_end_no_training_is_left(caplog):
     training = Training(caplog, epochs=1)
     training.take(1, 9.0)
     training.take(99, 9.9)
-    assert training.ended().pace() == ["640 images/s", "0 s of training left"]
+    assert training.ended().describe_pace() == ["640 images/s", "0 s of training left"]
 
 
 def test_images_that_are_measured_have_a_rate_and_a_time_left():

@@ -17,7 +17,7 @@ def handler():
 def test_a_signal_acts_when_the_block_has_ended(handler):
     seen = []
     handler(lambda signum, frame: seen.append(signum))
-    with pytest.raises(SystemExit), signals.deferred() as stop:
+    with pytest.raises(SystemExit), signals.defer_signals() as stop:
         signal.raise_signal(signal.SIGTERM)
         assert stop.signal == signal.SIGTERM
         assert seen == []
@@ -27,7 +27,7 @@ def test_a_signal_acts_when_the_block_has_ended(handler):
 def test_a_signal_whose_action_is_nothing_ends_the_process_all_the_same(handler):
     """As Linux has it for the first process of a container."""
     handler(lambda signum, frame: None)
-    with pytest.raises(SystemExit) as ended, signals.deferred():
+    with pytest.raises(SystemExit) as ended, signals.defer_signals():
         signal.raise_signal(signal.SIGTERM)
     assert ended.value.code == 128 + signal.SIGTERM
 
@@ -37,7 +37,7 @@ def test_a_second_signal_acts_at_once(handler):
         raise KeyboardInterrupt
 
     handler(act)
-    with pytest.raises(KeyboardInterrupt), signals.deferred():
+    with pytest.raises(KeyboardInterrupt), signals.defer_signals():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
         pytest.fail("the second signal was held back")
@@ -45,7 +45,7 @@ def test_a_second_signal_acts_at_once(handler):
 
 def test_what_is_ignored_stays_ignored(handler):
     handler(signal.SIG_IGN)
-    with signals.deferred() as stop:
+    with signals.defer_signals() as stop:
         signal.raise_signal(signal.SIGTERM)
         assert stop.signal is None
 
@@ -55,7 +55,7 @@ def test_another_thread_than_the_main_one_changes_no_handler():
     seen = []
 
     def block():
-        with signals.deferred() as stop:
+        with signals.defer_signals() as stop:
             seen.append((signal.getsignal(signal.SIGTERM), stop.signal))
 
     thread = threading.Thread(target=block)
@@ -75,7 +75,7 @@ def repeated_at_once(monkeypatch):
 def test_an_interrupt_that_is_swallowed_is_raised_again(signum):
     before = signal.getsignal(signum)
     swallowed = 0
-    with pytest.raises(KeyboardInterrupt), signals.interruptible():
+    with pytest.raises(KeyboardInterrupt), signals.interrupt_on_signals():
         for _ in range(2):
             try:
                 if not swallowed:
@@ -91,7 +91,7 @@ def test_an_interrupt_that_is_swallowed_is_raised_again(signum):
 
 @pytest.mark.usefixtures("repeated_at_once")
 def test_an_interrupt_that_got_through_is_cancelled():
-    with signals.interruptible():
+    with signals.interrupt_on_signals():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         signals.cancel_repeated_interrupt()
@@ -103,8 +103,8 @@ def test_an_interrupt_waits_for_the_end_of_a_block_that_must_not_be_interrupted(
     ended = False
     with (
         pytest.raises(KeyboardInterrupt),
-        signals.interruptible(),
-        signals.deferred() as stop,
+        signals.interrupt_on_signals(),
+        signals.defer_signals() as stop,
     ):
         signal.raise_signal(signal.SIGINT)
         assert stop.signal == signal.SIGINT

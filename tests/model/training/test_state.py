@@ -45,14 +45,14 @@ def test_the_average_begins_with_a_short_memory(make):
     for step in (1, 2, 100):
         state.step.assign(step)
         fill(weights, 10.0 * step)
-        state.average(strategy)
+        state.update_averages(strategy)
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * 10.0 * step
         assert values(state.averages) == pytest.approx(expected, rel=1e-5)
-    with state.averaged():
+    with state.use_averages():
         assert values(weights) == pytest.approx(expected, rel=1e-5)
     assert values(weights) == 1000.0
-    state.finish()
+    state.set_final_weights()
     assert values(weights) == pytest.approx(expected, rel=1e-5)
 
 
@@ -60,7 +60,7 @@ def test_the_weights_come_back_after_an_error(make):
     vae, state = make(ema=0.5)
     fill(vae.trainable_variables, 1.0)
     fill(state.averages, 2.0)
-    with pytest.raises(KeyError), state.averaged():
+    with pytest.raises(KeyError), state.use_averages():
         raise KeyError
     assert values(vae.trainable_variables) == 1.0
 
@@ -69,12 +69,12 @@ def test_without_an_average_the_last_weights_are_kept(make):
     vae, state = make()
     assert (state.averages, state.best) == ([], [])
     fill(vae.trainable_variables, 3.0)
-    state.average(tf.distribute.get_strategy())
-    with state.averaged():
+    state.update_averages(tf.distribute.get_strategy())
+    with state.use_averages():
         assert values(vae.trainable_variables) == 3.0
     state.keep_best(-1.0, epoch=1)
     assert int(state.best_epoch) == 0
-    state.finish()
+    state.set_final_weights()
     assert values(vae.trainable_variables) == 3.0
 
 
@@ -85,7 +85,7 @@ def test_the_best_weights_are_kept_with_patience(make):
         state.keep_best(elbo, epoch)
     assert float(state.best_elbo) == -80.0
     assert int(state.best_epoch) == 2  # the first of two that are equal
-    state.finish()
+    state.set_final_weights()
     assert values(vae.trainable_variables) == 2.0
 
 
@@ -93,7 +93,7 @@ def test_each_epoch_has_a_row_of_the_history(make):
     _, state = make()
     assert np.isnan(state.history.numpy()).all()
     row = {curve: float(i) for i, curve in enumerate(CURVES)}
-    state.remember(2, row)
+    state.record_epoch(2, row)
     history = state.history.numpy()
     assert history.shape == (3, len(CURVES))
     np.testing.assert_array_equal(history[1], np.arange(len(CURVES)))

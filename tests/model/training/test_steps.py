@@ -35,7 +35,7 @@ def make():
 def take(made, batches, count):
     vae, state, config = made
     strategy = tf.distribute.get_strategy()
-    function = steps.training(vae, state, strategy=strategy, config=config)
+    function = steps.build_training(vae, state, strategy=strategy, config=config)
     shapes = ([4, 28, 28, 1], [4, 1, 2])
     signature = tuple(tf.TensorSpec(shape, tf.float32) for shape in shapes)
     data = tf.data.Dataset.from_generator(
@@ -116,7 +116,7 @@ def test_the_average_moves_with_each_step(make, batches):
 def test_evaluation_averages_over_images_of_weight_one(make, batches):
     vae, *_ = make()
     weights = np.float32([1, 1, 0, 1])
-    evaluate = steps.evaluation(vae, tf.distribute.get_strategy())
+    evaluate = steps.build_evaluation(vae, tf.distribute.get_strategy())
     found = evaluate([(*map(tf.constant, batch), weights) for batch in batches])
     terms = [vae.elbo_terms(*batch) for batch in batches]
     for name, of_batches in {

@@ -110,7 +110,7 @@ def test_the_digits_are_there_after_each_epoch_and_the_graph_once(folder):
 def test_a_grid_has_its_images_where_they_belong():
     images = np.arange(6, dtype=np.float32).reshape(2, 3, 1, 1, 1) / 5
     images = np.broadcast_to(images, [2, 3, 28, 28, 1])
-    picture = tensorboard.grid(images)
+    picture = tensorboard.arrange_in_grid(images)
     assert picture.shape == (2 * 86, 3 * 86, 1)
     for row in range(2):
         for column in range(3):

@@ -28,7 +28,7 @@ def save(folder, variables):
 def load_into(vae, folder):
     """Returns what was done, and whether a weight has changed."""
     before = vae.get_weights()
-    said = warm_start.load(vae, folder)
+    said = warm_start.load_weights(vae, folder)
     pairs = zip(before, vae.get_weights(), strict=True)
     return said, not all(np.array_equal(old, new) for old, new in pairs)
 
@@ -36,7 +36,10 @@ def load_into(vae, folder):
 def test_the_weights_of_the_same_networks_are_taken(tmp_path):
     served, vae = vae_of(seed=1), vae_of(seed=2)
     folder = save(tmp_path / "served", served.variables)
-    assert warm_start.load(vae, folder) == f"warm start: with the weights of {folder}"
+    assert (
+        warm_start.load_weights(vae, folder)
+        == f"warm start: with the weights of {folder}"
+    )
     for ours, theirs in zip(vae.variables, served.variables, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -84,7 +87,7 @@ def test_another_kind_of_model_is_named(tmp_path):
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError):
-        warm_start.load(vae_of(), str(tmp_path / "file" / "served"))
+        warm_start.load_weights(vae_of(), str(tmp_path / "file" / "served"))
 
 
 def test_a_fault_of_the_disk_is_an_error(tmp_path, monkeypatch):
@@ -95,4 +98,4 @@ def test_a_fault_of_the_disk_is_an_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tf.saved_model, "load", fail)
     with pytest.raises(OSError, match="Input/output error"):
-        warm_start.load(vae_of(), str(tmp_path))
+        warm_start.load_weights(vae_of(), str(tmp_path))

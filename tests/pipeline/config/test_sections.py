@@ -127,7 +127,7 @@ def test_a_floor_that_refuses_all_or_none_is_no_floor(floor):
 
 
 def test_many_spans_are_read_of_a_source_of_spans_alone():
-    config = DataConfig(source=f"digits/span-{spans.PLACE}", span_window=3)
+    config = DataConfig(source=f"digits/span-{spans.PLACEHOLDER}", span_window=3)
     assert config.span_window == 3
 
 

@@ -349,7 +349,7 @@ def test_what_was_not_compared_with_its_manifest_stays(root, tmp_path):
     pathlib.Path(linked.path).rename(tmp_path / "elsewhere")
     pathlib.Path(linked.path).symlink_to(tmp_path / "elsewhere")
     damaged = list(listing.list_versions(root.destination))[1:]
-    assert [each.compared for each in damaged] == [False] * 3
+    assert [each.is_certain for each in damaged] == [False] * 3
     assert damaged[2].why == "MANIFEST.json cannot be read (Is a directory)"
     before = root.numbers()
     assert root.prune(1).versions == []

@@ -29,7 +29,7 @@ from pipeline.runs import lock
 root, how = pathlib.Path(sys.argv[1]), sys.argv[2]
 say = lambda line: print(line, flush=True)
 try:
-    with signals.interruptible(), lock.hold_lock(
+    with signals.interrupt_on_signals(), lock.hold_lock(
         root, should_wait=how == "wait", print_line=say
     ):
         if how == "child" and os.fork() == 0:

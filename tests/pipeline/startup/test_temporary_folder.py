@@ -19,7 +19,7 @@ LEAVE = """
 import importlib.util, os, pathlib, subprocess, sys, tempfile
 from model.training import signals
 from pipeline.startup import temporary_folder
-with signals.interruptible(), temporary_folder.own_folder():
+with signals.interrupt_on_signals(), temporary_folder.own_folder():
     tempfile.mkdtemp("tfds")
     code = "import tempfile; tempfile.mkdtemp()"
     subprocess.run([sys.executable, "-c", code], check=True)
