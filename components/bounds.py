@@ -1,6 +1,7 @@
-"""Bounds: measures the importance-weighted bound and the active latents of a model.
+"""The Bounds step: measures a model's importance-weighted bound and active latents.
 
-It is reported beside the ELBO, and decides nothing: the gate is the Evaluator's.
+The report shows both beside the ELBO. They do not affect the gate decision, which
+depends on the Evaluator's ELBO.
 """
 
 import json
@@ -31,7 +32,7 @@ from model.examples import count_examples, read_examples
 from model.training import progress
 
 _FILE, _OF_IMAGES = "bounds.json", "images.npz"
-_REPORT_EVERY = 10.0  # seconds between two reports of progress
+_REPORT_EVERY = 10.0  # seconds between two progress lines
 
 
 @component
@@ -42,20 +43,21 @@ def Bounds(  # noqa: N802, a component
     feature: Parameter[str],
     samples: Parameter[int],
 ) -> None:
-    """Writes what `measure` says of the whole test split, and of each of its images.
+    """Measures the candidate on the test split and writes the results as files.
 
-    A bound that is not finite is reported like any other.
+    A bound that is NaN or infinite is written too and does not fail the step.
 
     Args:
       model: the candidate.
-      examples: Transform's.
-      bounds: the files are in its folder, which `read_bounds` and `read_of_images`
-        read.
-      feature: what the model takes: `bits` if it is of binary pixels, or `pixels`.
-      samples: k of the importance-weighted bound.
+      examples: Transform's examples.
+      bounds: the artifact whose folder gets the means over the split, which
+        `read_bounds` reads, and the values of each image, which `read_of_images` reads.
+      feature: the feature that the model is trained on: `bits` for a likelihood of
+        binary pixels, else `pixels`.
+      samples: k, the samples of z per image in the importance-weighted bound.
 
     Raises:
-      SplitError: there are no images.
+      SplitError: the test split has no images.
     """
     files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
     examples_of_split = read_examples([files], feature, batch_size=BATCH)
@@ -82,11 +84,14 @@ def Bounds(  # noqa: N802, a component
 
 
 def read_bounds(uri: str) -> Measured:
-    """Reads the output folder of Bounds."""
+    """Returns the means over the test split from the output folder of Bounds."""
     return Measured(**json.loads(pathlib.Path(uri, _FILE).read_text(encoding="utf-8")))
 
 
 def read_of_images(uri: str) -> OfImages:
-    """Reads what Bounds measured of each image of the test split, in its order."""
+    """Returns each test image's ELBO and latents from the output folder of Bounds.
+
+    The images are in the order of the test split's files.
+    """
     with np.load(pathlib.Path(uri, _OF_IMAGES)) as arrays:
         return OfImages(**arrays)

@@ -1,4 +1,4 @@
-"""Report: writes the results of a run as one HTML page with pictures."""
+"""The Report step: writes the results of a run as one HTML page with pictures."""
 
 import datetime
 import json
@@ -53,25 +53,26 @@ def Report(  # noqa: N802, a component
     provenance: Parameter[str],
     run_id: Parameter[str],
 ) -> None:
-    """Writes the page, its pictures and its numbers; of a refused model too.
+    """Writes the report of a run, whose model may be blessed or refused.
 
     Args:
       model: the candidate.
-      baseline: what was served, or none.
-      model_run: the Trainer's, with TensorBoard's files.
+      baseline: ServedModel's output.
+      model_run: the Trainer's output with TensorBoard's files.
       ingested: Ingest's examples.
-      examples: Transform's.
-      anomalies: ExampleValidator's.
-      drift: DataGate's distances.
-      evaluation: what the Evaluator measured.
-      bounds: what Bounds measured.
-      pushed_model: the Pusher's.
-      page: the HTML file is in its folder.
-      metrics: has the numbers as properties, and in its folder all that the page is
-        made of: JSON and PNGs.
-      feature: what the model takes, `bits` or `pixels`.
-      provenance: JSON of what the run knows of itself.
-      run_id: of a run on Kubeflow; empty elsewhere, where it is not known yet.
+      examples: Transform's examples.
+      anomalies: ExampleValidator's anomalies.
+      drift: DataGate's report with the distances.
+      evaluation: the Evaluator's measurements.
+      bounds: the measurements of Bounds.
+      pushed_model: the Pusher's output with the gate result.
+      page: the artifact whose folder gets the HTML page.
+      metrics: the artifact whose properties get the metrics of the run, and whose
+        folder gets the page's facts (JSON) and pictures (PNG).
+      feature: the feature that the model is trained on, `bits` or `pixels`.
+      provenance: the run key and the settings, in JSON.
+      run_id: the id of a run on Kubeflow; empty for a local run, whose id is not known
+        yet when the step starts.
     """
     details = json.loads(provenance)
     gate = GateResult.read(pushed_model.uri)
@@ -88,7 +89,7 @@ def Report(  # noqa: N802, a component
         test = measurements.read_test_split(
             [files], feature, candidate=of_images, baseline=served
         )
-    logger.info("%d images of the %s split are read", len(test.elbo), SPLIT)
+    logger.info("read %d images of the %s split", len(test.elbo), SPLIT)
     with log_if_slow("counting the labels"):
         counts = {
             split: measurements.label_counts(
@@ -97,7 +98,7 @@ def Report(  # noqa: N802, a component
             for split in artifact_utils.decode_split_names(ingested.split_names)
         }
     curves = read_curves(os.path.join(model_run.uri, "tensorboard"))
-    with log_if_slow("drawing what the model makes of digits"):
+    with log_if_slow("drawing digits with the model"):
         pictures, problem = _of_digits(test, candidate)
     pictures |= {
         "elbo_histogram": figures.elbo_histogram(test, thresholds.elbo_floor),
@@ -152,11 +153,19 @@ def _signatures(model: standard_artifacts.Model):
 def _of_digits(
     test: measurements.Scores, candidate: measurements.Signatures
 ) -> tuple[dict[str, Figure], str]:
-    """Returns the pictures of what the model does, and why there are none."""
+    """Returns the pictures that the candidate's signatures draw.
+
+    Args:
+      test: the test split with its scores.
+      candidate: the candidate's signatures.
+
+    Returns:
+      The figures by name, and ""; if the signatures fail: no figures, and the error.
+    """
     try:
         digits = measurements.draw_digits(test, candidate)
-    # A model that can't be served was refused, and its report says so: what its
-    # signatures return may have any shape or lack any key.
+    # InfraCheck refused a model whose signatures fail, and its report is written all
+    # the same. Such signatures may return any shape or lack any key.
     except (
         measurements.MeasurementError,
         KeyError,

@@ -205,7 +205,9 @@ def test_a_density_may_be_above_one(tmp_path, scores):
 def test_no_images_are_refused(tmp_path):
     uri, blessing = evaluate(tmp_path, examples_of(tmp_path / "examples", [], [], []))
     assert not model_utils.is_model_blessed(blessing)
-    assert refusals(uri) == ["the evaluation has none of the slices the gate asks for"]
+    assert refusals(uri) == [
+        "the evaluation has none of the slices that the gate requires"
+    ]
 
 
 def test_a_baseline_of_an_older_release_gets_the_elbo_that_it_had(tmp_path):

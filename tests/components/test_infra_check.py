@@ -74,9 +74,9 @@ def test_no_answer_in_time_decides_nothing(model, blessing):
     with pytest.raises(ProbeError) as error:
         InfraCheck.test_call(model=model, blessing=blessing, timeout=1)
     assert str(error.value) == (
-        "the model must answer every signature within 1 s, and did not: that decides "
-        "nothing about the model. Run again when the machine is less busy, or raise "
-        "gate.infra_timeout"
+        "the model must answer every signature within 1 s, and did not: the model is "
+        "neither blessed nor refused. Run again when the machine is less busy, or "
+        "raise gate.infra_timeout"
     )
     assert not blessing.has_custom_property("blessed")
     assert os.listdir(blessing.uri) == []
@@ -129,7 +129,7 @@ def test_sigkill_in_the_midst_of_an_answer_decides_nothing(tmp_path):
         probed(tmp_path, [signal.SIGKILL])
     assert str(error.value) == (
         "the process that calls every signature was ended by SIGKILL, as the kernel "
-        "does when memory runs out: that decides nothing about the model. Mend the "
+        "does when memory runs out: the model is neither blessed nor refused. Fix the "
         "machine and run again"
     )
 
@@ -177,7 +177,7 @@ def crash(signum, words=""):
 
 def test_a_crash_and_then_a_good_answer_is_blessed(script, caplog):
     assert script(crash(signal.SIGSEGV), "answer(None)") is None
-    assert "it crashed with SIGSEGV, and then answered" in caplog.text
+    assert "a probe crashed with SIGSEGV, the next one answered" in caplog.text
 
 
 def test_a_crash_and_then_a_fault_is_refused_for_the_fault(script):
@@ -207,6 +207,6 @@ def test_what_ends_the_process_otherwise_decides_nothing(script, statements, why
     with pytest.raises(ProbeError) as error:
         script(*statements)
     assert str(error.value) == (
-        f"the process that calls every signature {why}: that decides nothing about the "
-        "model. Mend the machine and run again"
+        f"the process that calls every signature {why}: the model is neither blessed "
+        "nor refused. Fix the machine and run again"
     )
