@@ -1,9 +1,10 @@
-"""Calls every signature of a SavedModel: run as a script by InfraCheck.
+"""A script that calls every signature of a SavedModel; InfraCheck runs it.
 
-It stands alone: it imports TensorFlow and nothing else, and makes sure of that.
+The script imports only TensorFlow and NumPy, as a model server would, and blocks the
+import of this project's packages and of the libraries that a model server lacks.
 
-It prints two lines of JSON: the first before it looks at the model, the second with
-the refusal, or null. A process that does not get that far has decided nothing.
+It prints two lines of JSON: one before it loads the model; then one with the reason to
+refuse the model, or null. If it ends earlier, the model is neither blessed nor refused.
 """
 
 import json
@@ -14,7 +15,7 @@ import sys
 
 
 class _Absent:
-    """Makes packages that a model server does not have impossible to import."""
+    """Blocks the import of packages that a model server does not have."""
 
     NAMES = frozenset(
         ["tensorflow_probability", "tf_keras", "tfx", "model", "components", "pipeline"]
@@ -27,18 +28,25 @@ class _Absent:
 
 sys.meta_path.insert(0, _Absent())
 
-import numpy as np  # noqa: E402, after the packages are made absent
+import numpy as np  # noqa: E402, after the imports are blocked
 import tensorflow as tf  # noqa: E402
 
 N, SHAPE = 8, (28, 28, 1)
 
-# Loaded by its path: the package that it belongs to is absent here.
+# Loaded by its path, because the import of its package is blocked here.
 _MACHINE_FAULTS = pathlib.Path(__file__).parents[2] / "model/files/machine_faults.py"
 _is_machine_fault = runpy.run_path(str(_MACHINE_FAULTS))["is_fault"]
 
 
 def check(model_dir: str) -> None:
-    """Raises ValueError at the first answer that is not what it should be."""
+    """Calls every signature of a SavedModel and checks the outputs.
+
+    Args:
+      model_dir: the SavedModel's folder.
+
+    Raises:
+      ValueError: a signature is missing, or an output is wrong.
+    """
     loaded = tf.saved_model.load(model_dir)
     signatures = loaded.signatures
     expected = ("serving_default", "encode", "generate", "decode", "elbo", "iwae")
@@ -61,7 +69,7 @@ def check(model_dir: str) -> None:
     posterior = _call(signatures, "encode", images=images)
     latent_size = posterior["loc"].shape[-1]
     of_posterior: dict[str, tuple[int, ...]] = {"loc": (N, latent_size)}
-    if "scale_tril" in posterior:  # a normal's; an IAF has none
+    if "scale_tril" in posterior:  # an IAF posterior has none
         of_posterior["scale_tril"] = (N, latent_size, latent_size)
     _expect("encode", posterior, shapes=of_posterior)
     decoded = _call(signatures, "decode", z=tf.constant(posterior["loc"]))
@@ -93,7 +101,11 @@ def check(model_dir: str) -> None:
 
 
 def _call(signatures, name, **inputs) -> dict[str, np.ndarray]:
-    """Calls a signature twice: its outputs must be finite, and the same twice."""
+    """Calls a signature twice and returns its outputs.
+
+    Raises:
+      ValueError: an output is not finite, or the two calls differ.
+    """
     once, again = (
         {key: value.numpy() for key, value in signatures[name](**inputs).items()}
         for _ in range(2)
@@ -107,13 +119,17 @@ def _call(signatures, name, **inputs) -> dict[str, np.ndarray]:
 
 
 def _expect(name: str, outputs: dict[str, np.ndarray], *, shapes: dict) -> None:
-    got = {key: outputs[key].shape for key in sorted(outputs)}  # they come in any order
+    got = {key: outputs[key].shape for key in sorted(outputs)}  # in any order
     if got != shapes:
         raise ValueError(f"{name}: outputs must be {shapes}, got {got}")
 
 
 def _example(image: np.ndarray) -> bytes:
-    """Returns a binary image as Transform writes it, for models of any likelihood."""
+    """Returns an image as a serialized tf.Example with the features of Transform.
+
+    Args:
+      image: a binary image, float32 [28, 28, 1] of 0 and 1.
+    """
     bits = image.astype(np.uint8).ravel()
     example = tf.train.Example()
     feature = example.features.feature
@@ -127,10 +143,13 @@ def _seed(value: int) -> tf.Tensor:
 
 
 def refusal(model_dir: str) -> str | None:
-    """Returns why the model can't be served, in one line, or None if it can.
+    """Returns why the model can't be served, in one line; None if it can.
+
+    Args:
+      model_dir: the SavedModel's folder.
 
     Raises:
-      Exception: whatever is the machine's fault.
+      Exception: an error that the machine caused, not the model.
     """
     try:
         check(model_dir)
@@ -138,7 +157,7 @@ def refusal(model_dir: str) -> str | None:
         absent = isinstance(error, ModuleNotFoundError) and error.name in _Absent.NAMES
         if _is_machine_fault(error) and not absent:
             raise
-        # TensorFlow's own messages have several lines.
+        # TensorFlow's messages have several lines.
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return None
 
@@ -146,4 +165,4 @@ def refusal(model_dir: str) -> str | None:
 if __name__ == "__main__":
     print(json.dumps({"model": sys.argv[1]}), flush=True)
     print(json.dumps({"refusal": refusal(sys.argv[1])}), flush=True)
-    os._exit(0)  # TensorFlow takes seconds to go, in which it may be killed or crash
+    os._exit(0)  # without TensorFlow's clean-up, which takes seconds and may crash
