@@ -1,4 +1,4 @@
-"""The facts of the report: the words and numbers of its page, ready for JSON."""
+"""The facts of the report: the texts and numbers on its page, as JSON values."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -24,15 +24,15 @@ def describe_gate(
     baseline_version: int | None,
     why_no_baseline: str,
 ) -> dict[str, Any]:
-    """Returns the gate's decision, its numbers, and the paired differences.
+    """Returns the facts about the gate: decision, ELBOs, thresholds and differences.
 
     Args:
       found: the Evaluator's measurements.
-      test: each image's ELBOs.
-      gate: the decision.
-      thresholds: what the gate requires.
-      baseline_version: the one that was served; None if none was.
-      why_no_baseline: in words, if there is none.
+      test: the ELBOs of each image of the test split.
+      gate: the gate result.
+      thresholds: the gate's thresholds.
+      baseline_version: the version that is the baseline; None without a baseline.
+      why_no_baseline: the reason why there is no baseline, for the page.
     """
     candidate, baseline = found.candidate, found.baseline
     difference = None
@@ -63,7 +63,7 @@ def describe_gate(
 
 
 def describe_bounds(measured: Measured) -> dict[str, Any]:
-    """Returns the importance-weighted bound, its k and the active latents."""
+    """Returns the facts from Bounds: the bound, its k and the active latents."""
     return {
         "iwae": _finite(measured.iwae),
         "k": measured.k,
@@ -72,7 +72,11 @@ def describe_bounds(measured: Measured) -> dict[str, Any]:
 
 
 def describe_training(curves: Mapping[tuple[str, str], Curve]) -> str:
-    """Returns a sentence on how the training went; empty if there are no curves."""
+    """Returns a sentence with epochs, speed and best ELBO; "" without curves.
+
+    Args:
+      curves: the curves by split and metric; a point is an epoch and a value.
+    """
     speed = curves.get(("train", "images_per_second"))
     elbo = curves.get(("eval", "elbo"))
     if not speed or not elbo:
@@ -91,12 +95,12 @@ def describe_data(
     *,
     drift: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Returns the images by split and label, the anomalies and the drift.
+    """Returns the facts about the data: images by split and label, anomalies, drift.
 
     Args:
-      counts: how many images of each split have each label.
-      anomalies: a line each.
-      drift: DataGate's distances; None if it left none.
+      counts: the number of images for each split and label.
+      anomalies: a description of each anomaly.
+      drift: the content of DataGate's drift.json; None if there is none.
     """
     labels = sorted({label for of_split in counts.values() for label in of_split})
     return {
@@ -122,14 +126,14 @@ def describe_lineage(
     pushed: str,
     manifest: str,
 ) -> dict[str, Any]:
-    """Returns where the model comes from and where it went.
+    """Returns the facts about the lineage: settings, data, stack and pushed version.
 
     Args:
-      provenance: `run_key`, and `config` by section.
-      data_fingerprint: Ingest's.
-      stack: the versions of Python and of the packages that matter to a model.
-      pushed: path or URI of the version that was pushed; "" if none was.
-      manifest: JSON of that version's manifest; "" if none was pushed.
+      provenance: the run key and the settings, under `run_key` and `config`.
+      data_fingerprint: the fingerprint of the data that Ingest read.
+      stack: the versions of Python and of the packages that affect a model.
+      pushed: path or URI of the pushed version; "": nothing was pushed.
+      manifest: the pushed version's manifest in JSON; "": nothing was pushed.
     """
     return {
         "model_name": provenance["config"]["push"]["model_name"],
@@ -144,7 +148,11 @@ def describe_lineage(
 
 
 def list_scalars(facts: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the finite ones of the numbers that runs are compared by."""
+    """Returns the metrics by which people compare runs, if they are finite.
+
+    Args:
+      facts: all facts of the report.
+    """
     baseline, difference = facts["baseline"] or {}, facts["difference"] or {}
     values = {
         **{name: facts["elbo"][name] for name in ("elbo", "reconstruction", "kl")},
@@ -217,5 +225,5 @@ def _of_interval(values: Interval) -> dict[str, float | None]:
 
 
 def _finite(value: float | None) -> float | None:
-    """Returns a number that JSON knows, or None."""
+    """Returns the value if it is finite, else None, because JSON has no NaN."""
     return value if value is not None and math.isfinite(value) else None
