@@ -1,4 +1,4 @@
-"""Compiles the graph to a package for Kubeflow Pipelines v2."""
+"""The compiler of the graph to a package for Kubeflow Pipelines v2."""
 
 import copy
 import hashlib
@@ -22,24 +22,28 @@ _Spec = dict[str, Any]  # a PipelineSpec in JSON, as TFX's runner returns it
 
 
 def compile_pipeline(config: PipelineConfig, output: str, *, image: str) -> None:
-    """Writes the pipeline in KFP's YAML: for the same arguments, the same bytes.
+    """Compiles the graph to a YAML file for KFP.
 
-    The first document is a PipelineSpec 2.1.0. A second, where one is needed, has what
-    KFP leaves to Kubernetes: node selectors, volumes and secrets.
+    The first document is a PipelineSpec 2.1.0. A second document, if the settings need
+    one, has node selectors, volumes and secrets for Kubernetes. The same arguments give
+    the same bytes.
 
     Args:
-      config: what to compile; its values of contract.RUN_PARAMETERS become the defaults
-        of the runs' parameters.
-      output: the file, *.yaml.
+      config: the settings; their values of contract.RUN_PARAMETERS become the defaults
+        of the run parameters.
+      output: the path of the file to write, *.yaml or *.yml.
       image: the container image of every step.
 
     Raises:
-      ConfigError: something that a cluster needs is missing or unknown.
+      ConfigError: an argument or a setting is missing or wrong, or the file can't be
+        written.
     """
     if pathlib.Path(output).suffix not in (".yaml", ".yml"):
         raise ConfigError(f"the output must be a .yaml file, got {output!r}")
     if not image:
-        raise ConfigError("the image must be named, such as registry/vae-pipeline:1.0")
+        raise ConfigError(
+            "the image must have a name such as registry/vae-pipeline:1.0, got ''"
+        )
     spec = _compile_with_tfx(config, image)
     steps = list(spec["components"])
     for step in steps:
@@ -61,7 +65,7 @@ def compile_pipeline(config: PipelineConfig, output: str, *, image: str) -> None
 
 
 def _compile_with_tfx(config: PipelineConfig, image: str) -> _Spec:
-    """Returns what TFX compiles, with each container's resources."""
+    """Returns the PipelineSpec that TFX compiles, with each container's resources."""
     pipeline = graph.create_pipeline(
         config,
         graph.Paths(
@@ -88,7 +92,7 @@ def _compile_with_tfx(config: PipelineConfig, image: str) -> _Spec:
     runner_config = kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
         default_image=image,
         default_commands=list(contract.COMMAND),
-        use_pipeline_spec_2_1=True,  # open-source KFP takes no other
+        use_pipeline_spec_2_1=True,  # open-source KFP accepts only this version
     )
     runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(runner_config)
     spec = runner.run(pipeline, write_out=False)["pipelineSpec"]
@@ -98,7 +102,12 @@ def _compile_with_tfx(config: PipelineConfig, image: str) -> _Spec:
 
 
 def _find_destination(config: PipelineConfig) -> str:
-    """Returns the folder or URI of the versions, if containers can use it."""
+    """Returns the folder or URI of the versions.
+
+    Raises:
+      ConfigError: the destination is not set, or it or the source begins with ~, which
+        a container can't expand.
+    """
     if not config.push.destination:
         raise ConfigError(
             "push.destination must be a URI such as s3://bucket/serving, or a folder "
@@ -110,20 +119,20 @@ def _find_destination(config: PipelineConfig) -> str:
     ):
         if value.startswith("~"):
             raise ConfigError(
-                f"{setting} must not begin with ~ on Kubeflow, where a container has "
-                f"no home of yours, got {value!r}: write a URI, or the whole path of a "
-                "folder in one of kubeflow.volumes"
+                f"{setting} must not begin with ~ on Kubeflow, because containers do "
+                f"not have your home folder, got {value!r}: write a URI, or the "
+                "absolute path of a folder in one of kubeflow.volumes"
             )
     return f"{config.push.destination.rstrip('/')}/{config.push.model_name}"
 
 
 def _add_arguments(spec: _Spec, step: str, *, config: PipelineConfig) -> None:
-    """Adds a step's own arguments of the entrypoint.
+    """Adds the entrypoint's arguments to a step's container.
 
-    KFP's cache knows a step's inputs by their names alone, which are the same in every
-    run on some backends (kubeflow/pipelines#12751). So everything that decides what the
-    inputs hold is a part of the step's own key: the settings by `--key`, and the run
-    parameters and fingerprints of the upstream steps as parameters.
+    KFP's cache key has only the names of a step's inputs, and on some backends the
+    names are the same in every run (kubeflow/pipelines#12751). So everything that
+    determines the inputs' content is made a part of the key: the settings by the
+    argument `--key`, the upstream steps' run parameters and fingerprints as parameters.
     """
     has_run_parameters = any(
         step in parameter.properties for parameter in contract.RUN_PARAMETERS
@@ -140,9 +149,12 @@ def _add_arguments(spec: _Spec, step: str, *, config: PipelineConfig) -> None:
 
 
 def _settings_of_steps(config: PipelineConfig) -> dict[str, dict[str, Any]]:
-    """Returns the sections from which a step makes its properties anew."""
+    """Returns the settings from which the entrypoint makes a step's properties.
+
+    The result has the settings' sections by name.
+    """
     if not config.kubeflow.checkpoints:
-        return decisive(config)  # the rest of `kubeflow` is for Kubernetes alone
+        return decisive(config)  # Kubernetes alone uses the section `kubeflow`
     kubeflow = {
         "checkpoints": config.kubeflow.checkpoints,
         "volumes": config.kubeflow.volumes,
@@ -155,7 +167,7 @@ def _disable_cache(spec: _Spec, step: str) -> None:
 
 
 def _add_run_parameters(spec: _Spec, config: PipelineConfig) -> None:
-    """Adds the run parameters to the pipeline and to the steps that they reach."""
+    """Adds the run parameters to the pipeline and to the steps that they affect."""
     definitions = {}
     values = run_parameters(config)
     for parameter in contract.RUN_PARAMETERS:
@@ -174,7 +186,7 @@ def _add_run_parameters(spec: _Spec, config: PipelineConfig) -> None:
 
 
 def _add_fingerprints(spec: _Spec) -> None:
-    """Adds the fingerprints to the steps that have them and to those downstream."""
+    """Adds fingerprints to their steps' outputs and to the downstream steps' inputs."""
     for step, fingerprint in contract.FINGERPRINTS.items():
         outputs = spec["components"][step]["outputDefinitions"]
         outputs["parameters"] = {contract.FINGERPRINT: {"parameterType": "STRING"}}
@@ -203,9 +215,9 @@ def _add_run_id(spec: _Spec) -> None:
 
 
 def _add_shown_types(spec: _Spec) -> None:
-    """Gives outputs the types by which KFP's UI knows a page and metrics.
+    """Sets the types of the outputs that KFP's UI shows, a page and metrics.
 
-    The entrypoint has TFX's own types in its arguments, which are complete by now.
+    This must come after `_add_arguments`, which gives TFX's types to the entrypoint.
     """
     for step, outputs in contract.SHOWN_OUTPUTS.items():
         artifacts = spec["components"][step]["outputDefinitions"]["artifacts"]
@@ -215,10 +227,10 @@ def _add_shown_types(spec: _Spec) -> None:
 
 
 def _with_downstream_steps(spec: _Spec, steps: Iterable[str]) -> set[str]:
-    """Returns steps and all that read their outputs, directly or through others.
+    """Returns steps and all steps that read their outputs, directly or indirectly.
 
-    A step that only waits for one of them is not among them: Transform makes the same
-    whatever DataGate compared its data with.
+    A step that only waits for another one is not in the result. For example, Transform
+    waits for DataGate, but DataGate's result does not change Transform's outputs.
     """
     found = set(steps)
     tasks = spec["root"]["dag"]["tasks"].items()
@@ -245,9 +257,10 @@ def _add_parameter(
 
 
 def _rename_for_kubernetes(spec: _Spec) -> None:
-    """Names tasks, components and executors as KFP's own compiler does.
+    """Renames tasks, components and executors as KFP's own compiler names them.
 
-    Kubernetes takes neither capitals nor underscores; kfp.local cuts `comp-` off.
+    Kubernetes allows neither capitals nor underscores in names, and kfp.local expects
+    the prefix `comp-`.
     """
     components, executors = {}, {}
     for step, component in spec["components"].items():
@@ -259,7 +272,7 @@ def _rename_for_kubernetes(spec: _Spec) -> None:
         ]
     tasks = {}
     for step, task in spec["root"]["dag"]["tasks"].items():
-        task["taskInfo"]["name"] = task_name(step)  # by this, KFP looks tasks up
+        task["taskInfo"]["name"] = task_name(step)  # KFP finds tasks by this name
         task["componentRef"]["name"] = f"comp-{task_name(step)}"
         task["dependentTasks"] = sorted(map(task_name, task.get("dependentTasks", ())))
         for kind in ("artifacts", "parameters"):

@@ -360,9 +360,9 @@ def test_the_configs_values_are_the_defaults(tmp_path):
         *(
             (
                 [f"{key}=~/x", *others],
-                f"{key} must not begin with ~ on Kubeflow, where a container has no "
-                "home of yours, got '~/x': write a URI, or the whole path of a folder "
-                "in one of kubeflow.volumes",
+                f"{key} must not begin with ~ on Kubeflow, because containers do not "
+                "have your home folder, got '~/x': write a URI, or the absolute path "
+                "of a folder in one of kubeflow.volumes",
             )
             for key, others in (
                 ("push.destination", []),
@@ -384,5 +384,5 @@ def test_bad_arguments_are_named(tmp_path):
         compiler.compile_pipeline(config, str(tmp_path / "pipeline.json"), image=IMAGE)
     with pytest.raises(ConfigError, match=r"can't write .*: No such file or directory"):
         compile_package(tmp_path / "missing", *SETTINGS)
-    with pytest.raises(ConfigError, match="the image must be named"):
+    with pytest.raises(ConfigError, match="the image must have a name such as"):
         compile_package(tmp_path, *SETTINGS, image="")

@@ -165,10 +165,10 @@ def test_an_unknown_scheme_is_named(start, capsys, uri):
 @pytest.mark.parametrize("uri", ["s3:///etc/out", "minio://a/../../etc", "gs://.."])
 def test_an_artifact_stays_where_the_launcher_keeps_it(uri):
     scheme = uri.partition("://")[0]
-    with pytest.raises(PathError, match="must lead below") as error:
+    with pytest.raises(PathError, match="must not lead out of") as error:
         launcher_io.local_path(uri)
     assert str(error.value) == (
-        f"an artifact's URI must lead below {launcher_io.FOLDERS[scheme]} here, got "
+        f"an artifact's URI must not lead out of {launcher_io.FOLDERS[scheme]}, got "
         f"{uri!r}"
     )
 

@@ -129,8 +129,8 @@ def test_a_failure_anywhere_is_mended_by_the_same_call(
     kfp.faults = [Fault(503, 1, method, path, after=after)]
     with pytest.raises(ClusterError, match="answered with 503") as caught:
         schedule(epochs=9)
-    told = "is half changed, and perhaps paused: the same command again ends the change"
-    assert (told in str(caught.value)) == half
+    advice = "is incomplete, and the schedule may be paused: run the same command again"
+    assert (advice in str(caught.value)) == half
     modes = [run.mode for run in kfp.recurring_runs.values()]
     assert modes.count("ENABLE") in enabled
     last, _ = schedule(epochs=9)
@@ -152,7 +152,7 @@ def test_another_pipelines_schedule_is_not_touched(kfp, schedule):
     (run,) = kfp.recurring_runs.values()
     run.pipeline_version_reference.pipeline_id = "another"
     before = dict(kfp.recurring_runs)
-    with pytest.raises(ClusterError, match="is another pipeline's: choose another --n"):
+    with pytest.raises(ClusterError, match="belongs to another pipeline: choose"):
         schedule(epochs=9)
     assert kfp.recurring_runs == before
 
@@ -161,7 +161,7 @@ def test_a_run_that_goes_on_is_not_ended(kfp, connection, schedule, version):
     first, _ = schedule()
     going_on(kfp, first)
     message = (
-        r"the run r1 of the schedule vae goes on, .*/#/runs/details/r1\), or end it"
+        r"the run r1 of the schedule vae is active, .*/#/runs/details/r1\), or stop it"
     )
     with pytest.raises(ClusterError, match=message):
         schedule(epochs=9)
@@ -181,7 +181,7 @@ def test_resuming_one_of_two_is_refused(kfp, connection, schedule, version):
         schedule(epochs=9)
     found = recurring_runs.find(connection, "vae", pipeline_id=version.pipeline_id)
     with pytest.raises(
-        ClusterError, match="there are 2 recurring runs named vae, for a"
+        ClusterError, match="there are 2 recurring runs named vae, because"
     ):
         recurring_runs.resume(connection, found)
     recurring_runs.delete(connection, found)

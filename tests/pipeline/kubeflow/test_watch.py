@@ -280,7 +280,7 @@ def test_the_exit_code_of_a_failed_run_is_1(kfp, run_id, tmp_path, capfd):
 def test_the_exit_code_without_a_verdict_is_1(kfp, run_id, store, tmp_path, capfd):
     kfp.finish(run_id)
     assert wait(kfp, tmp_path, run_id) == 1
-    assert "the run succeeded, but its verdict can't" in capfd.readouterr().out
+    assert "the run succeeded, but its gate result can't" in capfd.readouterr().out
 
 
 def test_a_server_that_is_lost_leaves_the_way_back(kfp, run_id, tmp_path, capfd):
