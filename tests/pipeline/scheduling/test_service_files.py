@@ -153,7 +153,7 @@ def test_what_cannot_be_on_a_line_is_named(text_of, tmp_path):
     with pytest.raises(ConfigError) as caught:
         text_of(schedule, command=["run", "a\nb"], folder=tmp_path)
     assert str(caught.value) == (
-        "what cron or systemd runs must have no line break in its words or its folder, "
+        "the command and the folders for cron or systemd must have no line breaks, "
         r"got 'a\nb': put such a setting in a file (--config)"
     )
     with pytest.raises(ConfigError, match="no line break"):
