@@ -23,15 +23,15 @@ from components.datasets.idx import SplitError
 from components.evaluation.estimate import SPLIT
 from components.evaluation.measure import (
     BATCH,
-    Measured,
-    OfImages,
-    load,
-    measure,
+    Measurements,
+    PerImage,
+    load_signatures,
+    measure_batches,
 )
 from model.examples import count_examples, read_examples
 from model.training import progress
 
-_FILE, _OF_IMAGES = "bounds.json", "images.npz"
+_FILE, _PER_IMAGE = "bounds.json", "images.npz"
 _REPORT_EVERY = 10.0  # seconds between two progress lines
 
 
@@ -51,7 +51,7 @@ def Bounds(  # noqa: N802, a component
       model: the candidate.
       examples: Transform's examples.
       bounds: the artifact whose folder gets the means over the split, which
-        `read_bounds` reads, and the values of each image, which `read_of_images` reads.
+        `read_bounds` reads, and the values of each image, which `read_per_image` reads.
       feature: the feature that the model is trained on: `bits` for a likelihood of
         binary pixels, else `pixels`.
       samples: k, the samples of z per image in the importance-weighted bound.
@@ -62,12 +62,12 @@ def Bounds(  # noqa: N802, a component
     files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
     examples_of_split = read_examples([files], feature, batch_size=BATCH)
     batches = examples_of_split.map(lambda batch: batch.images)
-    signatures = load(path_utils.serving_model_dir(model.uri))
+    signatures = load_signatures(path_utils.serving_model_dir(model.uri))
     measured, parts = None, []
     rate = progress.ImageRate(count_examples([files]))
     reported = time.monotonic()
-    for measured, of_batch in measure(signatures, batches, k=samples):
-        parts.append(of_batch)
+    for measured, part in measure_batches(signatures, batches, k=samples):
+        parts.append(part)
         done, *pace = rate.describe(measured.images)
         if time.monotonic() - reported >= _REPORT_EVERY:
             reported = time.monotonic()
@@ -79,19 +79,21 @@ def Bounds(  # noqa: N802, a component
         raise SplitError(f"the {SPLIT} split must have images, {files} has none")
     text = json.dumps(measured._asdict(), indent=2)
     pathlib.Path(bounds.uri, _FILE).write_text(text, encoding="utf-8")
-    of_images = OfImages(*map(np.concatenate, zip(*parts)))
-    np.savez(pathlib.Path(bounds.uri, _OF_IMAGES), **of_images._asdict())
+    per_image = PerImage(*map(np.concatenate, zip(*parts)))
+    np.savez(pathlib.Path(bounds.uri, _PER_IMAGE), **per_image._asdict())
 
 
-def read_bounds(uri: str) -> Measured:
+def read_bounds(uri: str) -> Measurements:
     """Returns the means over the test split from the output folder of Bounds."""
-    return Measured(**json.loads(pathlib.Path(uri, _FILE).read_text(encoding="utf-8")))
+    return Measurements(
+        **json.loads(pathlib.Path(uri, _FILE).read_text(encoding="utf-8"))
+    )
 
 
-def read_of_images(uri: str) -> OfImages:
+def read_per_image(uri: str) -> PerImage:
     """Returns each test image's ELBO and latents from the output folder of Bounds.
 
     The images are in the order of the test split's files.
     """
-    with np.load(pathlib.Path(uri, _OF_IMAGES)) as arrays:
-        return OfImages(**arrays)
+    with np.load(pathlib.Path(uri, _PER_IMAGE)) as arrays:
+        return PerImage(**arrays)

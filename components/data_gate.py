@@ -57,7 +57,7 @@ class DriftError(PipelineError):
     """
 
 
-def describe(split: str, anomalies: anomalies_pb2.Anomalies) -> list[str]:
+def describe_anomalies(split: str, anomalies: anomalies_pb2.Anomalies) -> list[str]:
     """Returns a description of each anomaly of a split.
 
     Args:
@@ -102,32 +102,36 @@ def DataGate(  # noqa: N802, a component
       DataAnomalyError: there are anomalies; the message lists all of them.
       DriftError: distances are above their thresholds; the message lists all of them.
     """
-    found = []
+    lines = []
     for split in artifact_utils.decode_split_names(anomalies.split_names):
         path = os.path.join(anomalies.uri, f"Split-{split}", DEFAULT_FILE_NAME)
         with fileio.open(path, "rb") as file:
             proto = anomalies_pb2.Anomalies.FromString(file.read())
-        found += describe(split, proto)
-    if found:
+        lines += describe_anomalies(split, proto)
+    if lines:
         raise DataAnomalyError(
-            "the data are not what pipeline/schema.pbtxt says: " + "; ".join(found)
+            "the data are not what pipeline/schema.pbtxt says: " + "; ".join(lines)
         )
     train, test = (
-        drift.statistics(_batches(artifact_utils.get_split_uri([examples], split)))
+        drift.compute_statistics(
+            _read_batches(artifact_utils.get_split_uri([examples], split))
+        )
         for split in ("train", SPLIT)
     )
     pathlib.Path(report.uri, STATISTICS).write_bytes(
         train.SerializeToString(deterministic=True)
     )
-    version, before, unchecked = _before(baseline)
-    if before is not None and (few := _few({"train": train, "its data": before})):
-        before = None
+    version, baseline_statistics, unchecked = _read_baseline_statistics(baseline)
+    if baseline_statistics is not None and (
+        few := _name_small_data({"train": train, "its data": baseline_statistics})
+    ):
+        baseline_statistics = None
         unchecked.append(f"no check of drift: {few}")
-    if few := _few({"train": train, SPLIT: test}):
+    if few := _name_small_data({"train": train, SPLIT: test}):
         unchecked.append(f"no check of skew: {few}")
     reviewed = tfdv.load_schema_text(os.path.join(schema.uri, "schema.pbtxt"))
-    measured = drift.distances(
-        reviewed, train, test=None if few else test, baseline=before
+    measured = drift.measure_distances(
+        reviewed, train, test=None if few else test, baseline=baseline_statistics
     )
     details = {
         "baseline_version": version,
@@ -138,14 +142,14 @@ def DataGate(  # noqa: N802, a component
     pathlib.Path(report.uri, DISTANCES).write_text(
         json.dumps(details, indent=2), encoding="utf-8"
     )
-    _stop_if_too_far(measured, version, accept_drift=bool(accept_drift))
+    _raise_if_too_far(measured, version, accept_drift=bool(accept_drift))
 
 
-def _stop_if_too_far(
+def _raise_if_too_far(
     measured: list[drift.Distance], version: int | None, *, accept_drift: bool
 ) -> None:
     far = {
-        kind: "; ".join(str(d) for d in measured if d.kind == kind and d.too_far)
+        kind: "; ".join(str(d) for d in measured if d.kind == kind and d.is_too_far)
         for kind in (drift.DRIFT, drift.SKEW)
     }
     messages = []
@@ -175,7 +179,7 @@ def read_report(uri: str) -> dict[str, Any]:
     return json.loads(pathlib.Path(uri, DISTANCES).read_text(encoding="utf-8"))
 
 
-def _before(
+def _read_baseline_statistics(
     baseline: standard_artifacts.Model,
 ) -> tuple[int | None, drift.Statistics | None, list[str]]:
     """Returns the baseline's version, its statistics and why drift is not checked.
@@ -188,8 +192,8 @@ def _before(
       was trained on, None if they are missing; a list with the reason why they are
       missing, else an empty list.
     """
-    if served_model.is_none(baseline):
-        why = f"no check of drift: {served_model.why_none(baseline)}"
+    if served_model.has_no_version(baseline):
+        why = f"no check of drift: {served_model.explain_no_version(baseline)}"
         return None, None, [why]
     version = baseline.get_int_custom_property(served_model.VERSION_PROPERTY)
     folder = path_utils.serving_model_dir(baseline.uri)
@@ -200,13 +204,15 @@ def _before(
     return version, drift.Statistics.FromString(path.read_bytes()), []
 
 
-def _few(found: dict[str, drift.Statistics]) -> str:
+def _name_small_data(found: dict[str, drift.Statistics]) -> str:
     """Returns a text that names the data of fewer than MIN_IMAGES images, or "".
 
     Args:
       found: statistics by the name of their data.
     """
-    counts = {name: drift.images_in(statistics) for name, statistics in found.items()}
+    counts = {
+        name: drift.count_images(statistics) for name, statistics in found.items()
+    }
     return " and ".join(
         f"{name} has {count} images, fewer than {drift.MIN_IMAGES}"
         for name, count in counts.items()
@@ -214,7 +220,7 @@ def _few(found: dict[str, drift.Statistics]) -> str:
     )
 
 
-def _batches(folder: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _read_batches(folder: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields batches of a split of Ingest's examples: images and labels.
 
     Args:

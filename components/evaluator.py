@@ -36,7 +36,7 @@ class Executor(tfx_executor.Executor):
 
     def Do(self, input_dict, output_dict, exec_properties):  # noqa: N802
         baseline = input_dict.get(specs.BASELINE_MODEL_KEY)
-        if baseline and served_model.is_none(baseline[0]):
+        if baseline and served_model.has_no_version(baseline[0]):
             baseline = None
             input_dict = {
                 key: artifacts
@@ -48,7 +48,7 @@ class Executor(tfx_executor.Executor):
         if baseline and _needs_old_examples(baseline[0]):
             (examples,) = input_dict[specs.EXAMPLES_KEY]
             with log_if_slow("converting the test split for an older baseline"):
-                converted = _convert(examples, old_examples)
+                converted = _convert_examples(examples, old_examples)
             input_dict = {**input_dict, specs.EXAMPLES_KEY: [converted]}
         models = "candidate and baseline" if baseline else "the candidate"
         try:
@@ -65,7 +65,7 @@ def _needs_old_examples(baseline: Artifact) -> bool:
     return old_exports.needs_old_examples(loaded.signatures)
 
 
-def _convert(examples: Artifact, folder: str) -> Artifact:
+def _convert_examples(examples: Artifact, folder: str) -> Artifact:
     """Writes the test split with the features that exports of older releases need.
 
     Args:
@@ -89,7 +89,7 @@ class Evaluator(TfxEvaluator):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
 
-def eval_config(
+def make_eval_config(
     elbo_floor: float, tolerance: float, *, binary: bool = True
 ) -> config_pb2.EvalConfig:
     """Returns TFMA's configuration: the metrics, and the thresholds of the gate.
@@ -160,18 +160,18 @@ def read_evaluation(uri: str) -> Evaluation:
     names = {spec.name for spec in result.config.model_specs}
     if BASELINE not in names:
         return Evaluation(
-            candidate=_read_model(result), baseline=None, images=_count(result)
+            candidate=_read_model(result), baseline=None, images=_read_count(result)
         )
     candidate = tfma.load_eval_result(uri, model_name=CANDIDATE)
     baseline = tfma.load_eval_result(uri, model_name=BASELINE)
     return Evaluation(
         candidate=_read_model(candidate),
         baseline=_read_model(baseline),
-        images=_count(candidate),
+        images=_read_count(candidate),
     )
 
 
-def refusals(uri: str) -> list[str]:
+def list_refusals(uri: str) -> list[str]:
     """Returns a sentence for each threshold that the candidate missed.
 
     Args:
@@ -207,22 +207,22 @@ def _read_model(result) -> ModelResult:
     by_slice = dict(result.slicing_metrics)
     whole = by_slice[()]
     return ModelResult(
-        elbo=_mean(whole, "elbo"),
-        reconstruction=_mean(whole, "reconstruction"),
-        kl=_mean(whole, "kl"),
+        elbo=_read_mean(whole, "elbo"),
+        reconstruction=_read_mean(whole, "reconstruction"),
+        kl=_read_mean(whole, "kl"),
         elbo_by_label={
-            int(key[0][1]): _mean(metrics, "elbo")
+            int(key[0][1]): _read_mean(metrics, "elbo")
             for key, metrics in sorted(by_slice.items())
             if key
         },
     )
 
 
-def _mean(metrics, output: str) -> float:
+def _read_mean(metrics, output: str) -> float:
     value = metrics[output][""][_METRIC].get("doubleValue", math.nan)
     return float(value)  # TFMA gives NaN and infinity as strings
 
 
-def _count(result) -> int:
+def _read_count(result) -> int:
     whole = dict(result.slicing_metrics)[()]
     return int(whole[""][""]["example_count"]["doubleValue"])

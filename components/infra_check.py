@@ -49,7 +49,7 @@ class _CrashError(PipelineError):
     """The probe crashed while the model was in use."""
 
 
-def probe(model_dir: str, timeout: float) -> str | None:
+def find_refusal(model_dir: str, timeout: float) -> str | None:
     """Returns why a SavedModel can't be served, in a sentence; None if it can.
 
     A fresh process, without TFP and this project's code, loads the model, calls every
@@ -71,7 +71,7 @@ def probe(model_dir: str, timeout: float) -> str | None:
     crashes: list[str] = []
     while len(crashes) < _PROCESSES:
         try:
-            refusal = _answer(model_dir, timeout)
+            refusal = _run_probe(model_dir, timeout)
         except _CrashError as error:
             logger.warning("the probe crashed with %s", error)
             crashes.append(str(error))
@@ -82,11 +82,11 @@ def probe(model_dir: str, timeout: float) -> str | None:
     return f"{_PROCESSES} fresh processes crashed, with {' and '.join(crashes)}"
 
 
-def _answer(model_dir: str, timeout: float) -> str | None:
+def _run_probe(model_dir: str, timeout: float) -> str | None:
     """Runs the probe in one process; returns why it refuses the model, or None.
 
     Raises:
-      ProbeError: as `probe` raises it.
+      ProbeError: as `find_refusal` raises it.
       _CrashError: the process crashed after it had started on the model.
     """
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -114,7 +114,7 @@ def _answer(model_dir: str, timeout: float) -> str | None:
         return answers[1]["refusal"]
     logger.warning("the probe printed: %s", result.stderr)
     if result.returncode < 0:
-        name = _signal_name(-result.returncode)
+        name = _find_signal_name(-result.returncode)
         exhausted = _EXHAUSTED.search(result.stderr)
         # Before it prints its first line, the probe has not used the model.
         if -result.returncode in _CRASHES and answers and not exhausted:
@@ -133,7 +133,7 @@ def _answer(model_dir: str, timeout: float) -> str | None:
     )
 
 
-def _signal_name(number: int) -> str:
+def _find_signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal
@@ -156,7 +156,7 @@ def InfraCheck(  # noqa: N802, a component
     Raises:
       ProbeError: the machine is the cause that the model did not answer.
     """
-    reason = probe(path_utils.serving_model_dir(model.uri), timeout)
+    reason = find_refusal(path_utils.serving_model_dir(model.uri), timeout)
     name = "INFRA_BLESSED" if reason is None else "INFRA_NOT_BLESSED"
     pathlib.Path(blessing.uri, name).write_text(reason or "", encoding="utf-8")
     blessing.set_int_custom_property(BLESSED_PROPERTY, int(reason is None))

@@ -42,7 +42,7 @@ class Chunk(NamedTuple):
     stop: int
 
 
-def window_chunks(
+def assign_chunks(
     sizes: Sequence[dict[str, int]], eval_images: int, *, limit: int | None
 ) -> list[dict[str, list[Chunk]]]:
     """Returns which images of each data set go to `train`, `eval` and `test`.
@@ -78,15 +78,15 @@ def window_chunks(
         before = after
         result.append(
             {
-                "train": list(_chunks("train", start=0, stop=train - held_out)),
-                "eval": list(_chunks("train", start=train - held_out, stop=train)),
-                "test": list(_chunks("test", start=0, stop=test)),
+                "train": list(_make_chunks("train", start=0, stop=train - held_out)),
+                "eval": list(_make_chunks("train", start=train - held_out, stop=train)),
+                "test": list(_make_chunks("test", start=0, stop=test)),
             }
         )
     return result
 
 
-def _chunks(split: str, *, start: int, stop: int) -> Iterator[Chunk]:
+def _make_chunks(split: str, *, start: int, stop: int) -> Iterator[Chunk]:
     for first in range(start, stop, _CHUNK):
         yield Chunk(split, first, min(first + _CHUNK, stop))
 
@@ -123,10 +123,10 @@ def read_chunk(chunk: Chunk, dataset_path: str) -> Iterator[bytes]:
                 f"got {shape} {dtype}"
             )
         for image, label in zip(batch["image"], batch["label"]):
-            yield _example(image.tobytes(), int(label)).SerializeToString()
+            yield _make_example(image.tobytes(), int(label)).SerializeToString()
 
 
-def _example(image: bytes, label: int) -> tf.train.Example:
+def _make_example(image: bytes, label: int) -> tf.train.Example:
     return tf.train.Example(
         features=tf.train.Features(
             feature={
@@ -185,7 +185,7 @@ def Ingest(  # noqa: N802, a component
             f"the data in {data.parts[0].path} changed since the run began: expected "
             f"the fingerprint {fingerprint}, got {data.fingerprint}; run again"
         )
-    read = window_chunks(
+    read = assign_chunks(
         [part.splits for part in data.parts], eval_images, limit=limit or None
     )
     splits = {

@@ -43,7 +43,7 @@ REJECTION_PROPERTY = "rejection"  # why a blessed model was not pushed
 _STACK = ("tfx", "tensorflow", "tf-keras", "tensorflow-probability", "vae-pipeline")
 
 
-def stack() -> dict[str, str]:
+def read_stack() -> dict[str, str]:
     """Returns the versions of Python and of the packages that affect a model."""
     packages = {name: importlib.metadata.version(name) for name in _STACK}
     return {"python": platform.python_version(), **packages}
@@ -103,7 +103,7 @@ def Pusher(  # noqa: N802, a component
             )
         ],
         provenance=json.loads(provenance),
-        stack=stack(),
+        stack=read_stack(),
     )
     estimate = Estimate.from_manifest(manifest)
     if estimate is None:
@@ -118,7 +118,7 @@ def Pusher(  # noqa: N802, a component
     else:
         model_dir = path_utils.serving_model_dir(model.uri)
         statistics = pathlib.Path(data_report.uri, data_gate.STATISTICS)
-        version, rejection = _push(
+        version, rejection = _push_model(
             model_dir, statistics, destination=destination, manifest=manifest
         )
     pushed_model.set_int_custom_property(PUSHED_PROPERTY, int(version is not None))
@@ -148,7 +148,7 @@ def _list_refusals(
     pushed_model: standard_artifacts.PushedModel,
 ) -> list[str]:
     """Returns a sentence for each reason to refuse the model."""
-    reasons = evaluator.refusals(evaluation)
+    reasons = evaluator.list_refusals(evaluation)
     if not model_utils.is_infra_validated(infra_blessing):
         reason = infra_blessing.get_string_custom_property(infra_check.REASON_PROPERTY)
         reasons.append(f"InfraCheck: {reason}")
@@ -157,7 +157,7 @@ def _list_refusals(
     return reasons
 
 
-def _push(
+def _push_model(
     model_dir: str, statistics: pathlib.Path, *, destination: str, manifest: Manifest
 ) -> tuple[listing.Version | None, str]:
     """Publishes a blessed model, unless it is served already or must not be served.
@@ -212,7 +212,7 @@ def _push(
 
 
 def _describe_baseline(model: standard_artifacts.Model) -> Baseline | None:
-    if served_model.is_none(model):
+    if served_model.has_no_version(model):
         return None
     path = path_utils.serving_model_dir(model.uri)
     return Baseline(

@@ -46,7 +46,7 @@ def ServedModel(  # noqa: N802, a component
     logger.info("the baseline is version %d at %s", version.number, destination)
 
 
-def is_none(model: standard_artifacts.Model) -> bool:
+def has_no_version(model: standard_artifacts.Model) -> bool:
     """Returns whether ServedModel found no baseline.
 
     Args:
@@ -66,7 +66,7 @@ def is_none(model: standard_artifacts.Model) -> bool:
     return False
 
 
-def why_none(model: standard_artifacts.Model) -> str:
+def explain_no_version(model: standard_artifacts.Model) -> str:
     """Returns why ServedModel found no baseline.
 
     Args:

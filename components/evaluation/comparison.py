@@ -17,7 +17,7 @@ class Interval(NamedTuple):
     high: float
 
 
-class Digit(NamedTuple):
+class DigitComparison(NamedTuple):
     """The mean ELBOs over the images of one label, in nats per image."""
 
     label: int
@@ -28,7 +28,7 @@ class Digit(NamedTuple):
     worse: bool  # whether the whole interval is below 0
 
 
-def interval(differences: np.ndarray) -> Interval:
+def compute_interval(differences: np.ndarray) -> Interval:
     """Returns the mean of paired differences and its 95% interval.
 
     The interval is the normal approximation, for which thousands of images are enough.
@@ -45,9 +45,9 @@ def interval(differences: np.ndarray) -> Interval:
     return Interval(mean, mean - _WIDTH * error, mean + _WIDTH * error)
 
 
-def by_digit(
+def compare_by_digit(
     labels: np.ndarray, elbo: np.ndarray, *, baseline: np.ndarray | None
-) -> Sequence[Digit]:
+) -> Sequence[DigitComparison]:
     """Returns the mean ELBOs and the models' difference for each label.
 
     Args:
@@ -58,17 +58,17 @@ def by_digit(
     """
     digits = []
     for label in np.unique(labels):
-        ours = labels == label
-        of_baseline = difference = None
+        has_label = labels == label
+        baseline_elbo = difference = None
         if baseline is not None:
-            of_baseline = float(np.mean(baseline[ours]))
-            difference = interval(elbo[ours] - baseline[ours])
+            baseline_elbo = float(np.mean(baseline[has_label]))
+            difference = compute_interval(elbo[has_label] - baseline[has_label])
         digits.append(
-            Digit(
+            DigitComparison(
                 label=int(label),
-                images=int(ours.sum()),
-                elbo=float(np.mean(elbo[ours])),
-                baseline=of_baseline,
+                images=int(has_label.sum()),
+                elbo=float(np.mean(elbo[has_label])),
+                baseline=baseline_elbo,
                 difference=difference,
                 worse=difference is not None and difference.high < 0,
             )

@@ -49,7 +49,7 @@ class Distance(NamedTuple):
     measure: str  # a value of MEASURES; each measure is in [0, 1], and 0 for equal data
 
     @property
-    def too_far(self) -> bool:
+    def is_too_far(self) -> bool:
         """Returns whether the distance exceeds its threshold; NaN does too."""
         return not self.distance <= self.threshold
 
@@ -60,7 +60,7 @@ class Distance(NamedTuple):
         )
 
 
-def statistics(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Statistics:
+def compute_statistics(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Statistics:
     """Counts labels, pixel values and mean pixels; returns the counts as TFDV's proto.
 
     The features are `label`, `pixel` and `image_mean`. The order of the images and the
@@ -83,7 +83,7 @@ def statistics(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Statistics:
     dataset = result.datasets.add(num_examples=sum(labels.values()))
     feature = dataset.features.add(type=statistics_pb2.FeatureNameStatistics.STRING)
     feature.path.step.append("label")
-    _count(feature.string_stats.common_stats, dataset.num_examples)
+    _set_counts(feature.string_stats.common_stats, dataset.num_examples)
     feature.string_stats.unique = len(labels)
     for label, count in sorted(labels.items()):
         feature.string_stats.rank_histogram.buckets.add(
@@ -92,7 +92,7 @@ def statistics(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Statistics:
     for name, counts in (("pixel", pixels), ("image_mean", means)):
         feature = dataset.features.add(type=statistics_pb2.FeatureNameStatistics.FLOAT)
         feature.path.step.append(name)
-        _count(feature.num_stats.common_stats, dataset.num_examples)
+        _set_counts(feature.num_stats.common_stats, dataset.num_examples)
         histogram = feature.num_stats.histograms.add(
             type=statistics_pb2.Histogram.STANDARD
         )
@@ -104,17 +104,17 @@ def statistics(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Statistics:
     return result
 
 
-def _count(common: statistics_pb2.CommonStatistics, images: int) -> None:
+def _set_counts(common: statistics_pb2.CommonStatistics, images: int) -> None:
     common.num_non_missing = common.tot_num_values = images
     common.min_num_values = common.max_num_values = 1
 
 
-def images_in(found: Statistics) -> int:
+def count_images(found: Statistics) -> int:
     """Returns the number of images that statistics were computed from."""
     return int(found.datasets[0].num_examples)
 
 
-def distances(
+def measure_distances(
     schema: schema_pb2.Schema,
     train: Statistics,
     *,

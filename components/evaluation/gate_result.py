@@ -70,12 +70,14 @@ class GateResult:
             )
         return cls(
             refusals=tuple(refusals),
-            elbo=_get(content, "elbo", kinds=(int, float), source=source),
-            baseline_elbo=_get(
+            elbo=_get_value(content, "elbo", kinds=(int, float), source=source),
+            baseline_elbo=_get_value(
                 content, "baseline_elbo", kinds=(int, float, type(None)), source=source
             ),
-            estimate=_get(content, "estimate", kinds=(str,), source=source),
-            pushed=_get(content, "pushed", kinds=(str, type(None)), source=source),
+            estimate=_get_value(content, "estimate", kinds=(str,), source=source),
+            pushed=_get_value(
+                content, "pushed", kinds=(str, type(None)), source=source
+            ),
         )
 
     @classmethod
@@ -119,7 +121,7 @@ class GateResult:
         return f"REFUSED: {'; '.join(self.refusals)}"
 
 
-def _get(content: dict, key: str, *, kinds: tuple[type, ...], source: str) -> Any:
+def _get_value(content: dict, key: str, *, kinds: tuple[type, ...], source: str) -> Any:
     value = content[key]
     if isinstance(value, bool) or not isinstance(value, kinds):
         names = {str: "a text", float: "a number", type(None): "null"}

@@ -14,7 +14,7 @@ import runpy
 import sys
 
 
-class _Absent:
+class _ImportBlocker:
     """Blocks the import of packages that a model server does not have."""
 
     NAMES = frozenset(
@@ -26,7 +26,7 @@ class _Absent:
             raise ModuleNotFoundError(f"a model server has no {name}", name=name)
 
 
-sys.meta_path.insert(0, _Absent())
+sys.meta_path.insert(0, _ImportBlocker())
 
 import numpy as np  # noqa: E402, after the imports are blocked
 import tensorflow as tf  # noqa: E402
@@ -38,7 +38,7 @@ _MACHINE_FAULTS = pathlib.Path(__file__).parents[2] / "model/files/machine_fault
 _is_machine_fault = runpy.run_path(str(_MACHINE_FAULTS))["is_fault"]
 
 
-def check(model_dir: str) -> None:
+def check_signatures(model_dir: str) -> None:
     """Calls every signature of a SavedModel and checks the outputs.
 
     Args:
@@ -53,54 +53,54 @@ def check(model_dir: str) -> None:
     for name in (*expected, "elbo_examples"):
         if name not in signatures:
             raise ValueError(f"signature {name} is missing: has {sorted(signatures)}")
-    drawn = _call(signatures, "generate", n=tf.constant(N), seed=_seed(1))
-    _expect("generate", drawn, shapes={"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
-    other = _call(signatures, "generate", n=tf.constant(N), seed=_seed(2))
+    drawn = _call_twice(signatures, "generate", n=tf.constant(N), seed=_make_seed(1))
+    _check_shapes("generate", drawn, shapes={"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
+    other = _call_twice(signatures, "generate", n=tf.constant(N), seed=_make_seed(2))
     if np.array_equal(drawn["mean"], other["mean"]):
         raise ValueError("generate: two seeds must not give the same images")
     if drawn["mean"].min() < 0 or drawn["mean"].max() > 1:
         raise ValueError("generate: mean must be a probability, in [0, 1]")
 
     images = tf.constant(drawn["mode"])
-    rebuilt = _call(signatures, "serving_default", images=images)
-    _expect(
+    rebuilt = _call_twice(signatures, "serving_default", images=images)
+    _check_shapes(
         "serving_default", rebuilt, shapes={"mean": (N, *SHAPE), "mode": (N, *SHAPE)}
     )
-    posterior = _call(signatures, "encode", images=images)
+    posterior = _call_twice(signatures, "encode", images=images)
     latent_size = posterior["loc"].shape[-1]
-    of_posterior: dict[str, tuple[int, ...]] = {"loc": (N, latent_size)}
+    posterior_shapes: dict[str, tuple[int, ...]] = {"loc": (N, latent_size)}
     if "scale_tril" in posterior:  # an IAF posterior has none
-        of_posterior["scale_tril"] = (N, latent_size, latent_size)
-    _expect("encode", posterior, shapes=of_posterior)
-    decoded = _call(signatures, "decode", z=tf.constant(posterior["loc"]))
-    _expect("decode", decoded, shapes={"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
+        posterior_shapes["scale_tril"] = (N, latent_size, latent_size)
+    _check_shapes("encode", posterior, shapes=posterior_shapes)
+    decoded = _call_twice(signatures, "decode", z=tf.constant(posterior["loc"]))
+    _check_shapes("decode", decoded, shapes={"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
     if not np.allclose(decoded["mean"], rebuilt["mean"], atol=1e-4):
         raise ValueError("decode: at encode's loc it must give what reconstruct does")
     per_image = {"elbo": (N,), "reconstruction": (N,), "kl": (N,)}
-    scores = _call(signatures, "elbo", images=images)
-    _expect("elbo", scores, shapes=per_image)
-    _expect(
+    scores = _call_twice(signatures, "elbo", images=images)
+    _check_shapes("elbo", scores, shapes=per_image)
+    _check_shapes(
         "iwae",
-        _call(signatures, "iwae", images=images, k=tf.constant(3)),
+        _call_twice(signatures, "iwae", images=images, k=tf.constant(3)),
         shapes={"iwae": (N,)},
     )
-    examples = tf.constant([_example(image) for image in drawn["mode"]])
-    of_examples = _call(signatures, "elbo_examples", examples=examples)
-    _expect("elbo_examples", of_examples, shapes=per_image)
-    if not np.allclose(scores["elbo"], of_examples["elbo"], rtol=1e-4):
+    examples = tf.constant([_make_example(image) for image in drawn["mode"]])
+    example_scores = _call_twice(signatures, "elbo_examples", examples=examples)
+    _check_shapes("elbo_examples", example_scores, shapes=per_image)
+    if not np.allclose(scores["elbo"], example_scores["elbo"], rtol=1e-4):
         raise ValueError("elbo and elbo_examples must agree on the same images")
-    alone = _call(signatures, "elbo", images=images[-1:])
+    alone = _call_twice(signatures, "elbo", images=images[-1:])
     if not np.allclose(scores["elbo"][-1:], alone["elbo"], rtol=1e-4):
         raise ValueError("elbo: an image's ELBO must not depend on its batch")
     try:
-        _call(signatures, "elbo", images=images[:0])
+        _call_twice(signatures, "elbo", images=images[:0])
     except tf.errors.InvalidArgumentError:
         pass
     else:
         raise ValueError("elbo: an empty batch must be refused")
 
 
-def _call(signatures, name, **inputs) -> dict[str, np.ndarray]:
+def _call_twice(signatures, name, **inputs) -> dict[str, np.ndarray]:
     """Calls a signature twice and returns its outputs.
 
     Raises:
@@ -118,13 +118,13 @@ def _call(signatures, name, **inputs) -> dict[str, np.ndarray]:
     return once
 
 
-def _expect(name: str, outputs: dict[str, np.ndarray], *, shapes: dict) -> None:
+def _check_shapes(name: str, outputs: dict[str, np.ndarray], *, shapes: dict) -> None:
     got = {key: outputs[key].shape for key in sorted(outputs)}  # in any order
     if got != shapes:
         raise ValueError(f"{name}: outputs must be {shapes}, got {got}")
 
 
-def _example(image: np.ndarray) -> bytes:
+def _make_example(image: np.ndarray) -> bytes:
     """Returns an image as a serialized tf.Example with the features of Transform.
 
     Args:
@@ -138,11 +138,11 @@ def _example(image: np.ndarray) -> bytes:
     return example.SerializeToString()
 
 
-def _seed(value: int) -> tf.Tensor:
+def _make_seed(value: int) -> tf.Tensor:
     return tf.constant(value, tf.int64)
 
 
-def refusal(model_dir: str) -> str | None:
+def find_refusal(model_dir: str) -> str | None:
     """Returns why the model can't be served, in one line; None if it can.
 
     Args:
@@ -152,9 +152,12 @@ def refusal(model_dir: str) -> str | None:
       Exception: an error that the machine caused, not the model.
     """
     try:
-        check(model_dir)
+        check_signatures(model_dir)
     except Exception as error:
-        absent = isinstance(error, ModuleNotFoundError) and error.name in _Absent.NAMES
+        absent = (
+            isinstance(error, ModuleNotFoundError)
+            and error.name in _ImportBlocker.NAMES
+        )
         if _is_machine_fault(error) and not absent:
             raise
         # TensorFlow's messages have several lines.
@@ -164,5 +167,5 @@ def refusal(model_dir: str) -> str | None:
 
 if __name__ == "__main__":
     print(json.dumps({"model": sys.argv[1]}), flush=True)
-    print(json.dumps({"refusal": refusal(sys.argv[1])}), flush=True)
+    print(json.dumps({"refusal": find_refusal(sys.argv[1])}), flush=True)
     os._exit(0)  # without TensorFlow's clean-up, which takes seconds and may crash

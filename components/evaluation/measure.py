@@ -22,7 +22,7 @@ class SignatureError(PipelineError):
     """A SavedModel lacks signatures that are required."""
 
 
-class Measured(NamedTuple):
+class Measurements(NamedTuple):
     """A model's means over images, in nats per image, and its active latents."""
 
     images: int
@@ -34,24 +34,24 @@ class Measured(NamedTuple):
     active_dimensions: int
     latent_size: int
 
-    def active(self) -> str:
+    def describe_active(self) -> str:
         """Returns the number of active latent dimensions as text, such as `9 of 16`."""
         return f"{self.active_dimensions} of {self.latent_size}"
 
 
-class OfImages(NamedTuple):
+class PerImage(NamedTuple):
     """The ELBO and the latents of each image."""
 
     elbo: np.ndarray  # float64 [N], nats
     loc: np.ndarray  # float32 [N, Z], the output `loc` of the signature `encode`
 
 
-def load(model_dir: str, *names: str) -> Signatures:
+def load_signatures(model_dir: str, *names: str) -> Signatures:
     """Loads a SavedModel and returns its signatures.
 
     Args:
       model_dir: the SavedModel's folder.
-      names: the required signatures; by default those that `measure` calls.
+      names: the required signatures; by default those that `measure_batches` calls.
 
     Raises:
       SignatureError: a required signature is missing.
@@ -69,9 +69,9 @@ def load(model_dir: str, *names: str) -> Signatures:
     return signatures
 
 
-def measure(
+def measure_batches(
     signatures: Signatures, batches: tf.data.Dataset, *, k: int
-) -> Iterator[tuple[Measured, OfImages]]:
+) -> Iterator[tuple[Measurements, PerImage]]:
     """Measures images batch by batch; yields the means so far and the batch's values.
 
     A latent dimension is active if the variance over images of the posterior's mean is
@@ -105,11 +105,11 @@ def measure(
         loc_sum = loc_sum + loc.sum(axis=0, dtype=np.float64)
         loc_squares = loc_squares + np.sum(np.square(loc, dtype=np.float64), axis=0)
         variance = loc_squares / count - (loc_sum / count) ** 2
-        so_far = Measured(
+        so_far = Measurements(
             images=count,
             **{name: float(total / count) for name, total in sums.items()},
             k=k,
             active_dimensions=int(np.sum(variance > _ACTIVE)),
             latent_size=loc.shape[1],
         )
-        yield so_far, OfImages(bounds["elbo"].numpy().astype(np.float64), loc)
+        yield so_far, PerImage(bounds["elbo"].numpy().astype(np.float64), loc)

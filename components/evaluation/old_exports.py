@@ -33,7 +33,7 @@ def needs_old_examples(signatures: Signatures) -> bool:
     feature[PIXELS].bytes_list.value.append(bytes(_SIZE))
     feature[BITS].bytes_list.value.append(bytes(_SIZE // 8))
     today = example.SerializeToString()
-    return not _understands(signatures, today) and _understands(
+    return not _can_parse(signatures, today) and _can_parse(
         signatures, to_old_example(today)
     )
 
@@ -70,7 +70,7 @@ def write_old_examples(source: str, target: str) -> None:
                 writer.write(to_old_example(serialized.numpy()))
 
 
-def _understands(signatures: Signatures, example: bytes) -> bool:
+def _can_parse(signatures: Signatures, example: bytes) -> bool:
     if _SIGNATURE not in signatures:
         return False
     try:

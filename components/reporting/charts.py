@@ -15,7 +15,7 @@ _COLOURS = 128  # the size of a picture's palette
 _METHOD = Image.Quantize.MAXCOVERAGE  # keeps rare colours
 
 
-def png(figure: Figure) -> bytes:
+def encode_png(figure: Figure) -> bytes:
     """Returns a figure as a PNG with a palette and a white background."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI, facecolor="white")
@@ -25,27 +25,27 @@ def png(figure: Figure) -> bytes:
     return result.getvalue()
 
 
-def chart(height: float) -> tuple[Figure, Axes]:
+def make_chart(height: float) -> tuple[Figure, Axes]:
     """Returns an empty figure of this height, in inches, and its axes."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots()
-    plain(axes)
+    remove_box(axes)
     return figure, axes
 
 
-def plain(axes: Axes) -> None:
+def remove_box(axes: Axes) -> None:
     """Removes the top and right lines of the axes' box."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8.5)
 
 
-def seconds_per_step(steps: Sequence[tuple[str, float, bool]]) -> Figure:
+def draw_seconds_per_step(steps: Sequence[tuple[str, float, bool]]) -> Figure:
     """Returns a bar chart of the steps' durations.
 
     Args:
       steps: for each step, its name, its seconds and whether it came from the cache.
     """
-    figure, axes = chart(0.9 + 0.28 * len(steps))
+    figure, axes = make_chart(0.9 + 0.28 * len(steps))
     longest = max([seconds for _, seconds, _ in steps], default=1.0) or 1.0
     for place, (_, seconds, cached) in enumerate(steps):
         axes.barh(place, seconds, color=GREY if cached else BLUE)

@@ -7,10 +7,15 @@ from typing import Any
 import numpy as np
 import yaml
 
-from components.evaluation.comparison import Digit, Interval, by_digit, interval
+from components.evaluation.comparison import (
+    DigitComparison,
+    Interval,
+    compare_by_digit,
+    compute_interval,
+)
 from components.evaluation.evaluation_result import Evaluation
 from components.evaluation.gate_result import GateResult, Thresholds
-from components.evaluation.measure import Measured
+from components.evaluation.measure import Measurements
 from components.reporting.measurements import Scores
 from model.training.tensorboard import Curve
 
@@ -37,7 +42,7 @@ def describe_gate(
     candidate, baseline = found.candidate, found.baseline
     difference = None
     if test.baseline is not None:
-        difference = interval(test.elbo - test.baseline)
+        difference = compute_interval(test.elbo - test.baseline)
     sentences = _write_sentences(
         found,
         difference,
@@ -48,26 +53,29 @@ def describe_gate(
         "verdict": "BLESSED" if gate.is_blessed else "REFUSED",
         "refusals": list(gate.refusals),
         "sentences": sentences,
-        "elbo": _terms(candidate),
-        "baseline": baseline and {**_terms(baseline), "version": baseline_version},
+        "elbo": _describe_terms(candidate),
+        "baseline": baseline
+        and {**_describe_terms(baseline), "version": baseline_version},
         "why_no_baseline": why_no_baseline,
-        "difference": difference and _of_interval(difference),
+        "difference": difference and _describe_interval(difference),
         "floor": thresholds.elbo_floor,
         "tolerance": thresholds.tolerance,
         "estimate": gate.estimate,
         "digits": [
-            _of_digit(digit)
-            for digit in by_digit(test.labels, test.elbo, baseline=test.baseline)
+            _describe_digit(digit)
+            for digit in compare_by_digit(
+                test.labels, test.elbo, baseline=test.baseline
+            )
         ],
     }
 
 
-def describe_bounds(measured: Measured) -> dict[str, Any]:
+def describe_bounds(measured: Measurements) -> dict[str, Any]:
     """Returns the facts from Bounds: the bound, its k and the active latents."""
     return {
-        "iwae": _finite(measured.iwae),
+        "iwae": _drop_non_finite(measured.iwae),
         "k": measured.k,
-        "active": measured.active(),
+        "active": measured.describe_active(),
     }
 
 
@@ -204,26 +212,26 @@ def _write_sentences(
     return sentences
 
 
-def _terms(measured) -> dict[str, float | None]:
+def _describe_terms(measured) -> dict[str, float | None]:
     return {
-        name: _finite(getattr(measured, name))
+        name: _drop_non_finite(getattr(measured, name))
         for name in ("elbo", "reconstruction", "kl")
     }
 
 
-def _of_digit(digit: Digit) -> dict[str, Any]:
+def _describe_digit(digit: DigitComparison) -> dict[str, Any]:
     return {
         **digit._asdict(),
-        "elbo": _finite(digit.elbo),
-        "baseline": _finite(digit.baseline),
-        "difference": digit.difference and _of_interval(digit.difference),
+        "elbo": _drop_non_finite(digit.elbo),
+        "baseline": _drop_non_finite(digit.baseline),
+        "difference": digit.difference and _describe_interval(digit.difference),
     }
 
 
-def _of_interval(values: Interval) -> dict[str, float | None]:
-    return {name: _finite(value) for name, value in values._asdict().items()}
+def _describe_interval(values: Interval) -> dict[str, float | None]:
+    return {name: _drop_non_finite(value) for name, value in values._asdict().items()}
 
 
-def _finite(value: float | None) -> float | None:
+def _drop_non_finite(value: float | None) -> float | None:
     """Returns the value if it is finite, else None, because JSON has no NaN."""
     return value if value is not None and math.isfinite(value) else None

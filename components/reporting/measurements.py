@@ -9,7 +9,7 @@ import tensorflow as tf
 from components.datasets.idx import SplitError
 from components.evaluation import old_exports
 from components.evaluation.estimate import SPLIT
-from components.evaluation.measure import BATCH, OfImages, Signatures
+from components.evaluation.measure import BATCH, PerImage, Signatures
 from model.errors import PipelineError
 from model.examples import RAW, read_examples
 
@@ -34,7 +34,7 @@ class Scores(NamedTuple):
     loc: np.ndarray  # the posterior's means, float32 [N, Z]
 
 
-class Digits(NamedTuple):
+class DigitImages(NamedTuple):
     """Images to draw, each float32 [..., 28, 28, 1] in [0, 1]."""
 
     labels: np.ndarray  # int [L], at most ten
@@ -52,7 +52,7 @@ def read_test_split(
     files: Sequence[str],
     feature: str,
     *,
-    candidate: OfImages,
+    candidate: PerImage,
     baseline: Signatures | None,
 ) -> Scores:
     """Reads the test split's images and measures the baseline's ELBO of each.
@@ -96,7 +96,7 @@ def read_test_split(
     return Scores(pixels, labels, elbo, other[0] if other else None, loc)
 
 
-def label_counts(files: Sequence[str]) -> dict[int, int]:
+def count_labels(files: Sequence[str]) -> dict[int, int]:
     """Counts the examples of each label in Ingest's files.
 
     Args:
@@ -110,7 +110,7 @@ def label_counts(files: Sequence[str]) -> dict[int, int]:
     return {int(label): int(count) for label, count in zip(found, counts)}
 
 
-def draw_digits(test: Scores, candidate: Signatures) -> Digits:
+def generate_digits(test: Scores, candidate: Signatures) -> DigitImages:
     """Generates the images for the report's figures with the candidate.
 
     Args:
@@ -147,27 +147,27 @@ def draw_digits(test: Scores, candidate: Signatures) -> Digits:
     # Images whose ELBO is NaN come first.
     worst = np.argsort(np.where(np.isnan(test.elbo), -np.inf, test.elbo))[:_WORST]
     of_worst = candidate["serving_default"](images=tf.constant(test.pixels[worst]))
-    return Digits(
+    return DigitImages(
         labels=test.labels[first],
         ten=ten,
         samples=samples["mode"].numpy(),
         latents=latents,
-        traversals=_decode(candidate, walks),
+        traversals=_decode_means(candidate, walks),
         steps=steps,
-        interpolations=_decode(candidate, paths),
+        interpolations=_decode_means(candidate, paths),
         worst=worst,
         worst_means=of_worst["mean"].numpy(),
     )
 
 
-def _decode(candidate: Signatures, z: np.ndarray) -> np.ndarray:
+def _decode_means(candidate: Signatures, z: np.ndarray) -> np.ndarray:
     """Returns the means of p(x|z), [A, B, 28, 28, 1], for z, [A, B, Z]."""
     flat = tf.constant(z.reshape(-1, z.shape[-1]))
     mean = candidate["decode"](z=flat)["mean"].numpy()
     return mean.reshape(*z.shape[:2], *mean.shape[1:])
 
 
-def principal_plane(loc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def compute_principal_plane(loc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Computes the first two principal components of posterior means.
 
     Args:

@@ -15,7 +15,7 @@ STEPS = "steps"  # the picture of the steps' durations, which the local runner a
 _TEMPLATE = "report.html.jinja"
 
 
-def render(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
+def render_page(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     """Returns the HTML of the report's page, with the pictures embedded.
 
     Args:
@@ -26,8 +26,8 @@ def render(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters["nats"] = nats
-    environment.filters["signed"] = lambda value: nats(value, "+")
+    environment.filters["nats"] = format_nats
+    environment.filters["signed"] = lambda value: format_nats(value, "+")
     environment.filters["count"] = lambda value: f"{value:,}"
     source = (
         importlib.resources.files("components.reporting")
@@ -41,7 +41,7 @@ def render(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     return environment.from_string(source).render(**facts, pictures=inlined)
 
 
-def nats(value: float | None, sign: str = "-") -> str:
+def format_nats(value: float | None, sign: str = "-") -> str:
     """Formats a number of nats with two decimal places.
 
     Args:

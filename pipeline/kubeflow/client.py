@@ -51,7 +51,7 @@ class Cluster:
     client: kfp.Client
     namespace: str | None  # None: the server is for a single user
 
-    def link(self, page: str) -> str:
+    def make_link(self, page: str) -> str:
         """Returns the URL of a page of KFP's UI.
 
         Args:
@@ -59,9 +59,9 @@ class Cluster:
         """
         return f"{self.client._get_url_prefix()}/#/{page}"
 
-    def run_link(self, run_id: str) -> str:
+    def make_run_link(self, run_id: str) -> str:
         """Returns the URL of a run's page in KFP's UI."""
-        return self.link(f"runs/details/{run_id}")
+        return self.make_link(f"runs/details/{run_id}")
 
 
 def connect(host: str | None, namespace: str | None, *, limits: Limits) -> Cluster:
@@ -97,7 +97,7 @@ def connect(host: str | None, namespace: str | None, *, limits: Limits) -> Clust
     return Cluster(client, namespace or client.get_user_namespace() or None)
 
 
-def pages(call: Callable, field: str, **arguments: Any) -> Iterator[Any]:
+def list_items(call: Callable, field: str, **arguments: Any) -> Iterator[Any]:
     """Yields the items of a list that the server returns page by page.
 
     Args:
@@ -114,7 +114,7 @@ def pages(call: Callable, field: str, **arguments: Any) -> Iterator[Any]:
             return
 
 
-def filter_by_name(name: str) -> str:
+def make_name_filter(name: str) -> str:
     """Returns the filter, in KFP's JSON, for the items with a certain display name."""
     predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
     return json.dumps({"predicates": [predicate]})
@@ -178,8 +178,8 @@ class _Rest(rest.RESTClientObject):
             text = f"{what} could not connect within {self._timeouts[0]:g} s"
         else:
             return (
-                f"{what} can't be reached ({_reason(cause)}): check --host and, if it "
-                "is a forwarded port, whether `kubectl port-forward` still runs"
+                f"{what} can't be reached ({_find_reason(cause)}): check --host and, "
+                "if it is a forwarded port, whether `kubectl port-forward` still runs"
             )
         text += ": check the server and the network"
         if method != "GET":
@@ -229,7 +229,7 @@ def _describe_refusal(what: str, error: Any) -> str:
       error: kfp-server-api's exception.
     """
     if not error.status:  # TLS failed
-        return f"{what} can't be reached safely: {_first_line(error.reason)}"
+        return f"{what} can't be reached safely: {_shorten_to_one_line(error.reason)}"
     message = _find_message(error.body)
     if error.status == 401:
         advice = "it requires other credentials: see --help for the ways to give them"
@@ -261,13 +261,13 @@ def _find_message(body: bytes) -> str:
     except (ValueError, AttributeError, StopIteration):
         if text.startswith("<"):
             text = "an HTML page"
-    return _first_line(text) or "no message"
+    return _shorten_to_one_line(text) or "no message"
 
 
-def _reason(cause: Any) -> str:
+def _find_reason(cause: Any) -> str:
     # urllib3 puts the object's name before the reason.
-    return _first_line(str(cause).rpartition(": ")[2])
+    return _shorten_to_one_line(str(cause).rpartition(": ")[2])
 
 
-def _first_line(text: str) -> str:
+def _shorten_to_one_line(text: str) -> str:
     return text.strip().partition("\n")[0][:_MESSAGE]

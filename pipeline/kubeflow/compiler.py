@@ -13,8 +13,8 @@ from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 from pipeline import graph
 from pipeline.config.loading import ConfigError, PipelineConfig, decisive
 from pipeline.kubeflow import contract, kubernetes
-from pipeline.kubeflow.contract import run_parameters
-from pipeline.kubeflow.kubernetes import task_name
+from pipeline.kubeflow.contract import read_run_parameters
+from pipeline.kubeflow.kubernetes import make_task_name
 
 _SCHEMA_FILE = f"{contract.PACKAGE}pipeline/schema.pbtxt"
 
@@ -55,7 +55,7 @@ def compile_pipeline(config: PipelineConfig, output: str, *, image: str) -> None
     _add_run_id(spec)
     _add_shown_types(spec)
     _rename_for_kubernetes(spec)
-    documents = [spec, *kubernetes.platform_documents(config, steps)]
+    documents = [spec, *kubernetes.make_platform_documents(config, steps)]
     try:
         pathlib.Path(output).write_text(
             yaml.safe_dump_all(documents, sort_keys=True), encoding="utf-8"
@@ -87,7 +87,7 @@ def _compile_with_tfx(config: PipelineConfig, image: str) -> _Spec:
         )
     for component in pipeline.components:
         component.with_platform_config(
-            kubernetes.container_resources(config.kubeflow, component.id)
+            kubernetes.make_container_resources(config.kubeflow, component.id)
         )
     runner_config = kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
         default_image=image,
@@ -141,14 +141,14 @@ def _add_arguments(spec: _Spec, step: str, *, config: PipelineConfig) -> None:
         step=step,
         outputs=_to_json(spec["components"][step].get("outputDefinitions", {})),
         key=hashlib.sha256(_to_json(decisive(config)).encode()).hexdigest(),
-        config=_to_json(_settings_of_steps(config)) if has_run_parameters else None,
+        config=_to_json(_select_settings(config)) if has_run_parameters else None,
     )
     label = spec["components"][step]["executorLabel"]
     container = spec["deploymentSpec"]["executors"][label]["container"]
     container["args"].extend(arguments.to_args())
 
 
-def _settings_of_steps(config: PipelineConfig) -> dict[str, dict[str, Any]]:
+def _select_settings(config: PipelineConfig) -> dict[str, dict[str, Any]]:
     """Returns the settings from which the entrypoint makes a step's properties.
 
     The result has the settings' sections by name.
@@ -169,7 +169,7 @@ def _disable_cache(spec: _Spec, step: str) -> None:
 def _add_run_parameters(spec: _Spec, config: PipelineConfig) -> None:
     """Adds the run parameters to the pipeline and to the steps that they affect."""
     definitions = {}
-    values = run_parameters(config)
+    values = read_run_parameters(config)
     for parameter in contract.RUN_PARAMETERS:
         value = values[parameter.name]
         kind = "NUMBER_INTEGER" if isinstance(value, int) else "NUMBER_DOUBLE"
@@ -180,7 +180,7 @@ def _add_run_parameters(spec: _Spec, config: PipelineConfig) -> None:
             "description": f"the setting {parameter.setting}",
         }
         source = {"componentInputParameter": parameter.name}
-        for step in _with_downstream_steps(spec, parameter.properties):
+        for step in _find_with_downstream_steps(spec, parameter.properties):
             _add_parameter(spec, step, name=parameter.name, kind=kind, source=source)
     spec["root"]["inputDefinitions"] = {"parameters": definitions}
 
@@ -196,7 +196,7 @@ def _add_fingerprints(spec: _Spec) -> None:
                 "outputParameterKey": contract.FINGERPRINT,
             }
         }
-        for downstream in _with_downstream_steps(spec, [step]) - {step}:
+        for downstream in _find_with_downstream_steps(spec, [step]) - {step}:
             _add_parameter(
                 spec,
                 downstream,
@@ -226,7 +226,7 @@ def _add_shown_types(spec: _Spec) -> None:
             artifacts[name]["artifactType"] = kind
 
 
-def _with_downstream_steps(spec: _Spec, steps: Iterable[str]) -> set[str]:
+def _find_with_downstream_steps(spec: _Spec, steps: Iterable[str]) -> set[str]:
     """Returns steps and all steps that read their outputs, directly or indirectly.
 
     A step that only waits for another one is not in the result. For example, Transform
@@ -235,13 +235,15 @@ def _with_downstream_steps(spec: _Spec, steps: Iterable[str]) -> set[str]:
     found = set(steps)
     tasks = spec["root"]["dag"]["tasks"].items()
     while more := {
-        step for step, task in tasks if step not in found and found & _producers(task)
+        step
+        for step, task in tasks
+        if step not in found and found & _find_producers(task)
     }:
         found |= more
     return found
 
 
-def _producers(task: dict[str, Any]) -> set[str]:
+def _find_producers(task: dict[str, Any]) -> set[str]:
     artifacts = task["inputs"].get("artifacts", {}).values()
     return {artifact["taskOutputArtifact"]["producerTask"] for artifact in artifacts}
 
@@ -265,21 +267,25 @@ def _rename_for_kubernetes(spec: _Spec) -> None:
     components, executors = {}, {}
     for step, component in spec["components"].items():
         label = component["executorLabel"]
-        component["executorLabel"] = f"exec-{task_name(step)}"
-        components[f"comp-{task_name(step)}"] = component
+        component["executorLabel"] = f"exec-{make_task_name(step)}"
+        components[f"comp-{make_task_name(step)}"] = component
         executors[component["executorLabel"]] = spec["deploymentSpec"]["executors"][
             label
         ]
     tasks = {}
     for step, task in spec["root"]["dag"]["tasks"].items():
-        task["taskInfo"]["name"] = task_name(step)  # KFP finds tasks by this name
-        task["componentRef"]["name"] = f"comp-{task_name(step)}"
-        task["dependentTasks"] = sorted(map(task_name, task.get("dependentTasks", ())))
+        task["taskInfo"]["name"] = make_task_name(step)  # KFP finds tasks by this name
+        task["componentRef"]["name"] = f"comp-{make_task_name(step)}"
+        task["dependentTasks"] = sorted(
+            map(make_task_name, task.get("dependentTasks", ()))
+        )
         for kind in ("artifacts", "parameters"):
             for value in task["inputs"].get(kind, {}).values():
                 for key in value.keys() & {"taskOutputArtifact", "taskOutputParameter"}:
-                    value[key]["producerTask"] = task_name(value[key]["producerTask"])
-        tasks[task_name(step)] = task
+                    value[key]["producerTask"] = make_task_name(
+                        value[key]["producerTask"]
+                    )
+        tasks[make_task_name(step)] = task
     spec["components"] = components
     spec["deploymentSpec"]["executors"] = executors
     spec["root"]["dag"]["tasks"] = tasks

@@ -53,7 +53,7 @@ RUN_PARAMETERS = (
 )
 
 
-def run_parameters(config: PipelineConfig) -> dict[str, int | float]:
+def read_run_parameters(config: PipelineConfig) -> dict[str, int | float]:
     """Returns the run parameters of a configuration: KFP's name -> value."""
     return {parameter.name: parameter.read(config) for parameter in RUN_PARAMETERS}
 
@@ -89,7 +89,7 @@ FINGERPRINTS = {
 FINGERPRINT = "fingerprint"  # the output parameter of the steps in FINGERPRINTS
 
 
-def cache_key_parameters(step: str) -> set[str]:
+def list_cache_key_parameters(step: str) -> set[str]:
     """Returns the names of a step's parameters that are only for KFP's cache key.
 
     They are not execution properties, so the step's TFX executor must not get them. The

@@ -90,15 +90,15 @@ def run_step(
       PathError: an artifact's URI is not in the launcher's folders.
     """
     step = invocation.arguments.step
-    given = launcher_io.parse(
+    given = launcher_io.parse_message(
         pipeline_spec_pb2.ExecutorInput, invocation.executor_input
     )
     executor_input = launcher_io.localize_executor_input(
         given,
-        inputs=launcher_io.parse(
+        inputs=launcher_io.parse_message(
             pipeline_spec_pb2.ComponentInputsSpec, invocation.inputs
         ),
-        outputs=launcher_io.parse(
+        outputs=launcher_io.parse_message(
             pipeline_spec_pb2.ComponentOutputsSpec, invocation.arguments.outputs
         ),
         folders=folders,
@@ -152,7 +152,7 @@ def set_properties(
         for parameter in contract.RUN_PARAMETERS
         if parameter.name in values
     ]
-    for name in contract.cache_key_parameters(step) & set(values):
+    for name in contract.list_cache_key_parameters(step) & set(values):
         del values[name]
     if config is not None:
         sections = json.loads(config)

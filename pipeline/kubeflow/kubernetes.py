@@ -55,12 +55,12 @@ class PodSettings:
         return fields
 
 
-def task_name(step: str) -> str:
+def make_task_name(step: str) -> str:
     """Returns a step's name on Kubernetes, such as statistics-gen for StatisticsGen."""
     return re.sub(r"(?<!^)(?=[A-Z])", "-", step).lower()
 
 
-def container_resources(
+def make_container_resources(
     config: KubeflowConfig, step: str
 ) -> pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec.ResourceSpec:
     """Returns the resources of a step's container.
@@ -68,7 +68,7 @@ def container_resources(
     They are limits; Kubernetes uses them as requests too. KFP has newer fields, of the
     type string, which its older versions refuse. Every version reads the fields here.
     """
-    settings = _step_settings(config, step)
+    settings = _find_step_settings(config, step)
     resources = _Container.ResourceSpec(
         cpu_limit=settings.cpu, memory_limit=settings.memory
     )
@@ -78,9 +78,9 @@ def container_resources(
     return resources
 
 
-def pod_settings(config: KubeflowConfig, step: str) -> PodSettings:
+def make_pod_settings(config: KubeflowConfig, step: str) -> PodSettings:
     """Returns the node selector, the volumes and the secrets of a step's pod."""
-    node_selector = _step_settings(config, step).node_selector
+    node_selector = _find_step_settings(config, step).node_selector
     # The Trainer needs them if its checkpoints are outside its pod.
     has_access = step in _STEPS_WITH_ACCESS or (
         step == "Trainer" and config.checkpoints
@@ -96,7 +96,7 @@ def pod_settings(config: KubeflowConfig, step: str) -> PodSettings:
     )
 
 
-def platform_documents(
+def make_platform_documents(
     config: PipelineConfig, steps: Iterable[str]
 ) -> list[dict[str, Any]]:
     """Returns the package's document for Kubernetes, in a list.
@@ -105,13 +105,13 @@ def platform_documents(
     """
     executors = {}
     for step in steps:
-        if fields := pod_settings(config.kubeflow, step).to_json():
-            executors[f"exec-{task_name(step)}"] = fields
+        if fields := make_pod_settings(config.kubeflow, step).to_json():
+            executors[f"exec-{make_task_name(step)}"] = fields
     if not executors:
         return []
     deployment = {"deploymentSpec": {"executors": executors}}
     return [{"platforms": {"kubernetes": deployment}}]
 
 
-def _step_settings(config: KubeflowConfig, step: str) -> StepConfig:
+def _find_step_settings(config: KubeflowConfig, step: str) -> StepConfig:
     return config.steps.get(step) or config.steps.get("default") or StepConfig()

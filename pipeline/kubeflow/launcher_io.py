@@ -21,7 +21,7 @@ FOLDERS = {scheme: f"/{scheme}" for scheme in SCHEMES} | {"gs": "/gcs"}
 _Message = TypeVar("_Message")
 
 
-def parse(message_class: type[_Message], text: str) -> _Message:
+def parse_message(message_class: type[_Message], text: str) -> _Message:
     """Returns a Protobuf message that is parsed from JSON.
 
     Unknown fields are ignored, because other versions of KFP have other fields.
@@ -62,18 +62,18 @@ def localize_executor_input(
     ):
         for key in set(channels) - set(spec):
             del channels[key]
-        for key, artifact in _artifacts(channels):
+        for key, artifact in _iterate_artifacts(channels):
             artifact.type.CopyFrom(spec[key].artifact_type)
-            artifact.uri = local_path(artifact.uri, folders)
+            artifact.uri = to_local_path(artifact.uri, folders)
             _unwrap(artifact.metadata)
-    for _, artifact in _artifacts(result.inputs.artifacts):
+    for _, artifact in _iterate_artifacts(result.inputs.artifacts):
         artifact.name = artifact.name or artifact.uri  # TFX derives ids from names
-    for _, artifact in _artifacts(result.outputs.artifacts):
+    for _, artifact in _iterate_artifacts(result.outputs.artifacts):
         os.makedirs(artifact.uri, exist_ok=True)
     return result
 
 
-def local_path(uri: str, folders: Mapping[str, str] = FOLDERS) -> str:
+def to_local_path(uri: str, folders: Mapping[str, str] = FOLDERS) -> str:
     """Returns the path of the launcher's copy of an artifact.
 
     Args:
@@ -101,7 +101,7 @@ def local_path(uri: str, folders: Mapping[str, str] = FOLDERS) -> str:
     return os.path.join(folders[scheme], rest)
 
 
-def remote_uri(path: str, folders: Mapping[str, str] = FOLDERS) -> str:
+def to_remote_uri(path: str, folders: Mapping[str, str] = FOLDERS) -> str:
     """Returns the URI of an artifact from the path of the launcher's copy.
 
     Args:
@@ -126,13 +126,13 @@ def read_report(
       text: the report, an ExecutorOutput in JSON.
       folders: scheme -> the launcher's folder.
     """
-    report = parse(pipeline_spec_pb2.ExecutorOutput, text)
-    for _, artifact in _artifacts(report.artifacts):
-        artifact.uri = remote_uri(artifact.uri, folders)
+    report = parse_message(pipeline_spec_pb2.ExecutorOutput, text)
+    for _, artifact in _iterate_artifacts(report.artifacts):
+        artifact.uri = to_remote_uri(artifact.uri, folders)
         _unwrap(artifact.metadata)
         for value in artifact.metadata.fields.values():
             if value.HasField("string_value"):  # such as the model's URI in a blessing
-                value.string_value = remote_uri(value.string_value, folders)
+                value.string_value = to_remote_uri(value.string_value, folders)
     return report
 
 
@@ -152,7 +152,7 @@ def prepare_shown_outputs(
     for name, shown_as in shown.items():
         for artifact in report.artifacts[name].artifacts:
             if shown_as is ShownAs.PAGE:
-                folder = pathlib.Path(local_path(artifact.uri, folders))
+                folder = pathlib.Path(to_local_path(artifact.uri, folders))
                 _replace_folder_by_its_page(folder)
             if shown_as is ShownAs.METRICS:
                 _delete_all_but_numbers(artifact.metadata)
@@ -189,7 +189,7 @@ def _delete_all_but_numbers(metadata: struct_pb2.Struct) -> None:
             del metadata.fields[key]
 
 
-def _artifacts(channels: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _iterate_artifacts(channels: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, channel in channels.items():
         for artifact in channel.artifacts:
             yield key, artifact

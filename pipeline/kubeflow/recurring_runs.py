@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.config.loading import ConfigError
 from pipeline.kubeflow import submission
-from pipeline.kubeflow.client import Cluster, ClusterError, filter_by_name, pages
+from pipeline.kubeflow.client import Cluster, ClusterError, list_items, make_name_filter
 from pipeline.kubeflow.submission import RunRequest
 from pipeline.scheduling.cron import CronSchedule
 
@@ -14,7 +14,7 @@ _ACTIVE = ("PENDING", "RUNNING", "CANCELING", "PAUSED")
 _LATEST = 100  # runs of an experiment, newest first, that are searched for active runs
 
 
-def kfp_cron(schedule: CronSchedule) -> str:
+def to_kfp_cron(schedule: CronSchedule) -> str:
     """Returns a schedule's cron expression in the format of KFP.
 
     KFP refuses the prefixes `TZ=` and `CRON_TZ=`. Its controller has one time zone for
@@ -35,7 +35,7 @@ def kfp_cron(schedule: CronSchedule) -> str:
     return schedule.to_kfp()
 
 
-def schedule(
+def set_schedule(
     cluster: Cluster, name: str, *, cron: str, request: RunRequest
 ) -> tuple[str, bool]:
     """Creates a recurring run, or replaces the one that has the name.
@@ -49,7 +49,7 @@ def schedule(
     Args:
       cluster: the connection to the API server.
       name: the recurring run's name, which no other pipeline's recurring run may have.
-      cron: the cron expression that `kfp_cron` returned.
+      cron: the cron expression that `to_kfp_cron` returned.
       request: the pipeline version and the arguments of each run.
 
     Returns:
@@ -59,7 +59,7 @@ def schedule(
       ClusterError: a request failed, or a run of an old recurring run is active.
     """
     client = cluster.client
-    experiment_id = submission.experiment_id(cluster, request.experiment)
+    experiment_id = submission.find_or_create_experiment(cluster, request.experiment)
     wanted = {
         "experiment_id": experiment_id,
         "cron": cron,
@@ -69,8 +69,8 @@ def schedule(
         "no_catchup": True,
         "max_concurrency": "1",
     }
-    old = find(cluster, name, pipeline_id=request.version.pipeline_id)
-    if len(old) == 1 and is_enabled(old[0]) and _define(old[0]) == wanted:
+    old = find_by_name(cluster, name, pipeline_id=request.version.pipeline_id)
+    if len(old) == 1 and is_enabled(old[0]) and _read_definition(old[0]) == wanted:
         return old[0].recurring_run_id, False
     for recurring_run in old:
         _check_idle(cluster, recurring_run)
@@ -101,10 +101,10 @@ def schedule(
     return new.recurring_run_id, True
 
 
-def find(cluster: Cluster, name: str, *, pipeline_id: str | None) -> list[Any]:
+def find_by_name(cluster: Cluster, name: str, *, pipeline_id: str | None) -> list[Any]:
     """Returns the recurring runs of this name.
 
-    There are several only if a change by `schedule` was interrupted.
+    There are several only if a change by `set_schedule` was interrupted.
 
     Args:
       cluster: the connection to the API server.
@@ -114,7 +114,7 @@ def find(cluster: Cluster, name: str, *, pipeline_id: str | None) -> list[Any]:
     Raises:
       ClusterError: a recurring run of this name belongs to another pipeline.
     """
-    listed = _list_recurring_runs(cluster, filter=filter_by_name(name))
+    listed = _list_recurring_runs(cluster, filter=make_name_filter(name))
     found = [run for run in listed if run.display_name == name]
     for run in found:
         reference = run.pipeline_version_reference
@@ -126,7 +126,7 @@ def find(cluster: Cluster, name: str, *, pipeline_id: str | None) -> list[Any]:
     return found
 
 
-def all_of(cluster: Cluster, pipeline_id: str | None) -> list[Any]:
+def find_all(cluster: Cluster, pipeline_id: str | None) -> list[Any]:
     """Returns all recurring runs of a pipeline.
 
     Args:
@@ -152,10 +152,10 @@ def resume(cluster: Cluster, found: list[Any]) -> None:
 
     Args:
       cluster: the connection to the API server.
-      found: the recurring runs that `find` returned.
+      found: the recurring runs that `find_by_name` returned.
 
     Raises:
-      ClusterError: there are several; only `schedule` can decide which one to keep.
+      ClusterError: there are several; only `set_schedule` can decide which one to keep.
     """
     if len(found) > 1:
         raise ClusterError(
@@ -184,14 +184,14 @@ def is_enabled(recurring_run: Any) -> bool:
     return recurring_run.mode == "ENABLE"
 
 
-def cron_of(recurring_run: Any) -> str:
+def read_cron(recurring_run: Any) -> str:
     """Returns a recurring run's cron expression in KFP's format; "" if it has none."""
     trigger = recurring_run.trigger
     return (trigger and trigger.cron_schedule and trigger.cron_schedule.cron) or ""
 
 
 def _list_recurring_runs(cluster: Cluster, **arguments: Any) -> Iterator[Any]:
-    return pages(
+    return list_items(
         cluster.client.list_recurring_runs,
         "recurring_runs",
         namespace=cluster.namespace,
@@ -199,12 +199,12 @@ def _list_recurring_runs(cluster: Cluster, **arguments: Any) -> Iterator[Any]:
     )
 
 
-def _define(recurring_run: Any) -> dict[str, Any]:
-    """Returns the fields of a recurring run that `schedule` compares with a request."""
+def _read_definition(recurring_run: Any) -> dict[str, Any]:
+    """Returns the fields of a recurring run that a request may change."""
     runtime = recurring_run.runtime_config
     return {
         "experiment_id": recurring_run.experiment_id,
-        "cron": cron_of(recurring_run),
+        "cron": read_cron(recurring_run),
         "version_id": recurring_run.pipeline_version_reference.pipeline_version_id,
         "parameters": (runtime.parameters if runtime else None) or {},
         "pipeline_root": (runtime.pipeline_root if runtime else None) or "",
@@ -229,5 +229,5 @@ def _check_idle(cluster: Cluster, recurring_run: Any) -> None:
             raise ClusterError(
                 f"the run {run.run_id} of the schedule {recurring_run.display_name} "
                 "is active, and KFP would stop it together with the schedule: wait for "
-                f"it ({cluster.run_link(run.run_id)}), or stop it, then try again"
+                f"it ({cluster.make_run_link(run.run_id)}), or stop it, then try again"
             )

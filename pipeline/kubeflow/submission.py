@@ -10,7 +10,7 @@ from typing import Any
 import kfp_server_api
 
 from pipeline.config.loading import NAME
-from pipeline.kubeflow.client import Cluster, ClusterError, filter_by_name, pages
+from pipeline.kubeflow.client import Cluster, ClusterError, list_items, make_name_filter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Version:
     name: str  # contains the digest of the version's content
     pipeline_id: str
     version_id: str
-    is_new: bool  # whether `upload` uploaded it just now
+    is_new: bool  # whether `upload_pipeline` uploaded it just now
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class RunRequest:
     pipeline_root: str  # URI for the steps' outputs; empty: the cluster's default
 
 
-def upload(cluster: Cluster, package: pathlib.Path) -> Version:
+def upload_pipeline(cluster: Cluster, package: pathlib.Path) -> Version:
     """Uploads a compiled pipeline, unless the cluster has a version of the same bytes.
 
     Args:
@@ -67,16 +67,16 @@ def upload(cluster: Cluster, package: pathlib.Path) -> Version:
 
 def find_pipeline(cluster: Cluster) -> str | None:
     """Returns the id of this project's pipeline, or None before the first upload."""
-    pipelines = pages(
+    pipelines = list_items(
         cluster.client.list_pipelines,
         "pipelines",
-        filter=filter_by_name(NAME),
+        filter=make_name_filter(NAME),
         namespace=cluster.namespace,
     )
     return next((p.pipeline_id for p in pipelines if p.display_name == NAME), None)
 
 
-def experiment_id(cluster: Cluster, name: str) -> str:
+def find_or_create_experiment(cluster: Cluster, name: str) -> str:
     """Returns the id of the experiment with this name; creates it if necessary."""
     client, namespace = cluster.client, cluster.namespace
     try:
@@ -89,14 +89,14 @@ def experiment_id(cluster: Cluster, name: str) -> str:
     return experiment.experiment_id
 
 
-def start(cluster: Cluster, request: RunRequest) -> str:
+def start_run(cluster: Cluster, request: RunRequest) -> str:
     """Starts a run and returns its id.
 
     Raises:
       ClusterError: a request failed.
     """
     run = cluster.client.run_pipeline(
-        experiment_id(cluster, request.experiment),
+        find_or_create_experiment(cluster, request.experiment),
         f"{NAME} {datetime.datetime.now():%Y-%m-%d %H:%M:%S}",
         params=dict(request.parameters),
         pipeline_id=request.version.pipeline_id,
@@ -121,10 +121,10 @@ def _create_pipeline(cluster: Cluster) -> str:
 
 
 def _find_version(cluster: Cluster, pipeline_id: str, *, name: str) -> Any:
-    versions = pages(
+    versions = list_items(
         cluster.client.list_pipeline_versions,
         "pipeline_versions",
-        filter=filter_by_name(name),
+        filter=make_name_filter(name),
         pipeline_id=pipeline_id,
     )
     return next((v for v in versions if v.display_name == name), None)

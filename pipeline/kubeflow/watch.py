@@ -17,11 +17,11 @@ DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"
 _NOT_STARTED = ("RUNTIME_STATE_UNSPECIFIED", "PENDING")
 _ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
 _POLL = 5.0  # seconds between two requests
-_PATIENCE = 300.0  # seconds without an answer of the server until `follow` fails
+_PATIENCE = 300.0  # seconds without an answer of the server until `watch_run` fails
 _WIDTH = 18  # characters of the column for a task's name
 
 
-class VerdictError(PipelineError):
+class UnreadableGateResultError(PipelineError):
     """A run succeeded, but its gate result can't be read."""
 
 
@@ -33,7 +33,7 @@ class Clock:
     sleep: Callable[[float], None] = time.sleep
 
 
-def follow(
+def watch_run(
     cluster: Cluster,
     run_id: str,
     *,
@@ -61,11 +61,11 @@ def follow(
     """
     clock = clock or Clock()
     run = cluster.client.get_run(run_id)
-    spec = _spec(cluster, run)
+    spec = _read_spec(cluster, run)
     shown: dict[str, str] = {}
     answered = clock.monotonic()
     while True:
-        for task in _steps(run, spec):
+        for task in _list_steps(run, spec):
             _show_change(task, shown, show=show)
         if run.state in _ENDED:
             return run, spec
@@ -79,21 +79,23 @@ def follow(
                 raise
 
 
-def failure(run: Any, spec: Mapping[str, Any]) -> str:
+def describe_failure(run: Any, spec: Mapping[str, Any]) -> str:
     """Returns a text that names the failed steps of a run and KFP's errors.
 
     Args:
       run: a run that ended without success, as KFP describes it.
       spec: its pipeline's spec.
     """
-    failed = [task for task in _steps(run, spec) if task.state == "FAILED"]
-    reasons = [f"{task.display_name} failed: {_error(task)}" for task in failed]
+    failed = [task for task in _list_steps(run, spec) if task.state == "FAILED"]
+    reasons = [f"{task.display_name} failed: {_find_error(task)}" for task in failed]
     if not reasons:
-        reasons = [f"the run is {run.state}, and no step of it failed: {_error(run)}"]
+        reasons = [
+            f"the run is {run.state}, and no step of it failed: {_find_error(run)}"
+        ]
     return "; ".join(reasons)
 
 
-def verdict(run: Any, spec: Mapping[str, Any]) -> GateResult:
+def read_gate_result(run: Any, spec: Mapping[str, Any]) -> GateResult:
     """Reads the gate result that the Pusher of a run wrote.
 
     KFP's API does not have it, so it is read from the outputs in the object store.
@@ -103,7 +105,7 @@ def verdict(run: Any, spec: Mapping[str, Any]) -> GateResult:
       spec: its pipeline's spec.
 
     Raises:
-      VerdictError: VERDICT.json does not exist or can't be read.
+      UnreadableGateResultError: VERDICT.json does not exist or can't be read.
     """
     runtime = run.runtime_config
     root = (
@@ -124,14 +126,14 @@ def verdict(run: Any, spec: Mapping[str, Any]) -> GateResult:
         reason = f"{type(error).__name__}: {str(error).strip()}"
     else:
         reason = f"there is no {VERDICT}"
-    raise VerdictError(
+    raise UnreadableGateResultError(
         f"the run succeeded, but its gate result can't be read below {uri} ({reason}). "
         "If this is not the cluster's pipeline root, set kubeflow.pipeline_root. Set "
         "the store's credentials here and, for minio:// and s3://, AWS_ENDPOINT_URL"
     )
 
 
-def _spec(cluster: Cluster, run: Any) -> Mapping[str, Any]:
+def _read_spec(cluster: Cluster, run: Any) -> Mapping[str, Any]:
     reference = run.pipeline_version_reference
     version = cluster.client.get_pipeline_version(
         reference.pipeline_id, reference.pipeline_version_id
@@ -141,7 +143,7 @@ def _spec(cluster: Cluster, run: Any) -> Mapping[str, Any]:
     return spec.get("pipeline_spec", spec)
 
 
-def _steps(run: Any, spec: Mapping[str, Any]) -> list[Any]:
+def _list_steps(run: Any, spec: Mapping[str, Any]) -> list[Any]:
     """Returns a run's tasks that are steps of the graph, without KFP's own tasks."""
     tasks = (run.run_details.task_details if run.run_details else None) or []
     steps = [
@@ -166,6 +168,6 @@ def _show_change(
     show(f"{task.display_name:{_WIDTH}} {took:>10}   {task.state.lower()}")
 
 
-def _error(described: Any) -> str:
+def _find_error(described: Any) -> str:
     message = (described.error.message if described.error else None) or ""
     return message.strip() or "KFP's API does not say why"

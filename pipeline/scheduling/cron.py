@@ -134,7 +134,7 @@ class CronSchedule:
             return self._find_next_real_time(now, zone)
         _, _, *dates = self.expression.split()
         # Lists, because cronsim, like cron, skips times if these fields have a star.
-        fields = (_listed(self.minutes), _listed(self.hours), *dates)
+        fields = (_format_list(self.minutes), _format_list(self.hours), *dates)
         return next(
             time
             for time in CronSim(" ".join(fields), now.astimezone(zone))
@@ -147,11 +147,19 @@ class CronSchedule:
 
         Source: systemd.time(7), "Calendar Events".
         """
-        hours, minutes = _listed(self.hours, count=24), _listed(self.minutes, count=60)
+        hours, minutes = (
+            _format_list(self.hours, count=24),
+            _format_list(self.minutes, count=60),
+        )
         zone = f" {self.timezone}" if self.timezone else ""
         clock = f"{hours}:{minutes}:00{zone}"
-        months, days = _listed(self.months, count=12), _listed(self.days, count=31)
-        weekdays = _listed(self.weekdays, count=7, format_value=_WEEKDAYS.__getitem__)
+        months, days = (
+            _format_list(self.months, count=12),
+            _format_list(self.days, count=31),
+        )
+        weekdays = _format_list(
+            self.weekdays, count=7, format_value=_WEEKDAYS.__getitem__
+        )
         weekdays = "" if weekdays == "*" else f"{weekdays} "
         if self.is_one_day_enough:
             return [f"*-{months}-{days} {clock}", f"{weekdays}*-{months}-* {clock}"]
@@ -358,11 +366,11 @@ def _format_kfp_days(text: str, values: Collection[int]) -> str:
     """
     first, comma, _ = text.partition(",")
     if not first.startswith("*"):
-        return _listed(values, format_value=str)
-    return f"{first},{_listed(values, format_value=str)}" if comma else text
+        return _format_list(values, format_value=str)
+    return f"{first},{_format_list(values, format_value=str)}" if comma else text
 
 
-def _listed(
+def _format_list(
     values: Collection[int],
     *,
     count: int | None = None,

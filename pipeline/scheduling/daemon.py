@@ -39,7 +39,7 @@ _RUN_ENDED = 0  # an event; all other events are numbers of signals
 _UTC = datetime.timezone.utc
 
 
-def run(
+def run_schedule(
     schedule: CronSchedule,
     *,
     command: Sequence[str],
@@ -91,7 +91,7 @@ def run_at_times(
         scheduler.add_job(
             runs.run, times, max_instances=1, coalesce=True, misfire_grace_time=None
         )
-        with _signals_to(runs.events):
+        with _send_signals_to(runs.events):
             runs.log_line(f"scheduled: {shlex.join(command)}")
             scheduler.start()
             event = _RUN_ENDED
@@ -132,14 +132,14 @@ class _Runs:
         self.events: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._times, self._command, self._log = times, command, log
         self._lock = threading.Lock()  # guards the two fields below
-        self._stopping = False
+        self._is_stopping = False
         self._child: subprocess.Popen | None = None
 
     def run(self) -> None:
         """Runs the command, waits for its end and logs its result."""
         started = datetime.datetime.now(_UTC)
         with self._lock:
-            if self._stopping:
+            if self._is_stopping:
                 return
             try:
                 # In a session of its own. Otherwise Ctrl-C would send SIGINT to the
@@ -153,8 +153,10 @@ class _Runs:
         result = _describe_result(self._child.wait())
         # In UTC, because differences of local times are wrong when the clocks change.
         seconds = (datetime.datetime.now(_UTC) - started).total_seconds()
-        started = started.astimezone(self._next().tzinfo)
-        self.log_line(f"{result}, after {seconds:.1f} s, started {_format(started)}")
+        started = started.astimezone(self._find_next_time().tzinfo)
+        self.log_line(
+            f"{result}, after {seconds:.1f} s, started {_format_time(started)}"
+        )
         self.events.put(_RUN_ENDED)
 
     def log_skipped_time(self, event: JobSubmissionEvent) -> None:
@@ -171,7 +173,7 @@ class _Runs:
           grace: seconds between SIGTERM and SIGKILL.
         """
         with self._lock:
-            self._stopping = True
+            self._is_stopping = True
         child = self._child
         if child is None or child.poll() is not None:
             return
@@ -191,13 +193,17 @@ class _Runs:
         Args:
           text: what happened.
         """
-        following = "" if self._stopping else f"; next {_format(self._next())}"
-        self._log.info("%s  %s%s", _format(self._now()), text, following)
+        following = (
+            ""
+            if self._is_stopping
+            else f"; next {_format_time(self._find_next_time())}"
+        )
+        self._log.info("%s  %s%s", _format_time(self._now()), text, following)
 
     def _now(self) -> datetime.datetime:
-        return datetime.datetime.now(self._next().tzinfo)
+        return datetime.datetime.now(self._find_next_time().tzinfo)
 
-    def _next(self) -> datetime.datetime:
+    def _find_next_time(self) -> datetime.datetime:
         return self._times.get_next_fire_time(None, datetime.datetime.now(_UTC))
 
 
@@ -207,7 +213,7 @@ def _describe_result(code: int) -> str:
     return f"failed ({f'exit code {code}' if code > 0 else f'by signal {-code}'})"
 
 
-def _format(when: datetime.datetime) -> str:
+def _format_time(when: datetime.datetime) -> str:
     return f"{when:%Y-%m-%d %H:%M:%S %Z}"
 
 
@@ -233,7 +239,7 @@ def _open_log(folder: pathlib.Path) -> Iterator[logging.Logger]:
 
 
 @contextlib.contextmanager
-def _signals_to(events: queue.SimpleQueue[int]) -> Iterator[None]:
+def _send_signals_to(events: queue.SimpleQueue[int]) -> Iterator[None]:
     """Puts the signals that end this process into a queue, while the context is open.
 
     Args:

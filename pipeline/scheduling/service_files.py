@@ -10,7 +10,7 @@ from pipeline.exit_codes import REFUSED
 from pipeline.scheduling.cron import CronSchedule
 
 
-def systemd_units(
+def make_systemd_units(
     schedule: CronSchedule, *, command: Sequence[str], folder: pathlib.Path
 ) -> str:
     """Returns the text of a systemd service and a timer that run a command.
@@ -28,7 +28,7 @@ def systemd_units(
     events = "\n".join(f"OnCalendar={event}" for event in schedule.to_systemd_events())
     _check_one_line([str(folder), *command])
     # systemd expands variables in the arguments, but not in the program's path.
-    program, *args = map(_systemd_quoted, command)
+    program, *args = map(_quote_for_systemd, command)
     words = [program, *(arg.replace("$", "$$") for arg in args)]
     return f"""\
 # Two files, for ~/.config/systemd/user/. Then:
@@ -70,7 +70,7 @@ WantedBy=timers.target
 """
 
 
-def crontab_line(
+def make_crontab_lines(
     schedule: CronSchedule,
     *,
     command: Sequence[str],
@@ -107,7 +107,7 @@ def crontab_line(
     )
 
 
-def _systemd_quoted(word: str) -> str:
+def _quote_for_systemd(word: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9_+=:,./-]+", word):
         return word
     word = word.replace("\\", r"\\").replace('"', r"\"").replace("%", "%%")

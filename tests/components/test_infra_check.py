@@ -13,7 +13,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components import infra_check
-from components.infra_check import InfraCheck, ProbeError, probe
+from components.infra_check import InfraCheck, ProbeError, find_refusal
 from model import export
 from model.vae import VAE
 from tests.support.configs import demo_model
@@ -84,7 +84,7 @@ def test_no_answer_in_time_decides_nothing(model, blessing):
 
 def test_a_folder_that_is_not_there_decides_nothing(tmp_path):
     with pytest.raises(FileNotFoundError):
-        probe(str(tmp_path / "absent"), TIMEOUT)
+        find_refusal(str(tmp_path / "absent"), TIMEOUT)
 
 
 def endless(started):
@@ -120,7 +120,7 @@ def probed(tmp_path, signals):
     threading.Thread(
         target=send_to_probes, args=(folder, started, signals), daemon=True
     ).start()
-    return probe(folder, TIMEOUT)
+    return find_refusal(folder, TIMEOUT)
 
 
 def test_sigkill_in_the_midst_of_an_answer_decides_nothing(tmp_path):
@@ -160,7 +160,7 @@ def script(tmp_path, monkeypatch):
             f"exec({list(statements)!r}[turn])\n"
         )
         monkeypatch.setattr(infra_check, "_PROBE", path)
-        reason = probe(str(tmp_path), TIMEOUT)
+        reason = find_refusal(str(tmp_path), TIMEOUT)
         assert count.read_text() == str(len(statements))
         return reason
 

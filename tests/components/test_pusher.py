@@ -21,7 +21,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, channel_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components.evaluator import Evaluator, eval_config
+from components.evaluator import Evaluator, make_eval_config
 from components.pusher import Pusher
 from components.registry import listing, publish, rolling_back
 from components.registry.manifest import Manifest
@@ -111,7 +111,7 @@ def evaluated(tmp_path_factory, models, serialized):
     component = Evaluator(
         **{key: channel_utils.as_channel(value) for key, value in inputs.items()},
         example_splits=["test"],
-        eval_config=eval_config(elbo_floor=-1000, tolerance=1),
+        eval_config=make_eval_config(elbo_floor=-1000, tolerance=1),
     )
     outputs = {key: channel.type() for key, channel in component.outputs.items()}
     for key, artifact in outputs.items():

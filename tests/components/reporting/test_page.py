@@ -13,7 +13,7 @@ from tests.support.report_page import PNG, PageReader, make_facts
 
 def make_page(given=None, pictures=None):
     given = json.loads(json.dumps(given or make_facts(), allow_nan=False))
-    return page.render(given, pictures or {})
+    return page.render_page(given, pictures or {})
 
 
 def test_the_page_needs_nothing_else():
@@ -139,4 +139,4 @@ def test_the_scalars_are_those_that_runs_are_compared_by():
     [(None, "not a number"), (math.inf, "∞"), (-math.inf, "-∞"), (-91.666, "-91.67")],
 )
 def test_numbers_as_text(value, text):
-    assert page.nats(value) == text
+    assert page.format_nats(value) == text

@@ -27,7 +27,7 @@ def test_a_connection_asks_once_and_links_to_the_ui(kfp):
     connection = connect(kfp)
     assert kfp.requests == [("GET", "/healthz")]
     assert connection.namespace is None
-    assert connection.run_link("7") == f"{kfp.url}/#/runs/details/7"
+    assert connection.make_run_link("7") == f"{kfp.url}/#/runs/details/7"
 
 
 def test_the_namespace_is_that_of_the_flag_or_of_kfps_context(kfp, tmp_path):
@@ -188,5 +188,5 @@ def test_all_pages_of_a_list_are_read(kfp):
     for number in range(5):
         connection.client.create_experiment(f"e{number}")
     kfp.page_limit = 2
-    found = client.pages(connection.client.list_experiments, "experiments")
+    found = client.list_items(connection.client.list_experiments, "experiments")
     assert [e.display_name for e in found] == ["e0", "e1", "e2", "e3", "e4"]

@@ -282,7 +282,7 @@ def test_run_says_when_it_will_run_in_the_time_zone(tmp_path):
         "import pathlib, sys\n"
         "from pipeline.scheduling import cron, daemon\n"
         "schedule = cron.parse_cron('0 3 * * *', 'Asia/Kolkata')\n"
-        "sys.exit(daemon.run(schedule, command=['run', 'a b'], "
+        "sys.exit(daemon.run_schedule(schedule, command=['run', 'a b'], "
         "log_folder=pathlib.Path(sys.argv[1])))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
@@ -359,7 +359,7 @@ def test_the_handlers_are_restored(tmp_path):
 def test_a_log_folder_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError) as caught:
-        daemon.run(
+        daemon.run_schedule(
             parse_cron("0 3 * * *", "UTC"),
             command=["true"],
             log_folder=tmp_path / "file",
