@@ -43,9 +43,10 @@ def Bounds(  # noqa: N802, a component
     feature: Parameter[str],
     samples: Parameter[int],
 ) -> None:
-    """Measures the candidate on the test split and writes the results as files.
+    """Measures the candidate's bounds and active latents; writes them to files.
 
-    A bound that is NaN or infinite is written too and does not fail the step.
+    They are measured on the test split. A bound that is NaN or infinite is written too
+    and does not fail the step.
 
     Args:
       model: the candidate.
@@ -84,14 +85,14 @@ def Bounds(  # noqa: N802, a component
 
 
 def read_bounds(uri: str) -> Measurements:
-    """Returns the means over the test split from the output folder of Bounds."""
+    """Reads the bounds and active latents that Bounds measured on the test split."""
     return Measurements(
         **json.loads(pathlib.Path(uri, _FILE).read_text(encoding="utf-8"))
     )
 
 
 def read_per_image(uri: str) -> PerImage:
-    """Returns each test image's ELBO and latents from the output folder of Bounds.
+    """Reads each test image's ELBO and latents from the output folder of Bounds.
 
     The images are in the order of the test split's files.
     """

@@ -154,7 +154,7 @@ def make_eval_config(
 
 
 def read_evaluation(uri: str) -> Evaluation:
-    """Returns the mean ELBOs from the Evaluator's output folder."""
+    """Reads the mean ELBOs that the Evaluator measured from its output folder."""
     # Without a baseline, TFMA's name for the candidate is empty.
     result = tfma.load_eval_result(uri)
     names = {spec.name for spec in result.config.model_specs}

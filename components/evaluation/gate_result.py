@@ -38,7 +38,7 @@ class GateResult:
 
     @classmethod
     def from_json(cls, text: str | bytes, source: str) -> "GateResult":
-        """Parses the content of a VERDICT.json.
+        """Returns the gate result that is parsed from the content of a VERDICT.json.
 
         Args:
           text: the file's content.
@@ -82,7 +82,7 @@ class GateResult:
 
     @classmethod
     def read(cls, folder: str) -> "GateResult":
-        """Reads VERDICT.json in an output folder of the Pusher.
+        """Returns the gate result from VERDICT.json in an output folder of the Pusher.
 
         Raises:
           OSError: VERDICT.json does not exist or cannot be read.

@@ -47,7 +47,7 @@ class PerImage(NamedTuple):
 
 
 def load_signatures(model_dir: str, *names: str) -> Signatures:
-    """Loads a SavedModel and returns its signatures.
+    """Loads a SavedModel and returns its signatures; checks that none is missing.
 
     Args:
       model_dir: the SavedModel's folder.
@@ -72,7 +72,7 @@ def load_signatures(model_dir: str, *names: str) -> Signatures:
 def measure_batches(
     signatures: Signatures, batches: tf.data.Dataset, *, k: int
 ) -> Iterator[tuple[Measurements, PerImage]]:
-    """Measures images batch by batch; yields the means so far and the batch's values.
+    """Measures a model's bounds and active latents on images, batch by batch.
 
     A latent dimension is active if the variance over images of the posterior's mean is
     above 0.01. The mean is the output `loc` of the signature `encode`; for an IAF

@@ -71,7 +71,7 @@ def describe_gate(
 
 
 def describe_bounds(measured: Measurements) -> dict[str, Any]:
-    """Returns the facts from Bounds: the bound, its k and the active latents."""
+    """Returns the importance-weighted bound, its k and the active latents as facts."""
     return {
         "iwae": _drop_non_finite(measured.iwae),
         "k": measured.k,

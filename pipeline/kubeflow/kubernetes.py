@@ -63,7 +63,7 @@ def make_task_name(step: str) -> str:
 def make_container_resources(
     config: KubeflowConfig, step: str
 ) -> pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec.ResourceSpec:
-    """Returns the resources of a step's container.
+    """Returns the processors, memory and GPUs of a step's container.
 
     They are limits; Kubernetes uses them as requests too. KFP has newer fields, of the
     type string, which its older versions refuse. Every version reads the fields here.
@@ -99,7 +99,7 @@ def make_pod_settings(config: KubeflowConfig, step: str) -> PodSettings:
 def make_platform_documents(
     config: PipelineConfig, steps: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """Returns the package's document for Kubernetes, in a list.
+    """Returns the YAML document with each step's settings of its pod, in a list.
 
     The list is empty if no step has such settings.
     """

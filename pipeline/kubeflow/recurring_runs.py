@@ -102,7 +102,7 @@ def set_schedule(
 
 
 def find_by_name(cluster: Cluster, name: str, *, pipeline_id: str | None) -> list[Any]:
-    """Returns the recurring runs of this name.
+    """Returns the recurring runs that have a certain name.
 
     There are several only if a change by `set_schedule` was interrupted.
 
