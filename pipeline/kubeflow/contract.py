@@ -68,7 +68,7 @@ RUN_ID_PROPERTIES = {"Report": RUN_ID}  # step -> execution property that holds 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """Where a step outputs the fingerprint of the state outside KFP that it read."""
+    """The output and the parameter with the fingerprint of what a step read."""
 
     output: str  # the step's output artifact
     property: str  # the artifact's property that holds the fingerprint
