@@ -1,1 +1,1 @@
-"""The steps that TFX does not have, or does not do right."""
+"""The graph's steps that TFX lacks, and those whose TFX version does not fit."""

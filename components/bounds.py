@@ -1,6 +1,7 @@
-"""Bounds: measures the importance-weighted bound and the active latents of a model.
+"""The Bounds step: measures a model's importance-weighted bound and active latents.
 
-It is reported beside the ELBO, and decides nothing: the gate is the Evaluator's.
+The report shows both beside the ELBO. They do not affect the gate decision, which
+depends on the Evaluator's ELBO.
 """
 
 import json
@@ -22,16 +23,16 @@ from components.datasets.idx import SplitError
 from components.evaluation.estimate import SPLIT
 from components.evaluation.measure import (
     BATCH,
-    Measured,
-    OfImages,
-    load,
-    measure,
+    Measurements,
+    PerImage,
+    load_signatures,
+    measure_batches,
 )
 from model.examples import count_examples, read_examples
 from model.training import progress
 
-_FILE, _OF_IMAGES = "bounds.json", "images.npz"
-_REPORT_EVERY = 10.0  # seconds between two reports of progress
+_FILE, _PER_IMAGE = "bounds.json", "images.npz"
+_REPORT_EVERY = 10.0  # seconds between two progress lines
 
 
 @component
@@ -42,30 +43,32 @@ def Bounds(  # noqa: N802, a component
     feature: Parameter[str],
     samples: Parameter[int],
 ) -> None:
-    """Writes what `measure` says of the whole test split, and of each of its images.
+    """Measures the candidate's bounds and active latents; writes them to files.
 
-    A bound that is not finite is reported like any other.
+    They are measured on the test split. A bound that is NaN or infinite is written too
+    and does not fail the step.
 
     Args:
       model: the candidate.
-      examples: Transform's.
-      bounds: the files are in its folder, which `read_bounds` and `read_of_images`
-        read.
-      feature: what the model takes: `bits` if it is of binary pixels, or `pixels`.
-      samples: k of the importance-weighted bound.
+      examples: Transform's examples.
+      bounds: the artifact whose folder gets the means over the split, which
+        `read_bounds` reads, and the values of each image, which `read_per_image` reads.
+      feature: the feature that the model is trained on: `bits` for a likelihood of
+        binary pixels, else `pixels`.
+      samples: k, the samples of z per image in the importance-weighted bound.
 
     Raises:
-      SplitError: there are no images.
+      SplitError: the test split has no images.
     """
     files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
     examples_of_split = read_examples([files], feature, batch_size=BATCH)
     batches = examples_of_split.map(lambda batch: batch.images)
-    signatures = load(path_utils.serving_model_dir(model.uri))
+    signatures = load_signatures(path_utils.serving_model_dir(model.uri))
     measured, parts = None, []
     rate = progress.ImageRate(count_examples([files]))
     reported = time.monotonic()
-    for measured, of_batch in measure(signatures, batches, k=samples):
-        parts.append(of_batch)
+    for measured, part in measure_batches(signatures, batches, k=samples):
+        parts.append(part)
         done, *pace = rate.describe(measured.images)
         if time.monotonic() - reported >= _REPORT_EVERY:
             reported = time.monotonic()
@@ -77,16 +80,21 @@ def Bounds(  # noqa: N802, a component
         raise SplitError(f"the {SPLIT} split must have images, {files} has none")
     text = json.dumps(measured._asdict(), indent=2)
     pathlib.Path(bounds.uri, _FILE).write_text(text, encoding="utf-8")
-    of_images = OfImages(*map(np.concatenate, zip(*parts)))
-    np.savez(pathlib.Path(bounds.uri, _OF_IMAGES), **of_images._asdict())
+    per_image = PerImage(*map(np.concatenate, zip(*parts)))
+    np.savez(pathlib.Path(bounds.uri, _PER_IMAGE), **per_image._asdict())
 
 
-def read_bounds(uri: str) -> Measured:
-    """Reads the output folder of Bounds."""
-    return Measured(**json.loads(pathlib.Path(uri, _FILE).read_text(encoding="utf-8")))
+def read_bounds(uri: str) -> Measurements:
+    """Reads the bounds and active latents that Bounds measured on the test split."""
+    return Measurements(
+        **json.loads(pathlib.Path(uri, _FILE).read_text(encoding="utf-8"))
+    )
 
 
-def read_of_images(uri: str) -> OfImages:
-    """Reads what Bounds measured of each image of the test split, in its order."""
-    with np.load(pathlib.Path(uri, _OF_IMAGES)) as arrays:
-        return OfImages(**arrays)
+def read_per_image(uri: str) -> PerImage:
+    """Reads each test image's ELBO and latents from the output folder of Bounds.
+
+    The images are in the order of the test split's files.
+    """
+    with np.load(pathlib.Path(uri, _PER_IMAGE)) as arrays:
+        return PerImage(**arrays)

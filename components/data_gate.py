@@ -1,6 +1,6 @@
-"""DataGate: stops the run when the data have anomalies, or are not like what they were.
+"""The DataGate step: stops the run when the data have anomalies or have drifted.
 
-ExampleValidator only records anomalies, and never stops a run.
+ExampleValidator only records anomalies; it never stops a run.
 """
 
 import json
@@ -33,25 +33,37 @@ from model.examples import RAW, read_examples
 
 logger = logging.getLogger(__name__)
 
-DISTANCES = "drift.json"  # in the report's folder
-STATISTICS = "statistics.pb"  # ... the train split's, which are served with the model
+# Files in the folder of the output `report`: the distances, and the train split's
+# statistics, which the Pusher publishes together with the model.
+DISTANCES = "drift.json"
+STATISTICS = "statistics.pb"
 
-# Where a version has them: TensorFlow and TF Serving leave that folder alone.
+# The path of the statistics in a version. TensorFlow and TF Serving ignore the folder
+# assets.extra.
 SERVED_STATISTICS = f"assets.extra/{STATISTICS}"
 
-_BATCH = 1_000  # images at once
+_BATCH = 1_000  # images that are read at a time
 
 
 class DataAnomalyError(PipelineError):
-    """The data are not what the schema says."""
+    """The data have anomalies: they do not match the schema."""
 
 
 class DriftError(PipelineError):
-    """The data are too far from those of the served model, or a split from another."""
+    """A distance is above its threshold in the schema.
+
+    The distance is between the data and the served model's data (drift), or between the
+    train and the test split (skew).
+    """
 
 
-def describe(split: str, anomalies: anomalies_pb2.Anomalies) -> list[str]:
-    """Returns one line for each anomaly of a split."""
+def describe_anomalies(split: str, anomalies: anomalies_pb2.Anomalies) -> list[str]:
+    """Returns a description of each anomaly of a split.
+
+    Args:
+      split: the split's name, which begins each description.
+      anomalies: what ExampleValidator found in the split.
+    """
     lines = [
         f"{split}: feature '{feature}': {info.description}"
         for feature, info in sorted(anomalies.anomaly_info.items())
@@ -72,46 +84,54 @@ def DataGate(  # noqa: N802, a component
     report: OutputArtifact[standard_artifacts.ExampleStatistics],
     accept_drift: Parameter[int],
 ) -> None:
-    """Raises if there is an anomaly, or the data are further away than the schema says.
+    """Checks the data for anomalies, drift and skew; raises to stop the run.
+
+    Drift is the distance of the train split from the data that the served model was
+    trained on. Skew is the distance of the train split from the test split.
 
     Args:
-      anomalies: ExampleValidator's, of every split.
-      examples: Ingest's.
-      schema: the reviewed one, whose comparators have the thresholds.
-      baseline: ServedModel's, which has the statistics of its own data.
-      report: gets the train split's statistics and, in JSON, every distance.
-      accept_drift: 1 to go on however far the data are from the served model's.
+      anomalies: ExampleValidator's anomalies of every split.
+      examples: Ingest's examples.
+      schema: the reviewed schema, whose comparators hold the thresholds.
+      baseline: ServedModel's output, with the statistics of the baseline's train split.
+      report: the artifact whose folder gets the train split's statistics and a JSON
+        file of every distance.
+      accept_drift: 1 to only log drift above its threshold, else 0.
 
     Raises:
-      DataAnomalyError: with every anomaly of every split.
-      DriftError: with every feature that is too far away.
+      DataAnomalyError: there are anomalies; the message lists all of them.
+      DriftError: distances are above their thresholds; the message lists all of them.
     """
-    found = []
+    lines = []
     for split in artifact_utils.decode_split_names(anomalies.split_names):
         path = os.path.join(anomalies.uri, f"Split-{split}", DEFAULT_FILE_NAME)
         with fileio.open(path, "rb") as file:
             proto = anomalies_pb2.Anomalies.FromString(file.read())
-        found += describe(split, proto)
-    if found:
+        lines += describe_anomalies(split, proto)
+    if lines:
         raise DataAnomalyError(
-            "the data are not what pipeline/schema.pbtxt says: " + "; ".join(found)
+            "the data are not what pipeline/schema.pbtxt says: " + "; ".join(lines)
         )
     train, test = (
-        drift.statistics(_batches(artifact_utils.get_split_uri([examples], split)))
+        drift.compute_statistics(
+            _read_batches(artifact_utils.get_split_uri([examples], split))
+        )
         for split in ("train", SPLIT)
     )
     pathlib.Path(report.uri, STATISTICS).write_bytes(
         train.SerializeToString(deterministic=True)
     )
-    version, before, unchecked = _before(baseline)
-    if before is not None and (few := _few({"train": train, "its data": before})):
-        before = None
+    version, baseline_statistics, unchecked = _read_baseline_statistics(baseline)
+    if baseline_statistics is not None and (
+        few := _name_small_data({"train": train, "its data": baseline_statistics})
+    ):
+        baseline_statistics = None
         unchecked.append(f"no check of drift: {few}")
-    if few := _few({"train": train, SPLIT: test}):
+    if few := _name_small_data({"train": train, SPLIT: test}):
         unchecked.append(f"no check of skew: {few}")
     reviewed = tfdv.load_schema_text(os.path.join(schema.uri, "schema.pbtxt"))
-    measured = drift.distances(
-        reviewed, train, test=None if few else test, baseline=before
+    measured = drift.measure_distances(
+        reviewed, train, test=None if few else test, baseline=baseline_statistics
     )
     details = {
         "baseline_version": version,
@@ -122,14 +142,14 @@ def DataGate(  # noqa: N802, a component
     pathlib.Path(report.uri, DISTANCES).write_text(
         json.dumps(details, indent=2), encoding="utf-8"
     )
-    _stop_if_too_far(measured, version, accept_drift=bool(accept_drift))
+    _raise_if_too_far(measured, version, accept_drift=bool(accept_drift))
 
 
-def _stop_if_too_far(
+def _raise_if_too_far(
     measured: list[drift.Distance], version: int | None, *, accept_drift: bool
 ) -> None:
     far = {
-        kind: "; ".join(str(d) for d in measured if d.kind == kind and d.too_far)
+        kind: "; ".join(str(d) for d in measured if d.kind == kind and d.is_too_far)
         for kind in (drift.DRIFT, drift.SKEW)
     }
     messages = []
@@ -155,16 +175,25 @@ def _stop_if_too_far(
 
 
 def read_report(uri: str) -> dict[str, Any]:
-    """Reads the output folder of DataGate: the JSON of its distances."""
+    """Returns the content of drift.json, the distances that DataGate measured."""
     return json.loads(pathlib.Path(uri, DISTANCES).read_text(encoding="utf-8"))
 
 
-def _before(
+def _read_baseline_statistics(
     baseline: standard_artifacts.Model,
 ) -> tuple[int | None, drift.Statistics | None, list[str]]:
-    """Returns the baseline's version and statistics, and why there are none."""
-    if served_model.is_none(baseline):
-        why = f"no check of drift: {served_model.why_none(baseline)}"
+    """Returns the baseline's version, its statistics and why drift is not checked.
+
+    Args:
+      baseline: ServedModel's output.
+
+    Returns:
+      The version, None without a baseline; the statistics of the data that the version
+      was trained on, None if they are missing; a list with the reason why they are
+      missing, else an empty list.
+    """
+    if served_model.has_no_version(baseline):
+        why = f"no check of drift: {served_model.explain_no_version(baseline)}"
         return None, None, [why]
     version = baseline.get_int_custom_property(served_model.VERSION_PROPERTY)
     folder = path_utils.serving_model_dir(baseline.uri)
@@ -175,9 +204,15 @@ def _before(
     return version, drift.Statistics.FromString(path.read_bytes()), []
 
 
-def _few(found: dict[str, drift.Statistics]) -> str:
-    """Returns which statistics are of too few images, if any are."""
-    counts = {name: drift.images_in(statistics) for name, statistics in found.items()}
+def _name_small_data(found: dict[str, drift.Statistics]) -> str:
+    """Returns a text that names the data of fewer than MIN_IMAGES images, or "".
+
+    Args:
+      found: statistics by the name of their data.
+    """
+    counts = {
+        name: drift.count_images(statistics) for name, statistics in found.items()
+    }
     return " and ".join(
         f"{name} has {count} images, fewer than {drift.MIN_IMAGES}"
         for name, count in counts.items()
@@ -185,11 +220,17 @@ def _few(found: dict[str, drift.Statistics]) -> str:
     )
 
 
-def _batches(folder: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the images, uint8 [B, 784], and labels of a split of Ingest's examples.
+def _read_batches(folder: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields batches of a split of Ingest's examples: images and labels.
+
+    Args:
+      folder: the split's folder.
+
+    Yields:
+      Images, uint8 [B, 784], and their labels, int64 [B].
 
     Raises:
-      FileNotFoundError: the folder has no files: without images nothing is checked.
+      FileNotFoundError: the folder has no files, so that nothing would be checked.
     """
     files = os.path.join(folder, "*")
     if not tf.io.gfile.glob(files):

@@ -1,4 +1,4 @@
-"""Evaluator: TFX's own, for a gate on the ELBO with a baseline that may be missing."""
+"""The Evaluator step: TFX's Evaluator with a gate on the ELBO, baseline or not."""
 
 import copy
 import math
@@ -19,21 +19,24 @@ from components.evaluation.estimate import SPLIT
 from components.evaluation.evaluation_result import Evaluation, ModelResult
 from model.training.progress import log_if_slow
 
-# From the proto module: newer TFMA has not all of these at its top.
+# From the proto module: newer versions of TFMA do not export all of it at their top.
 from tensorflow_model_analysis.proto import config_pb2  # isort: skip
 
 CANDIDATE, BASELINE = "candidate", "baseline"
 _SIGNATURE = "elbo_examples"
 _METRIC = "mean_prediction"
-_OLD_EXAMPLES = "old_examples"  # below the output, while the step runs
+_OLD_EXAMPLES = "old_examples"  # a folder in the output folder, while the step runs
 
 
 class Executor(tfx_executor.Executor):
-    """TFX's executor, less a baseline that ServedModel says does not exist."""
+    """TFX's executor, without the baseline's input when there is no baseline.
+
+    It also converts the examples when the baseline is an export of an older release.
+    """
 
     def Do(self, input_dict, output_dict, exec_properties):  # noqa: N802
         baseline = input_dict.get(specs.BASELINE_MODEL_KEY)
-        if baseline and served_model.is_none(baseline[0]):
+        if baseline and served_model.has_no_version(baseline[0]):
             baseline = None
             input_dict = {
                 key: artifacts
@@ -45,7 +48,7 @@ class Executor(tfx_executor.Executor):
         if baseline and _needs_old_examples(baseline[0]):
             (examples,) = input_dict[specs.EXAMPLES_KEY]
             with log_if_slow("converting the test split for an older baseline"):
-                converted = _convert(examples, old_examples)
+                converted = _convert_examples(examples, old_examples)
             input_dict = {**input_dict, specs.EXAMPLES_KEY: [converted]}
         models = "candidate and baseline" if baseline else "the candidate"
         try:
@@ -62,12 +65,15 @@ def _needs_old_examples(baseline: Artifact) -> bool:
     return old_exports.needs_old_examples(loaded.signatures)
 
 
-def _convert(examples: Artifact, folder: str) -> Artifact:
-    """Returns examples whose test split is converted for an export of older releases.
+def _convert_examples(examples: Artifact, folder: str) -> Artifact:
+    """Writes the test split with the features that exports of older releases need.
 
     Args:
-      examples: Transform's.
-      folder: a new folder that Beam's workers can read too.
+      examples: Transform's examples.
+      folder: the new folder to write to; Beam's workers must be able to read it.
+
+    Returns:
+      A copy of the artifact `examples` whose URI is the folder.
     """
     source = artifact_utils.get_split_uri([examples], SPLIT)
     converted = copy.deepcopy(examples)
@@ -78,25 +84,28 @@ def _convert(examples: Artifact, folder: str) -> Artifact:
 
 
 class Evaluator(TfxEvaluator):
-    """Measures the candidate and the baseline, and blesses the candidate or not."""
+    """Measures the ELBOs of both models, and blesses or refuses the candidate."""
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
 
-def eval_config(
+def make_eval_config(
     elbo_floor: float, tolerance: float, *, binary: bool = True
 ) -> config_pb2.EvalConfig:
-    """Returns what is measured and what is required, for the whole test split.
+    """Returns TFMA's configuration: the metrics, and the thresholds of the gate.
 
-    The floor: mean ELBO >= elbo_floor. The ratchet, when there is a baseline: mean ELBO
-    - the baseline's >= -tolerance. Slices by label are reported, and decide nothing.
+    The gate has two thresholds for the mean ELBO over the test split. The floor: the
+    candidate's is at least `elbo_floor`. The ratchet, if there is a baseline: the
+    candidate's minus the baseline's is at least -`tolerance`. The slices by label are
+    reported and have no threshold.
 
     Args:
       elbo_floor: nats per image.
       tolerance: nats per image.
-      binary: whether p(x|z) is of binary pixels.
+      binary: whether p(x|z) is a distribution of binary pixels.
     """
-    # No probability is above 1: an ELBO above 0 is a broken model's. A density may be.
+    # The log of a probability is at most 0, so an ELBO above 0 shows a broken model.
+    # The log of a density, for grey pixels, may be above 0.
     bounds = {"upper_bound": {"value": 0.0}} if binary else {}
     gate = config_pb2.MetricThreshold(
         value_threshold={"lower_bound": {"value": elbo_floor}, **bounds},
@@ -124,7 +133,7 @@ def eval_config(
                 metrics=[
                     config_pb2.MetricConfig(
                         class_name="MeanPrediction",
-                        # A bare `threshold` would apply to every slice.
+                        # The field `threshold` would apply to every slice.
                         per_slice_thresholds=[
                             config_pb2.PerSliceMetricThreshold(
                                 slicing_specs=[whole], threshold=gate
@@ -145,25 +154,29 @@ def eval_config(
 
 
 def read_evaluation(uri: str) -> Evaluation:
-    """Reads the Evaluator's output folder."""
-    # TFMA names the candidate only when there is something to tell it from.
+    """Reads the mean ELBOs that the Evaluator measured from its output folder."""
+    # Without a baseline, TFMA's name for the candidate is empty.
     result = tfma.load_eval_result(uri)
     names = {spec.name for spec in result.config.model_specs}
     if BASELINE not in names:
         return Evaluation(
-            candidate=_read_model(result), baseline=None, images=_count(result)
+            candidate=_read_model(result), baseline=None, images=_read_count(result)
         )
     candidate = tfma.load_eval_result(uri, model_name=CANDIDATE)
     baseline = tfma.load_eval_result(uri, model_name=BASELINE)
     return Evaluation(
         candidate=_read_model(candidate),
         baseline=_read_model(baseline),
-        images=_count(candidate),
+        images=_read_count(candidate),
     )
 
 
-def refusals(uri: str) -> list[str]:
-    """Returns a sentence for each threshold that the candidate missed."""
+def list_refusals(uri: str) -> list[str]:
+    """Returns a sentence for each threshold that the candidate missed.
+
+    Args:
+      uri: the Evaluator's output folder.
+    """
     validation = tfma.load_validation_result(uri)
     sentences = []
     for of_slice in validation.metric_validations_per_slice:
@@ -186,7 +199,7 @@ def refusals(uri: str) -> list[str]:
                 )
             sentences.append(failure.message.strip() or f"{what} nats per image")
     if not validation.validation_ok and not sentences:
-        sentences.append("the evaluation has none of the slices the gate asks for")
+        sentences.append("the evaluation has none of the slices that the gate requires")
     return sentences
 
 
@@ -194,22 +207,22 @@ def _read_model(result) -> ModelResult:
     by_slice = dict(result.slicing_metrics)
     whole = by_slice[()]
     return ModelResult(
-        elbo=_mean(whole, "elbo"),
-        reconstruction=_mean(whole, "reconstruction"),
-        kl=_mean(whole, "kl"),
+        elbo=_read_mean(whole, "elbo"),
+        reconstruction=_read_mean(whole, "reconstruction"),
+        kl=_read_mean(whole, "kl"),
         elbo_by_label={
-            int(key[0][1]): _mean(metrics, "elbo")
+            int(key[0][1]): _read_mean(metrics, "elbo")
             for key, metrics in sorted(by_slice.items())
             if key
         },
     )
 
 
-def _mean(metrics, output: str) -> float:
+def _read_mean(metrics, output: str) -> float:
     value = metrics[output][""][_METRIC].get("doubleValue", math.nan)
     return float(value)  # TFMA gives NaN and infinity as strings
 
 
-def _count(result) -> int:
+def _read_count(result) -> int:
     whole = dict(result.slicing_metrics)[()]
     return int(whole[""][""]["example_count"]["doubleValue"])

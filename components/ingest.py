@@ -1,4 +1,4 @@
-"""Ingest: prepared TFDS datasets -> tf.Examples in three splits, by Beam."""
+"""The Ingest step: writes TFDS data sets as tf.Examples in three splits, by Beam."""
 
 import json
 import logging
@@ -26,12 +26,12 @@ from model.config import IMAGE_SHAPE
 
 logger = logging.getLogger(__name__)
 
-FINGERPRINT_PROPERTY = "fingerprint"  # of the data that were read
+FINGERPRINT_PROPERTY = "fingerprint"  # of the data set that was read
 COUNTS_PROPERTY = "counts"  # JSON: images of each split
-SPANS_PROPERTY = "spans"  # those that were read, as span.format_json writes them
+SPANS_PROPERTY = "spans"  # JSON: the spans that were read, by span.format_json
 
-_CHUNK = 5_000  # images one worker reads at a time
-_BATCH = 1_000  # images decoded at once
+_CHUNK = 5_000  # images that one worker reads at a time
+_BATCH = 1_000  # images that are decoded at a time
 
 
 class Chunk(NamedTuple):
@@ -42,21 +42,25 @@ class Chunk(NamedTuple):
     stop: int
 
 
-def window_chunks(
+def assign_chunks(
     sizes: Sequence[dict[str, int]], eval_images: int, *, limit: int | None
 ) -> list[dict[str, list[Chunk]]]:
-    """Returns what is read of each dataset into `train`, `eval` and `test`.
+    """Returns which images of each data set go to `train`, `eval` and `test`.
 
-    `eval` is the end of TFDS's train split, held out of training; `test` is TFDS's. Of
-    several datasets, each holds out its share, so that `eval` is like `train`.
+    `eval` gets the last images of TFDS's train split, which are held out of training.
+    `train` gets the others, and `test` gets TFDS's test split. Each of several data
+    sets holds out images in proportion to its size, so that `eval` is like `train`.
 
     Args:
-      sizes: images in TFDS's `train` and `test`, of each dataset.
-      eval_images: how many images to hold out, in all.
-      limit: how many images of each TFDS split to read at the most; None for all.
+      sizes: for each data set, the number of images in TFDS's `train` and `test`.
+      eval_images: the number of images to hold out, over all data sets.
+      limit: the most images to read of each TFDS split; None: all.
+
+    Returns:
+      For each data set, the chunks to read by the name of their split.
 
     Raises:
-      SplitError: nothing would be left to train on.
+      SplitError: no images would remain to train on.
     """
     counts = [
         [min(size[s], limit or size[s]) for s in ("train", "test")] for size in sizes
@@ -74,26 +78,33 @@ def window_chunks(
         before = after
         result.append(
             {
-                "train": list(_chunks("train", start=0, stop=train - held_out)),
-                "eval": list(_chunks("train", start=train - held_out, stop=train)),
-                "test": list(_chunks("test", start=0, stop=test)),
+                "train": list(_make_chunks("train", start=0, stop=train - held_out)),
+                "eval": list(_make_chunks("train", start=train - held_out, stop=train)),
+                "test": list(_make_chunks("test", start=0, stop=test)),
             }
         )
     return result
 
 
-def _chunks(split: str, *, start: int, stop: int) -> Iterator[Chunk]:
+def _make_chunks(split: str, *, start: int, stop: int) -> Iterator[Chunk]:
     for first in range(start, stop, _CHUNK):
         yield Chunk(split, first, min(first + _CHUNK, stop))
 
 
 def read_chunk(chunk: Chunk, dataset_path: str) -> Iterator[bytes]:
-    """Yields serialized tf.Examples: `image`, 784 bytes; `label`, an int.
+    """Reads a chunk and yields each image as a serialized tf.Example.
+
+    The features are `image`, 784 bytes, and `label`, an integer.
+
+    Args:
+      chunk: the images to read.
+      dataset_path: the folder of the TFDS data set.
 
     Raises:
-      DataError: the images are not 28x28x1 of 8 bits.
+      DataError: the images are not uint8 of shape 28x28x1.
     """
-    # Batches decode several times faster than tfds.beam.ReadFromTFDS's single images.
+    # Batches decode several times faster than the single images that
+    # tfds.beam.ReadFromTFDS reads.
     images = (
         tfds.builder_from_directory(dataset_path)
         .as_dataset(
@@ -112,10 +123,10 @@ def read_chunk(chunk: Chunk, dataset_path: str) -> Iterator[bytes]:
                 f"got {shape} {dtype}"
             )
         for image, label in zip(batch["image"], batch["label"]):
-            yield _example(image.tobytes(), int(label)).SerializeToString()
+            yield _make_example(image.tobytes(), int(label)).SerializeToString()
 
 
-def _example(image: bytes, label: int) -> tf.train.Example:
+def _make_example(image: bytes, label: int) -> tf.train.Example:
     return tf.train.Example(
         features=tf.train.Features(
             feature={
@@ -139,21 +150,26 @@ def Ingest(  # noqa: N802, a component
     limit: Parameter[int],
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Reads a dataset into the splits `train`, `eval` and `test`.
+    """Writes a data set as tf.Examples in the splits `train`, `eval` and `test`.
+
+    Prepares the data set first if `data_dir` does not have it yet.
 
     Args:
-      examples: the splits, gzipped TFRecords of `image` and `label`.
-      dataset: the TFDS dataset's name.
-      source: where to fetch it from when it is not prepared yet, or a pattern of spans.
-      span_window: how many spans to read at the most.
-      spans: those that were found and prepared, as `span.format_json` writes them;
-        empty where only this step sees the data, or there are none.
-      data_dir: where it is prepared, or will be.
-      fingerprint: the data's own, so that other data never come from the cache; empty
-        where only this step sees the data.
-      eval_images: images held out of TFDS's train split.
-      limit: images of each TFDS split to read at the most; 0 for all.
-      beam_pipeline: given by TFX.
+      examples: the output: gzipped TFRecords with the features `image` and `label`.
+      dataset: the TFDS data set's name.
+      source: the folder or URI of the data set's files, or a pattern of spans.
+      span_window: the most spans to read.
+      spans: the spans that the runner prepared, in JSON by `span.format_json`; empty:
+        the data set has no spans, or only this step has access to the data.
+      data_dir: the folder of prepared data sets.
+      fingerprint: the data set's fingerprint, a part of the step's cache key; empty:
+        only this step has access to the data.
+      eval_images: the number of images to hold out of TFDS's train split.
+      limit: the most images to read of each TFDS split; 0: all.
+      beam_pipeline: the Beam pipeline that TFX creates.
+
+    Raises:
+      DamagedError: the data set does not have the fingerprint that was expected.
     """
     spans_read = span.parse_json(spans)
     if not spans_read:
@@ -173,7 +189,7 @@ def Ingest(  # noqa: N802, a component
             f"the data in {data.parts[0].path} changed since the run began: expected "
             f"the fingerprint {fingerprint}, got {data.fingerprint}; run again"
         )
-    read = window_chunks(
+    read = assign_chunks(
         [part.splits for part in data.parts], eval_images, limit=limit or None
     )
     splits = {

@@ -1,4 +1,4 @@
-"""Pusher: ships a blessed model to the push destination, all at once and only once."""
+"""The Pusher step: publishes a blessed model as a version, atomically and once."""
 
 import importlib.metadata
 import json
@@ -38,13 +38,13 @@ logger = logging.getLogger(__name__)
 PUSHED_PROPERTY = "pushed"
 DESTINATION_PROPERTY = "pushed_destination"
 VERSION_PROPERTY = "pushed_version"
-REJECTION_PROPERTY = "rejection"  # why a model that is blessed was not pushed
+REJECTION_PROPERTY = "rejection"  # why a blessed model was not pushed
 
 _STACK = ("tfx", "tensorflow", "tf-keras", "tensorflow-probability", "vae-pipeline")
 
 
-def stack() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that matter to a model."""
+def read_stack() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that affect a model."""
     packages = {name: importlib.metadata.version(name) for name in _STACK}
     return {"python": platform.python_version(), **packages}
 
@@ -62,23 +62,25 @@ def Pusher(  # noqa: N802, a component
     destination: Parameter[str],
     provenance: Parameter[str],
 ) -> None:
-    """Pushes the model if it is blessed twice, and neither served nor rolled back from.
+    """Publishes a blessed model and writes the gate result of every model.
 
-    It is not pushed either when another version is served than when this run began: it
-    was not measured against that one. Writes the gate result to PushedModel's folder,
-    for the report, the run's summary and readers without metadata.
+    A model is published if the Evaluator and InfraCheck blessed it, except in three
+    cases: the same model is served already; a rollback rejected it; or another version
+    is served than the baseline, so that nothing compared the model with that version.
 
     Args:
       model: the candidate.
-      blessing: the Evaluator's.
-      infra_blessing: InfraCheck's.
-      evaluation: the Evaluator's measurements; they go into the manifest.
-      baseline: the model that it was measured against.
-      examples: Ingest's, with their data's fingerprint and their spans.
-      data_report: DataGate's: the next run compares its data with these statistics.
-      pushed_model: says whether, where and as which version it was pushed.
-      destination: the folder of versions, or its URI.
-      provenance: JSON of the run key and the settings; goes into the manifest.
+      blessing: the Evaluator's gate decision.
+      infra_blessing: InfraCheck's gate decision.
+      evaluation: the Evaluator's measurements, which go into the manifest.
+      baseline: ServedModel's output, with which the Evaluator compared the candidate.
+      examples: Ingest's examples, with the fingerprint and the spans of their data.
+      data_report: DataGate's report; its statistics are published with the model, and
+        the next run compares its data with them.
+      pushed_model: the artifact whose properties get the result of the push, and whose
+        folder gets VERDICT.json and, if a version was published, its manifest.
+      destination: the folder or URI of the versions.
+      provenance: the run key and the settings in JSON, which go into the manifest.
     """
     measured = evaluator.read_evaluation(evaluation.uri)
     manifest = Manifest.from_run(
@@ -101,7 +103,7 @@ def Pusher(  # noqa: N802, a component
             )
         ],
         provenance=json.loads(provenance),
-        stack=stack(),
+        stack=read_stack(),
     )
     estimate = Estimate.from_manifest(manifest)
     if estimate is None:
@@ -116,14 +118,14 @@ def Pusher(  # noqa: N802, a component
     else:
         model_dir = path_utils.serving_model_dir(model.uri)
         statistics = pathlib.Path(data_report.uri, data_gate.STATISTICS)
-        version, rejection = _push(
+        version, rejection = _push_model(
             model_dir, statistics, destination=destination, manifest=manifest
         )
     pushed_model.set_int_custom_property(PUSHED_PROPERTY, int(version is not None))
     if version is not None:
         pushed_model.set_string_custom_property(DESTINATION_PROPERTY, version.path)
         pushed_model.set_string_custom_property(VERSION_PROPERTY, str(version.number))
-        # A copy for readers that don't see the destination.
+        # A copy for readers without access to the destination.
         text = json.dumps(version.manifest.content, indent=2)
         pathlib.Path(pushed_model.uri, MANIFEST).write_text(text, encoding="utf-8")
     if rejection:
@@ -145,8 +147,8 @@ def _list_refusals(
     *,
     pushed_model: standard_artifacts.PushedModel,
 ) -> list[str]:
-    """Returns a sentence for each reason not to serve the model."""
-    reasons = evaluator.refusals(evaluation)
+    """Returns a sentence for each reason to refuse the model."""
+    reasons = evaluator.list_refusals(evaluation)
     if not model_utils.is_infra_validated(infra_blessing):
         reason = infra_blessing.get_string_custom_property(infra_check.REASON_PROPERTY)
         reasons.append(f"InfraCheck: {reason}")
@@ -155,35 +157,44 @@ def _list_refusals(
     return reasons
 
 
-def _push(
+def _push_model(
     model_dir: str, statistics: pathlib.Path, *, destination: str, manifest: Manifest
 ) -> tuple[listing.Version | None, str]:
-    """Returns the new version or None, and the reason that refuses a blessed model."""
-    # TensorFlow's own identity of a model: the files of two exports of the same graph
-    # and weights differ in the numbers that name their functions.
+    """Publishes a blessed model, unless it is served already or must not be served.
+
+    Args:
+      model_dir: the SavedModel's folder.
+      statistics: the file of DataGate's statistics, which is published with the model.
+      destination: the folder or URI of the versions.
+      manifest: the facts about the model.
+
+    Returns:
+      The new version, or None; and the reason for refusing the blessed model, or "".
+    """
+    # TensorFlow's fingerprint of a model. A digest of the files would not do: two
+    # exports of the same graph and weights differ in the numbers in functions' names.
     singleprint = tf.saved_model.experimental.read_fingerprint(model_dir).singleprint()
     current = listing.find_served_version(destination)
     if current is not None and current.manifest.singleprint == singleprint:
-        logger.info("not pushed: version %d is this very model", current.number)
+        logger.info("not pushed: version %d is the same model", current.number)
         return None, ""
     digest = combine_digests(compute_file_digests(model_dir))
     if record := rolling_back.find_rejection(
         destination, digest, singleprint=singleprint
     ):
-        reason = f"this very model is not to be served again: {record.describe()}"
+        reason = f"this model must not be served again: {record.describe()}"
         logger.warning("not pushed: %s", reason)
         return None, reason
     measured = manifest.baseline and manifest.baseline.version
     if current is not None and current.number != measured:
         run_key = manifest.run_key  # empty on Kubeflow
         if run_key and current.manifest.run_key == run_key:
-            logger.info("not pushed: version %d is of the same inputs", current.number)
+            logger.info("not pushed: version %d has the same run key", current.number)
             return None, ""
         against = f"version {measured}" if measured else "nothing"
         reason = (
-            f"version {current.number} is served since this began, which was measured "
-            f"against {against}: the next run is measured against version "
-            f"{current.number}"
+            f"version {current.number} is served now, but this model was compared with "
+            f"{against}: the next run compares its model with version {current.number}"
         )
         logger.warning("not pushed: %s", reason)
         return None, reason
@@ -201,7 +212,7 @@ def _push(
 
 
 def _describe_baseline(model: standard_artifacts.Model) -> Baseline | None:
-    if served_model.is_none(model):
+    if served_model.has_no_version(model):
         return None
     path = path_utils.serving_model_dir(model.uri)
     return Baseline(

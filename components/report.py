@@ -1,4 +1,4 @@
-"""Report: writes the results of a run as one HTML page with pictures."""
+"""The Report step: writes the results of a run as one HTML page with pictures."""
 
 import datetime
 import json
@@ -21,13 +21,13 @@ from tfx.types.experimental import simple_artifacts
 from tfx.utils import path_utils
 
 from components import data_gate, evaluator, ingest, pusher, served_model
-from components.bounds import read_bounds, read_of_images
+from components.bounds import read_bounds, read_per_image
 from components.evaluation.estimate import SPLIT
 from components.evaluation.gate_result import GateResult, Thresholds
 from components.registry.manifest import MANIFEST
 from components.reporting import facts, figures, measurements
-from components.reporting.charts import png
-from components.reporting.page import FACTS, PAGE, render
+from components.reporting.charts import encode_png
+from components.reporting.page import FACTS, PAGE, render_page
 from model.files import machine_faults
 from model.training.progress import log_if_slow
 from model.training.tensorboard import read_curves
@@ -53,25 +53,26 @@ def Report(  # noqa: N802, a component
     provenance: Parameter[str],
     run_id: Parameter[str],
 ) -> None:
-    """Writes the page, its pictures and its numbers; of a refused model too.
+    """Writes the report of a run, whose model may be blessed or refused.
 
     Args:
       model: the candidate.
-      baseline: what was served, or none.
-      model_run: the Trainer's, with TensorBoard's files.
+      baseline: ServedModel's output.
+      model_run: the Trainer's output with TensorBoard's files.
       ingested: Ingest's examples.
-      examples: Transform's.
-      anomalies: ExampleValidator's.
-      drift: DataGate's distances.
-      evaluation: what the Evaluator measured.
-      bounds: what Bounds measured.
-      pushed_model: the Pusher's.
-      page: the HTML file is in its folder.
-      metrics: has the numbers as properties, and in its folder all that the page is
-        made of: JSON and PNGs.
-      feature: what the model takes, `bits` or `pixels`.
-      provenance: JSON of what the run knows of itself.
-      run_id: of a run on Kubeflow; empty elsewhere, where it is not known yet.
+      examples: Transform's examples.
+      anomalies: ExampleValidator's anomalies.
+      drift: DataGate's report with the distances.
+      evaluation: the Evaluator's measurements.
+      bounds: the measurements of Bounds.
+      pushed_model: the Pusher's output with the gate result.
+      page: the artifact whose folder gets the HTML page.
+      metrics: the artifact whose properties get the metrics of the run, and whose
+        folder gets the page's facts (JSON) and pictures (PNG).
+      feature: the feature that the model is trained on, `bits` or `pixels`.
+      provenance: the run key and the settings, in JSON.
+      run_id: the id of a run on Kubeflow; empty for a local run, whose id is not known
+        yet when the step starts.
     """
     details = json.loads(provenance)
     gate = GateResult.read(pushed_model.uri)
@@ -80,32 +81,36 @@ def Report(  # noqa: N802, a component
         tolerance=details["config"]["gate"]["tolerance"],
     )
     with log_if_slow("loading the models"):
-        candidate = _signatures(model)
-        served = None if served_model.is_none(baseline) else _signatures(baseline)
+        candidate = _load_signatures(model)
+        served = (
+            None
+            if served_model.has_no_version(baseline)
+            else _load_signatures(baseline)
+        )
     files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
-    of_images = read_of_images(bounds.uri)
+    per_image = read_per_image(bounds.uri)
     with log_if_slow(f"reading the {SPLIT} split"):
         test = measurements.read_test_split(
-            [files], feature, candidate=of_images, baseline=served
+            [files], feature, candidate=per_image, baseline=served
         )
-    logger.info("%d images of the %s split are read", len(test.elbo), SPLIT)
+    logger.info("read %d images of the %s split", len(test.elbo), SPLIT)
     with log_if_slow("counting the labels"):
         counts = {
-            split: measurements.label_counts(
+            split: measurements.count_labels(
                 [os.path.join(artifact_utils.get_split_uri([ingested], split), "*")]
             )
             for split in artifact_utils.decode_split_names(ingested.split_names)
         }
     curves = read_curves(os.path.join(model_run.uri, "tensorboard"))
-    with log_if_slow("drawing what the model makes of digits"):
-        pictures, problem = _of_digits(test, candidate)
+    with log_if_slow("drawing digits with the model"):
+        pictures, problem = _draw_digits(test, candidate)
     pictures |= {
-        "elbo_histogram": figures.elbo_histogram(test, thresholds.elbo_floor),
-        "labels": figures.label_shares(counts),
+        "elbo_histogram": figures.draw_elbo_histogram(test, thresholds.elbo_floor),
+        "labels": figures.draw_label_shares(counts),
     }
     if curves:
-        pictures["training"] = figures.training(curves)
-    found = {
+        pictures["training"] = figures.draw_training_curves(curves)
+    content = {
         "made": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "problem": problem,
         "training": facts.describe_training(curves),
@@ -119,44 +124,56 @@ def Report(  # noqa: N802, a component
                 served_model.VERSION_PROPERTY
             )
             or None,
-            why_no_baseline=served_model.why_none(baseline),
+            why_no_baseline=served_model.explain_no_version(baseline),
         ),
         **facts.describe_data(
-            counts, _anomalies(anomalies), drift=data_gate.read_report(drift.uri)
+            counts,
+            _describe_anomalies(anomalies),
+            drift=data_gate.read_report(drift.uri),
         ),
         **facts.describe_lineage(
             details,
             ingested.get_string_custom_property(ingest.FINGERPRINT_PROPERTY),
-            stack=pusher.stack(),
+            stack=pusher.read_stack(),
             pushed=gate.pushed or "",
-            manifest=_manifest(pushed_model),
+            manifest=_read_manifest(pushed_model),
         ),
         "run": {"id": run_id, "steps": []},
     }
     folder = pathlib.Path(metrics.uri)
     with log_if_slow("compressing the figures"):
-        drawn = {name: png(figure) for name, figure in pictures.items()}
+        drawn = {name: encode_png(figure) for name, figure in pictures.items()}
     for name, data in drawn.items():
         (folder / f"{name}.png").write_bytes(data)
-    text = json.dumps(found, indent=2, allow_nan=False)
+    text = json.dumps(content, indent=2, allow_nan=False)
     (folder / FACTS).write_text(text, encoding="utf-8")
-    pathlib.Path(page.uri, PAGE).write_text(render(found, drawn), encoding="utf-8")
-    for name, value in facts.list_scalars(found).items():
+    pathlib.Path(page.uri, PAGE).write_text(
+        render_page(content, drawn), encoding="utf-8"
+    )
+    for name, value in facts.list_scalars(content).items():
         metrics.set_float_custom_property(name, value)
 
 
-def _signatures(model: standard_artifacts.Model):
+def _load_signatures(model: standard_artifacts.Model):
     return tf.saved_model.load(path_utils.serving_model_dir(model.uri)).signatures
 
 
-def _of_digits(
+def _draw_digits(
     test: measurements.Scores, candidate: measurements.Signatures
 ) -> tuple[dict[str, Figure], str]:
-    """Returns the pictures of what the model does, and why there are none."""
+    """Returns the pictures that the candidate's signatures draw.
+
+    Args:
+      test: the test split with its scores.
+      candidate: the candidate's signatures.
+
+    Returns:
+      The figures by name, and ""; if the signatures fail: no figures, and the error.
+    """
     try:
-        digits = measurements.draw_digits(test, candidate)
-    # A model that can't be served was refused, and its report says so: what its
-    # signatures return may have any shape or lack any key.
+        digits = measurements.generate_digits(test, candidate)
+    # InfraCheck refused a model whose signatures fail, and its report is written all
+    # the same. Such signatures may return any shape or lack any key.
     except (
         measurements.MeasurementError,
         KeyError,
@@ -168,25 +185,25 @@ def _of_digits(
         logger.warning("the digits can't be drawn", exc_info=True)
         return {}, f"{type(error).__name__}: {' '.join(str(error).split())}"
     return {
-        "rebuilt": figures.rebuilt(digits),
-        "samples": figures.samples(digits),
-        "traversals": figures.traversals(digits, test.loc.std(axis=0)),
-        "interpolations": figures.interpolations(digits),
-        "latent_map": figures.latent_map(test),
-        "worst": figures.worst(test, digits),
+        "rebuilt": figures.draw_reconstructions(digits),
+        "samples": figures.draw_samples(digits),
+        "traversals": figures.draw_traversals(digits, test.loc.std(axis=0)),
+        "interpolations": figures.draw_interpolations(digits),
+        "latent_map": figures.draw_latent_map(test),
+        "worst": figures.draw_worst(test, digits),
     }, ""
 
 
-def _anomalies(artifact: standard_artifacts.ExampleAnomalies) -> list[str]:
+def _describe_anomalies(artifact: standard_artifacts.ExampleAnomalies) -> list[str]:
     lines = []
     for split in artifact_utils.decode_split_names(artifact.split_names):
         path = pathlib.Path(artifact.uri, f"Split-{split}", DEFAULT_FILE_NAME)
-        lines += data_gate.describe(
+        lines += data_gate.describe_anomalies(
             split, anomalies_pb2.Anomalies.FromString(path.read_bytes())
         )
     return lines
 
 
-def _manifest(pushed_model: standard_artifacts.PushedModel) -> str:
+def _read_manifest(pushed_model: standard_artifacts.PushedModel) -> str:
     path = pathlib.Path(pushed_model.uri, MANIFEST)
     return path.read_text(encoding="utf-8") if path.exists() else ""

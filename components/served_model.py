@@ -1,4 +1,4 @@
-"""ServedModel: gives the model that is being served now as the baseline, or none."""
+"""The ServedModel step: copies the served version from the registry as baseline."""
 
 import logging
 import os
@@ -12,8 +12,8 @@ from components.registry import listing
 
 logger = logging.getLogger(__name__)
 
-VERSION_PROPERTY = "version"  # of the baseline; absent when there is none
-DAMAGED_PROPERTY = "damaged"  # why there is none, though versions are there
+VERSION_PROPERTY = "version"  # of the baseline; absent: there is none
+DAMAGED_PROPERTY = "damaged"  # why there is no baseline although there are versions
 
 
 @component
@@ -22,16 +22,16 @@ def ServedModel(  # noqa: N802, a component
     destination: Parameter[str],
     fingerprint: Parameter[str],
 ) -> None:
-    """Copies the served version into `model`, or leaves it empty.
+    """Copies the served version into `model`, or leaves `model` empty if there is none.
 
-    What is served is the truth, not what metadata blessed last: they differ after a
-    rollback.
+    The baseline is not the last model that metadata has as blessed, because after a
+    rollback another version is served.
 
     Args:
-      model: the baseline; a copy, so that pruning versions leaves the lineage whole.
-      destination: the push destination, a folder or a URI.
-      fingerprint: of what is served, so that another baseline never comes from the
-        cache; empty where only this step sees the destination.
+      model: the baseline; a copy, so that it stays when its version is deleted.
+      destination: the folder or URI of the versions.
+      fingerprint: identifies the served version as a part of the step's cache key;
+        empty: only this step has access to the destination.
     """
     version, damaged = listing.find_served_and_damaged(destination)
     for other in damaged:
@@ -46,11 +46,15 @@ def ServedModel(  # noqa: N802, a component
     logger.info("the baseline is version %d at %s", version.number, destination)
 
 
-def is_none(model: standard_artifacts.Model) -> bool:
-    """Whether ServedModel's output says that there is no baseline.
+def has_no_version(model: standard_artifacts.Model) -> bool:
+    """Returns whether ServedModel found no baseline.
+
+    Args:
+      model: ServedModel's output.
 
     Raises:
-      OSError: the output can't be read: without its baseline a gate would bless more.
+      OSError: the output can't be read. To treat that as no baseline would make the
+        gate bless more models.
     """
     version = model.get_int_custom_property(VERSION_PROPERTY)
     try:
@@ -62,6 +66,10 @@ def is_none(model: standard_artifacts.Model) -> bool:
     return False
 
 
-def why_none(model: standard_artifacts.Model) -> str:
-    """Returns why there is no baseline."""
+def explain_no_version(model: standard_artifacts.Model) -> str:
+    """Returns why ServedModel found no baseline.
+
+    Args:
+      model: ServedModel's output.
+    """
     return model.get_string_custom_property(DAMAGED_PROPERTY) or "nothing was served"

@@ -9,7 +9,7 @@ from tfx import v1 as tfx
 from components.bounds import Bounds
 from components.data_gate import DataGate
 from components.evaluation.estimate import SPLIT
-from components.evaluator import Evaluator, eval_config
+from components.evaluator import Evaluator, make_eval_config
 from components.infra_check import InfraCheck
 from components.ingest import Ingest
 from components.pusher import Pusher
@@ -120,7 +120,7 @@ def create_pipeline(
         example_splits=[SPLIT],
         model=trainer.outputs["model"],
         baseline_model=served.outputs["model"],
-        eval_config=eval_config(
+        eval_config=make_eval_config(
             elbo_floor=config.gate.elbo_floor,
             tolerance=config.gate.tolerance,
             binary=config.model.is_binary,

@@ -1,1 +1,1 @@
-"""Scores of models on data: estimates, comparisons, drift and InfraCheck's probe."""
+"""Measurements of models and data: bounds, gate results, drift, InfraCheck's probe."""

@@ -1,4 +1,4 @@
-"""Two models on the same images: how much one is better, and how sure that is."""
+"""The comparison of two models on the same images: differences with intervals."""
 
 import math
 from collections.abc import Sequence
@@ -6,36 +6,37 @@ from typing import NamedTuple
 
 import numpy as np
 
-_WIDTH = 1.959964  # standard errors on either side of a 95% interval
+_WIDTH = 1.959964  # standard errors from the mean to each end of a 95% interval
 
 
 class Interval(NamedTuple):
-    """A mean, and where it lies with 95% confidence."""
+    """A mean and its 95% confidence interval."""
 
     mean: float
     low: float
     high: float
 
 
-class Digit(NamedTuple):
-    """What the images of one label come to, in nats per image."""
+class DigitComparison(NamedTuple):
+    """The mean ELBOs over the images of one label, in nats per image."""
 
     label: int
     images: int
     elbo: float
     baseline: float | None
     difference: Interval | None  # candidate - baseline
-    worse: bool  # the whole interval is below 0
+    worse: bool  # whether the whole interval is below 0
 
 
-def interval(differences: np.ndarray) -> Interval:
+def compute_interval(differences: np.ndarray) -> Interval:
     """Returns the mean of paired differences and its 95% interval.
 
-    By the normal approximation, of which thousands of images are enough; of one image
-    there is no saying, and the interval is everything.
+    The interval is the normal approximation, for which thousands of images are enough.
+    For a single image it is infinite.
 
     Args:
-      differences: candidate - baseline of each image, [N], nats.
+      differences: each image's ELBO of the candidate minus that of the baseline, [N],
+        nats.
     """
     mean = float(np.mean(differences))
     if len(differences) < 2:
@@ -44,29 +45,30 @@ def interval(differences: np.ndarray) -> Interval:
     return Interval(mean, mean - _WIDTH * error, mean + _WIDTH * error)
 
 
-def by_digit(
+def compare_by_digit(
     labels: np.ndarray, elbo: np.ndarray, *, baseline: np.ndarray | None
-) -> Sequence[Digit]:
-    """Returns what the images of each label come to.
+) -> Sequence[DigitComparison]:
+    """Returns the mean ELBOs and the models' difference for each label.
 
     Args:
-      labels: int [N].
-      elbo: of the candidate, [N], nats.
-      baseline: of the baseline, [N], nats; None if there is none.
+      labels: each image's label, int [N].
+      elbo: the candidate's ELBO of each image, [N], nats.
+      baseline: the baseline's ELBO of each image, [N], nats; None: there is no
+        baseline.
     """
     digits = []
     for label in np.unique(labels):
-        ours = labels == label
-        of_baseline = difference = None
+        has_label = labels == label
+        baseline_elbo = difference = None
         if baseline is not None:
-            of_baseline = float(np.mean(baseline[ours]))
-            difference = interval(elbo[ours] - baseline[ours])
+            baseline_elbo = float(np.mean(baseline[has_label]))
+            difference = compute_interval(elbo[has_label] - baseline[has_label])
         digits.append(
-            Digit(
+            DigitComparison(
                 label=int(label),
-                images=int(ours.sum()),
-                elbo=float(np.mean(elbo[ours])),
-                baseline=of_baseline,
+                images=int(has_label.sum()),
+                elbo=float(np.mean(elbo[has_label])),
+                baseline=baseline_elbo,
                 difference=difference,
                 worse=difference is not None and difference.high < 0,
             )

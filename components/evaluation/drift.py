@@ -1,8 +1,8 @@
-"""How far data are from others: in their labels, their pixels and their brightness.
+"""Distances between data sets: of their labels, their pixels and their brightness.
 
-StatisticsGen sees an image as a string of bytes, so that inverted images are the same
-to it. The statistics here are made of the pixels, as TFDV's own protos, which TFDV
-compares by the comparators of the reviewed schema.
+StatisticsGen reads an image as a string of bytes, so its statistics of inverted images
+are the same. The statistics here count the values of pixels. They are TFDV's protos, so
+TFDV compares them by the comparators of the reviewed schema.
 """
 
 from collections.abc import Iterable
@@ -15,11 +15,11 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 _Measurement = anomalies_pb2.DriftSkewInfo.Measurement
 Statistics: TypeAlias = statistics_pb2.DatasetFeatureStatisticsList
 
-DRIFT = "drift"  # train, from what the served model was trained on
-SKEW = "skew"  # train, from the gate's split
+DRIFT = "drift"  # from the served model's train split to this run's
+SKEW = "skew"  # from the test split to the train split
 
-PIXEL_BINS = 16  # of the 256 values of a pixel
-MEAN_BINS = 32  # of the same range, for an image's mean pixel
+PIXEL_BINS = 16  # bins over the 256 values of a pixel
+MEAN_BINS = 32  # bins over the same range, for an image's mean pixel
 
 # TFDV's measures, by their names in a schema.
 MEASURES = {
@@ -28,10 +28,10 @@ MEASURES = {
     _Measurement.NORMALIZED_ABSOLUTE_DIFFERENCE: "normalized_abs_difference",
 }
 
-# Of fewer images the labels differ by chance as much as the thresholds allow.
+# With fewer images, the labels' distance may exceed the thresholds by chance.
 MIN_IMAGES = 500
 
-_VALUES = 256  # of a pixel
+_VALUES = 256  # the number of values of a pixel
 _TYPES = {
     "label": schema_pb2.BYTES,  # TFDV counts categories as strings
     "pixel": schema_pb2.FLOAT,
@@ -40,17 +40,17 @@ _TYPES = {
 
 
 class Distance(NamedTuple):
-    """How far one feature is from what it is compared with."""
+    """The distance of one feature between two data sets."""
 
     feature: str
     kind: str  # DRIFT or SKEW
     distance: float
     threshold: float
-    measure: str  # a value of MEASURES; each is 0 for the same and 1 at the most
+    measure: str  # a value of MEASURES; each measure is in [0, 1], and 0 for equal data
 
     @property
-    def too_far(self) -> bool:
-        """Whether the threshold is exceeded; a distance that is no number is."""
+    def is_too_far(self) -> bool:
+        """Returns whether the distance exceeds its threshold; NaN does too."""
         return not self.distance <= self.threshold
 
     def __str__(self) -> str:
@@ -60,15 +60,15 @@ class Distance(NamedTuple):
         )
 
 
-def statistics(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Statistics:
-    """Returns TFDV's statistics of the features `label`, `pixel` and `image_mean`.
+def compute_statistics(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Statistics:
+    """Counts labels, pixel values and mean pixels; returns the counts as TFDV's proto.
 
-    They depend neither on the images' order nor on the batches.
+    The features are `label`, `pixel` and `image_mean`. The order of the images and the
+    sizes of the batches do not change the result.
 
     Args:
       batches: pairs of images, uint8 [B, 784], and labels, integers [B].
     """
-    # The labels' counts, by label; the others', of bins.
     labels: dict[int, int] = {}
     pixels = np.zeros(PIXEL_BINS, np.int64)
     means = np.zeros(MEAN_BINS, np.int64)
@@ -83,7 +83,7 @@ def statistics(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Statistics:
     dataset = result.datasets.add(num_examples=sum(labels.values()))
     feature = dataset.features.add(type=statistics_pb2.FeatureNameStatistics.STRING)
     feature.path.step.append("label")
-    _count(feature.string_stats.common_stats, dataset.num_examples)
+    _set_counts(feature.string_stats.common_stats, dataset.num_examples)
     feature.string_stats.unique = len(labels)
     for label, count in sorted(labels.items()):
         feature.string_stats.rank_histogram.buckets.add(
@@ -92,7 +92,7 @@ def statistics(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Statistics:
     for name, counts in (("pixel", pixels), ("image_mean", means)):
         feature = dataset.features.add(type=statistics_pb2.FeatureNameStatistics.FLOAT)
         feature.path.step.append(name)
-        _count(feature.num_stats.common_stats, dataset.num_examples)
+        _set_counts(feature.num_stats.common_stats, dataset.num_examples)
         histogram = feature.num_stats.histograms.add(
             type=statistics_pb2.Histogram.STANDARD
         )
@@ -104,32 +104,37 @@ def statistics(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Statistics:
     return result
 
 
-def _count(common: statistics_pb2.CommonStatistics, images: int) -> None:
+def _set_counts(common: statistics_pb2.CommonStatistics, images: int) -> None:
     common.num_non_missing = common.tot_num_values = images
     common.min_num_values = common.max_num_values = 1
 
 
-def images_in(found: Statistics) -> int:
-    """Returns how many images statistics are of."""
+def count_images(found: Statistics) -> int:
+    """Returns the number of images that statistics were computed from."""
     return int(found.datasets[0].num_examples)
 
 
-def distances(
+def measure_distances(
     schema: schema_pb2.Schema,
     train: Statistics,
     *,
     test: Statistics | None,
     baseline: Statistics | None,
 ) -> list[Distance]:
-    """Returns what TFDV measures by the schema's comparators, in the schema's order.
+    """Measures drift and skew of each feature that has a comparator in the schema.
 
     Args:
-      schema: the reviewed one; a feature without a comparator is not measured.
-      train: the train split's.
-      test: the gate's split's, or None to measure no skew.
-      baseline: of what the served model was trained on, or None to measure no drift.
+      schema: the reviewed schema.
+      train: the train split's statistics.
+      test: the test split's statistics; None: skew is not measured.
+      baseline: statistics of the served model's train split; None: drift is not
+        measured.
+
+    Returns:
+      The distances that TFDV measured, in the order of the schema's features.
     """
-    # Their comparators alone: the types are those of the statistics here.
+    # A new schema with the comparators, because the types in the reviewed schema are
+    # not those of the statistics here.
     comparators = schema_pb2.Schema()
     for feature in schema.feature:
         if feature.name in _TYPES:

@@ -1,4 +1,8 @@
-"""How a bound on log p(x) is estimated: what every figure of it is given with."""
+"""The way in which a bound on log p(x) is estimated.
+
+Commands print it beside each estimate, because estimates that differ in it are not
+comparable.
+"""
 
 import dataclasses
 import enum
@@ -7,11 +11,11 @@ from typing import Literal
 from components.registry.manifest import Manifest
 from model.config import ModelConfig
 
-SPLIT = "test"  # every model is measured on it
+SPLIT = "test"  # the split on which every model is measured
 
 
 class Bound(enum.Enum):
-    """A bound on log p(x), by its name in words."""
+    """A bound on log p(x); the values are the names in messages."""
 
     ELBO = "the evidence lower bound"
     IWAE = "the importance-weighted bound"
@@ -19,13 +23,13 @@ class Bound(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """How a bound is estimated."""
+    """The samples, the seed and the images with which a bound is estimated."""
 
     bound: Bound
-    samples: int  # of z per image
-    seed: int  # of those samples and of the binarization
+    samples: int  # samples of z per image
+    seed: int  # seed of those samples and of the binarization
     binarization: Literal["fixed"] | None  # None: the pixels stay grey
-    images: int | None = None  # that it is the mean of; None: it is of one image
+    images: int | None = None  # None: the bound is one image's, not a mean over images
     split: str = SPLIT
 
     @classmethod
@@ -38,7 +42,16 @@ class Estimate:
         seed: int,
         images: int | None = None,
     ) -> "Estimate":
-        """Returns the estimate of a bound of a model."""
+        """Returns how a bound is estimated for a model of this configuration.
+
+        Args:
+          bound: the bound.
+          model: the configuration, which decides about the binarization.
+          samples: samples of z per image.
+          seed: the seed of those samples and of the binarization.
+          images: the number of images that the mean is over; None: the bound is one
+            image's.
+        """
         binarization: Literal["fixed"] | None = "fixed" if model.is_binary else None
         return cls(
             bound=bound,
@@ -52,7 +65,12 @@ class Estimate:
     def from_manifest(cls, manifest: Manifest) -> "Estimate | None":
         """Returns how the gate estimated a version's ELBO.
 
-        None if the manifest does not say; `images` is None if it gives no number.
+        Args:
+          manifest: the version's manifest.
+
+        Returns:
+          None if the manifest lacks the model's configuration, the samples or the seed;
+          `images` is None if the manifest lacks the number of images.
         """
         model, samples, seed = manifest.model, manifest.samples, manifest.seed
         if model is None or samples is None or seed is None:
@@ -62,7 +80,7 @@ class Estimate:
         )
 
     def describe(self) -> str:
-        """Returns the estimate in words."""
+        """Returns a text for people with the bound and how it is estimated."""
         pixels = f"{self.binarization} binarization"
         if self.binarization is None:
             pixels = "grey pixels"

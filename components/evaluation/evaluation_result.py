@@ -1,4 +1,4 @@
-"""What the Evaluator measured: the mean ELBOs of the candidate and the baseline."""
+"""The Evaluator's result: the mean ELBOs of the candidate and the baseline."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelResult:
-    """The means of one model over the test split, in nats per image."""
+    """One model's means over the test split, in nats per image."""
 
     elbo: float
     reconstruction: float
@@ -16,8 +16,8 @@ class ModelResult:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The means of both models."""
+    """The means of the candidate and the baseline."""
 
     candidate: ModelResult
     baseline: ModelResult | None  # None: nothing was served
-    images: int  # that each is the mean of
+    images: int  # the number of images that the means are over

@@ -1,4 +1,4 @@
-"""The gate's decision on a candidate: what the Pusher leaves in VERDICT.json."""
+"""The gate result, which the Pusher writes to VERDICT.json."""
 
 import dataclasses
 import json
@@ -12,41 +12,41 @@ VERDICT = "VERDICT.json"
 
 
 class GateResultError(PipelineError):
-    """A VERDICT.json is not one that a Pusher wrote."""
+    """A VERDICT.json does not have the format that the Pusher writes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Thresholds:
-    """What the gate requires of a candidate's mean ELBO, in nats per image."""
+    """The gate's requirements for a candidate's mean ELBO, in nats per image."""
 
-    elbo_floor: float  # at least this
-    tolerance: float  # the baseline's ELBO less this, at least
+    elbo_floor: float  # the ELBO is at least this
+    tolerance: float  # the ELBO is at least the baseline's minus this
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GateResult:
-    """The gate's decision on a candidate, and the ELBOs behind it, in nats per image.
+    """The gate decision on a candidate, and the mean ELBOs in nats per image.
 
     The attributes are the keys of VERDICT.json.
     """
 
     refusals: tuple[str, ...]  # a sentence for each reason; empty: blessed
-    elbo: float  # the candidate's; NaN or infinite if it was measured so
+    elbo: float  # the candidate's; may be NaN or infinite
     baseline_elbo: float | None  # None: nothing was served
-    estimate: str  # how both are estimated: in words, as its release writes them
-    pushed: str | None  # path or URI of the version that was pushed
+    estimate: str  # how both ELBOs are estimated, as Estimate.describe returns it
+    pushed: str | None  # path or URI of the pushed version; None: nothing was pushed
 
     @classmethod
     def from_json(cls, text: str | bytes, source: str) -> "GateResult":
-        """Returns the gate result that a VERDICT.json holds.
+        """Returns the gate result that is parsed from the content of a VERDICT.json.
 
         Args:
-          text: the file's.
+          text: the file's content.
           source: the file's path or URI, for messages.
 
         Raises:
-          GateResultError: it is no JSON object, lacks a key, or a value has the wrong
-            type.
+          GateResultError: the content is no JSON object, lacks a key, or has a value of
+            the wrong type.
         """
         try:
             content = json.loads(text)
@@ -70,27 +70,29 @@ class GateResult:
             )
         return cls(
             refusals=tuple(refusals),
-            elbo=_get(content, "elbo", kinds=(int, float), source=source),
-            baseline_elbo=_get(
+            elbo=_get_value(content, "elbo", kinds=(int, float), source=source),
+            baseline_elbo=_get_value(
                 content, "baseline_elbo", kinds=(int, float, type(None)), source=source
             ),
-            estimate=_get(content, "estimate", kinds=(str,), source=source),
-            pushed=_get(content, "pushed", kinds=(str, type(None)), source=source),
+            estimate=_get_value(content, "estimate", kinds=(str,), source=source),
+            pushed=_get_value(
+                content, "pushed", kinds=(str, type(None)), source=source
+            ),
         )
 
     @classmethod
     def read(cls, folder: str) -> "GateResult":
-        """Returns the gate result in the output folder of a Pusher.
+        """Returns the gate result from VERDICT.json in an output folder of the Pusher.
 
         Raises:
-          OSError: there is no VERDICT.json, or it cannot be read.
-          GateResultError: it is not one that a Pusher wrote.
+          OSError: VERDICT.json does not exist or cannot be read.
+          GateResultError: it does not have the format that the Pusher writes.
         """
         path = pathlib.Path(folder, VERDICT)
         return cls.from_json(path.read_bytes(), str(path))
 
     def write(self, folder: str) -> None:
-        """Writes VERDICT.json to the output folder of a Pusher."""
+        """Writes VERDICT.json to the output folder of the Pusher."""
         pathlib.Path(folder, VERDICT).write_text(self.to_json(), encoding="utf-8")
 
     def to_json(self) -> str:
@@ -99,27 +101,27 @@ class GateResult:
 
     @property
     def is_blessed(self) -> bool:
-        """Whether nothing refused the candidate."""
+        """Returns whether the candidate is blessed, that is, has no refusals."""
         return not self.refusals
 
     @property
     def difference(self) -> float | None:
-        """The candidate's ELBO less the baseline's; None without a baseline."""
+        """Returns candidate's minus baseline's ELBO, nats; None without a baseline."""
         return None if self.baseline_elbo is None else self.elbo - self.baseline_elbo
 
     @property
     def pushed_version(self) -> int | None:
-        """The number of the version that was pushed; None if none was."""
+        """Returns the number of the pushed version; None if nothing was pushed."""
         return None if self.pushed is None else int(os.path.basename(self.pushed))
 
     def describe(self) -> str:
-        """Returns the decision in words, with the reasons of a refusal."""
+        """Returns `BLESSED`, or `REFUSED: ` and the reasons."""
         if self.is_blessed:
             return "BLESSED"
         return f"REFUSED: {'; '.join(self.refusals)}"
 
 
-def _get(content: dict, key: str, *, kinds: tuple[type, ...], source: str) -> Any:
+def _get_value(content: dict, key: str, *, kinds: tuple[type, ...], source: str) -> Any:
     value = content[key]
     if isinstance(value, bool) or not isinstance(value, kinds):
         names = {str: "a text", float: "a number", type(None): "null"}

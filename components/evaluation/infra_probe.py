@@ -1,9 +1,10 @@
-"""Calls every signature of a SavedModel: run as a script by InfraCheck.
+"""A script that calls every signature of a SavedModel; InfraCheck runs it.
 
-It stands alone: it imports TensorFlow and nothing else, and makes sure of that.
+The script imports only TensorFlow and NumPy, as a model server would, and blocks the
+import of this project's packages and of the libraries that a model server lacks.
 
-It prints two lines of JSON: the first before it looks at the model, the second with
-the refusal, or null. A process that does not get that far has decided nothing.
+It prints two lines of JSON: one before it loads the model; then one with the reason to
+refuse the model, or null. If it ends earlier, the model is neither blessed nor refused.
 """
 
 import gc
@@ -14,8 +15,8 @@ import runpy
 import sys
 
 
-class _Absent:
-    """Makes packages that a model server does not have impossible to import."""
+class _ImportBlocker:
+    """Blocks the import of packages that a model server does not have."""
 
     NAMES = frozenset(
         ["tensorflow_probability", "tf_keras", "tfx", "model", "components", "pipeline"]
@@ -26,78 +27,89 @@ class _Absent:
             raise ModuleNotFoundError(f"a model server has no {name}", name=name)
 
 
-sys.meta_path.insert(0, _Absent())
+sys.meta_path.insert(0, _ImportBlocker())
 
 gc.disable()  # looking for garbage takes a quarter of the time of these imports
-import numpy as np  # noqa: E402, after the packages are made absent
+import numpy as np  # noqa: E402, after the imports are blocked
 import tensorflow as tf  # noqa: E402
 
 gc.enable()
 
 N, SHAPE = 8, (28, 28, 1)
 
-# Loaded by its path: the package that it belongs to is absent here.
+# Loaded by its path, because the import of its package is blocked here.
 _MACHINE_FAULTS = pathlib.Path(__file__).parents[2] / "model/files/machine_faults.py"
 _is_machine_fault = runpy.run_path(str(_MACHINE_FAULTS))["is_fault"]
 
 
-def check(model_dir: str) -> None:
-    """Raises ValueError at the first answer that is not what it should be."""
+def check_signatures(model_dir: str) -> None:
+    """Calls every signature of a SavedModel and checks the outputs.
+
+    Args:
+      model_dir: the SavedModel's folder.
+
+    Raises:
+      ValueError: a signature is missing, or an output is wrong.
+    """
     loaded = tf.saved_model.load(model_dir)
     signatures = loaded.signatures
     expected = ("serving_default", "encode", "generate", "decode", "elbo", "iwae")
     for name in (*expected, "elbo_examples"):
         if name not in signatures:
             raise ValueError(f"signature {name} is missing: has {sorted(signatures)}")
-    drawn = _call(signatures, "generate", n=tf.constant(N), seed=_seed(1))
-    _expect("generate", drawn, shapes={"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
-    other = _call(signatures, "generate", n=tf.constant(N), seed=_seed(2))
+    drawn = _call_twice(signatures, "generate", n=tf.constant(N), seed=_make_seed(1))
+    _check_shapes("generate", drawn, shapes={"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
+    other = _call_twice(signatures, "generate", n=tf.constant(N), seed=_make_seed(2))
     if np.array_equal(drawn["mean"], other["mean"]):
         raise ValueError("generate: two seeds must not give the same images")
     if drawn["mean"].min() < 0 or drawn["mean"].max() > 1:
         raise ValueError("generate: mean must be a probability, in [0, 1]")
 
     images = tf.constant(drawn["mode"])
-    rebuilt = _call(signatures, "serving_default", images=images)
-    _expect(
+    rebuilt = _call_twice(signatures, "serving_default", images=images)
+    _check_shapes(
         "serving_default", rebuilt, shapes={"mean": (N, *SHAPE), "mode": (N, *SHAPE)}
     )
-    posterior = _call(signatures, "encode", images=images)
+    posterior = _call_twice(signatures, "encode", images=images)
     latent_size = posterior["loc"].shape[-1]
-    of_posterior: dict[str, tuple[int, ...]] = {"loc": (N, latent_size)}
-    if "scale_tril" in posterior:  # a normal's; an IAF has none
-        of_posterior["scale_tril"] = (N, latent_size, latent_size)
-    _expect("encode", posterior, shapes=of_posterior)
-    decoded = _call(signatures, "decode", z=tf.constant(posterior["loc"]))
-    _expect("decode", decoded, shapes={"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
+    posterior_shapes: dict[str, tuple[int, ...]] = {"loc": (N, latent_size)}
+    if "scale_tril" in posterior:  # an IAF posterior has none
+        posterior_shapes["scale_tril"] = (N, latent_size, latent_size)
+    _check_shapes("encode", posterior, shapes=posterior_shapes)
+    decoded = _call_twice(signatures, "decode", z=tf.constant(posterior["loc"]))
+    _check_shapes("decode", decoded, shapes={"mean": (N, *SHAPE), "mode": (N, *SHAPE)})
     if not np.allclose(decoded["mean"], rebuilt["mean"], atol=1e-4):
         raise ValueError("decode: at encode's loc it must give what reconstruct does")
     per_image = {"elbo": (N,), "reconstruction": (N,), "kl": (N,)}
-    scores = _call(signatures, "elbo", images=images)
-    _expect("elbo", scores, shapes=per_image)
-    _expect(
+    scores = _call_twice(signatures, "elbo", images=images)
+    _check_shapes("elbo", scores, shapes=per_image)
+    _check_shapes(
         "iwae",
-        _call(signatures, "iwae", images=images, k=tf.constant(3)),
+        _call_twice(signatures, "iwae", images=images, k=tf.constant(3)),
         shapes={"iwae": (N,)},
     )
-    examples = tf.constant([_example(image) for image in drawn["mode"]])
-    of_examples = _call(signatures, "elbo_examples", examples=examples)
-    _expect("elbo_examples", of_examples, shapes=per_image)
-    if not np.allclose(scores["elbo"], of_examples["elbo"], rtol=1e-4):
+    examples = tf.constant([_make_example(image) for image in drawn["mode"]])
+    example_scores = _call_twice(signatures, "elbo_examples", examples=examples)
+    _check_shapes("elbo_examples", example_scores, shapes=per_image)
+    if not np.allclose(scores["elbo"], example_scores["elbo"], rtol=1e-4):
         raise ValueError("elbo and elbo_examples must agree on the same images")
-    alone = _call(signatures, "elbo", images=images[-1:])
+    alone = _call_twice(signatures, "elbo", images=images[-1:])
     if not np.allclose(scores["elbo"][-1:], alone["elbo"], rtol=1e-4):
         raise ValueError("elbo: an image's ELBO must not depend on its batch")
     try:
-        _call(signatures, "elbo", images=images[:0])
+        _call_twice(signatures, "elbo", images=images[:0])
     except tf.errors.InvalidArgumentError:
         pass
     else:
         raise ValueError("elbo: an empty batch must be refused")
 
 
-def _call(signatures, name, **inputs) -> dict[str, np.ndarray]:
-    """Calls a signature twice: its outputs must be finite, and the same twice."""
+def _call_twice(signatures, name, **inputs) -> dict[str, np.ndarray]:
+    """Calls a signature twice and returns its outputs.
+
+    Raises:
+      ValueError: an output is not finite, or the two calls differ.
+    """
     once, again = (
         {key: value.numpy() for key, value in signatures[name](**inputs).items()}
         for _ in range(2)
@@ -110,14 +122,18 @@ def _call(signatures, name, **inputs) -> dict[str, np.ndarray]:
     return once
 
 
-def _expect(name: str, outputs: dict[str, np.ndarray], *, shapes: dict) -> None:
-    got = {key: outputs[key].shape for key in sorted(outputs)}  # they come in any order
+def _check_shapes(name: str, outputs: dict[str, np.ndarray], *, shapes: dict) -> None:
+    got = {key: outputs[key].shape for key in sorted(outputs)}  # in any order
     if got != shapes:
         raise ValueError(f"{name}: outputs must be {shapes}, got {got}")
 
 
-def _example(image: np.ndarray) -> bytes:
-    """Returns a binary image as Transform writes it, for models of any likelihood."""
+def _make_example(image: np.ndarray) -> bytes:
+    """Returns an image as a serialized tf.Example with the features of Transform.
+
+    Args:
+      image: a binary image, float32 [28, 28, 1] of 0 and 1.
+    """
     bits = image.astype(np.uint8).ravel()
     example = tf.train.Example()
     feature = example.features.feature
@@ -126,28 +142,34 @@ def _example(image: np.ndarray) -> bytes:
     return example.SerializeToString()
 
 
-def _seed(value: int) -> tf.Tensor:
+def _make_seed(value: int) -> tf.Tensor:
     return tf.constant(value, tf.int64)
 
 
-def refusal(model_dir: str) -> str | None:
-    """Returns why the model can't be served, in one line, or None if it can.
+def find_refusal(model_dir: str) -> str | None:
+    """Returns why the model can't be served, in one line; None if it can.
+
+    Args:
+      model_dir: the SavedModel's folder.
 
     Raises:
-      Exception: whatever is the machine's fault.
+      Exception: an error that the machine caused, not the model.
     """
     try:
-        check(model_dir)
+        check_signatures(model_dir)
     except Exception as error:
-        absent = isinstance(error, ModuleNotFoundError) and error.name in _Absent.NAMES
+        absent = (
+            isinstance(error, ModuleNotFoundError)
+            and error.name in _ImportBlocker.NAMES
+        )
         if _is_machine_fault(error) and not absent:
             raise
-        # TensorFlow's own messages have several lines.
+        # TensorFlow's messages have several lines.
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return None
 
 
 if __name__ == "__main__":
     print(json.dumps({"model": sys.argv[1]}), flush=True)
-    print(json.dumps({"refusal": refusal(sys.argv[1])}), flush=True)
-    os._exit(0)  # TensorFlow takes seconds to go, in which it may be killed or crash
+    print(json.dumps({"refusal": find_refusal(sys.argv[1])}), flush=True)
+    os._exit(0)  # without TensorFlow's clean-up, which takes seconds and may crash

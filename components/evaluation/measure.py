@@ -1,4 +1,4 @@
-"""What a SavedModel says of images: its bounds on log p(x), and its active latents."""
+"""Measurements of a SavedModel on images: bounds on log p(x) and active latents."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,19 +11,19 @@ from model.training.progress import log_if_slow
 
 Signatures = Mapping[str, Callable[..., Any]]
 
-# Images a call: with a dense network on two cores as fast as any number from 32, and
-# 1.3 times as fast as 512 or more, which fit no cache.
+# Images per call. With a dense network on two cores, any number from 32 is as fast, but
+# 512 or more do not fit into the processor's cache: each image takes 1.3 times as long.
 BATCH = 128
 
-_ACTIVE = 0.01  # the variance that an active latent has more than
+_ACTIVE = 0.01  # the variance of an active latent is above this
 
 
 class SignatureError(PipelineError):
-    """A SavedModel lacks signatures that are needed."""
+    """A SavedModel lacks signatures that are required."""
 
 
-class Measured(NamedTuple):
-    """What was measured; the bounds are means in nats per image, higher is better."""
+class Measurements(NamedTuple):
+    """A model's means over images, in nats per image, and its active latents."""
 
     images: int
     elbo: float
@@ -34,27 +34,27 @@ class Measured(NamedTuple):
     active_dimensions: int
     latent_size: int
 
-    def active(self) -> str:
-        """Returns in words how many latent dimensions are active."""
+    def describe_active(self) -> str:
+        """Returns the number of active latent dimensions as text, such as `9 of 16`."""
         return f"{self.active_dimensions} of {self.latent_size}"
 
 
-class OfImages(NamedTuple):
-    """What was measured of each image."""
+class PerImage(NamedTuple):
+    """The ELBO and the latents of each image."""
 
     elbo: np.ndarray  # float64 [N], nats
-    loc: np.ndarray  # float32 [N, Z]: `encode`'s
+    loc: np.ndarray  # float32 [N, Z], the output `loc` of the signature `encode`
 
 
-def load(model_dir: str, *names: str) -> Signatures:
-    """Returns the signatures of what `model.export` exported.
+def load_signatures(model_dir: str, *names: str) -> Signatures:
+    """Loads a SavedModel and returns its signatures; checks that none is missing.
 
     Args:
       model_dir: the SavedModel's folder.
-      names: of those that are needed; of none, those that `measure` takes.
+      names: the required signatures; by default those that `measure_batches` calls.
 
     Raises:
-      SignatureError: they are not all there.
+      SignatureError: a required signature is missing.
     """
     *first, last = names or ("elbo", "iwae", "encode")
     with log_if_slow("loading the model"):
@@ -69,20 +69,24 @@ def load(model_dir: str, *names: str) -> Signatures:
     return signatures
 
 
-def measure(
+def measure_batches(
     signatures: Signatures, batches: tf.data.Dataset, *, k: int
-) -> Iterator[tuple[Measured, OfImages]]:
-    """Yields, after each batch, what is measured of all images so far and of its own.
+) -> Iterator[tuple[Measurements, PerImage]]:
+    """Measures a model's bounds and active latents on images, batch by batch.
 
     A latent dimension is active if the variance over images of the posterior's mean is
-    above 0.01. For that mean stands `loc` of the signature `encode`, which for an IAF
-    posterior is z at zero noise.
+    above 0.01. The mean is the output `loc` of the signature `encode`; for an IAF
+    posterior, `loc` is z at zero noise.
 
     Args:
-      signatures: the model's.
-      batches: uint8 [B, 28, 28, 1] each, as the model takes them: 0 or 255 if it is
-        of binary pixels.
+      signatures: the model's signatures.
+      batches: batches of images, uint8 [B, 28, 28, 1]; the pixels are 0 or 255 for a
+        model of binary pixels.
       k: samples of z per image in the importance-weighted bound.
+
+    Yields:
+      After each batch, the means over all images so far and the values of each image of
+      this batch.
 
     Source: Burda et al. 2016, Importance Weighted Autoencoders, eq. 8 and section 5.2.
     """
@@ -101,11 +105,11 @@ def measure(
         loc_sum = loc_sum + loc.sum(axis=0, dtype=np.float64)
         loc_squares = loc_squares + np.sum(np.square(loc, dtype=np.float64), axis=0)
         variance = loc_squares / count - (loc_sum / count) ** 2
-        so_far = Measured(
+        so_far = Measurements(
             images=count,
             **{name: float(total / count) for name, total in sums.items()},
             k=k,
             active_dimensions=int(np.sum(variance > _ACTIVE)),
             latent_size=loc.shape[1],
         )
-        yield so_far, OfImages(bounds["elbo"].numpy().astype(np.float64), loc)
+        yield so_far, PerImage(bounds["elbo"].numpy().astype(np.float64), loc)

@@ -1,8 +1,8 @@
-"""Baselines that an older release exported: they parse that release's examples alone.
+"""Examples for baselines that an older release exported.
 
-An older Transform wrote a number per pixel, where today's writes bytes. A baseline of
-that time gets today's examples with those features added, so that the same images are
-measured by the same signature.
+An older release's Transform wrote a number for each pixel; now Transform writes bytes.
+The export of an older release parses only the numbers. So it gets the current examples
+with those features added, and its signature measures the same images.
 """
 
 import math
@@ -20,22 +20,30 @@ _SIZE = math.prod(IMAGE_SHAPE)
 
 
 def needs_old_examples(signatures: Signatures) -> bool:
-    """Whether an export understands examples of older releases, and not today's.
+    """Returns whether an export parses examples of older releases only.
 
-    An export that understands neither is broken, and no other examples mend it.
+    An export that can parse neither these nor current examples is broken: the result is
+    False.
+
+    Args:
+      signatures: the export's signatures.
     """
     example = tf.train.Example()
     feature = example.features.feature
     feature[PIXELS].bytes_list.value.append(bytes(_SIZE))
     feature[BITS].bytes_list.value.append(bytes(_SIZE // 8))
     today = example.SerializeToString()
-    return not _understands(signatures, today) and _understands(
+    return not _can_parse(signatures, today) and _can_parse(
         signatures, to_old_example(today)
     )
 
 
 def to_old_example(serialized: bytes) -> bytes:
-    """Returns an example of Transform with the features of older releases added."""
+    """Adds the features of older releases to an example.
+
+    Args:
+      serialized: a serialized tf.Example of the current Transform.
+    """
     example = tf.train.Example.FromString(serialized)
     feature = example.features.feature
     pixels = np.frombuffer(feature[PIXELS].bytes_list.value[0], np.uint8)
@@ -48,11 +56,11 @@ def to_old_example(serialized: bytes) -> bytes:
 
 
 def write_old_examples(source: str, target: str) -> None:
-    """Writes the gzipped TFRecord files of a folder, converted, to another folder.
+    """Copies a split's gzipped TFRecords and adds the features of older releases.
 
     Args:
       source: folder or URI of a split of Transform's examples.
-      target: folder or URI, made here.
+      target: folder or URI of the copy; it is created.
     """
     tf.io.gfile.makedirs(target)
     for path in sorted(tf.io.gfile.glob(os.path.join(source, "*"))):
@@ -62,7 +70,7 @@ def write_old_examples(source: str, target: str) -> None:
                 writer.write(to_old_example(serialized.numpy()))
 
 
-def _understands(signatures: Signatures, example: bytes) -> bool:
+def _can_parse(signatures: Signatures, example: bytes) -> bool:
     if _SIGNATURE not in signatures:
         return False
     try:

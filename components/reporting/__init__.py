@@ -1,1 +1,1 @@
-"""The report: what it measures, its facts, figures and page."""
+"""The parts of the report: measurements, facts, figures and the HTML page."""

@@ -1,4 +1,4 @@
-"""Charts as the report draws them: by matplotlib, without a display."""
+"""The style of the report's charts, which matplotlib draws without a display."""
 
 import io
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ WIDTH = 9.0  # inches
 BLUE, GREY = "#1f6fb4", "#bbbbbb"
 
 _DPI = 110
-_COLOURS = 128  # of a picture's palette
+_COLOURS = 128  # the size of a picture's palette
 _METHOD = Image.Quantize.MAXCOVERAGE  # keeps rare colours
 
 
-def png(figure: Figure) -> bytes:
-    """Returns a figure as a PNG with a palette, on white."""
+def encode_png(figure: Figure) -> bytes:
+    """Returns a figure as a PNG with a palette and a white background."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI, facecolor="white")
     picture = Image.open(buffer).convert("RGB").quantize(_COLOURS, _METHOD)
@@ -25,23 +25,27 @@ def png(figure: Figure) -> bytes:
     return result.getvalue()
 
 
-def chart(height: float) -> tuple[Figure, Axes]:
-    """Returns a figure of this height, inches, and its axes."""
+def make_chart(height: float) -> tuple[Figure, Axes]:
+    """Returns an empty figure of this height, in inches, and its axes."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots()
-    plain(axes)
+    remove_box(axes)
     return figure, axes
 
 
-def plain(axes: Axes) -> None:
-    """Leaves the axes without a box."""
+def remove_box(axes: Axes) -> None:
+    """Removes the top and right lines of the axes' box."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8.5)
 
 
-def seconds_per_step(steps: Sequence[tuple[str, float, bool]]) -> Figure:
-    """Returns how long each step took: its name, seconds, and if it was cached."""
-    figure, axes = chart(0.9 + 0.28 * len(steps))
+def draw_seconds_per_step(steps: Sequence[tuple[str, float, bool]]) -> Figure:
+    """Returns a bar chart of the steps' durations.
+
+    Args:
+      steps: for each step, its name, its seconds and whether it came from the cache.
+    """
+    figure, axes = make_chart(0.9 + 0.28 * len(steps))
     longest = max([seconds for _, seconds, _ in steps], default=1.0) or 1.0
     for place, (_, seconds, cached) in enumerate(steps):
         axes.barh(place, seconds, color=GREY if cached else BLUE)

@@ -1,4 +1,4 @@
-"""The facts of the report: the words and numbers of its page, ready for JSON."""
+"""The facts of the report: the texts and numbers on its page, as JSON values."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,15 @@ from typing import Any
 import numpy as np
 import yaml
 
-from components.evaluation.comparison import Digit, Interval, by_digit, interval
+from components.evaluation.comparison import (
+    DigitComparison,
+    Interval,
+    compare_by_digit,
+    compute_interval,
+)
 from components.evaluation.evaluation_result import Evaluation
 from components.evaluation.gate_result import GateResult, Thresholds
-from components.evaluation.measure import Measured
+from components.evaluation.measure import Measurements
 from components.reporting.measurements import Scores
 from model.training.tensorboard import Curve
 
@@ -24,20 +29,20 @@ def describe_gate(
     baseline_version: int | None,
     why_no_baseline: str,
 ) -> dict[str, Any]:
-    """Returns the gate's decision, its numbers, and the paired differences.
+    """Returns the facts about the gate: decision, ELBOs, thresholds and differences.
 
     Args:
       found: the Evaluator's measurements.
-      test: each image's ELBOs.
-      gate: the decision.
-      thresholds: what the gate requires.
-      baseline_version: the one that was served; None if none was.
-      why_no_baseline: in words, if there is none.
+      test: the ELBOs of each image of the test split.
+      gate: the gate result.
+      thresholds: the gate's thresholds.
+      baseline_version: the version that is the baseline; None without a baseline.
+      why_no_baseline: the reason why there is no baseline, for the page.
     """
     candidate, baseline = found.candidate, found.baseline
     difference = None
     if test.baseline is not None:
-        difference = interval(test.elbo - test.baseline)
+        difference = compute_interval(test.elbo - test.baseline)
     sentences = _write_sentences(
         found,
         difference,
@@ -48,31 +53,38 @@ def describe_gate(
         "verdict": "BLESSED" if gate.is_blessed else "REFUSED",
         "refusals": list(gate.refusals),
         "sentences": sentences,
-        "elbo": _terms(candidate),
-        "baseline": baseline and {**_terms(baseline), "version": baseline_version},
+        "elbo": _describe_terms(candidate),
+        "baseline": baseline
+        and {**_describe_terms(baseline), "version": baseline_version},
         "why_no_baseline": why_no_baseline,
-        "difference": difference and _of_interval(difference),
+        "difference": difference and _describe_interval(difference),
         "floor": thresholds.elbo_floor,
         "tolerance": thresholds.tolerance,
         "estimate": gate.estimate,
         "digits": [
-            _of_digit(digit)
-            for digit in by_digit(test.labels, test.elbo, baseline=test.baseline)
+            _describe_digit(digit)
+            for digit in compare_by_digit(
+                test.labels, test.elbo, baseline=test.baseline
+            )
         ],
     }
 
 
-def describe_bounds(measured: Measured) -> dict[str, Any]:
-    """Returns the importance-weighted bound, its k and the active latents."""
+def describe_bounds(measured: Measurements) -> dict[str, Any]:
+    """Returns the importance-weighted bound, its k and the active latents as facts."""
     return {
-        "iwae": _finite(measured.iwae),
+        "iwae": _drop_non_finite(measured.iwae),
         "k": measured.k,
-        "active": measured.active(),
+        "active": measured.describe_active(),
     }
 
 
 def describe_training(curves: Mapping[tuple[str, str], Curve]) -> str:
-    """Returns a sentence on how the training went; empty if there are no curves."""
+    """Returns a sentence with epochs, speed and best ELBO; "" without curves.
+
+    Args:
+      curves: the curves by split and metric; a point is an epoch and a value.
+    """
     speed = curves.get(("train", "images_per_second"))
     elbo = curves.get(("eval", "elbo"))
     if not speed or not elbo:
@@ -91,12 +103,12 @@ def describe_data(
     *,
     drift: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Returns the images by split and label, the anomalies and the drift.
+    """Returns the facts about the data: images by split and label, anomalies, drift.
 
     Args:
-      counts: how many images of each split have each label.
-      anomalies: a line each.
-      drift: DataGate's distances; None if it left none.
+      counts: the number of images for each split and label.
+      anomalies: a description of each anomaly.
+      drift: the content of DataGate's drift.json; None if there is none.
     """
     labels = sorted({label for of_split in counts.values() for label in of_split})
     return {
@@ -122,14 +134,14 @@ def describe_lineage(
     pushed: str,
     manifest: str,
 ) -> dict[str, Any]:
-    """Returns where the model comes from and where it went.
+    """Returns the facts about the lineage: settings, data, stack and pushed version.
 
     Args:
-      provenance: `run_key`, and `config` by section.
-      data_fingerprint: Ingest's.
-      stack: the versions of Python and of the packages that matter to a model.
-      pushed: path or URI of the version that was pushed; "" if none was.
-      manifest: JSON of that version's manifest; "" if none was pushed.
+      provenance: the run key and the settings, under `run_key` and `config`.
+      data_fingerprint: the fingerprint of the data that Ingest read.
+      stack: the versions of Python and of the packages that affect a model.
+      pushed: path or URI of the pushed version; "": nothing was pushed.
+      manifest: the pushed version's manifest in JSON; "": nothing was pushed.
     """
     return {
         "model_name": provenance["config"]["push"]["model_name"],
@@ -144,7 +156,11 @@ def describe_lineage(
 
 
 def list_scalars(facts: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the finite ones of the numbers that runs are compared by."""
+    """Returns the metrics by which people compare runs, if they are finite.
+
+    Args:
+      facts: all facts of the report.
+    """
     baseline, difference = facts["baseline"] or {}, facts["difference"] or {}
     values = {
         **{name: facts["elbo"][name] for name in ("elbo", "reconstruction", "kl")},
@@ -196,26 +212,26 @@ def _write_sentences(
     return sentences
 
 
-def _terms(measured) -> dict[str, float | None]:
+def _describe_terms(measured) -> dict[str, float | None]:
     return {
-        name: _finite(getattr(measured, name))
+        name: _drop_non_finite(getattr(measured, name))
         for name in ("elbo", "reconstruction", "kl")
     }
 
 
-def _of_digit(digit: Digit) -> dict[str, Any]:
+def _describe_digit(digit: DigitComparison) -> dict[str, Any]:
     return {
         **digit._asdict(),
-        "elbo": _finite(digit.elbo),
-        "baseline": _finite(digit.baseline),
-        "difference": digit.difference and _of_interval(digit.difference),
+        "elbo": _drop_non_finite(digit.elbo),
+        "baseline": _drop_non_finite(digit.baseline),
+        "difference": digit.difference and _describe_interval(digit.difference),
     }
 
 
-def _of_interval(values: Interval) -> dict[str, float | None]:
-    return {name: _finite(value) for name, value in values._asdict().items()}
+def _describe_interval(values: Interval) -> dict[str, float | None]:
+    return {name: _drop_non_finite(value) for name, value in values._asdict().items()}
 
 
-def _finite(value: float | None) -> float | None:
-    """Returns a number that JSON knows, or None."""
+def _drop_non_finite(value: float | None) -> float | None:
+    """Returns the value if it is finite, else None, because JSON has no NaN."""
     return value if value is not None and math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""The report's pictures of models and data."""
+"""The report's figures of models and data."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,73 +7,82 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from components.reporting.charts import BLUE, WIDTH, chart, plain
-from components.reporting.measurements import Digits, Scores, principal_plane
+from components.reporting.charts import BLUE, WIDTH, make_chart, remove_box
+from components.reporting.measurements import (
+    DigitImages,
+    Scores,
+    compute_principal_plane,
+)
 from model.training.tensorboard import Curve
 
 _CANDIDATE, _BASELINE = BLUE, "#d1701f"
-_ABOVE: dict[str, Any] = {
+_LEGEND_ABOVE: dict[str, Any] = {
     "loc": "lower left",
     "bbox_to_anchor": (0, 1),
     "ncols": 3,
-}  # the chart, where a legend hides nothing
+}  # a legend above the chart, where it hides nothing
 _TERMS = ("elbo", "reconstruction", "kl")
-_LEVELS = (0.001, 0.999)  # what of a histogram's images is on its axis
+_LEVELS = (0.001, 0.999)  # quantiles of the values, between which the axis extends
 
 
-def rebuilt(digits: Digits) -> Figure:
-    """Returns ten images beside the decoder's modes and means of them."""
-    return _rows(
+def draw_reconstructions(digits: DigitImages) -> Figure:
+    """Returns a figure of ten images and of p(x|z)'s modes and means for them."""
+    return _draw_rows(
         list(digits.ten),
         ["input", "mode of p(x|z)", "mean of p(x|z)"],
         columns=[f"label {label}" for label in digits.labels],
     )
 
 
-def samples(digits: Digits) -> Figure:
-    """Returns the decoder's modes at draws from the prior."""
+def draw_samples(digits: DigitImages) -> Figure:
+    """Returns a figure of p(x|z)'s modes for samples z of the prior."""
     rows = digits.samples.reshape(-1, 16, *digits.samples.shape[1:])
-    return _rows(list(rows))
+    return _draw_rows(list(rows))
 
 
-def traversals(digits: Digits, spread: np.ndarray) -> Figure:
-    """Returns what moves when one latent does.
+def draw_traversals(digits: DigitImages, spread: np.ndarray) -> Figure:
+    """Returns a figure of p(x|z)'s means while one latent at a time changes.
 
     Args:
-      digits: the images.
-      spread: the posterior means' standard deviation of each latent, [Z].
+      digits: the images to draw.
+      spread: the standard deviation of the posterior means, for each latent, [Z].
     """
     names = [f"z{latent}  (sd {spread[latent]:.2f})" for latent in digits.latents]
-    return _rows(
+    return _draw_rows(
         list(digits.traversals),
         names,
         columns=[f"{step:+.1f} sd" if step else "mean" for step in digits.steps],
     )
 
 
-def interpolations(digits: Digits) -> Figure:
-    """Returns straight ways through the latents from one image to another."""
+def draw_interpolations(digits: DigitImages) -> Figure:
+    """Returns a figure of p(x|z)'s means on lines between two images' latents."""
     count = digits.interpolations.shape[1]
     shares = [f"{100 * step / (count - 1):.0f}%" for step in range(count)]
-    return _rows(list(digits.interpolations), columns=shares)
+    return _draw_rows(list(digits.interpolations), columns=shares)
 
 
-def worst(test: Scores, digits: Digits) -> Figure:
-    """Returns the images of the lowest ELBO, and what the decoder makes of them."""
+def draw_worst(test: Scores, digits: DigitImages) -> Figure:
+    """Returns a figure of the images with the lowest ELBO and their reconstructions."""
     columns = [
         f"label {test.labels[number]}\n{test.elbo[number]:.0f} nats"
         for number in digits.worst
     ]
     images = [test.pixels[digits.worst], digits.worst_means]
-    return _rows(images, ["input", "mean of p(x|z)"], columns=columns)
+    return _draw_rows(images, ["input", "mean of p(x|z)"], columns=columns)
 
 
-def _rows(
+def _draw_rows(
     rows: list[np.ndarray], names: Sequence[str] = (), *, columns: Sequence[str] = ()
 ) -> Figure:
-    """Returns images in rows with names, each [C, 28, 28, 1], below column titles.
+    """Returns a figure of images in rows and columns.
 
-    One picture of all: axes for each image would take seconds.
+    All images are drawn as one, because axes for each image would take seconds.
+
+    Args:
+      rows: the images of each row, float32 [C, 28, 28, 1] in [0, 1].
+      names: a name for each row, to its left; or none.
+      columns: a title for each column; or none.
     """
     count, size = len(rows[0]), rows[0].shape[1]
     left = 1.25 if names else 0.03  # inches, for the names
@@ -104,14 +113,14 @@ def _rows(
     return figure
 
 
-def latent_map(test: Scores) -> Figure:
-    """Returns the test images' posterior means in their plane of most variance."""
-    plane, shares = principal_plane(test.loc)
-    figure, axes = chart(6.2)
+def draw_latent_map(test: Scores) -> Figure:
+    """Returns a scatter plot of the posterior means' first two principal components."""
+    plane, shares = compute_principal_plane(test.loc)
+    figure, axes = make_chart(6.2)
     classes = np.unique(test.labels)
     centers = [np.median(plane[test.labels == label], axis=0) for label in classes]
-    marks = _apart(np.stack(centers), 0.06 * np.ptp(plane, axis=0))
-    # In a random order, so that none hides the others.
+    marks = _move_apart(np.stack(centers), 0.06 * np.ptp(plane, axis=0))
+    # In a random order, so that no label's points hide those of the others.
     order = np.random.default_rng(0).permutation(len(plane))
     colours = colormaps["tab10"](np.searchsorted(classes, test.labels) % 10)
     x, y = plane[order].T
@@ -133,8 +142,13 @@ def latent_map(test: Scores) -> Figure:
     return figure
 
 
-def _apart(places: np.ndarray, least: np.ndarray) -> np.ndarray:
-    """Returns places, [N, 2], moved until they are `least`, [2], from each other."""
+def _move_apart(places: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """Moves points away from each other until they are far enough apart.
+
+    Args:
+      places: the points, [N, 2].
+      least: the least distance along each axis, [2].
+    """
     scale = np.where(least > 0, least, 1.0)
     moved = places / scale
     for _ in range(100):
@@ -150,9 +164,14 @@ def _apart(places: np.ndarray, least: np.ndarray) -> np.ndarray:
     return moved * scale
 
 
-def elbo_histogram(test: Scores, floor: float) -> Figure:
-    """Returns how many images have which ELBO, of both models."""
-    figure, axes = chart(3.8)
+def draw_elbo_histogram(test: Scores, floor: float) -> Figure:
+    """Returns a histogram of the images' ELBOs for the candidate and the baseline.
+
+    Args:
+      test: the ELBOs of each image.
+      floor: the gate's floor for the mean ELBO, in nats.
+    """
+    figure, axes = make_chart(3.8)
     both = [
         ("candidate", test.elbo, _CANDIDATE),
         ("baseline", test.baseline, _BASELINE),
@@ -173,17 +192,21 @@ def elbo_histogram(test: Scores, floor: float) -> Figure:
         axes.hist(values, bins, color=colour, alpha=0.35)
         axes.hist(values, bins, color=colour, histtype="step", linewidth=1.3)
         axes.axvline(mean, color=colour, linewidth=1.6, label=label)
-    axes.set_xlim(bins[0], bins[-1])  # wherever the floor is
+    axes.set_xlim(bins[0], bins[-1])  # even if the floor is outside
     label = f"floor of the mean, {floor:.2f}"
     axes.axvline(floor, color="#444444", linewidth=1.0, linestyle="--", label=label)
     axes.set_xlabel("ELBO of an image, nats (higher is better)")
     axes.set_ylabel("images")
-    axes.legend(fontsize=9, frameon=False, **_ABOVE)
+    axes.legend(fontsize=9, frameon=False, **_LEGEND_ABOVE)
     return figure
 
 
-def training(curves: Mapping[tuple[str, str], Curve]) -> Figure:
-    """Returns the curves of a training by epoch."""
+def draw_training_curves(curves: Mapping[tuple[str, str], Curve]) -> Figure:
+    """Returns a figure of the training curves: metrics by epoch, for train and eval.
+
+    Args:
+      curves: the curves by split and metric; a point is an epoch and a value.
+    """
     figure = Figure(figsize=(WIDTH, 5.4), layout="constrained")
     grid = figure.subplots(2, 3)
     panels = [
@@ -199,14 +222,14 @@ def training(curves: Mapping[tuple[str, str], Curve]) -> Figure:
                 axes.plot(*zip(*curve), "o-", ms=3, lw=1.3, color=colour, label=split)
         later = [v for (_, of), c in curves.items() if of == name for _, v in c[1:]]
         if name in _TERMS and len(later) > 4:
-            # With the first epoch's, the rest would be a line.
+            # With the first epoch's value, the others would look like a flat line.
             margin = 0.1 * np.ptp(later) + 0.1
             axes.set_ylim(min(later) - margin, max(later) + margin)
         axes.set_title(title, fontsize=10)
         axes.set_ylabel(unit, fontsize=8)
         axes.set_xlabel("epoch", fontsize=8)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        plain(axes)
+        remove_box(axes)
     grid[1, 1].set_ylim(bottom=0)
     legend = grid[1, 2]
     legend.set_axis_off()
@@ -216,9 +239,13 @@ def training(curves: Mapping[tuple[str, str], Curve]) -> Figure:
     return figure
 
 
-def label_shares(counts: Mapping[str, Mapping[int, int]]) -> Figure:
-    """Returns which share of each split has each label."""
-    figure, axes = chart(3.0)
+def draw_label_shares(counts: Mapping[str, Mapping[int, int]]) -> Figure:
+    """Returns a bar chart of each label's share in each split, in percent.
+
+    Args:
+      counts: the number of images for each split and label.
+    """
+    figure, axes = make_chart(3.0)
     labels = sorted({label for of_split in counts.values() for label in of_split})
     width = 0.8 / max(len(counts), 1)
     for number, (split, of_split) in enumerate(counts.items()):
@@ -229,5 +256,5 @@ def label_shares(counts: Mapping[str, Mapping[int, int]]) -> Figure:
     axes.set_xticks(np.arange(len(labels)), [str(label) for label in labels])
     axes.set_xlabel("label")
     axes.set_ylabel("% of the split")
-    axes.legend(fontsize=9, frameon=False, **_ABOVE)
+    axes.legend(fontsize=9, frameon=False, **_LEGEND_ABOVE)
     return figure

@@ -1,4 +1,4 @@
-"""What the report measures: every test image's ELBO and latents, and digits to draw."""
+"""The report's measurements: the test images' ELBOs and latents, digits to draw."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,42 +9,42 @@ import tensorflow as tf
 from components.datasets.idx import SplitError
 from components.evaluation import old_exports
 from components.evaluation.estimate import SPLIT
-from components.evaluation.measure import BATCH, OfImages, Signatures
+from components.evaluation.measure import BATCH, PerImage, Signatures
 from model.errors import PipelineError
 from model.examples import RAW, read_examples
 
-_SAMPLES = 96  # draws from the prior
-_STEPS = 11  # of a traversal, and of an interpolation
-_REACH = 3.0  # standard deviations that a traversal goes to either side
-_LATENTS = 8  # that are traversed
-_WORST = 10
+_SAMPLES = 96  # samples of the prior
+_STEPS = 11  # images of a traversal, and of an interpolation
+_REACH = 3.0  # standard deviations from a traversal's middle to each of its ends
+_LATENTS = 8  # latents with a traversal
+_WORST = 10  # images of the lowest ELBO
 
 
 class MeasurementError(PipelineError):
-    """What was measured of a model can't be reported."""
+    """A model's measurements can't be reported."""
 
 
 class Scores(NamedTuple):
-    """The test split, and what the models say of each image."""
+    """The images of the test split, with each image's label, ELBOs and latents."""
 
-    pixels: np.ndarray  # float32 [N, 28, 28, 1] in [0, 1], as the candidate takes them
+    pixels: np.ndarray  # float32 [N, 28, 28, 1] in [0, 1], the candidate's input
     labels: np.ndarray  # int64 [N]
     elbo: np.ndarray  # the candidate's, float64 [N], nats
     baseline: np.ndarray | None  # the baseline's, float64 [N], nats
     loc: np.ndarray  # the posterior's means, float32 [N, Z]
 
 
-class Digits(NamedTuple):
+class DigitImages(NamedTuple):
     """Images to draw, each float32 [..., 28, 28, 1] in [0, 1]."""
 
     labels: np.ndarray  # int [L], at most ten
-    ten: np.ndarray  # [3, L, ...]: the first image of each; its mode, its mean
-    samples: np.ndarray  # [S, ...]: modes at draws from the prior
-    latents: np.ndarray  # int [T]: the most active ones, the most active first
+    ten: np.ndarray  # [3, L, ...]: each label's first image; its mode; its mean
+    samples: np.ndarray  # [S, ...]: modes for samples of the prior
+    latents: np.ndarray  # int [T]: the most active latents, the most active first
     traversals: np.ndarray  # [T, _STEPS, ...]: means
     steps: np.ndarray  # [_STEPS]: of a traversal, in standard deviations
     interpolations: np.ndarray  # [P, _STEPS, ...]: means
-    worst: np.ndarray  # int [W]: numbers of the images of the lowest ELBO, from below
+    worst: np.ndarray  # int [W]: indices of the images of the lowest ELBO, lowest first
     worst_means: np.ndarray  # [W, ...]
 
 
@@ -52,20 +52,21 @@ def read_test_split(
     files: Sequence[str],
     feature: str,
     *,
-    candidate: OfImages,
+    candidate: PerImage,
     baseline: Signatures | None,
 ) -> Scores:
-    """Reads the test split, and measures the baseline by `elbo_examples`.
+    """Reads the test split's images and measures the baseline's ELBO of each.
 
     Args:
-      files: patterns of the transformed test split's files.
-      feature: what the candidate takes, `bits` or `pixels`.
-      candidate: what Bounds measured of the same images.
-      baseline: the signatures of what is served, if anything is.
+      files: patterns of the files of Transform's test split.
+      feature: the feature that the candidate is trained on, `bits` or `pixels`.
+      candidate: the values that Bounds measured for the same images.
+      baseline: the baseline's signatures, of which `elbo_examples` is called; None:
+        there is no baseline.
 
     Raises:
-      SplitError: there are no images.
-      MeasurementError: there are not as many images as Bounds measured.
+      SplitError: the split has no images.
+      MeasurementError: the split and `candidate` differ in their number of images.
     """
     is_old = baseline is not None and old_exports.needs_old_examples(baseline)
     parts: list[tuple[np.ndarray, ...]] = []
@@ -95,8 +96,12 @@ def read_test_split(
     return Scores(pixels, labels, elbo, other[0] if other else None, loc)
 
 
-def label_counts(files: Sequence[str]) -> dict[int, int]:
-    """Returns how many examples of Ingest's files have each label."""
+def count_labels(files: Sequence[str]) -> dict[int, int]:
+    """Counts the examples of each label in Ingest's files.
+
+    Args:
+      files: patterns of the files of one split.
+    """
     examples = read_examples(files, RAW, batch_size=1_000)
     labels = [batch.labels for batch in examples.as_numpy_iterator()]
     if not labels:
@@ -105,12 +110,16 @@ def label_counts(files: Sequence[str]) -> dict[int, int]:
     return {int(label): int(count) for label, count in zip(found, counts)}
 
 
-def draw_digits(test: Scores, candidate: Signatures) -> Digits:
-    """Returns the images of the report's pictures, from the candidate's signatures.
+def generate_digits(test: Scores, candidate: Signatures) -> DigitImages:
+    """Generates the images for the report's figures with the candidate.
+
+    Args:
+      test: the test split with its scores.
+      candidate: the candidate's signatures.
 
     Raises:
       MeasurementError: a posterior mean is not a finite number.
-      tf.errors.OpError: the model refused to answer.
+      tf.errors.OpError: a signature failed.
     """
     if not np.isfinite(test.loc).all():
         raise MeasurementError("the posterior's means must be finite numbers")
@@ -135,40 +144,42 @@ def draw_digits(test: Scores, candidate: Signatures) -> Digits:
             for one, other in (ends if len(ends) else [(first[0], first[0])])
         ]
     )
-    # NaN first: nothing is worse.
+    # Images whose ELBO is NaN come first.
     worst = np.argsort(np.where(np.isnan(test.elbo), -np.inf, test.elbo))[:_WORST]
     of_worst = candidate["serving_default"](images=tf.constant(test.pixels[worst]))
-    return Digits(
+    return DigitImages(
         labels=test.labels[first],
         ten=ten,
         samples=samples["mode"].numpy(),
         latents=latents,
-        traversals=_decode(candidate, walks),
+        traversals=_decode_means(candidate, walks),
         steps=steps,
-        interpolations=_decode(candidate, paths),
+        interpolations=_decode_means(candidate, paths),
         worst=worst,
         worst_means=of_worst["mean"].numpy(),
     )
 
 
-def _decode(candidate: Signatures, z: np.ndarray) -> np.ndarray:
-    """Returns p(x|z)'s means: z [A, B, Z] -> [A, B, 28, 28, 1]."""
+def _decode_means(candidate: Signatures, z: np.ndarray) -> np.ndarray:
+    """Returns the means of p(x|z), [A, B, 28, 28, 1], for z, [A, B, Z]."""
     flat = tf.constant(z.reshape(-1, z.shape[-1]))
     mean = candidate["decode"](z=flat)["mean"].numpy()
     return mean.reshape(*z.shape[:2], *mean.shape[1:])
 
 
-def principal_plane(loc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the two directions of most variance: coordinates and shares of it.
+def compute_principal_plane(loc: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Computes the first two principal components of posterior means.
 
     Args:
-      loc: [N, Z], finite.
+      loc: the posterior means, [N, Z], finite.
 
     Returns:
-      coordinates, [N, 2] (the second 0 if Z is 1); shares of the variance, [2].
+      The coordinates along both components, [N, 2], of which the second are 0 if Z is
+      1; and each component's share of the variance, [2].
     """
     centered = np.float64(loc) - loc.mean(axis=0)
-    # Of the covariance, Z x Z, and not of all N rows: the same directions.
+    # The eigenvectors of the Z x Z covariance are the components; an SVD of all N rows
+    # would give the same ones, slower.
     variances, directions = np.linalg.eigh(centered.T @ centered)
     order = np.argsort(-variances)[:2]
     plane, shares = np.zeros([len(loc), 2]), np.zeros(2)

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else."""
+"""The report's HTML page, one file that contains its pictures."""
 
 import base64
 import importlib.resources
@@ -8,26 +8,26 @@ from typing import Any
 
 import jinja2
 
-PAGE = "report.html"  # in Report's output `page`
-FACTS = "report.json"  # in its output `metrics`, beside the pictures
-STEPS = "steps"  # the picture that only a runner can draw
+PAGE = "report.html"  # a file in Report's output `page`
+FACTS = "report.json"  # a file in Report's output `metrics`, beside the pictures
+STEPS = "steps"  # the picture of the steps' durations, which the local runner adds
 
 _TEMPLATE = "report.html.jinja"
 
 
-def render(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
-    """Returns the page, its pictures inside.
+def render_page(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
+    """Returns the HTML of the report's page, with the pictures embedded.
 
     Args:
-      facts: what `report_facts.collect` returns and, if it is known, `run`: `id`, and
-        `steps` with `name`, `seconds` and `cached` each.
-      pictures: PNGs by name; the page leaves out those that there are not.
+      facts: the content of report.json. Its key `run` has the run's `id` and the list
+        `steps`, whose items have `name`, `seconds` and `cached`.
+      pictures: PNGs by name; the page omits the pictures that are missing here.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters["nats"] = nats
-    environment.filters["signed"] = lambda value: nats(value, "+")
+    environment.filters["nats"] = format_nats
+    environment.filters["signed"] = lambda value: format_nats(value, "+")
     environment.filters["count"] = lambda value: f"{value:,}"
     source = (
         importlib.resources.files("components.reporting")
@@ -41,8 +41,13 @@ def render(facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
     return environment.from_string(source).render(**facts, pictures=inlined)
 
 
-def nats(value: float | None, sign: str = "-") -> str:
-    """Returns a number of nats with two digits; JSON has no NaN, but null."""
+def format_nats(value: float | None, sign: str = "-") -> str:
+    """Formats a number of nats with two decimal places.
+
+    Args:
+      value: nats; None, as JSON has it, for NaN.
+      sign: `+` to write the sign of positive numbers too, else `-`.
+    """
     if value is None:
         return "not a number"
     if math.isinf(value):

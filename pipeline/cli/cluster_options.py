@@ -88,13 +88,13 @@ def upload(
     with tempfile.TemporaryDirectory() as folder:
         package = pathlib.Path(folder, "pipeline.yaml")
         compiler.compile_pipeline(compiled, str(package), image=image(args))
-        version = submission.upload(cluster, package)
+        version = submission.upload_pipeline(cluster, package)
     state = "is uploaded" if version.is_new else "was there already"
     console.line(f"version {version.name} {state}")
     return submission.RunRequest(
         version=version,
         experiment=args.experiment,
-        parameters=contract.run_parameters(resolved),
+        parameters=contract.read_run_parameters(resolved),
         pipeline_root=resolved.kubeflow.pipeline_root,
     )
 

@@ -39,7 +39,7 @@ def compile_pipeline(args: argparse.Namespace) -> int:
         from pipeline.kubeflow import compiler, contract
 
         compiler.compile_pipeline(resolved, args.output, image=image)
-        parameters = contract.run_parameters(resolved)
+        parameters = contract.read_run_parameters(resolved)
         console.line(f"{args.output} is for Kubeflow Pipelines v2; its run parameters:")
         for name, value in parameters.items():
             console.line(f"  {name} = {value}")

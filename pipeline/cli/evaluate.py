@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from components.datasets.prepare import Prepared
     from components.evaluation.estimate import Estimate
-    from components.evaluation.measure import Measured
+    from components.evaluation.measure import Measurements
     from model.training.progress import ImageRate
     from pipeline.cli.pushed_model import PushedModel
     from pipeline.console import Screen
@@ -123,13 +123,13 @@ def _measure(
     estimate = model.read_estimate()
     batches = _read_batches(counts, estimate.seed if estimate.binarization else None)
     k = args.iwae or resolved.gate.iwae_samples
-    signatures = measure.load(model.folder)
+    signatures = measure.load_signatures(model.folder)
     measured, is_interrupted = None, False
     rate, started = ImageRate(count), time.monotonic()
     try:
         # A signal in the middle of a batch would break into TensorFlow.
         with console.progress("measuring") as show, signals.defer_signals() as stop:
-            for measured, _ in measure.measure(signatures, batches, k=k):
+            for measured, _ in measure.measure_batches(signatures, batches, k=k):
                 show(_describe_progress(measured, rate))
                 if stop.signal:
                     break
@@ -156,7 +156,9 @@ def _measure(
     return INTERRUPTED if is_interrupted else OK
 
 
-def _figure_rows(measured: "Measured", estimate: "Estimate") -> list[tuple[str, str]]:
+def _figure_rows(
+    measured: "Measurements", estimate: "Estimate"
+) -> list[tuple[str, str]]:
     """Returns the names and values of the figures, and how they were estimated.
 
     Args:
@@ -174,7 +176,7 @@ def _figure_rows(measured: "Measured", estimate: "Estimate") -> list[tuple[str, 
         ("  its terms", terms),
         ("IWAE", f"{measured.iwae:.2f} nats per image (higher is better)"),
         ("  estimated by", iwae.describe()),
-        ("active latents", measured.active()),
+        ("active latents", measured.describe_active()),
     ]
 
 
@@ -234,7 +236,7 @@ def _read_batches(counts: Mapping[str, int], seed: int | None) -> "tf.data.Datas
     return batches if seed is None else batches.map(binarize)
 
 
-def _describe_progress(measured: "Measured", rate: "ImageRate") -> str:
+def _describe_progress(measured: "Measurements", rate: "ImageRate") -> str:
     """Returns a line with the means so far and the pace."""
     done, *pace = rate.describe(measured.images)
     bounds = f"ELBO {measured.elbo:.2f}  IWAE {measured.iwae:.2f} nats"

@@ -56,7 +56,7 @@ def generate(args: argparse.Namespace) -> int:
         from components.evaluation import measure
         from pipeline.cli import image_files
 
-        signature = measure.load(model.folder, "generate")["generate"]
+        signature = measure.load_signatures(model.folder, "generate")["generate"]
         kind = "mean" if args.mean else "mode"
         drawn = signature(n=tf.constant(args.n), seed=tf.constant(seed, tf.int64))
         columns = math.ceil(math.sqrt(args.n))

@@ -49,7 +49,7 @@ def reconstruct(args: argparse.Namespace) -> int:
                 f"at most {_MOST_IMAGES:,} images are shown in one picture, got "
                 f"{count:,}"
             )
-        signature = measure.load(model.folder, "reconstruct")["reconstruct"]
+        signature = measure.load_signatures(model.folder, "reconstruct")["reconstruct"]
         rows = []
         for _, pixels in image_files.batches(files, measure.BATCH):
             outputs = signature(images=tf.constant(pixels))

@@ -106,14 +106,14 @@ def _set_schedule(args: argparse.Namespace, console: "Screen") -> int:
     from pipeline.kubeflow import recurring_runs
 
     options.resolve(args)  # raises for a wrong setting, before the connection
-    cron = recurring_runs.kfp_cron(_parse_cron(args))
+    cron = recurring_runs.to_kfp_cron(_parse_cron(args))
     cluster_options.image(args)  # raises if it is missing, before the connection
     cluster = cluster_options.connect(args)
     request = cluster_options.upload(args, cluster, console=console)
-    recurring_run, is_changed = recurring_runs.schedule(
+    recurring_run, is_changed = recurring_runs.set_schedule(
         cluster, args.name, cron=cron, request=request
     )
-    link = cluster.link(f"recurringrun/details/{recurring_run}")
+    link = cluster.make_link(f"recurringrun/details/{recurring_run}")
     state = "is set" if is_changed else "was so already"
     console.line(f"the schedule {args.name} {state}: {cron} (seconds first): {link}")
     return OK
@@ -127,14 +127,14 @@ def _change_schedules(args: argparse.Namespace, console: "Screen") -> int:
     pipeline_id = submission.find_pipeline(cluster)
     if args.action == "list":
         args.is_result_printed = True
-        for run in recurring_runs.all_of(cluster, pipeline_id):
+        for run in recurring_runs.find_all(cluster, pipeline_id):
             state = "enabled" if recurring_runs.is_enabled(run) else "paused"
-            link = cluster.link(f"recurringrun/details/{run.recurring_run_id}")
+            link = cluster.make_link(f"recurringrun/details/{run.recurring_run_id}")
             console.line(
-                f"{run.display_name}  {state}  {recurring_runs.cron_of(run)}  {link}"
+                f"{run.display_name}  {state}  {recurring_runs.read_cron(run)}  {link}"
             )
         return OK
-    found = recurring_runs.find(cluster, args.name, pipeline_id=pipeline_id)
+    found = recurring_runs.find_by_name(cluster, args.name, pipeline_id=pipeline_id)
     if not found:
         return fail(
             console,
@@ -164,13 +164,13 @@ def _schedule_here(args: argparse.Namespace) -> int:
     log_folder = pathlib.Path(args.root, "logs").absolute()
     if args.local:
         with _serve_metrics(args):
-            return daemon.run(times, command=command, log_folder=log_folder)
+            return daemon.run_schedule(times, command=command, log_folder=log_folder)
     args.is_result_printed = True
     folder = pathlib.Path.cwd()
     if args.print == "systemd":
-        text = service_files.systemd_units(times, command=command, folder=folder)
+        text = service_files.make_systemd_units(times, command=command, folder=folder)
     else:
-        text = service_files.crontab_line(
+        text = service_files.make_crontab_lines(
             times, command=command, folder=folder, logs=log_folder
         )
     print(text, end="")

@@ -56,7 +56,7 @@ def score(args: argparse.Namespace) -> int:
         from pipeline.cli import image_files
 
         files = [image_files.read(path, console.aside) for path in args.images]
-        signature = measure.load(model.folder, "elbo")["elbo"]
+        signature = measure.load_signatures(model.folder, "elbo")["elbo"]
         scores = sorted(
             _score_images(files, signature, console=console),
             key=lambda each: each.elbo,

@@ -56,8 +56,8 @@ def submit(args: argparse.Namespace) -> int:
         if args.run is not None:
             return _wait_for_run(args, cluster, run_id=args.run, console=console)
         request = cluster_options.upload(args, cluster, console=console)
-        run_id = submission.start(cluster, request)
-        console.line(f"run {run_id} is started: {cluster.run_link(run_id)}")
+        run_id = submission.start_run(cluster, request)
+        console.line(f"run {run_id} is started: {cluster.make_run_link(run_id)}")
         if not args.wait:
             return OK
         return _wait_for_run(args, cluster, run_id=run_id, console=console)
@@ -72,9 +72,9 @@ def _wait_for_run(
     from pipeline.kubeflow import watch
     from pipeline.kubeflow.client import ClusterError
 
-    link, advice = cluster.run_link(run_id), describe_waiting_again(args, run_id)
+    link, advice = cluster.make_run_link(run_id), describe_waiting_again(args, run_id)
     try:
-        run, spec = watch.follow(cluster, run_id, show=console.line)
+        run, spec = watch.watch_run(cluster, run_id, show=console.line)
     except KeyboardInterrupt:
         console.line(f"\nvae-pipeline: interrupted; the run goes on: {link}. {advice}")
         return INTERRUPTED
@@ -83,12 +83,12 @@ def _wait_for_run(
         return fail(console, message, code=FAILED)
     if run.state != "SUCCEEDED":
         logs = _logs_line(run_id, cluster.namespace or "kubeflow")
-        reasons = watch.failure(run, spec)
+        reasons = watch.describe_failure(run, spec)
         message = f"{reasons}\nthe run's page: {link}\nits pods' logs: {logs}"
         return fail(console, message, code=FAILED)
     try:
-        result = watch.verdict(run, spec)
-    except watch.VerdictError as error:
+        result = watch.read_gate_result(run, spec)
+    except watch.UnreadableGateResultError as error:
         return fail(console, f"{error}\nthe run's page: {link}", code=FAILED)
     console.table("Result", _decision_rows(result))
     console.line(f"the run's page: {link}")

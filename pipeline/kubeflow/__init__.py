@@ -1,1 +1,1 @@
-"""The graph on Kubeflow Pipelines v2: compiled, submitted and run."""
+"""Kubeflow Pipelines v2: the compiler, the container entrypoint and the API client."""

@@ -18,16 +18,16 @@ from pipeline.config.loading import ConfigError
 
 TOKEN_FILE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105, a variable's name
 
-_PAGE = 100  # of a list, in items
-_MESSAGE = 400  # characters of a server's message that are shown at most
-_REPEATED = (500, 502, 503, 504)
+_PAGE = 100  # items per page of a list
+_MESSAGE = 400  # the most characters of a server's message to show
+_REPEATED = (500, 502, 503, 504)  # HTTP statuses after which a GET is repeated
 
 
 class ClusterError(PipelineError):
-    """The API server did not do what was requested.
+    """A request to the API server failed.
 
     Attributes:
-      status: the HTTP status of its answer; None: it did not answer.
+      status: the HTTP status of the answer; None: the server did not answer.
     """
 
     def __init__(self, message: str, status: int | None = None):
@@ -41,7 +41,7 @@ class Limits:
 
     connect: float = 10.0  # seconds
     read: float = 60.0  # seconds, until the next bytes of the answer
-    backoff: float = 1.0  # seconds; before the third attempt, twice that for the next
+    backoff: float = 1.0  # seconds before the third attempt; doubled for each later one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,41 +49,46 @@ class Cluster:
     """A connection to an API server."""
 
     client: kfp.Client
-    namespace: str | None  # None: KFP has only one user
+    namespace: str | None  # None: the server is for a single user
 
-    def link(self, page: str) -> str:
-        """Returns the URL of a page of the UI, such as runs/details/ID."""
+    def make_link(self, page: str) -> str:
+        """Returns the URL of a page of KFP's UI.
+
+        Args:
+          page: the page's path, such as runs/details/ID.
+        """
         return f"{self.client._get_url_prefix()}/#/{page}"
 
-    def run_link(self, run_id: str) -> str:
-        """Returns the URL of a run's page of the UI."""
-        return self.link(f"runs/details/{run_id}")
+    def make_run_link(self, run_id: str) -> str:
+        """Returns the URL of a run's page in KFP's UI."""
+        return self.make_link(f"runs/details/{run_id}")
 
 
 def connect(host: str | None, namespace: str | None, *, limits: Limits) -> Cluster:
-    """Connects as kfp.Client does, but with time limits for every request.
+    """Connects to an API server, with time limits for every request.
 
-    Credentials are kfp.Client's: IAP's variables (KF_PIPELINES_IAP_OAUTH2_CLIENT_ID,
-    KF_PIPELINES_APP_OAUTH2_CLIENT_ID and _SECRET), ~/.config/kfp/context.json (a cookie
-    or a header), Application Default Credentials for *.googleusercontent.com, and
-    without a host the pod's service account or the kubeconfig. TOKEN_FILE too, which
-    kfp.Client itself reads only in a pod.
+    kfp.Client finds the credentials: in IAP's variables
+    (KF_PIPELINES_IAP_OAUTH2_CLIENT_ID, KF_PIPELINES_APP_OAUTH2_CLIENT_ID and _SECRET),
+    in ~/.config/kfp/context.json (a cookie or a header), in Application Default
+    Credentials for *.googleusercontent.com and, without a host, in the pod's service
+    account or the kubeconfig. The file that TOKEN_FILE names is read too; kfp.Client
+    reads it only in a pod.
 
     Args:
       host: the URL before /apis/; None: kfp.Client finds it.
-      namespace: a user's; None: the namespace of kfp's context, or none.
+      namespace: the user's namespace; None: the one in kfp's context, if there is one.
       limits: the time limits of each request.
 
     Raises:
-      ConfigError: the host or the token file is not what it should be.
-      ClusterError: KFP can't be reached, or refuses.
+      ConfigError: the host is no URL, or the token file can't be read.
+      ClusterError: the server can't be reached, or refuses the connection.
     """
     if host is not None:
         _check_host(host)
 
     class Client(kfp.Client):
         def get_kfp_healthz(self, sleep_duration=5):
-            # kfp's constructor calls this five times, without a time limit.
+            # kfp.Client's constructor calls this five times, without a time limit.
             _install_limits(self, limits)
             return super().get_kfp_healthz(sleep_duration)
 
@@ -92,8 +97,14 @@ def connect(host: str | None, namespace: str | None, *, limits: Limits) -> Clust
     return Cluster(client, namespace or client.get_user_namespace() or None)
 
 
-def pages(call: Callable, field: str, **arguments: Any) -> Iterator[Any]:
-    """Yields the items of all pages of a list."""
+def list_items(call: Callable, field: str, **arguments: Any) -> Iterator[Any]:
+    """Yields the items of a list that the server returns page by page.
+
+    Args:
+      call: the method of kfp.Client that requests one page.
+      field: the attribute of a page that holds its items.
+      **arguments: further arguments of `call`.
+    """
     token = ""
     while True:
         page = call(page_token=token, page_size=_PAGE, **arguments)
@@ -103,21 +114,22 @@ def pages(call: Callable, field: str, **arguments: Any) -> Iterator[Any]:
             return
 
 
-def filter_by_name(name: str) -> str:
-    """Returns the filter that limits a list of KFP's to one display name."""
+def make_name_filter(name: str) -> str:
+    """Returns the filter, in KFP's JSON, for the items with a certain display name."""
     predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
     return json.dumps({"predicates": [predicate]})
 
 
 class _Rest(rest.RESTClientObject):
-    """kfp-server-api's requests, with time-outs, repetition and clear errors.
+    """kfp-server-api's HTTP client, with time-outs, repetition and clear errors.
 
-    Every request goes through it, whatever a version of kfp-server-api names its API.
+    It is the only place that all versions of kfp-server-api have in common: the names
+    of their API's methods differ.
     """
 
     def __init__(self, configuration, limits: Limits):
         self._timeouts = (limits.connect, limits.read)
-        # Only a GET is repeated after a request may have reached the server.
+        # Once a request may have reached the server, only a GET is safe to repeat.
         configuration.retries = urllib3.Retry(
             total=3,
             connect=1,
@@ -145,26 +157,33 @@ class _Rest(rest.RESTClientObject):
             ) from error
         if response.data.lstrip()[:1] == b"<":
             raise ClusterError(
-                f"{what} gave a page of HTML, not KFP's JSON, most likely to log in: "
-                "give credentials (see --help), or the address of KFP's API itself"
+                f"{what} returned an HTML page, most likely a login page, but KFP's "
+                "API returns JSON: give credentials (see --help), or the API's address"
             )
         return response
 
     def _describe_failure(self, what: str, method: str, *, error: Exception) -> str:
-        """Returns the message for a request that was not answered."""
-        cause = getattr(error, "reason", None) or error  # of a MaxRetryError
+        """Returns the message for a request that the server did not answer.
+
+        Args:
+          what: the request's method and URL.
+          method: the request's method.
+          error: urllib3's error.
+        """
+        cause = getattr(error, "reason", None) or error  # a MaxRetryError has a reason
         if isinstance(cause, urllib3.exceptions.ReadTimeoutError):
             text = f"{what} was not answered within {self._timeouts[1]:g} s"
-        elif type(cause) is urllib3.exceptions.ConnectTimeoutError:  # not a refusal
+        # Not isinstance: in urllib3 1, a refused connection has a subclass of it.
+        elif type(cause) is urllib3.exceptions.ConnectTimeoutError:
             text = f"{what} could not connect within {self._timeouts[0]:g} s"
         else:
             return (
-                f"{what} can't be reached ({_reason(cause)}): is --host right, and, if "
-                "it is a port-forward, does `kubectl port-forward` still run?"
+                f"{what} can't be reached ({_find_reason(cause)}): check --host and, "
+                "if it is a forwarded port, whether `kubectl port-forward` still runs"
             )
-        text += ": is the server well, and the way to it?"
+        text += ": check the server and the network"
         if method != "GET":
-            text += " It may have been done all the same: look before you call again"
+            text += ". It may have been done anyway: check before you repeat it"
         return text
 
 
@@ -178,8 +197,8 @@ def _check_host(host: str) -> None:
     url = urllib.parse.urlsplit(host)
     if "@" in url.netloc:
         raise ConfigError(
-            "--host must hold no credentials, got some before an @: see --help for "
-            "where they go"
+            "--host must have no credentials, got some before an @: see --help for "
+            "the ways to give them"
         )
     if url.scheme not in ("http", "https") or not url.netloc:
         raise ConfigError(
@@ -203,28 +222,37 @@ def _find_token() -> set_volume_credentials.ServiceAccountTokenVolumeCredentials
 
 
 def _describe_refusal(what: str, error: Any) -> str:
-    """Returns the message for a request that was answered with an error."""
-    if not error.status:  # TLS
-        return f"{what} can't be reached safely: {_first_line(error.reason)}"
+    """Returns the message for a request that the server answered with an error.
+
+    Args:
+      what: the request's method and URL.
+      error: kfp-server-api's exception.
+    """
+    if not error.status:  # TLS failed
+        return f"{what} can't be reached safely: {_shorten_to_one_line(error.reason)}"
     message = _find_message(error.body)
     if error.status == 401:
-        advice = "it wants credentials, or others: see --help for where they go"
+        advice = "it requires other credentials: see --help for the ways to give them"
     elif error.status == 403:
-        advice = "these credentials may not do that: ask for the role, or --namespace"
+        advice = "your credentials do not allow it: get the role, or set --namespace"
     elif error.status == 404:
         advice = (
-            "there is no such thing, or this is not KFP's API: --host is what comes "
-            "before /apis/"
+            "it does not exist, or --host is not KFP's API: --host is the part of the "
+            "API's URL before /apis/"
         )
     elif error.status >= 500:
         advice = "the server failed: see the log of its deployment ml-pipeline"
     else:
-        advice = "mend what it says, and call again"
+        advice = "correct what the message says, and try again"
     return f"{what} was answered with {error.status} ({message}): {advice}"
 
 
 def _find_message(body: bytes) -> str:
-    """Returns the first line of the server's message, from any of its formats."""
+    """Returns the first line of the server's message.
+
+    Args:
+      body: the answer's body: JSON in one of KFP's formats, HTML or text.
+    """
     text = (body or b"").decode(errors="replace").strip()
     try:
         fields = json.loads(text)
@@ -232,14 +260,14 @@ def _find_message(body: bytes) -> str:
         text = next(str(fields[key]) for key in keys if fields.get(key))
     except (ValueError, AttributeError, StopIteration):
         if text.startswith("<"):
-            text = "a page of HTML"
-    return _first_line(text) or "without a word"
+            text = "an HTML page"
+    return _shorten_to_one_line(text) or "no message"
 
 
-def _reason(cause: Any) -> str:
+def _find_reason(cause: Any) -> str:
     # urllib3 puts the object's name before the reason.
-    return _first_line(str(cause).rpartition(": ")[2])
+    return _shorten_to_one_line(str(cause).rpartition(": ")[2])
 
 
-def _first_line(text: str) -> str:
+def _shorten_to_one_line(text: str) -> str:
     return text.strip().partition("\n")[0][:_MESSAGE]

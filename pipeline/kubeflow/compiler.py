@@ -1,4 +1,4 @@
-"""Compiles the graph to a package for Kubeflow Pipelines v2."""
+"""The compiler of the graph to a package for Kubeflow Pipelines v2."""
 
 import copy
 import hashlib
@@ -13,8 +13,8 @@ from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 from pipeline import graph
 from pipeline.config.loading import ConfigError, PipelineConfig, decisive
 from pipeline.kubeflow import contract, kubernetes
-from pipeline.kubeflow.contract import run_parameters
-from pipeline.kubeflow.kubernetes import task_name
+from pipeline.kubeflow.contract import read_run_parameters
+from pipeline.kubeflow.kubernetes import make_task_name
 
 _SCHEMA_FILE = f"{contract.PACKAGE}pipeline/schema.pbtxt"
 
@@ -22,24 +22,28 @@ _Spec = dict[str, Any]  # a PipelineSpec in JSON, as TFX's runner returns it
 
 
 def compile_pipeline(config: PipelineConfig, output: str, *, image: str) -> None:
-    """Writes the pipeline in KFP's YAML: for the same arguments, the same bytes.
+    """Compiles the graph to a YAML file for KFP.
 
-    The first document is a PipelineSpec 2.1.0. A second, where one is needed, has what
-    KFP leaves to Kubernetes: node selectors, volumes and secrets.
+    The first document is a PipelineSpec 2.1.0. A second document, if the settings need
+    one, has node selectors, volumes and secrets for Kubernetes. The same arguments give
+    the same bytes.
 
     Args:
-      config: what to compile; its values of contract.RUN_PARAMETERS become the defaults
-        of the runs' parameters.
-      output: the file, *.yaml.
+      config: the settings; their values of contract.RUN_PARAMETERS become the defaults
+        of the run parameters.
+      output: the path of the file to write, *.yaml or *.yml.
       image: the container image of every step.
 
     Raises:
-      ConfigError: something that a cluster needs is missing or unknown.
+      ConfigError: an argument or a setting is missing or wrong, or the file can't be
+        written.
     """
     if pathlib.Path(output).suffix not in (".yaml", ".yml"):
         raise ConfigError(f"the output must be a .yaml file, got {output!r}")
     if not image:
-        raise ConfigError("the image must be named, such as registry/vae-pipeline:1.0")
+        raise ConfigError(
+            "the image must have a name such as registry/vae-pipeline:1.0, got ''"
+        )
     spec = _compile_with_tfx(config, image)
     steps = list(spec["components"])
     for step in steps:
@@ -51,7 +55,7 @@ def compile_pipeline(config: PipelineConfig, output: str, *, image: str) -> None
     _add_run_id(spec)
     _add_shown_types(spec)
     _rename_for_kubernetes(spec)
-    documents = [spec, *kubernetes.platform_documents(config, steps)]
+    documents = [spec, *kubernetes.make_platform_documents(config, steps)]
     try:
         pathlib.Path(output).write_text(
             yaml.safe_dump_all(documents, sort_keys=True), encoding="utf-8"
@@ -61,7 +65,7 @@ def compile_pipeline(config: PipelineConfig, output: str, *, image: str) -> None
 
 
 def _compile_with_tfx(config: PipelineConfig, image: str) -> _Spec:
-    """Returns what TFX compiles, with each container's resources."""
+    """Returns the PipelineSpec that TFX compiles, with each container's resources."""
     pipeline = graph.create_pipeline(
         config,
         graph.Paths(
@@ -83,12 +87,12 @@ def _compile_with_tfx(config: PipelineConfig, image: str) -> _Spec:
         )
     for component in pipeline.components:
         component.with_platform_config(
-            kubernetes.container_resources(config.kubeflow, component.id)
+            kubernetes.make_container_resources(config.kubeflow, component.id)
         )
     runner_config = kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
         default_image=image,
         default_commands=list(contract.COMMAND),
-        use_pipeline_spec_2_1=True,  # open-source KFP takes no other
+        use_pipeline_spec_2_1=True,  # open-source KFP accepts only this version
     )
     runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(runner_config)
     spec = runner.run(pipeline, write_out=False)["pipelineSpec"]
@@ -98,7 +102,12 @@ def _compile_with_tfx(config: PipelineConfig, image: str) -> _Spec:
 
 
 def _find_destination(config: PipelineConfig) -> str:
-    """Returns the folder or URI of the versions, if containers can use it."""
+    """Returns the folder or URI of the versions.
+
+    Raises:
+      ConfigError: the destination is not set, or it or the source begins with ~, which
+        a container can't expand.
+    """
     if not config.push.destination:
         raise ConfigError(
             "push.destination must be a URI such as s3://bucket/serving, or a folder "
@@ -110,20 +119,20 @@ def _find_destination(config: PipelineConfig) -> str:
     ):
         if value.startswith("~"):
             raise ConfigError(
-                f"{setting} must not begin with ~ on Kubeflow, where a container has "
-                f"no home of yours, got {value!r}: write a URI, or the whole path of a "
-                "folder in one of kubeflow.volumes"
+                f"{setting} must not begin with ~ on Kubeflow, because containers do "
+                f"not have your home folder, got {value!r}: write a URI, or the "
+                "absolute path of a folder in one of kubeflow.volumes"
             )
     return f"{config.push.destination.rstrip('/')}/{config.push.model_name}"
 
 
 def _add_arguments(spec: _Spec, step: str, *, config: PipelineConfig) -> None:
-    """Adds a step's own arguments of the entrypoint.
+    """Adds the entrypoint's arguments to a step's container.
 
-    KFP's cache knows a step's inputs by their names alone, which are the same in every
-    run on some backends (kubeflow/pipelines#12751). So everything that decides what the
-    inputs hold is a part of the step's own key: the settings by `--key`, and the run
-    parameters and fingerprints of the upstream steps as parameters.
+    KFP's cache key has only the names of a step's inputs, and on some backends the
+    names are the same in every run (kubeflow/pipelines#12751). So everything that
+    determines the inputs' content is made a part of the key: the settings by the
+    argument `--key`, the upstream steps' run parameters and fingerprints as parameters.
     """
     has_run_parameters = any(
         step in parameter.properties for parameter in contract.RUN_PARAMETERS
@@ -132,17 +141,20 @@ def _add_arguments(spec: _Spec, step: str, *, config: PipelineConfig) -> None:
         step=step,
         outputs=_to_json(spec["components"][step].get("outputDefinitions", {})),
         key=hashlib.sha256(_to_json(decisive(config)).encode()).hexdigest(),
-        config=_to_json(_settings_of_steps(config)) if has_run_parameters else None,
+        config=_to_json(_select_settings(config)) if has_run_parameters else None,
     )
     label = spec["components"][step]["executorLabel"]
     container = spec["deploymentSpec"]["executors"][label]["container"]
     container["args"].extend(arguments.to_args())
 
 
-def _settings_of_steps(config: PipelineConfig) -> dict[str, dict[str, Any]]:
-    """Returns the sections from which a step makes its properties anew."""
+def _select_settings(config: PipelineConfig) -> dict[str, dict[str, Any]]:
+    """Returns the settings from which the entrypoint makes a step's properties.
+
+    The result has the settings' sections by name.
+    """
     if not config.kubeflow.checkpoints:
-        return decisive(config)  # the rest of `kubeflow` is for Kubernetes alone
+        return decisive(config)  # Kubernetes alone uses the section `kubeflow`
     kubeflow = {
         "checkpoints": config.kubeflow.checkpoints,
         "volumes": config.kubeflow.volumes,
@@ -155,9 +167,9 @@ def _disable_cache(spec: _Spec, step: str) -> None:
 
 
 def _add_run_parameters(spec: _Spec, config: PipelineConfig) -> None:
-    """Adds the run parameters to the pipeline and to the steps that they reach."""
+    """Adds the run parameters to the pipeline and to the steps that they affect."""
     definitions = {}
-    values = run_parameters(config)
+    values = read_run_parameters(config)
     for parameter in contract.RUN_PARAMETERS:
         value = values[parameter.name]
         kind = "NUMBER_INTEGER" if isinstance(value, int) else "NUMBER_DOUBLE"
@@ -168,13 +180,13 @@ def _add_run_parameters(spec: _Spec, config: PipelineConfig) -> None:
             "description": f"the setting {parameter.setting}",
         }
         source = {"componentInputParameter": parameter.name}
-        for step in _with_downstream_steps(spec, parameter.properties):
+        for step in _find_with_downstream_steps(spec, parameter.properties):
             _add_parameter(spec, step, name=parameter.name, kind=kind, source=source)
     spec["root"]["inputDefinitions"] = {"parameters": definitions}
 
 
 def _add_fingerprints(spec: _Spec) -> None:
-    """Adds the fingerprints to the steps that have them and to those downstream."""
+    """Adds fingerprints to their steps' outputs and to the downstream steps' inputs."""
     for step, fingerprint in contract.FINGERPRINTS.items():
         outputs = spec["components"][step]["outputDefinitions"]
         outputs["parameters"] = {contract.FINGERPRINT: {"parameterType": "STRING"}}
@@ -184,7 +196,7 @@ def _add_fingerprints(spec: _Spec) -> None:
                 "outputParameterKey": contract.FINGERPRINT,
             }
         }
-        for downstream in _with_downstream_steps(spec, [step]) - {step}:
+        for downstream in _find_with_downstream_steps(spec, [step]) - {step}:
             _add_parameter(
                 spec,
                 downstream,
@@ -203,9 +215,9 @@ def _add_run_id(spec: _Spec) -> None:
 
 
 def _add_shown_types(spec: _Spec) -> None:
-    """Gives outputs the types by which KFP's UI knows a page and metrics.
+    """Sets the types of the outputs that KFP's UI shows, a page and metrics.
 
-    The entrypoint has TFX's own types in its arguments, which are complete by now.
+    This must come after `_add_arguments`, which gives TFX's types to the entrypoint.
     """
     for step, outputs in contract.SHOWN_OUTPUTS.items():
         artifacts = spec["components"][step]["outputDefinitions"]["artifacts"]
@@ -214,22 +226,24 @@ def _add_shown_types(spec: _Spec) -> None:
             artifacts[name]["artifactType"] = kind
 
 
-def _with_downstream_steps(spec: _Spec, steps: Iterable[str]) -> set[str]:
-    """Returns steps and all that read their outputs, directly or through others.
+def _find_with_downstream_steps(spec: _Spec, steps: Iterable[str]) -> set[str]:
+    """Returns steps and all steps that read their outputs, directly or indirectly.
 
-    A step that only waits for one of them is not among them: Transform makes the same
-    whatever DataGate compared its data with.
+    A step that only waits for another one is not in the result. For example, Transform
+    waits for DataGate, but DataGate's result does not change Transform's outputs.
     """
     found = set(steps)
     tasks = spec["root"]["dag"]["tasks"].items()
     while more := {
-        step for step, task in tasks if step not in found and found & _producers(task)
+        step
+        for step, task in tasks
+        if step not in found and found & _find_producers(task)
     }:
         found |= more
     return found
 
 
-def _producers(task: dict[str, Any]) -> set[str]:
+def _find_producers(task: dict[str, Any]) -> set[str]:
     artifacts = task["inputs"].get("artifacts", {}).values()
     return {artifact["taskOutputArtifact"]["producerTask"] for artifact in artifacts}
 
@@ -245,28 +259,33 @@ def _add_parameter(
 
 
 def _rename_for_kubernetes(spec: _Spec) -> None:
-    """Names tasks, components and executors as KFP's own compiler does.
+    """Renames tasks, components and executors as KFP's own compiler names them.
 
-    Kubernetes takes neither capitals nor underscores; kfp.local cuts `comp-` off.
+    Kubernetes allows neither capitals nor underscores in names, and kfp.local expects
+    the prefix `comp-`.
     """
     components, executors = {}, {}
     for step, component in spec["components"].items():
         label = component["executorLabel"]
-        component["executorLabel"] = f"exec-{task_name(step)}"
-        components[f"comp-{task_name(step)}"] = component
+        component["executorLabel"] = f"exec-{make_task_name(step)}"
+        components[f"comp-{make_task_name(step)}"] = component
         executors[component["executorLabel"]] = spec["deploymentSpec"]["executors"][
             label
         ]
     tasks = {}
     for step, task in spec["root"]["dag"]["tasks"].items():
-        task["taskInfo"]["name"] = task_name(step)  # by this, KFP looks tasks up
-        task["componentRef"]["name"] = f"comp-{task_name(step)}"
-        task["dependentTasks"] = sorted(map(task_name, task.get("dependentTasks", ())))
+        task["taskInfo"]["name"] = make_task_name(step)  # KFP finds tasks by this name
+        task["componentRef"]["name"] = f"comp-{make_task_name(step)}"
+        task["dependentTasks"] = sorted(
+            map(make_task_name, task.get("dependentTasks", ()))
+        )
         for kind in ("artifacts", "parameters"):
             for value in task["inputs"].get(kind, {}).values():
                 for key in value.keys() & {"taskOutputArtifact", "taskOutputParameter"}:
-                    value[key]["producerTask"] = task_name(value[key]["producerTask"])
-        tasks[task_name(step)] = task
+                    value[key]["producerTask"] = make_task_name(
+                        value[key]["producerTask"]
+                    )
+        tasks[make_task_name(step)] = task
     spec["components"] = components
     spec["deploymentSpec"]["executors"] = executors
     spec["root"]["dag"]["tasks"] = tasks

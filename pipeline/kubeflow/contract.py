@@ -1,4 +1,4 @@
-"""What the compiler writes into a package and the containers' entrypoint reads."""
+"""The contract between the compiler and the entrypoint: arguments and parameters."""
 
 import argparse
 import dataclasses
@@ -9,33 +9,33 @@ from pipeline.config.loading import PipelineConfig
 
 COMMAND = ("python", "-m", "pipeline.kubeflow.entrypoint")
 
-# package:NAME/FILE is a file of the Python package NAME, wherever the image has it.
+# package:NAME/FILE is a file of the Python package NAME, wherever it is installed.
 PACKAGE = "package:"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunParameter:
-    """A setting that can be chosen when a run is submitted."""
+    """A setting whose value the user can choose for each run of a compiled pipeline."""
 
     section: str
     field: str
-    # The execution properties that hold the setting: step -> property. Their steps, and
-    # those downstream of them, get the parameter; no other step does, because a value
-    # that changes nothing would still keep it from KFP's cache.
+    # The execution properties that contain the setting: step -> property. The parameter
+    # goes to these steps and to their downstream steps. It does not go to other steps,
+    # because a new value would then run them again, although it does not affect them.
     properties: Mapping[str, str]
 
     @property
     def name(self) -> str:
-        """The parameter's name in KFP."""
+        """Returns the parameter's name in KFP."""
         return self.field
 
     @property
     def setting(self) -> str:
-        """The setting's name in `--set`."""
+        """Returns the setting's name in `--set`."""
         return f"{self.section}.{self.field}"
 
     def read(self, config: PipelineConfig) -> int | float:
-        """Returns the setting's value in a configuration."""
+        """Returns the setting's value in this configuration."""
         return getattr(getattr(config, self.section), self.field)
 
 
@@ -53,14 +53,14 @@ RUN_PARAMETERS = (
 )
 
 
-def run_parameters(config: PipelineConfig) -> dict[str, int | float]:
-    """Returns the values of the run parameters, by KFP's names, in a configuration."""
+def read_run_parameters(config: PipelineConfig) -> dict[str, int | float]:
+    """Returns the run parameters of a configuration: KFP's name -> value."""
     return {parameter.name: parameter.read(config) for parameter in RUN_PARAMETERS}
 
 
-# The run's id differs in every run, so a step that gets it never comes from KFP's
-# cache: `submit --wait` reads the gate's decision from what the Pusher of this run
-# wrote, and the report names the run.
+# The run's id is different in every run, so KFP never caches a step that gets it. The
+# Pusher gets it because `submit --wait` reads the gate result that this run's Pusher
+# wrote. The Report gets it because the page shows it.
 RUN_ID = "run_id"
 RUN_ID_STEPS = ("Pusher", "Report")
 RUN_ID_PROPERTIES = {"Report": RUN_ID}  # step -> execution property that holds the id
@@ -68,15 +68,16 @@ RUN_ID_PROPERTIES = {"Report": RUN_ID}  # step -> execution property that holds 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """What identifies the state outside KFP that a step found."""
+    """The output and the parameter with the fingerprint of what a step read."""
 
     output: str  # the step's output artifact
     property: str  # the artifact's property that holds the fingerprint
     parameter: str  # the input parameter of the downstream steps
 
 
-# The steps that KFP must not cache, because they read what KFP does not see. Every
-# downstream step gets the fingerprint, which makes it a part of that step's cache key.
+# The steps that KFP must not cache, because they read state outside KFP: the data and
+# the served version. Every downstream step gets the fingerprint as a parameter, which
+# makes it a part of that step's cache key.
 FINGERPRINTS = {
     "Ingest": Fingerprint(
         output="examples", property="fingerprint", parameter="ingest_fingerprint"
@@ -88,11 +89,12 @@ FINGERPRINTS = {
 FINGERPRINT = "fingerprint"  # the output parameter of the steps in FINGERPRINTS
 
 
-def cache_key_parameters(step: str) -> set[str]:
-    """Returns the parameters that a step gets and its executor does not know.
+def list_cache_key_parameters(step: str) -> set[str]:
+    """Returns the names of a step's parameters that are only for KFP's cache key.
 
-    They are in KFP's cache key of the step. Run parameters are also folded into the
-    execution properties that RUN_PARAMETERS names.
+    They are not execution properties, so the step's TFX executor must not get them. The
+    entrypoint puts run parameters into the execution properties that RUN_PARAMETERS
+    names.
     """
     names = {parameter.name for parameter in RUN_PARAMETERS}
     names |= {fingerprint.parameter for fingerprint in FINGERPRINTS.values()}
@@ -100,7 +102,7 @@ def cache_key_parameters(step: str) -> set[str]:
 
 
 class ShownAs(enum.Enum):
-    """KFP's types of the artifacts that its UI shows."""
+    """KFP's types for artifacts that its UI shows."""
 
     PAGE = "system.HTML"  # the UI shows the file that is at the artifact's URI
     METRICS = "system.Metrics"  # the UI shows every property as a number
@@ -119,7 +121,7 @@ class StepArguments:
     config: str | None = None
 
     def to_args(self) -> list[str]:
-        """Returns the arguments as a container's command line has them."""
+        """Returns the arguments for a container's command line."""
         args = ["--step", self.step, "--outputs", self.outputs]
         if self.key is not None:
             args += ["--key", self.key]
@@ -129,7 +131,7 @@ class StepArguments:
 
     @staticmethod
     def add_options(parser: argparse.ArgumentParser) -> None:
-        """Adds the options that parse `to_args`."""
+        """Adds the options that parse the arguments that `to_args` returns."""
         parser.add_argument(
             "--step", required=True, help="the step's name in the graph"
         )
@@ -140,9 +142,9 @@ class StepArguments:
         )
         parser.add_argument(
             "--key",
-            help="a digest of all settings: nothing but a part of KFP's cache key",
+            help="a digest of all settings, only for KFP's cache key",
         )
         parser.add_argument(
             "--config",
-            help="the settings that were compiled, for a step with run parameters",
+            help="the compiled settings, for a step with run parameters",
         )

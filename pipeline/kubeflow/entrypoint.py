@@ -1,11 +1,11 @@
-"""What each Kubeflow container starts: one step, on a cluster or under kfp.local.
+"""The entrypoint of each step's container, on a cluster or under kfp.local.
 
     python -m pipeline.kubeflow.entrypoint ARGS
 
-ARGS are those that TFX compiles and those that compiler.py adds. KFP describes a step's
-inputs and outputs in another form than TFX's own entrypoint expects. So this one
-changes the inputs to TFX's form, lets TFX's entrypoint run the step, and changes the
-step's report to KFP's form.
+ARGS are the arguments that TFX compiles and those that compiler.py adds. KFP describes
+a step's inputs and outputs in another form than TFX's own entrypoint expects. So this
+entrypoint changes the inputs to TFX's form, runs the step with TFX's entrypoint, and
+changes the step's report to KFP's form.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from pipeline.startup import environment  # isort: skip
 if __name__ == "__main__":  # before any library is imported
     environment.prepare()
 
-# First, for it brings `model`, which chooses Keras 2 before TensorFlow is imported.
+# First, because it imports `model`, which selects Keras 2 before TensorFlow's import.
 from pipeline import exit_codes
 from pipeline.config import loading
 
@@ -53,13 +53,18 @@ def main(
     argv: Sequence[str] | None = None,
     folders: Mapping[str, str] = launcher_io.FOLDERS,
 ) -> int:
-    """Runs one step and returns the process's exit code."""
+    """Runs one step, logs how it ended and returns the process's exit code.
+
+    Args:
+      argv: the command line's arguments; None: those of this process.
+      folders: scheme -> the launcher's folder.
+    """
     invocation = parse_command_line(argv)
     step = invocation.arguments.step
     logging.basicConfig(
         level=logging.INFO,
         format=f"%(asctime)s %(levelname)s {step}: %(message)s",
-        force=True,  # importing TensorFlow and Beam left handlers
+        force=True,  # replaces the handlers that the imports of TensorFlow and Beam set
     )
     try:
         run_step(invocation, folders)
@@ -74,26 +79,26 @@ def main(
 def run_step(
     invocation: Invocation, folders: Mapping[str, str] = launcher_io.FOLDERS
 ) -> None:
-    """Runs one step by TFX's own container entrypoint.
+    """Runs one step with TFX's container entrypoint and writes its report for KFP.
 
     Args:
-      invocation: what to run.
+      invocation: the parsed command line.
       folders: scheme -> the launcher's folder.
 
     Raises:
-      ConfigError: a run parameter is not what it should be.
-      PathError: an artifact is where the launcher keeps none.
+      ConfigError: a run parameter has a wrong value.
+      PathError: an artifact's URI is not in the launcher's folders.
     """
     step = invocation.arguments.step
-    given = launcher_io.parse(
+    given = launcher_io.parse_message(
         pipeline_spec_pb2.ExecutorInput, invocation.executor_input
     )
     executor_input = launcher_io.localize_executor_input(
         given,
-        inputs=launcher_io.parse(
+        inputs=launcher_io.parse_message(
             pipeline_spec_pb2.ComponentInputsSpec, invocation.inputs
         ),
-        outputs=launcher_io.parse(
+        outputs=launcher_io.parse_message(
             pipeline_spec_pb2.ComponentOutputsSpec, invocation.arguments.outputs
         ),
         folders=folders,
@@ -104,7 +109,7 @@ def run_step(
         config=invocation.arguments.config,
     )
     report_file = pathlib.Path(given.outputs.output_file)
-    # No driver has written it, since no step has one: it is from an earlier attempt.
+    # Any report here is from an earlier attempt, because no step has a driver.
     report_file.unlink(missing_ok=True)
     tfx_arguments = argparse.Namespace(
         executor_class_path=invocation.executor_class_path,
@@ -128,26 +133,26 @@ def set_properties(
 ) -> None:
     """Changes a step's parameters to the execution properties that TFX expects.
 
-    TFX's properties are JSON texts in which KFP can't set a single value. So those that
-    hold run parameters are made anew, from the settings with the run's values. What is
-    only a part of KFP's cache key is deleted. Names of files in Python packages become
-    their paths.
+    Some properties are JSON texts that contain run parameters, and KFP can't change a
+    value inside them. So this function makes these properties again, from the settings
+    with the run's values. It deletes parameters that are only for KFP's cache key, and
+    replaces package:NAME/FILE by the file's path.
 
     Args:
-      values: the parameters, as KFP gives them.
-      step: whose they are.
-      config: the settings that were compiled, in JSON; None: no property of the step
-        holds a run parameter.
+      values: the step's parameters as KFP gives them; changed in place.
+      step: the step's name.
+      config: the compiled settings in JSON; None: no property of the step contains a
+        run parameter.
 
     Raises:
-      ConfigError: a run parameter is not what it should be.
+      ConfigError: a run parameter has a wrong value.
     """
     chosen = [
         (parameter, launcher_io.to_number(values[parameter.name]))
         for parameter in contract.RUN_PARAMETERS
         if parameter.name in values
     ]
-    for name in contract.cache_key_parameters(step) & set(values):
+    for name in contract.list_cache_key_parameters(step) & set(values):
         del values[name]
     if config is not None:
         sections = json.loads(config)
@@ -169,12 +174,16 @@ def set_properties(
 def make_properties(
     config: loading.PipelineConfig, step: str
 ) -> dict[str, struct_pb2.Value]:
-    """Returns a step's execution properties, in the form in which KFP passes them.
+    """Returns a step's execution properties in the form in which KFP passes them.
 
-    Those that are paths are empty, except the checkpoints': a runner knows the others,
-    and the settings do not.
+    Properties that are paths are empty, because the settings do not have the paths. The
+    path of the checkpoints is an exception.
+
+    Args:
+      config: the settings, with the run's values of the run parameters.
+      step: the step's name.
     """
-    # Only here: it takes as long again as all imports above, and few steps need it.
+    # Imported here: it takes as long as all imports above, and few steps need it.
     from pipeline import graph
 
     paths = graph.Paths(
@@ -182,7 +191,7 @@ def make_properties(
         data_dir="",
         schema_file="",
         destination="",
-        # It is in one property with run parameters.
+        # In the same property as run parameters, so that it must be right.
         checkpoints=config.kubeflow.checkpoints,
     )
     pipeline = graph.create_pipeline(config, paths)
@@ -195,19 +204,29 @@ def make_properties(
 
 
 def find_fingerprint(report: pipeline_spec_pb2.ExecutorOutput, step: str) -> str:
-    """Returns what identifies the state outside KFP that a step found."""
+    """Returns the fingerprint of the state outside KFP that a step read.
+
+    Args:
+      report: the step's report, with the artifact that holds the fingerprint.
+      step: the step's name, a key of contract.FINGERPRINTS.
+    """
     fingerprint = contract.FINGERPRINTS[step]
     (artifact,) = report.artifacts[fingerprint.output].artifacts
     if fingerprint.property not in artifact.metadata.fields:
-        # Nothing is served. The fingerprint differs from every other run's, because a
-        # run that found nothing may have pushed what somebody has removed since.
+        # Nothing is served. The fingerprint must be a new one. With a fixed one, a run
+        # could reuse the push of an earlier run that also found nothing, although
+        # somebody deleted the pushed version since.
         return f"none {uuid.uuid4()}"
     value = artifact.metadata.fields[fingerprint.property]
     return value.string_value or str(launcher_io.to_number(value))
 
 
 def parse_command_line(argv: Sequence[str] | None) -> Invocation:
-    """Returns what a container's command line says."""
+    """Parses a container's command line.
+
+    Args:
+      argv: the arguments; None: those of this process.
+    """
     args, executor_flags = _make_parser().parse_known_args(argv)
     return Invocation(
         arguments=contract.StepArguments(
@@ -224,9 +243,11 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.kubeflow.entrypoint",
         description="Runs one step; its arguments are in the compiled pipeline.",
-        allow_abbrev=False,  # the rest is for Beam
+        allow_abbrev=False,  # unknown options are Beam's
     )
-    parser.add_argument("--executor_class_path", required=True, help="what runs it")
+    parser.add_argument(
+        "--executor_class_path", required=True, help="the class of the step's executor"
+    )
     parser.add_argument(
         "--json_serialized_invocation_args",
         required=True,
@@ -242,7 +263,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    # Of the first process in a container Linux takes no default action: without a
-    # handler, an eviction would wait for its SIGKILL.
+    # Linux ignores SIGTERM for the first process of a container unless the process has
+    # a handler. Without one, an evicted pod would run on until SIGKILL.
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     process.leave(main)

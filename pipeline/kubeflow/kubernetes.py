@@ -1,4 +1,4 @@
-"""What Kubernetes gives each step's pod: resources, volumes, secrets, node selector."""
+"""The Kubernetes settings of steps: resources, volumes, secrets, node selectors."""
 
 import dataclasses
 import re
@@ -12,7 +12,7 @@ from pipeline.config.sections import KubeflowConfig, StepConfig
 
 _Container = pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec
 
-# The steps that get the volumes and the secrets: all others use only their artifacts.
+# The steps that get the volumes and the secrets. Other steps use only artifacts.
 _STEPS_WITH_ACCESS = ("Ingest", "ServedModel", "Pusher")
 
 
@@ -27,7 +27,7 @@ class SecretVariable:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PodSettings:
-    """What one step's pod gets besides its resources."""
+    """The node selector, the volumes and the secrets of one step's pod."""
 
     node_selector: dict[str, str]  # label -> value
     volumes: Mapping[str, str]  # folder -> claim
@@ -38,7 +38,7 @@ class PodSettings:
         fields: dict[str, Any] = {}
         if self.node_selector:
             fields["nodeSelector"] = {"labels": self.node_selector}
-        # Names are in the older fields, which every version of KFP reads.
+        # These fields for names are deprecated, but every version of KFP reads them.
         if self.volumes:
             fields["pvcMount"] = [
                 {"constant": claim, "mountPath": folder}
@@ -55,20 +55,20 @@ class PodSettings:
         return fields
 
 
-def task_name(step: str) -> str:
-    """Returns a step's name on Kubernetes: statistics-gen for StatisticsGen."""
+def make_task_name(step: str) -> str:
+    """Returns a step's name on Kubernetes, such as statistics-gen for StatisticsGen."""
     return re.sub(r"(?<!^)(?=[A-Z])", "-", step).lower()
 
 
-def container_resources(
+def make_container_resources(
     config: KubeflowConfig, step: str
 ) -> pipeline_spec_pb2.PipelineDeploymentConfig.PipelineContainerSpec.ResourceSpec:
-    """Returns the resources of a step's container.
+    """Returns the processors, memory and GPUs of a step's container.
 
-    They are limits, which Kubernetes takes for the requests too. KFP has newer fields,
-    in text, which older versions refuse; every version reads these.
+    They are limits; Kubernetes uses them as requests too. KFP has newer fields, of the
+    type string, which its older versions refuse. Every version reads the fields here.
     """
-    settings = _step_settings(config, step)
+    settings = _find_step_settings(config, step)
     resources = _Container.ResourceSpec(
         cpu_limit=settings.cpu, memory_limit=settings.memory
     )
@@ -78,10 +78,10 @@ def container_resources(
     return resources
 
 
-def pod_settings(config: KubeflowConfig, step: str) -> PodSettings:
-    """Returns what a step's pod gets besides its resources."""
-    node_selector = _step_settings(config, step).node_selector
-    # The Trainer too, if it keeps its checkpoints outside its pod.
+def make_pod_settings(config: KubeflowConfig, step: str) -> PodSettings:
+    """Returns the node selector, the volumes and the secrets of a step's pod."""
+    node_selector = _find_step_settings(config, step).node_selector
+    # The Trainer needs them if its checkpoints are outside its pod.
     has_access = step in _STEPS_WITH_ACCESS or (
         step == "Trainer" and config.checkpoints
     )
@@ -96,19 +96,22 @@ def pod_settings(config: KubeflowConfig, step: str) -> PodSettings:
     )
 
 
-def platform_documents(
+def make_platform_documents(
     config: PipelineConfig, steps: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """Returns the package's document for Kubernetes, or none if it would be empty."""
+    """Returns the YAML document with each step's settings of its pod, in a list.
+
+    The list is empty if no step has such settings.
+    """
     executors = {}
     for step in steps:
-        if fields := pod_settings(config.kubeflow, step).to_json():
-            executors[f"exec-{task_name(step)}"] = fields
+        if fields := make_pod_settings(config.kubeflow, step).to_json():
+            executors[f"exec-{make_task_name(step)}"] = fields
     if not executors:
         return []
     deployment = {"deploymentSpec": {"executors": executors}}
     return [{"platforms": {"kubernetes": deployment}}]
 
 
-def _step_settings(config: KubeflowConfig, step: str) -> StepConfig:
+def _find_step_settings(config: KubeflowConfig, step: str) -> StepConfig:
     return config.steps.get(step) or config.steps.get("default") or StepConfig()

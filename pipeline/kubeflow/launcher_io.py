@@ -1,4 +1,4 @@
-"""The launcher's input in the form that TFX reads, and TFX's report in KFP's form."""
+"""The conversion of KFP's input for a step to TFX's form, and of its report back."""
 
 import os
 import pathlib
@@ -13,16 +13,19 @@ from model.files.filesystems import SCHEMES
 from model.files.safe_paths import PathError
 from pipeline.kubeflow.contract import ShownAs
 
-# The folders in which the launcher keeps scheme://BUCKET/KEY: it downloads a step's
-# inputs to there before the step, and uploads the outputs from there afterwards. Steps
-# read and write only these copies.
+# The folders in which KFP's launcher has copies of scheme://BUCKET/KEY. The launcher
+# downloads a step's inputs to a folder before the step, and uploads the outputs from
+# there after the step. Steps read and write only these copies.
 FOLDERS = {scheme: f"/{scheme}" for scheme in SCHEMES} | {"gs": "/gcs"}
 
 _Message = TypeVar("_Message")
 
 
-def parse(message_class: type[_Message], text: str) -> _Message:
-    """Returns a message from JSON, in which other versions of KFP have other fields."""
+def parse_message(message_class: type[_Message], text: str) -> _Message:
+    """Returns a Protobuf message that is parsed from JSON.
+
+    Unknown fields are ignored, because other versions of KFP have other fields.
+    """
     return json_format.Parse(text, message_class(), ignore_unknown_fields=True)
 
 
@@ -33,25 +36,25 @@ def localize_executor_input(
     outputs: pipeline_spec_pb2.ComponentOutputsSpec,
     folders: Mapping[str, str] = FOLDERS,
 ) -> pipeline_spec_pb2.ExecutorInput:
-    """Returns what KFP gives a step as TFX expects it; makes the outputs' folders.
+    """Converts a step's input from KFP's form to TFX's; makes the outputs' folders.
 
-    Types come from the specs: KFP gives none, or one of its own in place of TFX's.
-    Artifacts that the specs do not have are dropped, such as `executor-logs`, KFP's
-    copy of what the step prints. URIs become the paths of the launcher's copies.
+    Sets the artifacts' types from the specs, because KFP passes no types or its own
+    ones. Deletes artifacts that the specs do not have, such as `executor-logs`, KFP's
+    copy of what the step prints. Replaces URIs by the paths of the launcher's copies.
 
     Args:
-      executor_input: what KFP's launcher gives.
+      executor_input: the input that KFP's launcher passes to the step.
       inputs: the step's inputs, as TFX compiled them.
       outputs: the step's outputs, as TFX compiled them.
       folders: scheme -> the launcher's folder.
 
     Raises:
-      PathError: an artifact's URI has another scheme, or leads out of the launcher's
-        folder.
+      PathError: an artifact's URI has a scheme that is not in `folders`, or leads out
+        of the launcher's folder.
     """
     result = pipeline_spec_pb2.ExecutorInput()
     result.CopyFrom(executor_input)
-    # The compiler added them; TFX does not know them.
+    # TFX does not know these parameters, which the compiler added.
     result.outputs.ClearField("parameters")
     for channels, spec in (
         (result.inputs.artifacts, inputs.artifacts),
@@ -59,25 +62,28 @@ def localize_executor_input(
     ):
         for key in set(channels) - set(spec):
             del channels[key]
-        for key, artifact in _artifacts(channels):
+        for key, artifact in _iterate_artifacts(channels):
             artifact.type.CopyFrom(spec[key].artifact_type)
-            artifact.uri = local_path(artifact.uri, folders)
+            artifact.uri = to_local_path(artifact.uri, folders)
             _unwrap(artifact.metadata)
-    for _, artifact in _artifacts(result.inputs.artifacts):
-        artifact.name = artifact.name or artifact.uri  # TFX derives its ids from names
-    for _, artifact in _artifacts(result.outputs.artifacts):
+    for _, artifact in _iterate_artifacts(result.inputs.artifacts):
+        artifact.name = artifact.name or artifact.uri  # TFX derives ids from names
+    for _, artifact in _iterate_artifacts(result.outputs.artifacts):
         os.makedirs(artifact.uri, exist_ok=True)
     return result
 
 
-def local_path(uri: str, folders: Mapping[str, str] = FOLDERS) -> str:
+def to_local_path(uri: str, folders: Mapping[str, str] = FOLDERS) -> str:
     """Returns the path of the launcher's copy of an artifact.
 
-    A path stays as it is: kfp.local gives paths.
+    Args:
+      uri: the artifact's URI; or its absolute path, which kfp.local passes and which is
+        returned unchanged.
+      folders: scheme -> the launcher's folder.
 
     Raises:
-      PathError: the URI has a scheme that the launcher does not copy, or leads out of
-        the launcher's folder.
+      PathError: the URI has a scheme that is not in `folders`, or leads out of the
+        launcher's folder.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator and os.path.isabs(uri):
@@ -90,13 +96,19 @@ def local_path(uri: str, folders: Mapping[str, str] = FOLDERS) -> str:
         )
     if rest.startswith("/") or ".." in rest.split("/"):
         raise PathError(
-            f"an artifact's URI must lead below {folders[scheme]} here, got {uri!r}"
+            f"an artifact's URI must not lead out of {folders[scheme]}, got {uri!r}"
         )
     return os.path.join(folders[scheme], rest)
 
 
-def remote_uri(path: str, folders: Mapping[str, str] = FOLDERS) -> str:
-    """Returns the URI whose `local_path` is the path; other texts as they are."""
+def to_remote_uri(path: str, folders: Mapping[str, str] = FOLDERS) -> str:
+    """Returns the URI of an artifact from the path of the launcher's copy.
+
+    Args:
+      path: the path; a text that is not in the launcher's folders is returned
+        unchanged.
+      folders: scheme -> the launcher's folder.
+    """
     for scheme, folder in folders.items():
         if path.startswith(f"{folder}/"):
             return f"{scheme}://{path[len(folder) + 1 :]}"
@@ -106,14 +118,21 @@ def remote_uri(path: str, folders: Mapping[str, str] = FOLDERS) -> str:
 def read_report(
     text: str, folders: Mapping[str, str] = FOLDERS
 ) -> pipeline_spec_pb2.ExecutorOutput:
-    """Returns TFX's report with URIs in place of paths, and without nulls."""
-    report = parse(pipeline_spec_pb2.ExecutorOutput, text)
-    for _, artifact in _artifacts(report.artifacts):
-        artifact.uri = remote_uri(artifact.uri, folders)
+    """Parses TFX's report of a step and converts it to KFP's form.
+
+    Replaces the paths of the launcher's copies by URIs, and removes nulls.
+
+    Args:
+      text: the report, an ExecutorOutput in JSON.
+      folders: scheme -> the launcher's folder.
+    """
+    report = parse_message(pipeline_spec_pb2.ExecutorOutput, text)
+    for _, artifact in _iterate_artifacts(report.artifacts):
+        artifact.uri = to_remote_uri(artifact.uri, folders)
         _unwrap(artifact.metadata)
         for value in artifact.metadata.fields.values():
-            if value.HasField("string_value"):  # a blessing names its model's URI
-                value.string_value = remote_uri(value.string_value, folders)
+            if value.HasField("string_value"):  # such as the model's URI in a blessing
+                value.string_value = to_remote_uri(value.string_value, folders)
     return report
 
 
@@ -123,7 +142,7 @@ def prepare_shown_outputs(
     *,
     folders: Mapping[str, str] = FOLDERS,
 ) -> None:
-    """Changes outputs, and their entries in the report, to what KFP's UI expects.
+    """Changes a step's outputs and its report so that KFP's UI can show the outputs.
 
     Args:
       report: what `read_report` returned.
@@ -133,20 +152,20 @@ def prepare_shown_outputs(
     for name, shown_as in shown.items():
         for artifact in report.artifacts[name].artifacts:
             if shown_as is ShownAs.PAGE:
-                folder = pathlib.Path(local_path(artifact.uri, folders))
+                folder = pathlib.Path(to_local_path(artifact.uri, folders))
                 _replace_folder_by_its_page(folder)
             if shown_as is ShownAs.METRICS:
                 _delete_all_but_numbers(artifact.metadata)
 
 
 def to_number(value: struct_pb2.Value) -> int | float:
-    """Returns KFP's number, which knows no integers, as an integer if it is one."""
+    """Returns a number of KFP, which has only floats, as int if it is whole."""
     number = value.number_value
     return int(number) if number.is_integer() else number
 
 
 def _unwrap(metadata: struct_pb2.Struct) -> None:
-    """Removes nulls, and what KFP wraps around structs and lists."""
+    """Removes nulls, and the wrappers that KFP puts around structs and lists."""
     for key, value in list(metadata.fields.items()):
         if value.WhichOneof("kind") in (None, "null_value"):
             del metadata.fields[key]
@@ -157,7 +176,7 @@ def _unwrap(metadata: struct_pb2.Struct) -> None:
 
 
 def _replace_folder_by_its_page(folder: pathlib.Path) -> None:
-    """Moves the page to where the folder is that TFX gave to the step."""
+    """Replaces an output folder by the page in it, because KFP's UI expects a file."""
     beside = folder.with_name(f"{folder.name}-{page.PAGE}")
     (folder / page.PAGE).rename(beside)
     folder.rmdir()
@@ -170,7 +189,7 @@ def _delete_all_but_numbers(metadata: struct_pb2.Struct) -> None:
             del metadata.fields[key]
 
 
-def _artifacts(channels: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _iterate_artifacts(channels: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, channel in channels.items():
         for artifact in channel.artifacts:
             yield key, artifact

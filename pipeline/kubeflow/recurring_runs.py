@@ -1,25 +1,25 @@
-"""The schedules on a cluster: one recurring run for each name."""
+"""Schedules on a cluster, each of them one of KFP's recurring runs."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from pipeline.config.loading import ConfigError
 from pipeline.kubeflow import submission
-from pipeline.kubeflow.client import Cluster, ClusterError, filter_by_name, pages
+from pipeline.kubeflow.client import Cluster, ClusterError, list_items, make_name_filter
 from pipeline.kubeflow.submission import RunRequest
 from pipeline.scheduling.cron import CronSchedule
 
-_ZONE_OF_KFP = ("UTC", "Etc/UTC")
+_ZONE_OF_KFP = ("UTC", "Etc/UTC")  # names of the default time zone
 _ACTIVE = ("PENDING", "RUNNING", "CANCELING", "PAUSED")
-_LATEST = 100  # runs of an experiment that are searched for active ones
+_LATEST = 100  # runs of an experiment, newest first, that are searched for active runs
 
 
-def kfp_cron(schedule: CronSchedule) -> str:
-    """Returns a schedule's cron expression in the form that KFP takes.
+def to_kfp_cron(schedule: CronSchedule) -> str:
+    """Returns a schedule's cron expression in the format of KFP.
 
-    KFP refuses `TZ=` and `CRON_TZ=` before it: its controller has one time zone for all
-    schedules, CRON_SCHEDULE_TIMEZONE of the deployment ml-pipeline-scheduledworkflow,
-    else UTC.
+    KFP refuses the prefixes `TZ=` and `CRON_TZ=`. Its controller has one time zone for
+    all schedules: CRON_SCHEDULE_TIMEZONE in the environment of the deployment
+    ml-pipeline-scheduledworkflow, UTC by default.
 
     Raises:
       ConfigError: the schedule has a time zone other than UTC.
@@ -29,35 +29,37 @@ def kfp_cron(schedule: CronSchedule) -> str:
             "--timezone must be UTC for a schedule on a cluster, got "
             f"{schedule.timezone!r}: KFP has one time zone for all of them, "
             "CRON_SCHEDULE_TIMEZONE in the environment of its deployment "
-            "ml-pipeline-scheduledworkflow (UTC if not set). Write --cron in that one, "
-            "without --timezone"
+            "ml-pipeline-scheduledworkflow (UTC if not set). Write --cron in that time "
+            "zone, without --timezone"
         )
     return schedule.to_kfp()
 
 
-def schedule(
+def set_schedule(
     cluster: Cluster, name: str, *, cron: str, request: RunRequest
 ) -> tuple[str, bool]:
-    """Replaces the recurring run of this name, unless it is as requested and enabled.
+    """Creates a recurring run, or replaces the one that has the name.
 
-    KFP can't change a recurring run. So the new one is made, still paused; then the old
-    ones are paused, the new one is enabled, and the old ones are deleted: two are never
-    enabled, and after a failure at any point the same call again completes the change.
+    Changes nothing if a recurring run of this name is as requested and enabled. KFP
+    can't change a recurring run, so a change has these steps: create the new one,
+    paused; pause the old ones; enable the new one; delete the old ones. So there are
+    never two enabled ones, and after a failure at any step, the same call completes
+    the change.
 
     Args:
-      cluster: where the runs go.
-      name: the recurring run's; no other pipeline's may have it.
-      cron: what `kfp_cron` returned.
-      request: what each run is started with.
+      cluster: the connection to the API server.
+      name: the recurring run's name, which no other pipeline's recurring run may have.
+      cron: the cron expression that `to_kfp_cron` returned.
+      request: the pipeline version and the arguments of each run.
 
     Returns:
       The recurring run's id, and whether anything was changed.
 
     Raises:
-      ClusterError: it could not be made, or a run of the old one goes on.
+      ClusterError: a request failed, or a run of an old recurring run is active.
     """
     client = cluster.client
-    experiment_id = submission.experiment_id(cluster, request.experiment)
+    experiment_id = submission.find_or_create_experiment(cluster, request.experiment)
     wanted = {
         "experiment_id": experiment_id,
         "cron": cron,
@@ -67,8 +69,8 @@ def schedule(
         "no_catchup": True,
         "max_concurrency": "1",
     }
-    old = find(cluster, name, pipeline_id=request.version.pipeline_id)
-    if len(old) == 1 and is_enabled(old[0]) and _define(old[0]) == wanted:
+    old = find_by_name(cluster, name, pipeline_id=request.version.pipeline_id)
+    if len(old) == 1 and is_enabled(old[0]) and _read_definition(old[0]) == wanted:
         return old[0].recurring_run_id, False
     for recurring_run in old:
         _check_idle(cluster, recurring_run)
@@ -92,33 +94,45 @@ def schedule(
             client.delete_recurring_run(recurring_run.recurring_run_id)
     except ClusterError as error:
         raise ClusterError(
-            f"{error}. The schedule {name} is half changed, and perhaps paused: the "
-            "same command again ends the change",
+            f"{error}. The change of the schedule {name} is incomplete, and the "
+            "schedule may be paused: run the same command again",
             error.status,
         ) from error
     return new.recurring_run_id, True
 
 
-def find(cluster: Cluster, name: str, *, pipeline_id: str | None) -> list[Any]:
-    """Returns the recurring runs of this name: one, unless a change was interrupted.
+def find_by_name(cluster: Cluster, name: str, *, pipeline_id: str | None) -> list[Any]:
+    """Returns the recurring runs that have a certain name.
+
+    There are several only if a change by `set_schedule` was interrupted.
+
+    Args:
+      cluster: the connection to the API server.
+      name: the recurring run's name.
+      pipeline_id: the id of this project's pipeline; None: it was never uploaded.
 
     Raises:
-      ClusterError: one of them is another pipeline's.
+      ClusterError: a recurring run of this name belongs to another pipeline.
     """
-    listed = _list_recurring_runs(cluster, filter=filter_by_name(name))
+    listed = _list_recurring_runs(cluster, filter=make_name_filter(name))
     found = [run for run in listed if run.display_name == name]
     for run in found:
         reference = run.pipeline_version_reference
         if reference is None or reference.pipeline_id != pipeline_id:
             raise ClusterError(
-                f"the recurring run {name} ({run.recurring_run_id}) is another "
-                "pipeline's: choose another --name"
+                f"the recurring run {name} ({run.recurring_run_id}) belongs to another "
+                "pipeline: choose another --name"
             )
     return found
 
 
-def all_of(cluster: Cluster, pipeline_id: str | None) -> list[Any]:
-    """Returns all recurring runs of the pipeline."""
+def find_all(cluster: Cluster, pipeline_id: str | None) -> list[Any]:
+    """Returns all recurring runs of a pipeline.
+
+    Args:
+      cluster: the connection to the API server.
+      pipeline_id: the pipeline's id; None: it was never uploaded, so there are none.
+    """
     return [
         run
         for run in _list_recurring_runs(cluster)
@@ -128,21 +142,26 @@ def all_of(cluster: Cluster, pipeline_id: str | None) -> list[Any]:
 
 
 def pause(cluster: Cluster, found: list[Any]) -> None:
-    """Pauses recurring runs; their runs that have started go on."""
+    """Pauses recurring runs; it does not stop runs that they have started."""
     for run in filter(is_enabled, found):
         cluster.client.disable_recurring_run(run.recurring_run_id)
 
 
 def resume(cluster: Cluster, found: list[Any]) -> None:
-    """Resumes a recurring run that was paused.
+    """Enables a paused recurring run.
+
+    Args:
+      cluster: the connection to the API server.
+      found: the recurring runs that `find_by_name` returned.
 
     Raises:
-      ClusterError: there are several; only `schedule` can decide which to keep.
+      ClusterError: there are several; only `set_schedule` can decide which one to keep.
     """
     if len(found) > 1:
         raise ClusterError(
-            f"there are {len(found)} recurring runs named {found[0].display_name}, for "
-            "a change of the schedule was interrupted: call `schedule --cron ...` again"
+            f"there are {len(found)} recurring runs named {found[0].display_name}, "
+            "because a change of the schedule was interrupted: run `schedule --cron "
+            "...` again"
         )
     for run in found:
         cluster.client.enable_recurring_run(run.recurring_run_id)
@@ -152,7 +171,7 @@ def delete(cluster: Cluster, found: list[Any]) -> None:
     """Deletes recurring runs.
 
     Raises:
-      ClusterError: one of their runs goes on, and KFP would end it.
+      ClusterError: one of their runs is active, and KFP would stop it.
     """
     for run in found:
         _check_idle(cluster, run)
@@ -161,18 +180,18 @@ def delete(cluster: Cluster, found: list[Any]) -> None:
 
 
 def is_enabled(recurring_run: Any) -> bool:
-    """Returns whether a recurring run starts runs."""
+    """Returns whether a recurring run is enabled, that is, starts runs."""
     return recurring_run.mode == "ENABLE"
 
 
-def cron_of(recurring_run: Any) -> str:
-    """Returns a recurring run's cron expression as KFP has it; empty: it has none."""
+def read_cron(recurring_run: Any) -> str:
+    """Returns a recurring run's cron expression in KFP's format; "" if it has none."""
     trigger = recurring_run.trigger
     return (trigger and trigger.cron_schedule and trigger.cron_schedule.cron) or ""
 
 
 def _list_recurring_runs(cluster: Cluster, **arguments: Any) -> Iterator[Any]:
-    return pages(
+    return list_items(
         cluster.client.list_recurring_runs,
         "recurring_runs",
         namespace=cluster.namespace,
@@ -180,12 +199,12 @@ def _list_recurring_runs(cluster: Cluster, **arguments: Any) -> Iterator[Any]:
     )
 
 
-def _define(recurring_run: Any) -> dict[str, Any]:
-    """Returns the facts that `schedule` compares with a request."""
+def _read_definition(recurring_run: Any) -> dict[str, Any]:
+    """Returns the fields of a recurring run that a request may change."""
     runtime = recurring_run.runtime_config
     return {
         "experiment_id": recurring_run.experiment_id,
-        "cron": cron_of(recurring_run),
+        "cron": read_cron(recurring_run),
         "version_id": recurring_run.pipeline_version_reference.pipeline_version_id,
         "parameters": (runtime.parameters if runtime else None) or {},
         "pipeline_root": (runtime.pipeline_root if runtime else None) or "",
@@ -195,8 +214,8 @@ def _define(recurring_run: Any) -> dict[str, Any]:
 
 
 def _check_idle(cluster: Cluster, recurring_run: Any) -> None:
-    """Raises ClusterError if a run of a recurring run goes on."""
-    # Deleting a recurring run ends its runs: https://github.com/kubeflow/pipelines/issues/7421
+    """Raises ClusterError if a run of a recurring run is active."""
+    # KFP stops the runs of a deleted recurring run (kubeflow/pipelines#7421).
     runs = cluster.client.list_runs(
         experiment_id=recurring_run.experiment_id,
         page_size=_LATEST,
@@ -209,6 +228,6 @@ def _check_idle(cluster: Cluster, recurring_run: Any) -> None:
         ):
             raise ClusterError(
                 f"the run {run.run_id} of the schedule {recurring_run.display_name} "
-                "goes on, and KFP would end it together with the schedule: wait for it "
-                f"({cluster.run_link(run.run_id)}), or end it, then call again"
+                "is active, and KFP would stop it together with the schedule: wait for "
+                f"it ({cluster.make_run_link(run.run_id)}), or stop it, then try again"
             )

@@ -1,4 +1,4 @@
-"""The submission of runs to a cluster: uploads the pipeline and starts runs of it."""
+"""The submission to a cluster: uploads the pipeline and starts its runs."""
 
 import dataclasses
 import datetime
@@ -10,34 +10,38 @@ from typing import Any
 import kfp_server_api
 
 from pipeline.config.loading import NAME
-from pipeline.kubeflow.client import Cluster, ClusterError, filter_by_name, pages
+from pipeline.kubeflow.client import Cluster, ClusterError, list_items, make_name_filter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Version:
-    """A version of the pipeline that the cluster has."""
+    """A version of the pipeline on the cluster."""
 
-    name: str  # holds the digest of its content
+    name: str  # contains the digest of the version's content
     pipeline_id: str
     version_id: str
-    is_new: bool  # whether this call uploaded it
+    is_new: bool  # whether `upload_pipeline` uploaded it just now
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """What a run, or each run of a schedule, is started with."""
+    """The pipeline version and the arguments of a run, or of each run of a schedule."""
 
     version: Version
     experiment: str  # the name of the experiment that the run belongs to
-    parameters: Mapping[str, int | float]  # by name
+    parameters: Mapping[str, int | float]  # KFP's name of a run parameter -> value
     pipeline_root: str  # URI for the steps' outputs; empty: the cluster's default
 
 
-def upload(cluster: Cluster, package: pathlib.Path) -> Version:
-    """Uploads a compiled pipeline, unless the cluster has one of the same bytes.
+def upload_pipeline(cluster: Cluster, package: pathlib.Path) -> Version:
+    """Uploads a compiled pipeline, unless the cluster has a version of the same bytes.
+
+    Args:
+      cluster: the connection to the API server.
+      package: the file that `compile_pipeline` wrote.
 
     Raises:
-      ClusterError: it could not be uploaded.
+      ClusterError: a request failed.
     """
     name = f"{NAME}-{hashlib.sha256(package.read_bytes()).hexdigest()[:16]}"
     pipeline_id = find_pipeline(cluster) or _create_pipeline(cluster)
@@ -62,18 +66,18 @@ def upload(cluster: Cluster, package: pathlib.Path) -> Version:
 
 
 def find_pipeline(cluster: Cluster) -> str | None:
-    """Returns the id of the pipeline, or None before the first upload."""
-    pipelines = pages(
+    """Returns the id of this project's pipeline, or None before the first upload."""
+    pipelines = list_items(
         cluster.client.list_pipelines,
         "pipelines",
-        filter=filter_by_name(NAME),
+        filter=make_name_filter(NAME),
         namespace=cluster.namespace,
     )
     return next((p.pipeline_id for p in pipelines if p.display_name == NAME), None)
 
 
-def experiment_id(cluster: Cluster, name: str) -> str:
-    """Returns the id of the experiment with this name; makes it if there is none."""
+def find_or_create_experiment(cluster: Cluster, name: str) -> str:
+    """Returns the id of the experiment with this name; creates it if necessary."""
     client, namespace = cluster.client, cluster.namespace
     try:
         experiment = client.create_experiment(name, namespace=namespace)
@@ -85,14 +89,14 @@ def experiment_id(cluster: Cluster, name: str) -> str:
     return experiment.experiment_id
 
 
-def start(cluster: Cluster, request: RunRequest) -> str:
+def start_run(cluster: Cluster, request: RunRequest) -> str:
     """Starts a run and returns its id.
 
     Raises:
-      ClusterError: it could not be started.
+      ClusterError: a request failed.
     """
     run = cluster.client.run_pipeline(
-        experiment_id(cluster, request.experiment),
+        find_or_create_experiment(cluster, request.experiment),
         f"{NAME} {datetime.datetime.now():%Y-%m-%d %H:%M:%S}",
         params=dict(request.parameters),
         pipeline_id=request.version.pipeline_id,
@@ -103,7 +107,7 @@ def start(cluster: Cluster, request: RunRequest) -> str:
 
 
 def _create_pipeline(cluster: Cluster) -> str:
-    # kfp.Client makes a pipeline only together with a version, whose name it chooses.
+    # kfp.Client creates a pipeline only together with a version, whose name it chooses.
     api = cluster.client.pipelines
     # Newer versions of kfp-server-api have longer names.
     create = getattr(api, "pipeline_service_create_pipeline", None)
@@ -117,17 +121,25 @@ def _create_pipeline(cluster: Cluster) -> str:
 
 
 def _find_version(cluster: Cluster, pipeline_id: str, *, name: str) -> Any:
-    versions = pages(
+    versions = list_items(
         cluster.client.list_pipeline_versions,
         "pipeline_versions",
-        filter=filter_by_name(name),
+        filter=make_name_filter(name),
         pipeline_id=pipeline_id,
     )
     return next((v for v in versions if v.display_name == name), None)
 
 
 def _read_after_race(error: ClusterError, read: Callable[[], Any]) -> Any:
-    """Returns what another caller made at the same time; else raises the error."""
+    """Returns what another caller created at the same time, or raises the error.
+
+    Args:
+      error: the failure of the request that should have created it.
+      read: requests what another caller may have created; None: there is nothing.
+
+    Raises:
+      ClusterError: the error, because no other caller caused it.
+    """
     if error.status not in (409, 500):  # older versions of KFP answer 500
         raise error
     found = read()

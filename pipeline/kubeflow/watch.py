@@ -1,4 +1,4 @@
-"""A run on a cluster until its end: its steps, its failure or its gate's verdict."""
+"""The progress of a run on a cluster, its failed steps and its gate result."""
 
 import dataclasses
 import datetime
@@ -11,17 +11,17 @@ from model.errors import PipelineError
 from model.files import filesystems
 from pipeline.kubeflow.client import Cluster, ClusterError
 
-# Where KFP keeps outputs if neither the run nor the cluster's configuration says so.
+# The pipeline root if neither the run nor the cluster's configuration has one.
 DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"
 
 _NOT_STARTED = ("RUNTIME_STATE_UNSPECIFIED", "PENDING")
 _ENDED = ("SUCCEEDED", "FAILED", "SKIPPED", "CANCELED")
-_POLL = 5.0  # seconds
-_PATIENCE = 300.0  # seconds without an answer of the server until `follow` ends
-_WIDTH = 18  # of a task's name
+_POLL = 5.0  # seconds between two requests
+_PATIENCE = 300.0  # seconds without an answer of the server until `watch_run` fails
+_WIDTH = 18  # characters of the column for a task's name
 
 
-class VerdictError(PipelineError):
+class UnreadableGateResultError(PipelineError):
     """A run succeeded, but its gate result can't be read."""
 
 
@@ -33,7 +33,7 @@ class Clock:
     sleep: Callable[[float], None] = time.sleep
 
 
-def follow(
+def watch_run(
     cluster: Cluster,
     run_id: str,
     *,
@@ -42,29 +42,30 @@ def follow(
     patience: float = _PATIENCE,
     clock: Clock | None = None,
 ) -> tuple[Any, Mapping[str, Any]]:
-    """Shows a line for each step that starts or ends, until the run ends.
+    """Waits for a run to end and shows a line for each step that starts or ends.
 
     Args:
-      cluster: where it runs.
-      run_id: the run's.
+      cluster: the connection to the API server.
+      run_id: the run's id.
       show: prints a line.
       poll: seconds between two requests.
-      patience: seconds for which the server may fail to answer meanwhile.
-      clock: measures and waits for both; None: the system's.
+      patience: seconds for which the server may fail to answer.
+      clock: measures time and waits; None: the system's clock.
 
     Returns:
       The run, as KFP describes it, and its pipeline's spec.
 
     Raises:
-      ClusterError: the server refuses, or does not answer for longer.
+      ClusterError: the server refuses a request, or fails to answer for longer than
+        `patience`.
     """
     clock = clock or Clock()
     run = cluster.client.get_run(run_id)
-    spec = _spec(cluster, run)
+    spec = _read_spec(cluster, run)
     shown: dict[str, str] = {}
     answered = clock.monotonic()
     while True:
-        for task in _steps(run, spec):
+        for task in _list_steps(run, spec):
             _show_change(task, shown, show=show)
         if run.state in _ENDED:
             return run, spec
@@ -78,22 +79,33 @@ def follow(
                 raise
 
 
-def failure(run: Any, spec: Mapping[str, Any]) -> str:
-    """Returns which steps of a run that did not succeed failed, and why."""
-    failed = [task for task in _steps(run, spec) if task.state == "FAILED"]
-    reasons = [f"{task.display_name} failed: {_error(task)}" for task in failed]
+def describe_failure(run: Any, spec: Mapping[str, Any]) -> str:
+    """Returns a text that names the failed steps of a run and KFP's errors.
+
+    Args:
+      run: a run that ended without success, as KFP describes it.
+      spec: its pipeline's spec.
+    """
+    failed = [task for task in _list_steps(run, spec) if task.state == "FAILED"]
+    reasons = [f"{task.display_name} failed: {_find_error(task)}" for task in failed]
     if not reasons:
-        reasons = [f"the run is {run.state}, and no step of it failed: {_error(run)}"]
+        reasons = [
+            f"the run is {run.state}, and no step of it failed: {_find_error(run)}"
+        ]
     return "; ".join(reasons)
 
 
-def verdict(run: Any, spec: Mapping[str, Any]) -> GateResult:
-    """Returns the gate result that the Pusher wrote.
+def read_gate_result(run: Any, spec: Mapping[str, Any]) -> GateResult:
+    """Reads the gate result that the Pusher of a run wrote.
 
-    KFP's API does not have it: it is read from the run's outputs.
+    KFP's API does not have it, so it is read from the outputs in the object store.
+
+    Args:
+      run: a run that succeeded, as KFP describes it.
+      spec: its pipeline's spec.
 
     Raises:
-      VerdictError: they can't be read.
+      UnreadableGateResultError: VERDICT.json does not exist or can't be read.
     """
     runtime = run.runtime_config
     root = (
@@ -101,38 +113,38 @@ def verdict(run: Any, spec: Mapping[str, Any]) -> GateResult:
         or spec.get("defaultPipelineRoot")
         or DEFAULT_ROOT
     )
-    # Below it, newer versions of KFP have a folder more than older ones.
+    # Newer versions of KFP have one more level of folders below it than older ones.
     uri = f"{root.rstrip('/')}/{spec['pipelineInfo']['name']}/{run.run_id}/pusher"
     try:
         fs, path = filesystems.find_filesystem(uri)
         found = [file for file in fs.find(path) if file.endswith(f"/{VERDICT}")]
         if found:
-            # That of the last attempt, where there were several.
+            # The file of the last attempt, if there were several.
             latest = max(found, key=fs.modified)
             return GateResult.from_json(fs.cat_file(latest), latest)
-    except Exception as error:  # whatever the store's library raises
+    except Exception as error:  # each store's library raises errors of its own
         reason = f"{type(error).__name__}: {str(error).strip()}"
     else:
         reason = f"there is no {VERDICT}"
-    raise VerdictError(
-        f"the run succeeded, but its verdict can't be read below {uri} ({reason}). Is "
-        "this the cluster's pipeline root (else set kubeflow.pipeline_root)? Are the "
-        "store's credentials set here and, for minio:// and s3://, AWS_ENDPOINT_URL?"
+    raise UnreadableGateResultError(
+        f"the run succeeded, but its gate result can't be read below {uri} ({reason}). "
+        "If this is not the cluster's pipeline root, set kubeflow.pipeline_root. Set "
+        "the store's credentials here and, for minio:// and s3://, AWS_ENDPOINT_URL"
     )
 
 
-def _spec(cluster: Cluster, run: Any) -> Mapping[str, Any]:
+def _read_spec(cluster: Cluster, run: Any) -> Mapping[str, Any]:
     reference = run.pipeline_version_reference
     version = cluster.client.get_pipeline_version(
         reference.pipeline_id, reference.pipeline_version_id
     )
     spec = version.pipeline_spec
-    # So it is where there is a second document, for Kubernetes.
+    # KFP nests the spec if the package has a second document, for Kubernetes.
     return spec.get("pipeline_spec", spec)
 
 
-def _steps(run: Any, spec: Mapping[str, Any]) -> list[Any]:
-    """Returns the tasks that are steps of the graph; KFP lists its own among them."""
+def _list_steps(run: Any, spec: Mapping[str, Any]) -> list[Any]:
+    """Returns a run's tasks that are steps of the graph, without KFP's own tasks."""
     tasks = (run.run_details.task_details if run.run_details else None) or []
     steps = [
         task for task in tasks if task.display_name in spec["root"]["dag"]["tasks"]
@@ -156,6 +168,6 @@ def _show_change(
     show(f"{task.display_name:{_WIDTH}} {took:>10}   {task.state.lower()}")
 
 
-def _error(described: Any) -> str:
+def _find_error(described: Any) -> str:
     message = (described.error.message if described.error else None) or ""
     return message.strip() or "KFP's API does not say why"

@@ -50,7 +50,7 @@ def digest_code(project: pathlib.Path = _PROJECT) -> dict[str, str]:
     Args:
       project: the folder that contains the packages `components` and `model`.
     """
-    stack = json.dumps(pusher.stack()).encode()
+    stack = json.dumps(pusher.read_stack()).encode()
     imports: dict[pathlib.Path, list[str]] = {}  # of each file that was read
     digests = {}
     for step, modules in STEP_MODULES.items():

@@ -52,16 +52,16 @@ def make(root: pathlib.Path, run_id: str | None = None) -> pathlib.Path:
     pictures = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.png"))}
     steps = [_describe_step(execution) for execution in executions]
     facts["run"] = {"id": run, "steps": steps}
-    figure = charts.seconds_per_step(
+    figure = charts.draw_seconds_per_step(
         [(step["name"], step["seconds"], step["cached"]) for step in steps]
     )
-    pictures[page.STEPS] = charts.png(figure)
+    pictures[page.STEPS] = charts.encode_png(figure)
     result = root / "reports" / run
     result.mkdir(parents=True, exist_ok=True)
     for name, data in pictures.items():
         (result / f"{name}.png").write_bytes(data)
     path = result / page.PAGE
-    path.write_text(page.render(facts, pictures), encoding="utf-8")
+    path.write_text(page.render_page(facts, pictures), encoding="utf-8")
     return path
 
 

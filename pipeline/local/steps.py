@@ -218,6 +218,6 @@ def describe_failure(error: Exception, disks: Sequence[str]) -> str:
     if not disk_space.is_full(error):
         return cause(error)
     return (
-        f"No space left on device: {disk_space.describe_fullest_disk(error, disks)}; free some "
-        "space, and the same command goes on"
+        f"No space left on device: {disk_space.describe_fullest_disk(error, disks)}; "
+        "free some space, and the same command goes on"
     )

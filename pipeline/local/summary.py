@@ -46,7 +46,7 @@ class RunSummary:
     steps: Sequence[Step]
     gate: GateResult
     evaluation: Evaluation
-    bounds: measure.Measured  # of the candidate
+    bounds: measure.Measurements  # of the candidate
     baseline_version: int | None
     why_no_baseline: str
     served: listing.Version | None
@@ -71,7 +71,7 @@ def read(
         bounds=bounds.read_bounds(outputs["Bounds"]["bounds"].uri),
         baseline_version=baseline.get_int_custom_property(served_model.VERSION_PROPERTY)
         or None,
-        why_no_baseline=served_model.why_none(baseline),
+        why_no_baseline=served_model.explain_no_version(baseline),
         served=served,
     )
 
@@ -164,7 +164,7 @@ def rows(summary: RunSummary, destination: str) -> list[tuple[str, str]]:
     rows += [
         ("candidate's IWAE", f"{measured.iwae:.2f} nats per image (decides nothing)"),
         ("  estimated by", estimate_of_iwae.describe()),
-        ("active latents", measured.active()),
+        ("active latents", measured.describe_active()),
     ]
     rows.append(("floor", f"{config.elbo_floor:.2f}"))
     if gate.baseline_elbo is None:
@@ -236,13 +236,15 @@ def _data_gate(outputs) -> str:
 
 def _served_model(outputs) -> str:
     version = outputs["model"].get_int_custom_property(served_model.VERSION_PROPERTY)
-    why = served_model.why_none(outputs["model"])
+    why = served_model.explain_no_version(outputs["model"])
     return f"version {version}" if version else f"none: {why}"
 
 
 def _evaluator(outputs) -> str:
     found = evaluator.read_evaluation(outputs["evaluation"].uri)
-    verdict = "refused" if evaluator.refusals(outputs["evaluation"].uri) else "blessed"
+    verdict = (
+        "refused" if evaluator.list_refusals(outputs["evaluation"].uri) else "blessed"
+    )
     return f"{verdict}: ELBO {found.candidate.elbo:.2f} nats per image ({SPLIT})"
 
 
@@ -250,7 +252,7 @@ def _bounds(outputs) -> str:
     found = bounds.read_bounds(outputs["bounds"].uri)
     return (
         f"importance-weighted bound (k = {found.k}) {found.iwae:.2f} nats per image "
-        f"({SPLIT}), {found.active()} latents active"
+        f"({SPLIT}), {found.describe_active()} latents active"
     )
 
 

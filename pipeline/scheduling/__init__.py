@@ -1,1 +1,1 @@
-"""Runs on a schedule: cron expressions, service files and the scheduler."""
+"""Scheduled runs: cron expressions, service files and the local scheduler."""

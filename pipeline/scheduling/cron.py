@@ -1,4 +1,4 @@
-"""Cron expressions: parsed once, for the local scheduler, systemd, crontab and KFP."""
+"""Cron expressions: their parser, next times, and formats for systemd and KFP."""
 
 import calendar
 import dataclasses
@@ -14,19 +14,19 @@ from cronsim.cronsim import Field
 
 from pipeline.config.loading import ConfigError
 
-_WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")  # as cron counts them
+_WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")  # cron's numbers 0 to 6
 
 _LEAP_YEAR = 2024
 
-# More than all values of all five fields as lists, which take 356.
+# Lists of all values of all five fields have 356 characters.
 _MAX_CHARACTERS = 400
 
 _MINUTE = datetime.timedelta(minutes=1)
 _UTC = datetime.timezone.utc
 
 # A value; or a star or a range, perhaps with a step. Without re.ASCII, letters such as
-# the long s match too. What crons, systemd and KFP disagree on is not matched: L, W, #,
-# ?, and a step after a single value (5/10).
+# the long s would match too. The expression does not match what cron programs, systemd
+# and KFP read in different ways: L, W, #, ?, and a step after a single value (5/10).
 _PART = re.compile(
     r"[0-9]+|[a-z]{3}"
     r"|(?P<whole>\*|(?P<first>[0-9]+|[a-z]{3})-(?P<last>[0-9]+|[a-z]{3}))"
@@ -63,7 +63,7 @@ _FIELDS = (
         name="weekday",
         field=Field.DOW,
         first=0,
-        last=7,  # Sunday, as 0 is
+        last=7,  # Sunday, like 0
         count=7,
         first_name="sun",
         last_name="sat",
@@ -76,7 +76,7 @@ class CronSchedule:
     """A cron expression and its time zone.
 
     Attributes:
-      expression: the five fields as they were written, with one blank between them.
+      expression: the five fields as the user wrote them, separated by one space.
       timezone: a name of the IANA database; None: local time.
       minutes, hours, days, months: the values that match, in order.
       weekdays: the weekdays that match, in order; 0 is Sunday, and there is no 7.
@@ -92,18 +92,20 @@ class CronSchedule:
 
     @property
     def is_one_day_enough(self) -> bool:
-        """Whether the day of the month or the weekday is enough, not both needed.
+        """Returns whether the day of the month or the weekday is enough for a match.
 
-        Source: crontab(5): if both are restricted, that is, begin with no star.
+        Otherwise both must match. One is enough if neither field begins with a star.
+
+        Source: crontab(5).
         """
         _, _, day, _, weekday = self.expression.split()
         return not (day.startswith("*") or weekday.startswith("*"))
 
     def find_zone(self) -> zoneinfo.ZoneInfo:
-        """Returns the time zone.
+        """Returns the schedule's time zone, by default the local one.
 
         Raises:
-          ConfigError: it is the local one, and is not in the IANA database.
+          ConfigError: the local time zone is not in the IANA database.
         """
         if self.timezone is not None:
             return zoneinfo.ZoneInfo(self.timezone)
@@ -119,21 +121,24 @@ class CronSchedule:
     def find_next_time(self, now: datetime.datetime) -> datetime.datetime:
         """Returns the first time of the schedule after `now`, in its time zone.
 
-        A schedule for every hour goes by the real time that passes. A schedule for
-        certain hours loses no time when the clocks change: a time that the clocks skip
-        comes at the first minute that exists, and a time that they show twice comes
-        once.
+        When the clocks change, a schedule for every hour follows the real time that
+        passes. A schedule for certain hours loses no time: if the clocks skip a time,
+        the result is the first minute that exists; a time that the clocks show twice
+        counts once.
+
+        Args:
+          now: a time with a time zone.
         """
         zone = self.find_zone()
         if len(self.hours) == 24:
             return self._find_next_real_time(now, zone)
         _, _, *dates = self.expression.split()
-        # Lists, because cronsim skips times, as cron does, for a field with a star.
-        fields = (_listed(self.minutes), _listed(self.hours), *dates)
+        # Lists, because cronsim, like cron, skips times if these fields have a star.
+        fields = (_format_list(self.minutes), _format_list(self.hours), *dates)
         return next(
             time
             for time in CronSim(" ".join(fields), now.astimezone(zone))
-            # In the hour that comes again, cronsim finds times of the first one.
+            # When the clocks repeat an hour, cronsim also finds times of the first one.
             if time.astimezone(_UTC) > now
         )
 
@@ -142,18 +147,26 @@ class CronSchedule:
 
         Source: systemd.time(7), "Calendar Events".
         """
-        hours, minutes = _listed(self.hours, count=24), _listed(self.minutes, count=60)
+        hours, minutes = (
+            _format_list(self.hours, count=24),
+            _format_list(self.minutes, count=60),
+        )
         zone = f" {self.timezone}" if self.timezone else ""
         clock = f"{hours}:{minutes}:00{zone}"
-        months, days = _listed(self.months, count=12), _listed(self.days, count=31)
-        weekdays = _listed(self.weekdays, count=7, format_value=_WEEKDAYS.__getitem__)
+        months, days = (
+            _format_list(self.months, count=12),
+            _format_list(self.days, count=31),
+        )
+        weekdays = _format_list(
+            self.weekdays, count=7, format_value=_WEEKDAYS.__getitem__
+        )
         weekdays = "" if weekdays == "*" else f"{weekdays} "
         if self.is_one_day_enough:
             return [f"*-{months}-{days} {clock}", f"{weekdays}*-{months}-* {clock}"]
         return [f"{weekdays}*-{months}-{days} {clock}"]
 
     def to_kfp(self) -> str:
-        """Returns the cron expression for KFP: seconds first, and no 7 for Sunday.
+        """Returns the cron expression in KFP's format: with seconds, and Sunday as 0.
 
         Source: github.com/robfig/cron 1.2, which KFP's API server and controller use.
         """
@@ -165,8 +178,13 @@ class CronSchedule:
     def _find_next_real_time(
         self, now: datetime.datetime, zone: zoneinfo.ZoneInfo
     ) -> datetime.datetime:
-        """Returns the first minute after `now` that matches; each hour matches."""
-        # Not by cronsim, which misses a time when clocks change by half an hour.
+        """Returns the first matching minute after `now`, for a schedule of every hour.
+
+        Args:
+          now: a time with a time zone.
+          zone: the time zone of the schedule and of the result.
+        """
+        # cronsim would miss a time when the clocks change by half an hour.
         time = now.astimezone(_UTC).replace(second=0, microsecond=0)
         while True:
             time += _MINUTE
@@ -185,15 +203,15 @@ class CronSchedule:
 
 
 def parse_cron(cron: str, timezone: str | None) -> CronSchedule:
-    """Returns the schedule of a cron expression.
+    """Parses a cron expression.
 
     Args:
-      cron: five fields.
+      cron: the expression's five fields.
       timezone: a name of the IANA database; None: local time.
 
     Raises:
-      ConfigError: it is no cron expression, cron, systemd and KFP would not all run it
-        at the same times, or there is no such time zone.
+      ConfigError: the expression is not valid, or cron, systemd and KFP would read it
+        in different ways, or the time zone is unknown.
     """
     if len(cron) > _MAX_CHARACTERS:
         raise ConfigError(
@@ -204,7 +222,7 @@ def parse_cron(cron: str, timezone: str | None) -> CronSchedule:
     if len(texts) != len(_FIELDS):
         raise ConfigError(
             "the cron expression must be five fields (minute, hour, day of the month, "
-            "month, weekday) with no blanks inside a field, such as '0 3 * * *', got "
+            "month, weekday) with no spaces inside a field, such as '0 3 * * *', got "
             f"{cron!r}"
         )
     minutes, hours, days, months, weekdays = (
@@ -212,7 +230,7 @@ def parse_cron(cron: str, timezone: str | None) -> CronSchedule:
     )
     if min(days) > max(calendar.monthrange(_LEAP_YEAR, month)[1] for month in months):
         raise ConfigError(
-            "the cron expression must have a day of the month that there is in one of "
+            "the cron expression must have a day of the month that exists in one of "
             f"its months, got {cron!r}"
         )
     _check_timezone(timezone)
@@ -228,7 +246,16 @@ def parse_cron(cron: str, timezone: str | None) -> CronSchedule:
 
 
 def _find_values(text: str, limits: _FieldLimits, *, cron: str) -> set[int]:
-    """Returns the values that a field matches; Sunday is 0."""
+    """Returns the values that a field matches, with 0 for Sunday.
+
+    Args:
+      text: the field's text.
+      limits: the field's name and range.
+      cron: the whole expression, for messages.
+
+    Raises:
+      ConfigError: the text is not valid.
+    """
     values: set[int] = set()
     for part in text.split(","):
         match = _PART.fullmatch(part)
@@ -246,7 +273,10 @@ def _find_values(text: str, limits: _FieldLimits, *, cron: str) -> set[int]:
 
 
 def _parse_part(part: str, limits: _FieldLimits) -> set[int]:
-    """Returns the values that a part of a list matches; empty: the part is wrong."""
+    """Returns the values that one item of a field's list matches.
+
+    The result is empty if cronsim refuses the item.
+    """
     try:
         items = limits.field.parse(part.upper())
     except CronSimError:
@@ -256,7 +286,7 @@ def _parse_part(part: str, limits: _FieldLimits) -> set[int]:
 
 
 def _check_step(match: re.Match[str], limits: _FieldLimits, *, cron: str) -> None:
-    """Raises ConfigError for a step that skips all values but the first."""
+    """Raises ConfigError for a step so large that only the first value matches."""
     # cronsim reads 5-5/10 as 5-59/10.
     count = len(_parse_part(match["whole"], limits))
     if int(match["step"]) >= count:
@@ -270,7 +300,10 @@ def _check_step(match: re.Match[str], limits: _FieldLimits, *, cron: str) -> Non
 def _check_range_rises(
     match: re.Match[str], limits: _FieldLimits, *, cron: str
 ) -> None:
-    """Raises ConfigError for a range that falls; the message has a list for it."""
+    """Raises ConfigError for a falling range, such as fri-mon.
+
+    The message has the list to write instead, such as fri-sat,sun-mon.
+    """
     first, last = match["first"].lower(), match["last"].lower()
     is_falling = (
         _parse_part(first, limits)
@@ -279,7 +312,7 @@ def _check_range_rises(
     )
     if not is_falling:
         return
-    # For weekdays 0-6, not 0-7, where Sunday is twice.
+    # For weekdays the range is 0-6, because 0-7 has Sunday twice.
     highest = str(limits.first + limits.count - 1)
     lowest = str(limits.first)
     if first.isalpha():
@@ -308,7 +341,7 @@ def _make_error(text: str, limits: _FieldLimits, *, cron: str) -> ConfigError:
 
 def _check_timezone(timezone: str | None) -> None:
     """Raises ConfigError for an unknown time zone."""
-    # ZoneInfo() also takes right/UTC, whose clock counts leap seconds.
+    # ZoneInfo() also accepts right/UTC, whose clock counts leap seconds.
     known = zoneinfo.available_timezones()
     if timezone is None or timezone in known:
         return
@@ -322,22 +355,33 @@ def _check_timezone(timezone: str | None) -> None:
 
 
 def _format_kfp_days(text: str, values: Collection[int]) -> str:
-    """Returns a day field in which a star is at the start or nowhere.
+    """Returns a day field with a star only at its start, and otherwise as a list.
 
-    cron asks whether the field begins with a star before it decides whether one of the
-    two days is enough. KFP asks whether there is a star anywhere in the field.
+    The reason is the rule by which one of the two day fields is enough. In cron, the
+    rule depends on a star at the start of a field; in KFP, on a star anywhere in it.
+
+    Args:
+      text: the field's text.
+      values: the values that the field matches.
     """
     first, comma, _ = text.partition(",")
     if not first.startswith("*"):
-        return _listed(values, format_value=str)
-    return f"{first},{_listed(values, format_value=str)}" if comma else text
+        return _format_list(values, format_value=str)
+    return f"{first},{_format_list(values, format_value=str)}" if comma else text
 
 
-def _listed(
+def _format_list(
     values: Collection[int],
     *,
     count: int | None = None,
     format_value: Callable[[int], str] = "{:02}".format,
 ) -> str:
-    """Returns the values as a list, or a star if all `count` values are there."""
+    """Returns values as a cron list, separated by commas.
+
+    Args:
+      values: the values, in order.
+      count: the number of all possible values; the result for all of them is a star.
+        None: the result is always a list.
+      format_value: returns the text of a value.
+    """
     return "*" if len(values) == count else ",".join(map(format_value, values))

@@ -22,46 +22,47 @@ from pipeline.config.loading import ConfigError
 from pipeline.exit_codes import BAD_INPUT, INTERRUPTED, OK, REFUSED
 from pipeline.scheduling.cron import CronSchedule
 
-_RESULTS = {  # of exit codes
+_RESULTS = {  # exit code -> text for the log
     OK: "done",
     BAD_INPUT: "bad input",
     REFUSED: "refused by the gate",
     INTERRUPTED: "interrupted",
-    # These end a Python that is interrupted where it cannot handle the signal.
+    # Python may end by the signal itself if it comes while Python starts or ends.
     -signal.SIGINT: "interrupted",
     -signal.SIGTERM: "interrupted",
 }
 
-_GRACE = 60.0  # seconds that a run has to end after SIGTERM
-_WAKE_EVERY = 30.0  # seconds between two looks of the scheduler at the clock
-_RUN_ENDED = 0  # the event, among the numbers of signals
+_GRACE = 60.0  # seconds between SIGTERM and SIGKILL for a run
+_WAKE_EVERY = 30.0  # seconds after which the scheduler reads the clock again
+_RUN_ENDED = 0  # an event; all other events are numbers of signals
 
 _UTC = datetime.timezone.utc
 
 
-def run(
+def run_schedule(
     schedule: CronSchedule,
     *,
     command: Sequence[str],
     log_folder: pathlib.Path,
 ) -> int:
-    """Runs a command at a schedule's times, one at a time, until a signal ends this.
+    """Runs a command at a schedule's times until this process gets a signal to end.
 
-    A time that comes while the command runs is skipped. If the machine sleeps, the
-    command runs once for all missed times when the machine wakes.
+    Skips a time that comes while the command runs. When the machine wakes from sleep,
+    the command runs once for all missed times.
 
     Args:
-      schedule: gives the times.
-      command: the program and its arguments; no shell runs it.
+      schedule: the schedule.
+      command: the program and its arguments, which are run without a shell.
       log_folder: the folder of schedule.log, which gets a line for each run.
 
     Returns:
       The exit code: 130 after SIGINT, else 0.
 
     Raises:
-      ConfigError: the local time zone or the folder is bad.
+      ConfigError: the local time zone is not in the IANA database, or the folder can't
+        be written to.
     """
-    schedule.find_zone()  # raises, before the log begins
+    schedule.find_zone()  # raises its error before the log begins
     return run_at_times(_CronTrigger(schedule), command, log_folder=log_folder)
 
 
@@ -72,13 +73,13 @@ def run_at_times(
     log_folder: pathlib.Path,
     grace: float = _GRACE,
 ) -> int:
-    """Runs a command at the times of a trigger until a signal ends this.
+    """Runs a command at a trigger's times until this process gets a signal to end.
 
     Args:
-      times: gives the times.
+      times: APScheduler's trigger.
       command: the program and its arguments.
       log_folder: the folder of schedule.log.
-      grace: seconds that a run has to end after SIGTERM.
+      grace: seconds between SIGTERM and SIGKILL for a run.
 
     Returns:
       The exit code: 130 after SIGINT, else 0.
@@ -90,15 +91,15 @@ def run_at_times(
         scheduler.add_job(
             runs.run, times, max_instances=1, coalesce=True, misfire_grace_time=None
         )
-        with _signals_to(runs.events):
-            runs.log_line(f"to run here: {shlex.join(command)}")
+        with _send_signals_to(runs.events):
+            runs.log_line(f"scheduled: {shlex.join(command)}")
             scheduler.start()
             event = _RUN_ENDED
             while event == _RUN_ENDED:
                 try:
                     event = runs.events.get(timeout=_WAKE_EVERY)
                 except queue.Empty:
-                    # The scheduler's own wait stands still while a machine sleeps.
+                    # The scheduler's own timer stops while the machine sleeps.
                     scheduler.wakeup()
             scheduler.pause()
             runs.stop(grace)
@@ -108,7 +109,7 @@ def run_at_times(
 
 
 class _CronTrigger(BaseTrigger):
-    """Gives a schedule's times to APScheduler."""
+    """APScheduler's trigger for the times of a schedule."""
 
     def __init__(self, schedule: CronSchedule):
         self._schedule = schedule
@@ -116,12 +117,12 @@ class _CronTrigger(BaseTrigger):
     def get_next_fire_time(
         self, previous: datetime.datetime | None, now: datetime.datetime
     ) -> datetime.datetime:
-        """Returns the first time after `now`: APScheduler asks when one has come."""
+        """Returns the first time of the schedule after `now`."""
         return self._schedule.find_next_time(now)
 
 
 class _Runs:
-    """The runs of a command, one at a time, and the log of them."""
+    """The runs of a command, one at a time, and their log."""
 
     def __init__(
         self, times: BaseTrigger, command: Sequence[str], *, log: logging.Logger
@@ -131,18 +132,18 @@ class _Runs:
         self.events: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._times, self._command, self._log = times, command, log
         self._lock = threading.Lock()  # guards the two fields below
-        self._stopping = False
+        self._is_stopping = False
         self._child: subprocess.Popen | None = None
 
     def run(self) -> None:
         """Runs the command, waits for its end and logs its result."""
         started = datetime.datetime.now(_UTC)
         with self._lock:
-            if self._stopping:
+            if self._is_stopping:
                 return
             try:
-                # In a session of its own. Otherwise Ctrl-C would reach it too, and
-                # SIGTERM from here would then interrupt its cleaning up.
+                # In a session of its own. Otherwise Ctrl-C would send SIGINT to the
+                # run too, and SIGTERM from here would interrupt the run's clean-up.
                 self._child = subprocess.Popen(
                     self._command, stdin=subprocess.DEVNULL, start_new_session=True
                 )
@@ -150,46 +151,59 @@ class _Runs:
                 self.log_line(f"failed: could not be started: {error}")
                 return
         result = _describe_result(self._child.wait())
-        # In UTC, because local times have no difference across a change of the clocks.
+        # In UTC, because differences of local times are wrong when the clocks change.
         seconds = (datetime.datetime.now(_UTC) - started).total_seconds()
-        started = started.astimezone(self._next().tzinfo)
-        self.log_line(f"{result}, after {seconds:.1f} s, started {_format(started)}")
+        started = started.astimezone(self._find_next_time().tzinfo)
+        self.log_line(
+            f"{result}, after {seconds:.1f} s, started {_format_time(started)}"
+        )
         self.events.put(_RUN_ENDED)
 
     def log_skipped_time(self, event: JobSubmissionEvent) -> None:
-        """Logs that a time came while the command ran."""
-        self.log_line("skipped this time: the run before is still going")
+        """Logs that a time was skipped because the previous run is still active."""
+        self.log_line("skipped: the previous run is still active")
 
     def stop(self, grace: float) -> None:
-        """Ends the run that goes on, if there is one, and lets no other begin.
+        """Stops the active run, if there is one, and prevents new runs.
 
-        A run that goes on after `grace` seconds, or at a second signal, is killed with
+        Sends SIGTERM. After `grace` seconds or at a second signal, kills the run and
         all processes that it started.
+
+        Args:
+          grace: seconds between SIGTERM and SIGKILL.
         """
         with self._lock:
-            self._stopping = True
+            self._is_stopping = True
         child = self._child
         if child is None or child.poll() is not None:
             return
         child.terminate()
         with contextlib.suppress(queue.Empty):
-            # A terminal that closes may send SIGHUP twice.
+            # A second SIGHUP does not count: a closing terminal may send two.
             while self.events.get(timeout=grace) == signal.SIGHUP:
                 pass
         if child.poll() is None:
-            self.log_line("killed: it did not end at SIGTERM")
+            self.log_line("killed: the run did not end after SIGTERM")
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
 
     def log_line(self, text: str) -> None:
-        """Logs a line, with the time of the next run if there will be one."""
-        following = "" if self._stopping else f"; next {_format(self._next())}"
-        self._log.info("%s  %s%s", _format(self._now()), text, following)
+        """Logs a line with the current time and the time of the next run, if any.
+
+        Args:
+          text: what happened.
+        """
+        following = (
+            ""
+            if self._is_stopping
+            else f"; next {_format_time(self._find_next_time())}"
+        )
+        self._log.info("%s  %s%s", _format_time(self._now()), text, following)
 
     def _now(self) -> datetime.datetime:
-        return datetime.datetime.now(self._next().tzinfo)
+        return datetime.datetime.now(self._find_next_time().tzinfo)
 
-    def _next(self) -> datetime.datetime:
+    def _find_next_time(self) -> datetime.datetime:
         return self._times.get_next_fire_time(None, datetime.datetime.now(_UTC))
 
 
@@ -199,7 +213,7 @@ def _describe_result(code: int) -> str:
     return f"failed ({f'exit code {code}' if code > 0 else f'by signal {-code}'})"
 
 
-def _format(when: datetime.datetime) -> str:
+def _format_time(when: datetime.datetime) -> str:
     return f"{when:%Y-%m-%d %H:%M:%S %Z}"
 
 
@@ -212,24 +226,27 @@ def _open_log(folder: pathlib.Path) -> Iterator[logging.Logger]:
         file = logging.FileHandler(folder / "schedule.log", encoding="utf-8")
     except OSError as error:
         raise ConfigError(
-            f"the log folder must be one that can be written to, got {folder}: "
-            f"{error.strerror}"
+            f"the log folder must be writable, got {folder}: {error.strerror}"
         ) from error
-    # Outside the tree of loggers, so that no other logger's level applies.
+    # Not by logging.getLogger, so that no other logger's level or handlers apply.
     log = logging.Logger("schedule")
     log.addHandler(logging.StreamHandler(sys.stdout))
     log.addHandler(file)
-    # APScheduler would log the same facts again.
+    # APScheduler would log the same events again.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     with contextlib.closing(file):
         yield log
 
 
 @contextlib.contextmanager
-def _signals_to(events: queue.SimpleQueue[int]) -> Iterator[None]:
-    """Puts the signals that end this program into the queue."""
+def _send_signals_to(events: queue.SimpleQueue[int]) -> Iterator[None]:
+    """Puts the signals that end this process into a queue, while the context is open.
+
+    Args:
+      events: the queue, which gets the numbers of the signals.
+    """
     signals = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup: goes on
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # ignored under nohup
         signals.append(signal.SIGHUP)
     before = {
         signum: signal.signal(signum, lambda signum, frame: events.put(signum))

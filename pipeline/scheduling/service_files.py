@@ -1,4 +1,4 @@
-"""Cron's times and a command, in the words of systemd's units and of a crontab."""
+"""The service files for a schedule: systemd's units and the lines of a crontab."""
 
 import pathlib
 import re
@@ -10,20 +10,25 @@ from pipeline.exit_codes import REFUSED
 from pipeline.scheduling.cron import CronSchedule
 
 
-def systemd_units(
+def make_systemd_units(
     schedule: CronSchedule, *, command: Sequence[str], folder: pathlib.Path
 ) -> str:
-    """Returns a service and a timer for systemd that run the command in the folder.
+    """Returns the text of a systemd service and a timer that run a command.
+
+    Args:
+      schedule: the schedule.
+      command: the program and its arguments.
+      folder: the working directory of the command.
 
     Raises:
-      ConfigError: a word has a line break.
+      ConfigError: the command or the folder has a line break.
 
     Source: systemd.service(5), "Command lines", and systemd.timer(5).
     """
     events = "\n".join(f"OnCalendar={event}" for event in schedule.to_systemd_events())
     _check_one_line([str(folder), *command])
-    # Variables are put into the arguments, but not into the program's path.
-    program, *args = map(_systemd_quoted, command)
+    # systemd expands variables in the arguments, but not in the program's path.
+    program, *args = map(_quote_for_systemd, command)
     words = [program, *(arg.replace("$", "$$") for arg in args)]
     return f"""\
 # Two files, for ~/.config/systemd/user/. Then:
@@ -42,7 +47,7 @@ Description=A run of the VAE pipeline
 Type=oneshot
 WorkingDirectory={str(folder.absolute()).replace("%", "%%")}
 ExecStart={" ".join(words)}
-# The gate refused the model: the run did its work.
+# Exit code {REFUSED}: the gate refused the model, and the run itself succeeded.
 SuccessExitStatus={REFUSED}
 # Credentials of the destination, if it needs any, as NAME=VALUE lines:
 # EnvironmentFile=%h/.config/vae-pipeline.env
@@ -57,7 +62,7 @@ Description=The times of the VAE pipeline
 
 [Timer]
 {events}
-# A time that was missed while the machine was off is made up for.
+# After a start of the machine, it runs once if a time was missed.
 Persistent=true
 
 [Install]
@@ -65,23 +70,23 @@ WantedBy=timers.target
 """
 
 
-def crontab_line(
+def make_crontab_lines(
     schedule: CronSchedule,
     *,
     command: Sequence[str],
     folder: pathlib.Path,
     logs: pathlib.Path,
 ) -> str:
-    """Returns the lines for `crontab -e` that run the command in the folder.
+    """Returns the lines for `crontab -e` that run a command.
 
     Args:
-      schedule: when.
-      command: what to run.
-      folder: where to run it.
-      logs: the folder of cron.log, which gets what the command prints.
+      schedule: the schedule.
+      command: the program and its arguments.
+      folder: the working directory of the command.
+      logs: the folder of cron.log, which gets the command's output.
 
     Raises:
-      ConfigError: a word has a line break.
+      ConfigError: the command or a folder has a line break.
     """
     _check_one_line([str(folder), str(logs), *command])
     shell = (
@@ -89,20 +94,20 @@ def crontab_line(
         f"mkdir -p {shlex.quote(str(logs))} && "
         f"exec {shlex.join(command)} >>{shlex.quote(str(logs / 'cron.log'))} 2>&1"
     )
-    # cron ends the command at a %, and takes \% for one. Not so in \\%: a backslash of
-    # ours is kept off by an end and a new beginning of the quotes that it is in.
+    # cron ends the command at a %, and reads \% as a %. A backslash that belongs to a
+    # word must not be next to it, so the word's quotes end and begin again in between.
     shell = re.sub(r"(?<=\\)%", "''%", shell).replace("%", r"\%")
     line = f"{schedule.expression} {shell}\n"
     if schedule.timezone is None:
         return line
     return (
-        "# cronie (Fedora, RHEL, Arch) and NetBSD's cron heed CRON_TZ, for all lines "
-        "below it;\n# others, such as Debian's and Ubuntu's, know local time alone.\n"
+        "# cronie (Fedora, RHEL, Arch) and NetBSD's cron use CRON_TZ for all lines "
+        "below it.\n# Others, such as Debian's and Ubuntu's, use local time only.\n"
         f"CRON_TZ={schedule.timezone}\n{line}"
     )
 
 
-def _systemd_quoted(word: str) -> str:
+def _quote_for_systemd(word: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9_+=:,./-]+", word):
         return word
     word = word.replace("\\", r"\\").replace('"', r"\"").replace("%", "%%")
@@ -113,6 +118,6 @@ def _check_one_line(words: Sequence[str]) -> None:
     for word in words:
         if "\n" in word or "\r" in word:
             raise ConfigError(
-                "what cron or systemd runs must have no line break in its words or its "
-                f"folder, got {word!r}: put such a setting in a file (--config)"
+                "the command and the folders for cron or systemd must have no line "
+                f"breaks, got {word!r}: put such a setting in a file (--config)"
             )

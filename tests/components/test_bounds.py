@@ -12,7 +12,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from components import bounds
-from components.bounds import Bounds, read_bounds, read_of_images
+from components.bounds import Bounds, read_bounds, read_per_image
 from components.datasets.idx import SplitError
 from components.evaluation.measure import BATCH, SignatureError
 from tests.support import old_exports, transformed
@@ -87,7 +87,7 @@ def test_the_whole_test_split_is_measured(tmp_path, examples, pixels):
     assert found.elbo == pytest.approx(found.reconstruction - found.kl, rel=1e-5)
     assert found.iwae == pytest.approx(-100 * images[:, 20, 20].mean() / 8, rel=1e-5)
     assert (found.active_dimensions, found.latent_size) == (2, 4)
-    assert found.active() == "2 of 4"
+    assert found.describe_active() == "2 of 4"
     path, other = sorted(pathlib.Path(uri).iterdir())
     assert (path.name, other.name) == ("bounds.json", "images.npz")
     assert json.loads(path.read_text()) == found._asdict()
@@ -96,7 +96,7 @@ def test_the_whole_test_split_is_measured(tmp_path, examples, pixels):
 
 def test_each_image_has_its_elbo_and_its_posterior_mean(tmp_path, examples, pixels):
     images = pixels["pixels"]
-    found = read_of_images(run(tmp_path, known(tmp_path, [1, 2, 3, 4]), examples))
+    found = read_per_image(run(tmp_path, known(tmp_path, [1, 2, 3, 4]), examples))
     elbo = -images[:, 0, 0, 0] - images[:, 0, 1, 0]
     np.testing.assert_allclose(found.elbo, elbo, rtol=1e-6)
     np.testing.assert_allclose(found.loc, 5 + images[:, 1, :4, 0] * [1, 2, 3, 4])
@@ -136,7 +136,7 @@ def test_an_export_of_an_older_release_is_measured(tmp_path, likelihood):
     examples = old_exports.todays_examples(tmp_path / "examples")
     uri = run(tmp_path, model, examples, old_exports.FEATURES[likelihood])
     expected = old_exports.scores(likelihood)["elbo"]
-    np.testing.assert_allclose(read_of_images(uri).elbo, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(read_per_image(uri).elbo, expected, rtol=1e-5, atol=1e-5)
     assert read_bounds(uri).elbo == pytest.approx(np.mean(expected), rel=1e-5)
 
 

@@ -17,7 +17,7 @@ from components.data_gate import (
     DataAnomalyError,
     DataGate,
     DriftError,
-    describe,
+    describe_anomalies,
     read_report,
 )
 from components.evaluation import drift
@@ -173,7 +173,7 @@ def test_an_anomaly_of_the_data_set_is_named(statistics):
     schema.dataset_constraints.min_examples_count = 11
     path = pathlib.Path(statistics.uri, "Split-train", "FeatureStats.pb")
     found = tfdv.validate_statistics(tfdv.load_stats_binary(str(path)), schema)
-    assert describe("train", found) == [
+    assert describe_anomalies("train", found) == [
         "train: The dataset has 10 examples, which is fewer than expected."
     ]
 
@@ -191,7 +191,7 @@ def test_examples_that_are_lost_are_not_few(gate, tmp_path):
 
 
 def test_no_anomalies_no_lines():
-    assert describe("train", anomalies_pb2.Anomalies()) == []
+    assert describe_anomalies("train", anomalies_pb2.Anomalies()) == []
 
 
 # Drift and skew.
@@ -243,7 +243,7 @@ def before(gate, tmp_path):
 
 def test_what_is_left_is_of_the_train_split(before):
     images, labels = split_of(bars(7), "train")
-    expected = drift.statistics([(images.reshape(1000, -1), labels)])
+    expected = drift.compute_statistics([(images.reshape(1000, -1), labels)])
     assert drift.Statistics.FromString(before) == expected
 
 

@@ -11,7 +11,12 @@ from tfx.types import artifact_utils, channel_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from components.evaluation.estimate import SPLIT
-from components.evaluator import Evaluator, eval_config, read_evaluation, refusals
+from components.evaluator import (
+    Evaluator,
+    list_refusals,
+    make_eval_config,
+    read_evaluation,
+)
 from model import export
 from model.vae import VAE
 from tests.support import old_exports
@@ -102,7 +107,7 @@ def evaluate_models(folder, examples, candidate, baseline, floor, binary=True):
     component = Evaluator(
         **{key: channel_utils.as_channel(value) for key, value in inputs.items()},
         example_splits=[SPLIT],
-        eval_config=eval_config(floor, tolerance=0.5, binary=binary),
+        eval_config=make_eval_config(floor, tolerance=0.5, binary=binary),
     )
     outputs = {key: channel.type() for key, channel in component.outputs.items()}
     for key, artifact in outputs.items():
@@ -134,7 +139,7 @@ def test_the_first_model_is_held_against_the_floor(tmp_path, examples, scores):
     assert found.baseline is None
     assert found.images == 300
     assert model_utils.is_model_blessed(blessing)
-    assert refusals(uri) == []
+    assert list_refusals(uri) == []
     # One label alone would not have passed.
     assert found.candidate.elbo_by_label[7] < -120
 
@@ -146,13 +151,13 @@ def test_a_little_worse_than_the_baseline_is_blessed(tmp_path, examples, scores)
     assert_measured(found.baseline, scores, shift=0.45)
     assert found.images == 300
     assert model_utils.is_model_blessed(blessing)
-    assert refusals(uri) == []
+    assert list_refusals(uri) == []
 
 
 def test_more_than_a_little_worse_is_refused(tmp_path, examples):
     uri, blessing = evaluate(tmp_path, examples, baseline=0.55)
     assert not model_utils.is_model_blessed(blessing)
-    assert refusals(uri) == [
+    assert list_refusals(uri) == [
         "ELBO -0.55 against the baseline must be at least -0.50 nats per image"
     ]
 
@@ -161,7 +166,7 @@ def test_under_the_floor_is_refused_though_better(tmp_path, examples, scores):
     mean = np.mean(scores[0] - scores[1], dtype=np.float64)
     uri, blessing = evaluate(tmp_path, examples, baseline=-3.0, floor=mean + 0.01)
     assert not model_utils.is_model_blessed(blessing)
-    assert refusals(uri) == [
+    assert list_refusals(uri) == [
         f"ELBO {mean:.2f} must be at least the floor, {mean + 0.01:.2f} nats per image"
     ]
 
@@ -172,7 +177,7 @@ def test_one_nan_is_refused(tmp_path, scores):
     examples = examples_of(tmp_path / "examples", reconstruction, kl, labels)
     uri, blessing = evaluate(tmp_path, examples, baseline=0.0)
     assert not model_utils.is_model_blessed(blessing)
-    assert refusals(uri) == [
+    assert list_refusals(uri) == [
         "ELBO nan must be at least the floor, -100.00 nats per image",
         "ELBO +nan against the baseline must be at least -0.50 nats per image",
     ]
@@ -191,7 +196,7 @@ def test_an_elbo_above_zero_is_refused(tmp_path, scores):
     examples = examples_of(tmp_path / "examples", reconstruction, kl, labels)
     uri, blessing = evaluate(tmp_path, examples)
     assert not model_utils.is_model_blessed(blessing)
-    assert refusals(uri) == ["ELBO inf must not be above 0 nats per image"]
+    assert list_refusals(uri) == ["ELBO inf must not be above 0 nats per image"]
 
 
 def test_a_density_may_be_above_one(tmp_path, scores):
@@ -199,13 +204,15 @@ def test_a_density_may_be_above_one(tmp_path, scores):
     examples = examples_of(tmp_path / "examples", reconstruction + 500, kl, labels)
     uri, blessing = evaluate(tmp_path, examples, binary=False)
     assert model_utils.is_model_blessed(blessing)
-    assert refusals(uri) == []
+    assert list_refusals(uri) == []
 
 
 def test_no_images_are_refused(tmp_path):
     uri, blessing = evaluate(tmp_path, examples_of(tmp_path / "examples", [], [], []))
     assert not model_utils.is_model_blessed(blessing)
-    assert refusals(uri) == ["the evaluation has none of the slices the gate asks for"]
+    assert list_refusals(uri) == [
+        "the evaluation has none of the slices that the gate requires"
+    ]
 
 
 def test_a_baseline_of_an_older_release_gets_the_elbo_that_it_had(tmp_path):

@@ -13,7 +13,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components import infra_check
-from components.infra_check import InfraCheck, ProbeError, probe
+from components.infra_check import InfraCheck, ProbeError, find_refusal
 from model import export
 from model.vae import VAE
 from tests.support.configs import demo_model
@@ -74,9 +74,9 @@ def test_no_answer_in_time_decides_nothing(model, blessing):
     with pytest.raises(ProbeError) as error:
         InfraCheck.test_call(model=model, blessing=blessing, timeout=1)
     assert str(error.value) == (
-        "the model must answer every signature within 1 s, and did not: that decides "
-        "nothing about the model. Run again when the machine is less busy, or raise "
-        "gate.infra_timeout"
+        "the model must answer every signature within 1 s, and did not: the model is "
+        "neither blessed nor refused. Run again when the machine is less busy, or "
+        "raise gate.infra_timeout"
     )
     assert not blessing.has_custom_property("blessed")
     assert os.listdir(blessing.uri) == []
@@ -84,7 +84,7 @@ def test_no_answer_in_time_decides_nothing(model, blessing):
 
 def test_a_folder_that_is_not_there_decides_nothing(tmp_path):
     with pytest.raises(FileNotFoundError):
-        probe(str(tmp_path / "absent"), TIMEOUT)
+        find_refusal(str(tmp_path / "absent"), TIMEOUT)
 
 
 def endless(started):
@@ -120,7 +120,7 @@ def probed(tmp_path, signals):
     threading.Thread(
         target=send_to_probes, args=(folder, started, signals), daemon=True
     ).start()
-    return probe(folder, TIMEOUT)
+    return find_refusal(folder, TIMEOUT)
 
 
 def test_sigkill_in_the_midst_of_an_answer_decides_nothing(tmp_path):
@@ -129,7 +129,7 @@ def test_sigkill_in_the_midst_of_an_answer_decides_nothing(tmp_path):
         probed(tmp_path, [signal.SIGKILL])
     assert str(error.value) == (
         "the process that calls every signature was ended by SIGKILL, as the kernel "
-        "does when memory runs out: that decides nothing about the model. Mend the "
+        "does when memory runs out: the model is neither blessed nor refused. Fix the "
         "machine and run again"
     )
 
@@ -160,7 +160,7 @@ def script(tmp_path, monkeypatch):
             f"exec({list(statements)!r}[turn])\n"
         )
         monkeypatch.setattr(infra_check, "_PROBE", path)
-        reason = probe(str(tmp_path), TIMEOUT)
+        reason = find_refusal(str(tmp_path), TIMEOUT)
         assert count.read_text() == str(len(statements))
         return reason
 
@@ -177,7 +177,7 @@ def crash(signum, words=""):
 
 def test_a_crash_and_then_a_good_answer_is_blessed(script, caplog):
     assert script(crash(signal.SIGSEGV), "answer(None)") is None
-    assert "it crashed with SIGSEGV, and then answered" in caplog.text
+    assert "a probe crashed with SIGSEGV, the next one answered" in caplog.text
 
 
 def test_a_crash_and_then_a_fault_is_refused_for_the_fault(script):
@@ -207,6 +207,6 @@ def test_what_ends_the_process_otherwise_decides_nothing(script, statements, why
     with pytest.raises(ProbeError) as error:
         script(*statements)
     assert str(error.value) == (
-        f"the process that calls every signature {why}: that decides nothing about the "
-        "model. Mend the machine and run again"
+        f"the process that calls every signature {why}: the model is neither blessed "
+        "nor refused. Fix the machine and run again"
     )

@@ -17,14 +17,14 @@ from components.datasets.fingerprint import DamagedError
 from components.datasets.idx import DataError, SplitError
 from components.datasets.prepare import prepare
 from components.datasets.tfds_writer import SPLITS
-from components.ingest import Chunk, Ingest, read_chunk, window_chunks
+from components.ingest import Chunk, Ingest, assign_chunks, read_chunk
 from tests.support.span_folders import bars, write_idx
 
 # What is read of how many images.
 
 
 def test_chunks_of_mnist():
-    splits = window_chunks([{"train": 60_000, "test": 10_000}], 5_000, limit=None)[0]
+    splits = assign_chunks([{"train": 60_000, "test": 10_000}], 5_000, limit=None)[0]
     assert list(splits) == ["train", "eval", "test"]
     assert splits["train"] == [
         Chunk("train", start, start + 5_000) for start in range(0, 55_000, 5_000)
@@ -34,7 +34,7 @@ def test_chunks_of_mnist():
 
 
 def test_a_last_chunk_is_as_short_as_need_be():
-    assert window_chunks([{"train": 12_345, "test": 1}], 6_000, limit=None)[0] == {
+    assert assign_chunks([{"train": 12_345, "test": 1}], 6_000, limit=None)[0] == {
         "train": [Chunk("train", 0, 5_000), Chunk("train", 5_000, 6_345)],
         "eval": [Chunk("train", 6_345, 11_345), Chunk("train", 11_345, 12_345)],
         "test": [Chunk("test", 0, 1)],
@@ -42,7 +42,7 @@ def test_a_last_chunk_is_as_short_as_need_be():
 
 
 def test_a_limit_holds_for_each_split():
-    assert window_chunks([{"train": 60_000, "test": 100}], 200, limit=5_500)[0] == {
+    assert assign_chunks([{"train": 60_000, "test": 100}], 200, limit=5_500)[0] == {
         "train": [Chunk("train", 0, 5_000), Chunk("train", 5_000, 5_300)],
         "eval": [Chunk("train", 5_300, 5_500)],
         "test": [Chunk("test", 0, 100)],
@@ -50,14 +50,14 @@ def test_a_limit_holds_for_each_split():
 
 
 def test_one_image_is_enough_to_train_on():
-    splits = window_chunks([{"train": 10, "test": 10}], 9, limit=None)[0]
+    splits = assign_chunks([{"train": 10, "test": 10}], 9, limit=None)[0]
     assert splits["train"] == [Chunk("train", 0, 1)]
 
 
 @pytest.mark.parametrize(("limit", "images"), [(None, 10), (7, 7)])
 def test_something_must_be_left_to_train_on(limit, images):
     with pytest.raises(SplitError, match="eval_images") as error:
-        window_chunks([{"train": 10, "test": 10}], images, limit=limit)[0]
+        assign_chunks([{"train": 10, "test": 10}], images, limit=limit)[0]
     assert str(error.value) == (
         f"data.eval_images must be below the {images} images of the train split, "
         f"got {images}"
@@ -66,7 +66,7 @@ def test_something_must_be_left_to_train_on(limit, images):
 
 def test_each_of_several_datasets_holds_out_its_share():
     sizes = [{"train": 100, "test": 5}, {"train": 300, "test": 7}]
-    assert window_chunks(sizes, 40, limit=None) == [
+    assert assign_chunks(sizes, 40, limit=None) == [
         {
             "train": [Chunk("train", 0, 90)],
             "eval": [Chunk("train", 90, 100)],
@@ -83,7 +83,7 @@ def test_each_of_several_datasets_holds_out_its_share():
 @pytest.mark.parametrize("eval_images", [1, 7, 50, 64])
 def test_the_shares_are_what_is_to_be_held_out(eval_images):
     sizes = [{"train": size, "test": 1} for size in (10, 20, 40)]
-    parts = window_chunks(sizes, eval_images, limit=35)
+    parts = assign_chunks(sizes, eval_images, limit=35)
     held_out = [chunk for part in parts for chunk in part["eval"]]
     assert sum(chunk.stop - chunk.start for chunk in held_out) == eval_images
     # Of 10, 20 and, by the limit, 35 images.

@@ -21,7 +21,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, channel_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components.evaluator import Evaluator, eval_config
+from components.evaluator import Evaluator, make_eval_config
 from components.pusher import Pusher
 from components.registry import listing, publish, rolling_back
 from components.registry.manifest import Manifest
@@ -111,7 +111,7 @@ def evaluated(tmp_path_factory, models, serialized):
     component = Evaluator(
         **{key: channel_utils.as_channel(value) for key, value in inputs.items()},
         example_splits=["test"],
-        eval_config=eval_config(elbo_floor=-1000, tolerance=1),
+        eval_config=make_eval_config(elbo_floor=-1000, tolerance=1),
     )
     outputs = {key: channel.type() for key, channel in component.outputs.items()}
     for key, artifact in outputs.items():
@@ -289,8 +289,8 @@ def test_what_came_while_a_run_was_under_way_is_not_pushed_over(
     newest = numbers(destination)[-1]
     against = f"version {before[-1]}" if served_before else "nothing"
     assert verdict(pushed)["refusals"] == [
-        f"version {newest} is served since this began, which was measured against "
-        f"{against}: the next run is measured against version {newest}"
+        f"version {newest} is served now, but this model was compared with "
+        f"{against}: the next run compares its model with version {newest}"
     ]
     push("one")  # measured anew
     assert numbers(destination)[-1] > newest
@@ -308,8 +308,8 @@ def test_what_was_taken_away_meanwhile_is_not_measured_against(
     assert_not_pushed(pushed)
     assert numbers(destination) == [first]
     assert verdict(pushed)["refusals"] == [
-        f"version {first} is served since this began, which was measured against "
-        f"version {second}: the next run is measured against version {first}"
+        f"version {first} is served now, but this model was compared with "
+        f"version {second}: the next run compares its model with version {first}"
     ]
 
 
@@ -327,8 +327,8 @@ def test_a_rollback_meanwhile_in_an_object_store_stays(push, models, s3):
     again = listing.find_served_version(uri)
     assert again.manifest.content["run_key"] == "other"
     assert verdict(pushed)["refusals"] == [
-        f"version {again.number} is served since this began, which was measured "
-        f"against version {served.number}: the next run is measured against version "
+        f"version {again.number} is served now, but this model was compared with "
+        f"version {served.number}: the next run compares its model with version "
         f"{again.number}"
     ]
 
@@ -441,7 +441,7 @@ def test_what_was_rolled_back_from_is_never_pushed_again(push, destination):
     push("one")
     again = rolling_back.roll_back(destination, None, why="blurred")
     [record] = rolling_back.read_rejected_models(destination)
-    reason = f"this very model is not to be served again: {record.describe()}"
+    reason = f"this model must not be served again: {record.describe()}"
     for name in ("one", "same"):
         pushed = push(name)
         assert_not_pushed(pushed)

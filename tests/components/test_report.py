@@ -28,7 +28,7 @@ class Signatures(dict):
 
 def test_a_models_fault_is_in_its_report():
     error = tf.errors.InvalidArgumentError(None, None, "no such\nsignature")
-    pictures, problem = report._of_digits(TEST, Signatures(error))
+    pictures, problem = report._draw_digits(TEST, Signatures(error))
     assert pictures == {}
     assert problem == "InvalidArgumentError: no such signature"
 
@@ -36,4 +36,4 @@ def test_a_models_fault_is_in_its_report():
 def test_the_machines_fault_is_in_no_report():
     error = tf.errors.ResourceExhaustedError(None, None, "no memory")
     with pytest.raises(tf.errors.ResourceExhaustedError):
-        report._of_digits(TEST, Signatures(error))
+        report._draw_digits(TEST, Signatures(error))

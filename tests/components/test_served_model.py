@@ -11,7 +11,7 @@ from tfx.utils import path_utils
 from components.registry import publish, rolling_back
 from components.registry.listing import VersionError
 from components.registry.manifest import Manifest
-from components.served_model import ServedModel, is_none, why_none
+from components.served_model import ServedModel, explain_no_version, has_no_version
 from model.files.filesystems import StorageError
 from tests.support.places import write_model
 
@@ -67,7 +67,7 @@ def test_there_is_no_baseline_when_nothing_is_served(model, destination, folders
     for folder in folders:
         os.makedirs(os.path.join(destination, folder))
     fetch(model, destination)
-    assert is_none(model)
+    assert has_no_version(model)
     assert os.listdir(model.uri) == []
     assert not model.has_custom_property("version")
 
@@ -75,7 +75,7 @@ def test_there_is_no_baseline_when_nothing_is_served(model, destination, folders
 def test_the_baseline_is_a_copy_of_what_is_served(model, destination, push):
     version = push()
     fetch(model, destination)
-    assert not is_none(model)
+    assert not has_no_version(model)
     assert files_of(model) == FILES  # MANIFEST.json is none of the model's
     assert model.get_int_custom_property("version") == version.number
     shutil.rmtree(version.path)
@@ -110,18 +110,18 @@ def test_what_was_tampered_with_is_no_baseline(model, destination, push, caplog)
 
 def test_why_there_is_no_baseline_is_kept(model, destination, push):
     fetch(model, destination)
-    assert why_none(model) == "nothing was served"
+    assert explain_no_version(model) == "nothing was served"
     pathlib.Path(push().path, "saved_model.pb").write_bytes(b"changed")
     fetch(model, destination)
-    assert is_none(model)
-    assert "saved_model.pb has SHA-256" in why_none(model)
-    assert why_none(model).endswith("; there is no baseline")
+    assert has_no_version(model)
+    assert "saved_model.pb has SHA-256" in explain_no_version(model)
+    assert explain_no_version(model).endswith("; there is no baseline")
 
 
 def test_the_baseline_comes_from_an_object_store(model, s3, tmp_path):
     uri = f"s3://{s3.name}/serving/vae"
     fetch(model, uri)
-    assert is_none(model)
+    assert has_no_version(model)
     version = publish.publish_version(
         write_model(tmp_path / "pushed", FILES),
         destination=uri,
@@ -142,7 +142,7 @@ def test_what_was_torn_on_its_way_is_no_baseline(model, s3, tmp_path):
     path = f"{s3.name}/serving/vae/{version.number}/saved_model.pb"
     s3.files.pipe_file(path, b"grap")
     fetch(model, uri)
-    assert is_none(model)
+    assert has_no_version(model)
     assert os.listdir(model.uri) == []
 
 
@@ -164,7 +164,7 @@ def test_what_is_torn_while_it_is_fetched_is_no_baseline(model, s3, tmp_path):
     s3.server.before["GET", "saved_model.pb"] = tear
     with pytest.raises(VersionError, match=r"saved_model\.pb has SHA-256"):
         fetch(model, uri)
-    assert is_none(model)
+    assert has_no_version(model)
     assert os.listdir(model.uri) == []
 
 
@@ -177,7 +177,7 @@ def test_a_baseline_that_cannot_be_read_is_not_none(model, tmp_path):
     (tmp_path / "file").write_text("")
     model.uri = str(tmp_path / "file")
     with pytest.raises(NotADirectoryError):
-        is_none(model)
+        has_no_version(model)
 
 
 def test_a_baseline_that_is_lost_is_not_none(model, destination, push):
@@ -185,4 +185,4 @@ def test_a_baseline_that_is_lost_is_not_none(model, destination, push):
     fetch(model, destination)
     shutil.rmtree(path_utils.serving_model_dir(model.uri))
     with pytest.raises(FileNotFoundError):
-        is_none(model)
+        has_no_version(model)

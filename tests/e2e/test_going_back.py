@@ -90,7 +90,7 @@ def test_the_model_that_was_gone_back_from_is_not_pushed_again(place):
     [record] = rolling_back.read_rejected_models(place.destination)
     table = " ".join(place.printed.replace("│", " ").split())
     assert (
-        "verdict REFUSED: this very model is not to be served again: version "
+        "verdict REFUSED: this model must not be served again: version "
         f"{two} was rolled back from by {record.by} at {record.at} (blurred)"
     ) in table
     assert f"pushed nothing; version {three} is served from" in table
@@ -131,7 +131,7 @@ def test_after_that_each_run_does_as_before(place):
     assert "\nTrainer    " in place.printed
     assert "Trainer          from the cache" not in place.printed
     assert "Ingest           from the cache" in place.printed
-    assert "this very model is not to be served again" in place.printed
+    assert "this model must not be served again" in place.printed
     assert place.numbers() == [three]
 
 

@@ -74,7 +74,7 @@ def test_the_newest_spans_are_trained_on_and_named(place):
     data = (place.path / "runs" / "serving" / "vae" / str(version.number)).joinpath(
         "assets.extra", "statistics.pb"
     )
-    assert drift.images_in(drift.Statistics.FromString(data.read_bytes())) == 1800
+    assert drift.count_images(drift.Statistics.FromString(data.read_bytes())) == 1800
 
 
 def test_with_nothing_new_there_is_nothing_to_do(place):

@@ -59,7 +59,7 @@ CODES = {
     steps.BadDataError: 1,
     steps.RunError: 1,
     unused_artifacts.PruneError: 1,
-    watch.VerdictError: 1,
+    watch.UnreadableGateResultError: 1,
     webhook.WebhookError: 1,
 }
 

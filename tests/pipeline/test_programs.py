@@ -169,7 +169,7 @@ def test_schedule_waits_for_its_time_and_stops_at_sigterm(tmp_path):
     flags = ("--root", tmp_path / "runs", "--data-dir", tmp_path / "data")
     command = (PIPELINE, "schedule", "--local", "--cron", "0 3 1 1 *", *flags)
     with started(*command, "--timezone", "UTC") as process:
-        found = read(process, r"to run here: (.*); next (\d{4})-01-01 03:00:00 UTC")
+        found = read(process, r"scheduled: (.*); next (\d{4})-01-01 03:00:00 UTC")
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read().endswith("  stopped by SIGTERM\n")
         assert process.wait(SECONDS) == 0

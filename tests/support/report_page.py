@@ -6,7 +6,7 @@ import numpy as np
 
 from components.evaluation.evaluation_result import Evaluation, ModelResult
 from components.evaluation.gate_result import GateResult, Thresholds
-from components.evaluation.measure import Measured
+from components.evaluation.measure import Measurements
 from components.reporting import facts
 from components.reporting.measurements import Scores
 from pipeline.config.loading import decisive, resolve
@@ -71,7 +71,7 @@ def make_facts(refusals=(), baseline=True, elbo=-100.0, **changes):
         baseline=_measured(elbo) if baseline else None,
         images=1000,
     )
-    bounds = Measured(1000, elbo, elbo + 20, 20.0, elbo + 3, 64, 7, 16)
+    bounds = Measurements(1000, elbo, elbo + 20, 20.0, elbo + 3, 64, 7, 16)
     curves = {
         ("train", "images_per_second"): [(1, 2000.0), (2, 3000.0)],
         ("eval", "elbo"): [(1, -120.0), (2, -110.5)],

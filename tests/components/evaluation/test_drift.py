@@ -22,7 +22,9 @@ def schema():
 def statistics(images, labels, batch=300):
     flat = images.reshape(len(images), -1)
     starts = range(0, len(flat), batch)
-    return drift.statistics((flat[s:][:batch], labels[s:][:batch]) for s in starts)
+    return drift.compute_statistics(
+        (flat[s:][:batch], labels[s:][:batch]) for s in starts
+    )
 
 
 def of_split(arrays, split="train"):
@@ -31,10 +33,10 @@ def of_split(arrays, split="train"):
 
 def too_far(schema, images, labels, before):
     """Returns the features that have drifted."""
-    found = drift.distances(
+    found = drift.measure_distances(
         schema, statistics(images, labels), test=None, baseline=before
     )
-    return {each.feature for each in found if each.too_far}
+    return {each.feature for each in found if each.is_too_far}
 
 
 def jensen_shannon(one, other):
@@ -61,7 +63,9 @@ def test_tfdv_measures_what_numpy_does(schema):
         "pixel": jensen_shannon(*pixels),
         "image_mean": jensen_shannon(*means),
     }
-    found = drift.distances(schema, of_split(one), test=None, baseline=of_split(other))
+    found = drift.measure_distances(
+        schema, of_split(one), test=None, baseline=of_split(other)
+    )
     assert {each.feature: each.distance for each in found} == pytest.approx(expected)
     assert {each.kind for each in found} == {"drift"}
     assert {each.feature: each.measure for each in found} == {
@@ -77,20 +81,20 @@ def test_statistics_are_the_same_in_any_order(schema):
     images, labels = arrays["train_images"], arrays["train_labels"]
     found = statistics(images[order], labels[order], batch=77)
     assert found == of_split(arrays)
-    assert drift.images_in(found) == 1000
-    for each in drift.distances(schema, found, test=found, baseline=found):
-        assert (each.distance, each.too_far) == (0.0, False)
+    assert drift.count_images(found) == 1000
+    for each in drift.measure_distances(schema, found, test=found, baseline=found):
+        assert (each.distance, each.is_too_far) == (0.0, False)
 
 
 def test_skew_and_drift_are_both_measured_if_both_are_there(schema):
     train, test = (of_split(bars(0), split) for split in ("train", "test"))
-    found = drift.distances(schema, train, test=test, baseline=train)
+    found = drift.measure_distances(schema, train, test=test, baseline=train)
     kinds = [(each.feature, each.kind) for each in found]
     features = ("label", "pixel", "image_mean")
     assert kinds == [(name, kind) for name in features for kind in ("drift", "skew")]
-    assert drift.distances(schema, train, test=None, baseline=None) == []
+    assert drift.measure_distances(schema, train, test=None, baseline=None) == []
     skew = {each.feature: each.distance for each in found if each.kind == "skew"}
-    only = drift.distances(schema, train, test=test, baseline=None)
+    only = drift.measure_distances(schema, train, test=test, baseline=None)
     assert {each.feature: each.distance for each in only} == skew
 
 
@@ -141,13 +145,13 @@ def test_a_new_label_is_caught(schema):
 
 def test_a_distance_says_what_is_too_far():
     far = drift.Distance("pixel", "drift", 0.12345, 0.02, "jensen_shannon_divergence")
-    assert far.too_far
+    assert far.is_too_far
     assert str(far) == (
         "feature 'pixel' by 0.1235 (jensen_shannon_divergence), above the threshold "
         "0.02"
     )
-    assert not far._replace(distance=0.02).too_far
-    assert far._replace(distance=float("nan")).too_far
+    assert not far._replace(distance=0.02).is_too_far
+    assert far._replace(distance=float("nan")).is_too_far
 
 
 def test_a_feature_without_a_comparator_is_not_measured():
@@ -158,7 +162,7 @@ def test_a_feature_without_a_comparator_is_not_measured():
         schema_pb2.Schema(),
     )
     one, other = bars(0), bars(1)
-    (found,) = drift.distances(
+    (found,) = drift.measure_distances(
         schema, of_split(one), test=of_split(one), baseline=of_split(other)
     )
     counts = [np.bincount(a["train_labels"]) for a in (one, other)]

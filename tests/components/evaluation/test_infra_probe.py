@@ -208,7 +208,7 @@ FAULTS = {
 # then imports the modules argv[1].
 REFUSALS = """
 import json, runpy, sys
-refusal = runpy.run_path(sys.argv[2])["refusal"]
+refusal = runpy.run_path(sys.argv[2])["find_refusal"]
 answers = []
 for folder in sys.argv[3:]:
     try:

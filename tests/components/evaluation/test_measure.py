@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.evaluation.measure import Measured, SignatureError, load, measure
+from components.evaluation.measure import (
+    Measurements,
+    SignatureError,
+    load_signatures,
+    measure_batches,
+)
 
 SIZES = [5, 5, 3]  # of the batches
 IMAGES = tf.TensorSpec([None, 28, 28, 1], tf.float32, name="images")
@@ -49,7 +54,7 @@ def signatures():
 
 
 def test_means_are_of_all_images_so_far(pixels):
-    found = [m for m, _ in measure(signatures(), batches(pixels), k=4)]
+    found = [m for m, _ in measure_batches(signatures(), batches(pixels), k=4)]
     assert [m.images for m in found] == [5, 10, 13]
     for measured in found:
         first = pixels[: measured.images].astype(np.float64) / 255.0
@@ -62,7 +67,9 @@ def test_means_are_of_all_images_so_far(pixels):
 
 
 def test_each_image_has_its_own_values(pixels):
-    found = [of_batch for _, of_batch in measure(signatures(), batches(pixels), k=1)]
+    found = [
+        of_batch for _, of_batch in measure_batches(signatures(), batches(pixels), k=1)
+    ]
     assert [len(each.elbo) for each in found] == SIZES
     elbo = np.concatenate([each.elbo for each in found])
     assert elbo.dtype == np.float64
@@ -72,9 +79,9 @@ def test_each_image_has_its_own_values(pixels):
 
 
 def test_a_latent_is_active_above_a_variance_of_a_hundredth(pixels):
-    *_, (measured, _) = measure(signatures(), batches(pixels), k=1)
+    *_, (measured, _) = measure_batches(signatures(), batches(pixels), k=1)
     assert (measured.active_dimensions, measured.latent_size) == (2, 3)
-    assert measured.active() == "2 of 3"
+    assert measured.describe_active() == "2 of 3"
 
 
 def test_sums_lose_no_digits():
@@ -91,12 +98,12 @@ def test_sums_lose_no_digits():
         "encode": lambda images: {"loc": tf.zeros([len(images), 1])},
     }
     two = [tf.zeros([size, 28, 28, 1], tf.uint8) for size in (2, 1)]
-    *_, (measured, _) = measure(named, two, k=1)
+    *_, (measured, _) = measure_batches(named, two, k=1)
     assert measured.elbo == pytest.approx(1 / 3)
 
 
 def test_no_batches_measure_nothing():
-    assert list(measure(signatures(), [], k=1)) == []
+    assert list(measure_batches(signatures(), [], k=1)) == []
 
 
 class Model(tf.Module):
@@ -113,7 +120,7 @@ def exported(tmp_path):
 
 
 def test_the_signatures_that_are_needed_are_loaded(exported, pixels):
-    answer = load(exported, "elbo")["elbo"](images=tf.ones([2, 28, 28, 1]))
+    answer = load_signatures(exported, "elbo")["elbo"](images=tf.ones([2, 28, 28, 1]))
     assert answer["elbo"].numpy().tolist() == [1.0, 1.0]
 
 
@@ -134,9 +141,9 @@ def test_the_signatures_that_are_needed_are_loaded(exported, pixels):
 )
 def test_missing_signatures_are_named(exported, names, message):
     with pytest.raises(SignatureError, match=f"^{message}$"):
-        load(exported, *names)
+        load_signatures(exported, *names)
 
 
 def test_measured_knows_its_fields():
-    measured = Measured(13, -90.0, -70.0, 20.0, -89.0, 64, 7, 16)
-    assert Measured(**measured._asdict()).active() == "7 of 16"
+    measured = Measurements(13, -90.0, -70.0, 20.0, -89.0, 64, 7, 16)
+    assert Measurements(**measured._asdict()).describe_active() == "7 of 16"

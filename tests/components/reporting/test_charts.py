@@ -14,7 +14,7 @@ STEPS = [("Ingest", 16.0, True), ("Trainer", 150.5, False), ("Pusher", 0.0, Fals
 
 @pytest.fixture(scope="module")
 def steps():
-    (axes,) = charts.seconds_per_step(STEPS).axes
+    (axes,) = charts.draw_seconds_per_step(STEPS).axes
     return axes
 
 
@@ -55,7 +55,7 @@ def test_the_longest_bar_leaves_room_for_its_text(steps):
 
 
 def test_more_steps_make_a_higher_chart():
-    few, many = (charts.seconds_per_step(STEPS * n) for n in (1, 4))
+    few, many = (charts.draw_seconds_per_step(STEPS * n) for n in (1, 4))
     added = many.get_figheight() - few.get_figheight()
     assert added / 9 == pytest.approx(0.28)
     assert few.get_figheight() == pytest.approx(0.9 + 3 * 0.28)
@@ -64,13 +64,13 @@ def test_more_steps_make_a_higher_chart():
 
 @pytest.mark.parametrize("steps", [[], [("Ingest", 0.0, True)]])
 def test_without_a_second_there_is_a_chart_too(steps):
-    (axes,) = charts.seconds_per_step(steps).axes
+    (axes,) = charts.draw_seconds_per_step(steps).axes
     assert axes.get_xlim() == (0, 1.15)
     assert len(axes.patches) == len(steps)
 
 
 def test_axes_have_a_line_left_and_below_and_small_labels():
-    figure, axes = charts.chart(2.5)
+    figure, axes = charts.make_chart(2.5)
     assert figure.get_size_inches().tolist() == [9.0, 2.5]
     shown = {side: spine.get_visible() for side, spine in axes.spines.items()}
     assert shown == {"left": True, "bottom": True, "right": False, "top": False}
@@ -78,20 +78,20 @@ def test_axes_have_a_line_left_and_below_and_small_labels():
 
 
 def test_a_png_has_a_palette_of_at_most_128_colours_and_keeps_rare_ones():
-    figure, axes = charts.chart(3.0)
+    figure, axes = charts.make_chart(3.0)
     rng = np.random.default_rng(0)
     axes.imshow(rng.random([60, 60, 3]), aspect="auto")
     axes.text(0, 0, "x", color="red")
-    picture = Image.open(io.BytesIO(charts.png(figure)))
+    picture = Image.open(io.BytesIO(charts.encode_png(figure)))
     assert (picture.format, picture.mode, picture.size) == ("PNG", "P", (990, 330))
     assert 100 < len(picture.getcolors()) <= 128
     assert picture.convert("RGB").getpixel((1, 1)) == (255, 255, 255)
 
 
 def test_a_drawing_in_one_colour_keeps_it():
-    figure, axes = charts.chart(1.0)
+    figure, axes = charts.make_chart(1.0)
     axes.axis("off")
     axes.axhspan(0, 1, color=charts.BLUE)
-    picture = Image.open(io.BytesIO(charts.png(figure))).convert("RGB")
+    picture = Image.open(io.BytesIO(charts.encode_png(figure))).convert("RGB")
     middle = picture.getpixel((picture.width // 2, picture.height // 2))
     assert "#" + bytes(middle).hex() == charts.BLUE

@@ -8,7 +8,7 @@ import pytest
 
 from components.evaluation.evaluation_result import Evaluation, ModelResult
 from components.evaluation.gate_result import GateResult, Thresholds
-from components.evaluation.measure import Measured
+from components.evaluation.measure import Measurements
 from components.reporting import facts
 from components.reporting.measurements import Scores
 
@@ -151,7 +151,7 @@ def test_each_digit_has_its_own_numbers():
 
 
 def test_bounds_are_the_iwae_and_the_latents():
-    measured = Measured(1000, -90.0, -70.0, 20.0, -88.5, 64, 7, 16)
+    measured = Measurements(1000, -90.0, -70.0, 20.0, -88.5, 64, 7, 16)
     assert facts.describe_bounds(measured) == {
         "iwae": -88.5,
         "k": 64,

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from components.reporting import charts, figures
-from components.reporting.measurements import Digits, Scores
+from components.reporting.measurements import DigitImages, Scores
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def scores():
 @pytest.fixture(scope="module")
 def digits(scores):
     images = np.tile(scores.pixels, [4, 1, 1, 1])
-    return Digits(
+    return DigitImages(
         labels=np.arange(10),
         ten=images[:30].reshape(3, 10, 28, 28, 1),
         samples=images[:96],
@@ -49,16 +49,16 @@ CURVES = {
 def drawn(scores, digits):
     spread = scores.loc.std(axis=0)
     return {
-        "rebuilt": figures.rebuilt(digits),
-        "samples": figures.samples(digits),
-        "traversals": figures.traversals(digits, spread),
-        "interpolations": figures.interpolations(digits),
-        "worst": figures.worst(scores, digits),
-        "latent_map": figures.latent_map(scores),
-        "elbo_histogram": figures.elbo_histogram(scores, -115.0),
-        "training": figures.training(CURVES),
-        "labels": figures.label_shares({"train": {0: 30, 1: 10}, "test": {0: 5}}),
-        "steps": charts.seconds_per_step(
+        "rebuilt": figures.draw_reconstructions(digits),
+        "samples": figures.draw_samples(digits),
+        "traversals": figures.draw_traversals(digits, spread),
+        "interpolations": figures.draw_interpolations(digits),
+        "worst": figures.draw_worst(scores, digits),
+        "latent_map": figures.draw_latent_map(scores),
+        "elbo_histogram": figures.draw_elbo_histogram(scores, -115.0),
+        "training": figures.draw_training_curves(CURVES),
+        "labels": figures.draw_label_shares({"train": {0: 30, 1: 10}, "test": {0: 5}}),
+        "steps": charts.draw_seconds_per_step(
             [("Ingest", 16.0, True), ("Trainer", 150.5, False)]
         ),
     }
@@ -72,7 +72,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_picture_is_a_small_png_on_white(drawn, name):
-    data = charts.png(drawn[name])
+    data = charts.encode_png(drawn[name])
     picture = Image.open(io.BytesIO(data))
     assert (picture.format, picture.mode) == ("PNG", "P")
     assert picture.width == 990
@@ -135,7 +135,7 @@ def test_the_histogram_counts_every_image_between_its_ends(drawn, scores):
 
 def test_a_model_without_a_finite_elbo_has_a_histogram_that_says_so(scores):
     broken = scores._replace(elbo=scores.elbo * np.nan, baseline=None)
-    (axes,) = figures.elbo_histogram(broken, -100).axes
+    (axes,) = figures.draw_elbo_histogram(broken, -100).axes
     assert [text.get_text() for text in axes.texts] == ["no ELBO is a finite number"]
 
 
@@ -161,6 +161,6 @@ def test_label_shares_are_percents(drawn):
 
 def test_marks_keep_their_distance():
     places = np.array([[0.0, 0.0], [0.01, 0.0], [5.0, 5.0]])
-    moved = figures._apart(places, np.array([1.0, 2.0]))
+    moved = figures._move_apart(places, np.array([1.0, 2.0]))
     assert np.linalg.norm((moved[0] - moved[1]) / [1.0, 2.0]) >= 0.99
     np.testing.assert_array_equal(moved[2], places[2])

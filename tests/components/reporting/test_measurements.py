@@ -39,7 +39,7 @@ def files(tmp_path, binary):
 @pytest.fixture
 def of_images(signatures, binary):
     pixels = tf.cast(binary * 255, tf.uint8)
-    _, found = next(measure.measure(signatures, [pixels], k=1))
+    _, found = next(measure.measure_batches(signatures, [pixels], k=1))
     return found
 
 
@@ -73,7 +73,7 @@ def test_a_baseline_of_an_older_release_sees_the_same_images(tmp_path, likelihoo
     old_exports.write_todays_examples(tmp_path / "test.gz")
     baseline = tf.saved_model.load(str(tmp_path / "old")).signatures
     labels = old_exports.labels()
-    candidate = measure.OfImages(np.zeros(len(labels)), np.zeros([len(labels), 2]))
+    candidate = measure.PerImage(np.zeros(len(labels)), np.zeros([len(labels), 2]))
     found = measurements.read_test_split(
         [str(tmp_path / "test.gz")], "bits", candidate=candidate, baseline=baseline
     )
@@ -87,11 +87,11 @@ def test_no_images_are_named(tmp_path, of_images):
     tf.io.TFRecordWriter(path, "GZIP").close()
     with pytest.raises(SplitError, match=r"must have images, .*none\.gz has none"):
         measurements.read_test_split([path], "bits", candidate=of_images, baseline=None)
-    assert measurements.label_counts([path]) == {}
+    assert measurements.count_labels([path]) == {}
 
 
 def test_images_that_were_not_measured_are_counted(files, of_images):
-    fewer = measure.OfImages(of_images.elbo[:9], of_images.loc[:9])
+    fewer = measure.PerImage(of_images.elbo[:9], of_images.loc[:9])
     with pytest.raises(
         measurements.MeasurementError, match="test split must have the 9 images"
     ) as error:
@@ -109,12 +109,12 @@ def test_labels_of_ingests_examples_are_counted(tmp_path):
             feature["label"].int64_list.value.append(label)
             writer.write(example.SerializeToString())
     labels, counts = np.unique(LABELS, return_counts=True)
-    assert measurements.label_counts([path]) == dict(zip(labels, counts))
+    assert measurements.count_labels([path]) == dict(zip(labels, counts))
 
 
 @pytest.fixture
 def digits(scores, signatures):
-    return measurements.draw_digits(scores, signatures)
+    return measurements.generate_digits(scores, signatures)
 
 
 def close(actual, expected):
@@ -160,7 +160,7 @@ def test_the_worst_come_first(digits, scores, vae):
 
 def test_one_label_alone_has_its_pictures(scores, signatures):
     alone = scores._replace(labels=np.full(12, 3))
-    digits = measurements.draw_digits(alone, signatures)
+    digits = measurements.generate_digits(alone, signatures)
     assert digits.ten.shape[:2] == (3, 1)
     assert digits.interpolations.shape[:2] == (1, 11)
 
@@ -168,7 +168,7 @@ def test_one_label_alone_has_its_pictures(scores, signatures):
 def test_an_elbo_that_is_no_number_is_the_worst(scores, signatures):
     elbo = scores.elbo.copy()
     elbo[6] = np.nan
-    digits = measurements.draw_digits(scores._replace(elbo=elbo), signatures)
+    digits = measurements.generate_digits(scores._replace(elbo=elbo), signatures)
     assert digits.worst[0] == 6
 
 
@@ -177,13 +177,13 @@ def test_means_that_are_no_numbers_are_named(scores, signatures):
     with pytest.raises(
         measurements.MeasurementError, match="posterior's means must be finite numbers"
     ):
-        measurements.draw_digits(broken, signatures)
+        measurements.generate_digits(broken, signatures)
 
 
 def test_the_plane_is_scikit_learns():
     rng = np.random.default_rng(0)
     loc = rng.normal(size=[200, 5]) @ rng.normal(size=[5, 5]) + 3
-    plane, shares = measurements.principal_plane(loc.astype(np.float32))
+    plane, shares = measurements.compute_principal_plane(loc.astype(np.float32))
     pca = sklearn.decomposition.PCA(2)
     expected = pca.fit_transform(loc)
     np.testing.assert_allclose(np.abs(plane), np.abs(expected), atol=1e-4)
@@ -192,7 +192,7 @@ def test_the_plane_is_scikit_learns():
 
 def test_the_plane_of_one_latent_is_a_line():
     loc = np.random.default_rng(0).normal(size=[50, 1])
-    plane, shares = measurements.principal_plane(loc)
+    plane, shares = measurements.compute_principal_plane(loc)
     np.testing.assert_allclose(np.abs(plane[:, 0]), np.abs(loc - loc.mean())[:, 0])
     assert not plane[:, 1].any()
     np.testing.assert_allclose(shares, [1, 0])

@@ -13,7 +13,7 @@ from tests.support.report_page import PNG, PageReader, make_facts
 
 def make_page(given=None, pictures=None):
     given = json.loads(json.dumps(given or make_facts(), allow_nan=False))
-    return page.render(given, pictures or {})
+    return page.render_page(given, pictures or {})
 
 
 def test_the_page_needs_nothing_else():
@@ -101,7 +101,7 @@ def test_training_data_and_lineage():
     )
     assert "split images 3 5 train 10 9 1 test 5 5 0" in text
     assert "Not measured." in text
-    assert "None: the data are what the reviewed schema says." in text
+    assert "None: the data match the reviewed schema." in text
     assert "data f1a9 run key 5eed stack python 3.10.13 pushed /serving/vae/18" in text
     assert "latent_size: 16" in text
     assert '{"elbo": 1}' in text
@@ -113,7 +113,7 @@ def test_drift_and_anomalies_are_shown():
     found = {"baseline_version": 17, "features": [feature | numbers]}
     data = facts.describe_data({"train": {3: 1}}, ["train: odd"], drift=found)
     text = PageReader(make_page(make_facts(**data))).text
-    assert "To what version 17 was trained on" in text
+    assert "Drift: from the data that version 17 was trained on." in text
     assert "label drift L-infinity 0.0125 0.1000" in text
     assert "train: odd" in text
 
@@ -139,4 +139,4 @@ def test_the_scalars_are_those_that_runs_are_compared_by():
     [(None, "not a number"), (math.inf, "∞"), (-math.inf, "-∞"), (-91.666, "-91.67")],
 )
 def test_numbers_as_text(value, text):
-    assert page.nats(value) == text
+    assert page.format_nats(value) == text

@@ -27,7 +27,7 @@ def test_a_connection_asks_once_and_links_to_the_ui(kfp):
     connection = connect(kfp)
     assert kfp.requests == [("GET", "/healthz")]
     assert connection.namespace is None
-    assert connection.run_link("7") == f"{kfp.url}/#/runs/details/7"
+    assert connection.make_run_link("7") == f"{kfp.url}/#/runs/details/7"
 
 
 def test_the_namespace_is_that_of_the_flag_or_of_kfps_context(kfp, tmp_path):
@@ -72,7 +72,7 @@ def test_a_host_that_is_none_is_named(host, message):
 
 
 def test_credentials_in_the_host_are_refused_and_not_shown():
-    with pytest.raises(ConfigError, match="must hold no credentials") as caught:
+    with pytest.raises(ConfigError, match="must have no credentials") as caught:
         client.connect("https://ada:secret@kfp.example", None, limits=LIMITS)
     assert "secret" not in str(caught.value)
 
@@ -80,10 +80,10 @@ def test_credentials_in_the_host_are_refused_and_not_shown():
 @pytest.mark.parametrize(
     ("status", "advice"),
     [
-        (401, "it wants credentials, or others: see --help for where they go"),
-        (403, "these credentials may not do that: ask for the role, or --namespace"),
-        (404, "there is no such thing, or this is not KFP's API: --host is what"),
-        (400, "mend what it says, and call again"),
+        (401, "it requires other credentials: see --help for the ways to give them"),
+        (403, "your credentials do not allow it: get the role, or set --namespace"),
+        (404, "it does not exist, or --host is not KFP's API: --host is the part"),
+        (400, "correct what the message says, and try again"),
         (500, "the server failed: see the log of its deployment ml-pipeline"),
     ],
 )
@@ -103,8 +103,8 @@ def test_a_refusal_names_the_url_the_words_and_what_to_do(kfp, status, advice):
     ("body", "said"),
     [
         ('{"error_message": "bad\\nstack"}', "(bad)"),
-        ("", "(without a word)"),
-        (HTML, "(a page of HTML)"),
+        ("", "(no message)"),
+        (HTML, "(an HTML page)"),
         ("[1]", "([1])"),
     ],
 )
@@ -133,7 +133,7 @@ def test_a_post_is_never_repeated(kfp):
 
 def test_a_server_that_hangs_is_not_waited_for(kfp):
     kfp.faults = [api_server.Fault(hang=2, times=1)]
-    message = r"GET .*/healthz was not answered within 0.5 s: is the server well, and"
+    message = r"GET .*/healthz was not answered within 0.5 s: check the server"
     with pytest.raises(ClusterError, match=message):
         client.connect(kfp.url, None, limits=SHORT)
 
@@ -141,7 +141,7 @@ def test_a_server_that_hangs_is_not_waited_for(kfp):
 def test_a_change_without_an_answer_may_have_been_made(kfp, connection):
     client._install_limits(connection.client, SHORT)
     kfp.faults = [api_server.Fault(hang=2, times=1, path="experiments", method="POST")]
-    with pytest.raises(ClusterError, match=r"It may have been done all the same: look"):
+    with pytest.raises(ClusterError, match=r"It may have been done anyway: check"):
         connection.client._experiment_api.api_client.call_api(
             "/apis/v2beta1/experiments", "POST", body={"display_name": "e"}
         )
@@ -155,7 +155,7 @@ def test_a_server_that_is_not_there_is_named():
         client.connect(url, None, limits=LIMITS)
     message = f"GET {url}/apis/v2beta1/healthz can't be reached ("
     assert str(caught.value).startswith(message)
-    assert "refused): is --host right" in str(caught.value)
+    assert "refused): check --host" in str(caught.value)
     assert caught.value.status is None
 
 
@@ -179,7 +179,7 @@ def test_a_connection_that_is_not_made_is_not_waited_for():
 
 def test_a_login_page_is_told_from_an_answer(kfp):
     kfp.faults = [api_server.Fault(200, body=HTML, content_type="text/html")]
-    with pytest.raises(ClusterError, match=r"gave a page of HTML, not KFP's JSON"):
+    with pytest.raises(ClusterError, match=r"returned an HTML page, most likely"):
         connect(kfp)
 
 
@@ -188,5 +188,5 @@ def test_all_pages_of_a_list_are_read(kfp):
     for number in range(5):
         connection.client.create_experiment(f"e{number}")
     kfp.page_limit = 2
-    found = client.pages(connection.client.list_experiments, "experiments")
+    found = client.list_items(connection.client.list_experiments, "experiments")
     assert [e.display_name for e in found] == ["e0", "e1", "e2", "e3", "e4"]

@@ -14,7 +14,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from pipeline.config import loading
 from pipeline.config.loading import ConfigError, resolve
 from pipeline.kubeflow import compiler
-from pipeline.kubeflow.kubernetes import task_name
+from pipeline.kubeflow.kubernetes import make_task_name
 from tests.support.graph_steps import STEPS, UPSTREAM, find_steps_read_by
 from tests.support.packages import DESTINATION, IMAGE, SETTINGS, compile_package
 
@@ -114,10 +114,10 @@ def test_kfps_ui_knows_the_page_and_the_metrics(spec, executors):
 
 def test_no_task_waits_for_more_or_less_than_in_the_graph(tasks):
     expected = {
-        task_name(step): sorted(
+        make_task_name(step): sorted(
             # Those whose fingerprint it gets come before it in any case.
             map(
-                task_name,
+                make_task_name,
                 {*UPSTREAM.get(step, []), *(find_steps_read_by(step) & OUTSIDE)},
             )
         )
@@ -132,7 +132,7 @@ def test_no_task_waits_for_more_or_less_than_in_the_graph(tasks):
 
 
 def test_names_are_kubernetes_names(spec, executors, tasks):
-    assert set(tasks) == set(map(task_name, STEPS))
+    assert set(tasks) == set(map(make_task_name, STEPS))
     assert len(tasks) == len(spec.components) == len(executors)
     for name, task in tasks.items():
         assert task.task_info.name == name  # by it, KFP's driver finds a producer
@@ -169,7 +169,7 @@ def test_a_container_gets_tfxs_arguments_and_then_the_compilers(executors):
     key = hashlib.sha256(text.encode()).hexdigest()
     with_config = {"Trainer", "Evaluator", "Pusher", "Report"}
     for step in STEPS:
-        args = list(executors[f"exec-{task_name(step)}"].container.args)
+        args = list(executors[f"exec-{make_task_name(step)}"].container.args)
         ours = args[args.index("--step") :]
         assert ours[::2] == [
             *("--step", "--outputs", "--key"),
@@ -260,19 +260,19 @@ def test_a_step_gets_the_parameters_that_it_or_a_step_before_depends_on(spec, ta
 
 def test_a_step_gets_the_fingerprints_of_what_comes_before(spec, tasks):
     for step in STEPS:
-        name = task_name(step)
+        name = make_task_name(step)
         given = {
             (key, value.task_output_parameter.producer_task)
             for key, value in tasks[name].inputs.parameters.items()
             if value.task_output_parameter.output_parameter_key == "fingerprint"
         }
-        sources = map(task_name, find_steps_read_by(step) & OUTSIDE)
+        sources = map(make_task_name, find_steps_read_by(step) & OUTSIDE)
         assert given == {
             (f"{source.replace('-', '_')}_fingerprint", source) for source in sources
         }
         declared = spec.components[f"comp-{name}"].input_definitions.parameters
         assert {key for key, _ in given} <= set(declared)
-    for name in map(task_name, OUTSIDE):
+    for name in map(make_task_name, OUTSIDE):
         outputs = spec.components[f"comp-{name}"].output_definitions.parameters
         assert set(outputs) == {"fingerprint"}
 
@@ -360,9 +360,9 @@ def test_the_configs_values_are_the_defaults(tmp_path):
         *(
             (
                 [f"{key}=~/x", *others],
-                f"{key} must not begin with ~ on Kubeflow, where a container has no "
-                "home of yours, got '~/x': write a URI, or the whole path of a folder "
-                "in one of kubeflow.volumes",
+                f"{key} must not begin with ~ on Kubeflow, because containers do not "
+                "have your home folder, got '~/x': write a URI, or the absolute path "
+                "of a folder in one of kubeflow.volumes",
             )
             for key, others in (
                 ("push.destination", []),
@@ -384,5 +384,5 @@ def test_bad_arguments_are_named(tmp_path):
         compiler.compile_pipeline(config, str(tmp_path / "pipeline.json"), image=IMAGE)
     with pytest.raises(ConfigError, match=r"can't write .*: No such file or directory"):
         compile_package(tmp_path / "missing", *SETTINGS)
-    with pytest.raises(ConfigError, match="the image must be named"):
+    with pytest.raises(ConfigError, match="the image must have a name such as"):
         compile_package(tmp_path, *SETTINGS, image="")

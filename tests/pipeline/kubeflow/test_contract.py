@@ -69,7 +69,7 @@ def test_the_run_parameters_are_those_that_the_documentation_names():
 
 def test_run_parameters_have_the_configs_values():
     settings = ["train.epochs=3", "train.learning_rate=0.25", "gate.tolerance=0"]
-    values = contract.run_parameters(resolve("demo", settings=settings))
+    values = contract.read_run_parameters(resolve("demo", settings=settings))
     assert values == {
         "epochs": 3,
         "batch_size": 256,
@@ -111,7 +111,7 @@ def test_fingerprints_are_of_the_steps_that_have_one_from_a_runner():
 
 @pytest.mark.parametrize("step", sorted(STEPS))
 def test_parameters_for_the_cache_key_are_no_properties_of_the_step(step):
-    for_cache = contract.cache_key_parameters(step)
+    for_cache = contract.list_cache_key_parameters(step)
     properties = {name for each, name in build(PipelineConfig()) if each == step}
     assert for_cache & properties == set()
     expected = {

@@ -41,38 +41,40 @@ def config(*settings):
     ],
 )
 def test_a_steps_name_on_kubernetes_has_hyphens_for_capitals(step, name):
-    assert kubernetes.task_name(step) == name
+    assert kubernetes.make_task_name(step) == name
 
 
 def test_every_steps_name_is_one_that_kubernetes_takes():
-    names = {kubernetes.task_name(step) for step in STEPS}
+    names = {kubernetes.make_task_name(step) for step in STEPS}
     assert len(names) == len(STEPS)
     assert [name for name in names if not LABEL.fullmatch(name)] == []
 
 
 def test_a_steps_resources_are_its_own_settings():
-    resources = kubernetes.container_resources(config().kubeflow, "Trainer")
+    resources = kubernetes.make_container_resources(config().kubeflow, "Trainer")
     assert (resources.cpu_limit, resources.memory_limit) == (8.0, 16.5)
     assert resources.accelerator.type == "amd.com/gpu"
     assert resources.accelerator.count == 2
 
 
 def test_a_step_without_settings_gets_the_default_ones():
-    resources = kubernetes.container_resources(config().kubeflow, "Pusher")
+    resources = kubernetes.make_container_resources(config().kubeflow, "Pusher")
     assert (resources.cpu_limit, resources.memory_limit) == (0.5, 3.0)
     assert not resources.HasField("accelerator")
 
 
 def test_a_step_gets_what_the_readme_says_if_nothing_is_set():
     kubeflow = resolve("demo", settings=[DESTINATION]).kubeflow
-    resources = kubernetes.container_resources(kubeflow, "Trainer")
+    resources = kubernetes.make_container_resources(kubeflow, "Trainer")
     assert (resources.cpu_limit, resources.memory_limit) == (2.0, 4.0)
     assert not resources.HasField("accelerator")
 
 
 def test_only_the_steps_that_leave_kfp_get_volumes_and_secrets():
     kubeflow = config().kubeflow
-    fields = {step: kubernetes.pod_settings(kubeflow, step).to_json() for step in STEPS}
+    fields = {
+        step: kubernetes.make_pod_settings(kubeflow, step).to_json() for step in STEPS
+    }
     assert {step: each for step, each in fields.items() if each} == {
         **dict.fromkeys(("Ingest", "ServedModel", "Pusher"), ACCESS),
         "Trainer": {"nodeSelector": {"labels": {"pool": "gpu"}}},
@@ -81,22 +83,22 @@ def test_only_the_steps_that_leave_kfp_get_volumes_and_secrets():
 
 def test_a_trainer_with_checkpoints_gets_volumes_and_secrets():
     kubeflow = config("kubeflow.checkpoints=s3://models/checkpoints").kubeflow
-    assert kubernetes.pod_settings(kubeflow, "Trainer").to_json() == {
+    assert kubernetes.make_pod_settings(kubeflow, "Trainer").to_json() == {
         "nodeSelector": {"labels": {"pool": "gpu"}},
         **ACCESS,
     }
-    assert kubernetes.pod_settings(kubeflow, "Evaluator").to_json() == {}
+    assert kubernetes.make_pod_settings(kubeflow, "Evaluator").to_json() == {}
 
 
 def test_a_secret_is_a_variable_of_a_secrets_key():
-    (first, _) = kubernetes.pod_settings(config().kubeflow, "Ingest").secrets
+    (first, _) = kubernetes.make_pod_settings(config().kubeflow, "Ingest").secrets
     assert first == kubernetes.SecretVariable(
         variable="AWS_ACCESS_KEY_ID", secret="s3", key="key"
     )
 
 
 def test_kfp_reads_the_document_for_kubernetes():
-    (document,) = kubernetes.platform_documents(config(), ["Ingest", "Trainer"])
+    (document,) = kubernetes.make_platform_documents(config(), ["Ingest", "Trainer"])
     json_format.ParseDict(document, pipeline_spec_pb2.PlatformSpec())  # strict
     executors = document["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert executors == {
@@ -106,6 +108,6 @@ def test_kfp_reads_the_document_for_kubernetes():
 
 
 def test_nothing_for_kubernetes_is_no_document():
-    assert kubernetes.platform_documents(config(), ["Evaluator"]) == []
+    assert kubernetes.make_platform_documents(config(), ["Evaluator"]) == []
     least = resolve("demo", settings=[DESTINATION])
-    assert kubernetes.platform_documents(least, sorted(STEPS)) == []
+    assert kubernetes.make_platform_documents(least, sorted(STEPS)) == []

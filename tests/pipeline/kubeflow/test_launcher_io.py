@@ -165,10 +165,10 @@ def test_an_unknown_scheme_is_named(start, capsys, uri):
 @pytest.mark.parametrize("uri", ["s3:///etc/out", "minio://a/../../etc", "gs://.."])
 def test_an_artifact_stays_where_the_launcher_keeps_it(uri):
     scheme = uri.partition("://")[0]
-    with pytest.raises(PathError, match="must lead below") as error:
-        launcher_io.local_path(uri)
+    with pytest.raises(PathError, match="must not lead out of") as error:
+        launcher_io.to_local_path(uri)
     assert str(error.value) == (
-        f"an artifact's URI must lead below {launcher_io.FOLDERS[scheme]} here, got "
+        f"an artifact's URI must not lead out of {launcher_io.FOLDERS[scheme]}, got "
         f"{uri!r}"
     )
 
@@ -185,14 +185,14 @@ def test_an_artifact_stays_where_the_launcher_keeps_it(uri):
     ],
 )
 def test_only_paths_in_the_launchers_folders_become_uris(path, uri):
-    assert launcher_io.remote_uri(path) == uri
+    assert launcher_io.to_remote_uri(path) == uri
 
 
 @pytest.mark.parametrize("uri", ["minio://bucket/key", "s3://b/a/b", "gs://b/k"])
 def test_a_uri_is_the_remote_uri_of_its_local_path(uri):
-    path = launcher_io.local_path(uri)
+    path = launcher_io.to_local_path(uri)
     assert path.startswith("/")
-    assert launcher_io.remote_uri(path) == uri
+    assert launcher_io.to_remote_uri(path) == uri
 
 
 def test_what_the_launcher_gave_is_left_as_it_was(tmp_path):
@@ -264,7 +264,7 @@ def localize(given):
     return launcher_io.localize_executor_input(
         given,
         inputs=pipeline_spec_pb2.ComponentInputsSpec(),
-        outputs=launcher_io.parse(
+        outputs=launcher_io.parse_message(
             pipeline_spec_pb2.ComponentOutputsSpec, json.dumps(OUTPUTS)
         ),
     )

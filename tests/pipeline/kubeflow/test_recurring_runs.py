@@ -21,8 +21,8 @@ FLAGS = ("--image", "registry/vae:1", "--set", "push.destination=s3://b/serving"
 def version(connection, tmp_path):
     path = tmp_path / "pipeline.yaml"
     path.write_text(yaml.safe_dump({"pipelineInfo": {"name": "vae"}}))
-    version = submission.upload(connection, path)
-    submission.experiment_id(connection, "vae")
+    version = submission.upload_pipeline(connection, path)
+    submission.find_or_create_experiment(connection, "vae")
     return version
 
 
@@ -36,7 +36,7 @@ def schedule(connection, version):
             parameters=parameters,
             pipeline_root="s3://b/root",
         )
-        return recurring_runs.schedule(connection, name, cron=cron, request=request)
+        return recurring_runs.set_schedule(connection, name, cron=cron, request=request)
 
     return schedule
 
@@ -55,13 +55,13 @@ def going_on(kfp, recurring_run_id, state="RUNNING"):
 
 
 def test_a_time_zone_is_refused_for_kfp_has_but_one():
-    assert recurring_runs.kfp_cron(parse_cron("0 3 * * *", None)) == CRON
-    assert recurring_runs.kfp_cron(parse_cron("0 3 * * *", "UTC")) == CRON
+    assert recurring_runs.to_kfp_cron(parse_cron("0 3 * * *", None)) == CRON
+    assert recurring_runs.to_kfp_cron(parse_cron("0 3 * * *", "UTC")) == CRON
     message = (
         "must be UTC for a schedule on a cluster, got 'Europe/Berlin': KFP has one"
     )
     with pytest.raises(ConfigError, match=message):
-        recurring_runs.kfp_cron(parse_cron("0 3 * * *", "Europe/Berlin"))
+        recurring_runs.to_kfp_cron(parse_cron("0 3 * * *", "Europe/Berlin"))
 
 
 def test_a_schedule_is_what_was_asked_for(kfp, schedule, version):
@@ -103,7 +103,7 @@ def test_one_that_is_paused_is_enabled(kfp, connection, schedule, version):
     schedule()
     recurring_runs.pause(
         connection,
-        recurring_runs.find(connection, "vae", pipeline_id=version.pipeline_id),
+        recurring_runs.find_by_name(connection, "vae", pipeline_id=version.pipeline_id),
     )
     second, changed = schedule()
     assert changed
@@ -129,8 +129,8 @@ def test_a_failure_anywhere_is_mended_by_the_same_call(
     kfp.faults = [Fault(503, 1, method, path, after=after)]
     with pytest.raises(ClusterError, match="answered with 503") as caught:
         schedule(epochs=9)
-    told = "is half changed, and perhaps paused: the same command again ends the change"
-    assert (told in str(caught.value)) == half
+    advice = "is incomplete, and the schedule may be paused: run the same command again"
+    assert (advice in str(caught.value)) == half
     modes = [run.mode for run in kfp.recurring_runs.values()]
     assert modes.count("ENABLE") in enabled
     last, _ = schedule(epochs=9)
@@ -152,7 +152,7 @@ def test_another_pipelines_schedule_is_not_touched(kfp, schedule):
     (run,) = kfp.recurring_runs.values()
     run.pipeline_version_reference.pipeline_id = "another"
     before = dict(kfp.recurring_runs)
-    with pytest.raises(ClusterError, match="is another pipeline's: choose another --n"):
+    with pytest.raises(ClusterError, match="belongs to another pipeline: choose"):
         schedule(epochs=9)
     assert kfp.recurring_runs == before
 
@@ -161,11 +161,13 @@ def test_a_run_that_goes_on_is_not_ended(kfp, connection, schedule, version):
     first, _ = schedule()
     going_on(kfp, first)
     message = (
-        r"the run r1 of the schedule vae goes on, .*/#/runs/details/r1\), or end it"
+        r"the run r1 of the schedule vae is active, .*/#/runs/details/r1\), or stop it"
     )
     with pytest.raises(ClusterError, match=message):
         schedule(epochs=9)
-    found = recurring_runs.find(connection, "vae", pipeline_id=version.pipeline_id)
+    found = recurring_runs.find_by_name(
+        connection, "vae", pipeline_id=version.pipeline_id
+    )
     with pytest.raises(ClusterError, match=message):
         recurring_runs.delete(connection, found)
     assert list(kfp.recurring_runs) == [first]
@@ -179,9 +181,11 @@ def test_resuming_one_of_two_is_refused(kfp, connection, schedule, version):
     kfp.faults = [Fault(503, 1, "POST", ":enable$")]
     with pytest.raises(ClusterError):
         schedule(epochs=9)
-    found = recurring_runs.find(connection, "vae", pipeline_id=version.pipeline_id)
+    found = recurring_runs.find_by_name(
+        connection, "vae", pipeline_id=version.pipeline_id
+    )
     with pytest.raises(
-        ClusterError, match="there are 2 recurring runs named vae, for a"
+        ClusterError, match="there are 2 recurring runs named vae, because"
     ):
         recurring_runs.resume(connection, found)
     recurring_runs.delete(connection, found)

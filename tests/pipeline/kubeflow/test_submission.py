@@ -32,7 +32,7 @@ def call(kfp, tmp_path, *args, flags=FLAGS):
 
 
 def test_the_first_upload_makes_the_pipeline_and_a_version(kfp, connection, package):
-    version = submission.upload(connection, package)
+    version = submission.upload_pipeline(connection, package)
     assert version.is_new
     assert kfp.packages[version.version_id] == package.read_bytes()
     (pipeline,) = kfp.pipelines.values()
@@ -43,12 +43,12 @@ def test_the_first_upload_makes_the_pipeline_and_a_version(kfp, connection, pack
 
 
 def test_the_same_bytes_are_uploaded_once(kfp, connection, package):
-    first = submission.upload(connection, package)
-    again = submission.upload(connection, package)
+    first = submission.upload_pipeline(connection, package)
+    again = submission.upload_pipeline(connection, package)
     assert not again.is_new
     assert again.version_id == first.version_id
     package.write_text(package.read_text() + "# another\n")
-    other = submission.upload(connection, package)
+    other = submission.upload_pipeline(connection, package)
     assert other.is_new
     assert (other.pipeline_id, len(kfp.versions)) == (first.pipeline_id, 2)
 
@@ -61,7 +61,7 @@ def test_a_version_that_another_uploads_meanwhile_is_used(
     kfp.faults = [
         Fault(status, method="POST", path="upload_version", times=1, after=True)
     ]
-    version = submission.upload(connection, package)
+    version = submission.upload_pipeline(connection, package)
     assert not version.is_new
     assert list(kfp.versions) == [version.version_id]
 
@@ -71,9 +71,9 @@ def test_a_pipeline_and_an_experiment_of_another_are_used(kfp, connection, packa
         Fault(409, method="POST", path="pipelines$", times=1, after=True),
         Fault(409, method="POST", path="experiments$", times=1, after=True),
     ]
-    version = submission.upload(connection, package)
+    version = submission.upload_pipeline(connection, package)
     assert list(kfp.pipelines) == [version.pipeline_id]
-    assert submission.experiment_id(connection, "e") in kfp.experiments
+    assert submission.find_or_create_experiment(connection, "e") in kfp.experiments
 
 
 @pytest.mark.parametrize("status", [401, 409, 500])
@@ -82,27 +82,29 @@ def test_an_upload_that_fails_is_said(kfp, connection, package, status):
     with pytest.raises(
         ClusterError, match=f"upload_version was answered with {status}"
     ):
-        submission.upload(connection, package)
+        submission.upload_pipeline(connection, package)
     kfp.faults = []
-    assert submission.upload(connection, package).is_new
+    assert submission.upload_pipeline(connection, package).is_new
 
 
 def test_a_run_gets_its_parameters_and_its_root(kfp, connection, package):
-    version = submission.upload(connection, package)
+    version = submission.upload_pipeline(connection, package)
     request = submission.RunRequest(
         version=version,
         experiment="nightly",
         parameters=PARAMETERS,
         pipeline_root="s3://b/root",
     )
-    run_id = submission.start(connection, request)
+    run_id = submission.start_run(connection, request)
     run = kfp.runs[run_id]
     assert run.runtime_config.parameters == PARAMETERS
     assert run.runtime_config.pipeline_root == "s3://b/root"
     assert run.pipeline_version_reference.pipeline_version_id == version.version_id
     assert kfp.experiments[run.experiment_id].display_name == "nightly"
     assert run.display_name.startswith("vae 20")
-    again = submission.start(connection, dataclasses.replace(request, pipeline_root=""))
+    again = submission.start_run(
+        connection, dataclasses.replace(request, pipeline_root="")
+    )
     assert kfp.runs[again].experiment_id == run.experiment_id
     assert kfp.runs[again].runtime_config.pipeline_root is None
 

@@ -49,8 +49,8 @@ KUBERNETES = {"platforms": {"kubernetes": {}}}
 def started(connection, folder, root="", documents=(PACKAGE,)):
     path = folder / "pipeline.yaml"
     path.write_text(yaml.safe_dump_all(documents))
-    version = submission.upload(connection, path)
-    return submission.start(
+    version = submission.upload_pipeline(connection, path)
+    return submission.start_run(
         connection,
         submission.RunRequest(
             version=version, experiment="vae", parameters={}, pipeline_root=root
@@ -72,7 +72,7 @@ def leave(store, run_id, verdict, where="v2/artifacts", attempt=""):
 
 def ended(kfp, connection, run_id):
     kfp.finish(run_id)
-    return watch.follow(connection, run_id, show=lambda line: None)
+    return watch.watch_run(connection, run_id, show=lambda line: None)
 
 
 def wait(kfp, tmp_path, run_id, *args):
@@ -111,7 +111,7 @@ def test_each_step_is_shown_when_it_starts_and_when_it_ends(kfp, connection, run
         expected = expected + next(steps)
 
     clock = watch.Clock(sleep=advance)
-    run, spec = watch.follow(connection, run_id, show=show, poll=7, clock=clock)
+    run, spec = watch.watch_run(connection, run_id, show=show, poll=7, clock=clock)
     assert run.state == "SUCCEEDED"
     assert list(spec["root"]["dag"]["tasks"]) == sorted(STEPS)
     assert set(looks) == {7}
@@ -131,7 +131,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(kfp, connection, run_id
             kfp.faults = [away]
 
     clock = watch.Clock(monotonic=lambda: float(next(times)), sleep=sleep)
-    run, _ = watch.follow(connection, run_id, show=lambda line: None, clock=clock)
+    run, _ = watch.watch_run(connection, run_id, show=lambda line: None, clock=clock)
     assert run.state == "SUCCEEDED"
     assert away.times == 0
 
@@ -149,7 +149,7 @@ def test_a_server_that_refuses_or_stays_away_is_not(
     clock = watch.Clock(monotonic=lambda: float(sum(waits)), sleep=waits.append)
     kfp.task(run_id, "ingest", "RUNNING")
     with pytest.raises(ClusterError, match=f"answered with {status}"):
-        watch.follow(connection, run_id, show=end, poll=7, clock=clock)
+        watch.watch_run(connection, run_id, show=end, poll=7, clock=clock)
     assert waits == seconds  # 43 * 7 is the first multiple above 300
 
 
@@ -157,7 +157,7 @@ def test_a_run_that_is_not_there_is_said(connection):
     with pytest.raises(
         ClusterError, match=r"runs/none was answered with 404 \(none no"
     ):
-        watch.follow(connection, "none", show=lambda line: None)
+        watch.watch_run(connection, "none", show=lambda line: None)
 
 
 def test_a_failure_names_the_step_and_what_the_api_tells(kfp, connection, run_id):
@@ -165,17 +165,17 @@ def test_a_failure_names_the_step_and_what_the_api_tells(kfp, connection, run_id
     kfp.task(run_id, "root-driver", "FAILED", (0, 3), error="a child failed")
     kfp.task(run_id, "trainer", "FAILED", (4, 5))
     kfp.finish(run_id, "FAILED", error="the run failed")
-    run, spec = watch.follow(connection, run_id, show=lambda line: None)
-    assert watch.failure(run, spec) == (
+    run, spec = watch.watch_run(connection, run_id, show=lambda line: None)
+    assert watch.describe_failure(run, spec) == (
         "ingest failed: OOMKilled; trainer failed: KFP's API does not say why"
     )
 
 
 def test_a_run_without_a_failed_step_says_its_own_error(kfp, connection, run_id):
     kfp.finish(run_id, "CANCELED", error="by ada")
-    run, spec = watch.follow(connection, run_id, show=lambda line: None)
+    run, spec = watch.watch_run(connection, run_id, show=lambda line: None)
     expected = "the run is CANCELED, and no step of it failed: by ada"
-    assert watch.failure(run, spec) == expected
+    assert watch.describe_failure(run, spec) == expected
 
 
 @pytest.mark.parametrize("attempt", ["", "3b0c/"], ids=["older KFP", "newer KFP"])
@@ -183,7 +183,7 @@ def test_a_verdict_is_read_from_the_default_root(
     kfp, connection, run_id, store, attempt
 ):
     leave(store, run_id, BLESSED, attempt=attempt)
-    assert watch.verdict(*ended(kfp, connection, run_id)) == as_result(BLESSED)
+    assert watch.read_gate_result(*ended(kfp, connection, run_id)) == as_result(BLESSED)
 
 
 @pytest.mark.parametrize("scheme", ["minio", "s3"])
@@ -193,14 +193,14 @@ def test_a_verdict_is_read_from_the_runs_root(
 ):
     run_id = started(connection, tmp_path, f"{scheme}://mlpipeline/my/root/", documents)
     leave(store, run_id, REFUSED, where="my/root")
-    assert watch.verdict(*ended(kfp, connection, run_id)) == as_result(REFUSED)
+    assert watch.read_gate_result(*ended(kfp, connection, run_id)) == as_result(REFUSED)
 
 
 def test_the_root_that_was_compiled_is_looked_into(kfp, connection, store, tmp_path):
     compiled = {**PACKAGE, "defaultPipelineRoot": "s3://mlpipeline/compiled"}
     run_id = started(connection, tmp_path, documents=[compiled])
     leave(store, run_id, BLESSED, where="compiled")
-    assert watch.verdict(*ended(kfp, connection, run_id)) == as_result(BLESSED)
+    assert watch.read_gate_result(*ended(kfp, connection, run_id)) == as_result(BLESSED)
 
 
 def test_the_last_attempt_counts(kfp, connection, run_id, store):
@@ -210,14 +210,14 @@ def test_the_last_attempt_counts(kfp, connection, run_id, store):
     for key in bucket.keys.values():
         key.last_modified -= datetime.timedelta(seconds=2)
     leave(store, run_id, REFUSED, attempt="a/")
-    assert watch.verdict(*ended(kfp, connection, run_id)) == as_result(REFUSED)
+    assert watch.read_gate_result(*ended(kfp, connection, run_id)) == as_result(REFUSED)
 
 
 def test_a_verdict_that_is_not_there_is_no_blessing(kfp, connection, run_id, store):
     leave(store, "another-run", BLESSED)
     ended_run = ended(kfp, connection, run_id)
-    with pytest.raises(watch.VerdictError) as caught:
-        watch.verdict(*ended_run)
+    with pytest.raises(watch.UnreadableGateResultError) as caught:
+        watch.read_gate_result(*ended_run)
     where = f"minio://mlpipeline/v2/artifacts/vae/{run_id}/pusher"
     assert where in str(caught.value)
     assert "there is no VERDICT.json" in str(caught.value)
@@ -231,8 +231,10 @@ def test_a_store_that_cannot_be_read_is_no_blessing(
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3fs.S3FileSystem.clear_instance_cache()
     ended_run = ended(kfp, connection, run_id)
-    with pytest.raises(watch.VerdictError, match="can't be read below minio://") as c:
-        watch.verdict(*ended_run)
+    with pytest.raises(
+        watch.UnreadableGateResultError, match="can't be read below minio://"
+    ) as c:
+        watch.read_gate_result(*ended_run)
     assert "127.0.0.1:1" in str(c.value)
     assert "the-secret-key" not in str(c.value)
 
@@ -280,7 +282,7 @@ def test_the_exit_code_of_a_failed_run_is_1(kfp, run_id, tmp_path, capfd):
 def test_the_exit_code_without_a_verdict_is_1(kfp, run_id, store, tmp_path, capfd):
     kfp.finish(run_id)
     assert wait(kfp, tmp_path, run_id) == 1
-    assert "the run succeeded, but its verdict can't" in capfd.readouterr().out
+    assert "the run succeeded, but its gate result can't" in capfd.readouterr().out
 
 
 def test_a_server_that_is_lost_leaves_the_way_back(kfp, run_id, tmp_path, capfd):

@@ -118,7 +118,7 @@ def test_the_schema_is_of_the_step_that_brings_it_in(project, tmp_path, monkeypa
 
 def test_another_stack_changes_all_steps(project, monkeypatch):
     def change():
-        monkeypatch.setattr(pusher, "stack", lambda: {"tensorflow": "1.0"})
+        monkeypatch.setattr(pusher, "read_stack", lambda: {"tensorflow": "1.0"})
 
     assert steps_that_change(project, change) == ALL
 

@@ -7,7 +7,7 @@ from tfx.types import standard_artifacts
 
 from components.evaluation.evaluation_result import Evaluation, ModelResult
 from components.evaluation.gate_result import GateResult
-from components.evaluation.measure import Measured
+from components.evaluation.measure import Measurements
 from components.registry.listing import Version
 from components.registry.manifest import Manifest
 from pipeline.config.loading import decisive, resolve
@@ -72,7 +72,7 @@ def summarize(gate, served=18, cached=False, baseline_version=17):
         ],
         gate=gate,
         evaluation=Evaluation(candidate=candidate, baseline=of_baseline, images=1_000),
-        bounds=Measured(1_000, gate.elbo, -70.0, 21.0, -88.25, 64, 7, 16),
+        bounds=Measurements(1_000, gate.elbo, -70.0, 21.0, -88.25, 64, 7, 16),
         baseline_version=baseline_version if of_baseline else None,
         why_no_baseline="" if of_baseline else "nothing was served",
         served=None if served is None else of_version(served),
@@ -266,7 +266,7 @@ def test_the_served_model_is_named_or_why_there_is_none():
 
 
 def test_bounds_are_the_iwae_and_the_latents(tmp_path):
-    measured = Measured(1_000, -90.5, -69.5, 21.0, -88.25, 64, 7, 16)
+    measured = Measurements(1_000, -90.5, -69.5, 21.0, -88.25, 64, 7, 16)
     (tmp_path / "bounds.json").write_text(json.dumps(measured._asdict()))
     artifact = standard_artifacts.ModelEvaluation()
     artifact.uri = str(tmp_path)

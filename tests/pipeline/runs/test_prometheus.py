@@ -144,7 +144,7 @@ def test_the_local_scheduler_serves_them(tmp_path):
     try:
         line = process.stdout.readline()
         found = re.fullmatch(r"metrics: http://127\.0\.0\.1:(\d+)/metrics\n", line)
-        assert "to run here" in process.stdout.readline()
+        assert "scheduled: " in process.stdout.readline()
         assert get(found[1]) == EXPECTED
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0

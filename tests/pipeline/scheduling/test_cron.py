@@ -417,12 +417,12 @@ def test_systemd_loses_the_day_as_the_docs_say(zone, day, expected):
         ("0 3 * * *\x00", "got '*\\x00' in"),
         (
             "0 3 * * * *",
-            "with no blanks inside a field, such as '0 3 * * *', got '0 3 * ",
+            "with no spaces inside a field, such as '0 3 * * *', got '0 3 * ",
         ),
         ("0 0 3 * * * 2026", "got '0 0 3 * * * 2026'"),
         (
             "0, 30 3 * * *",
-            "with no blanks inside a field, such as '0 3 * * *', got '0, ",
+            "with no spaces inside a field, such as '0 3 * * *', got '0, ",
         ),
         (
             f"{'1,' * 200}1 * * * *",
@@ -430,8 +430,8 @@ def test_systemd_loses_the_day_as_the_docs_say(zone, day, expected):
             "'1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,'...",
         ),
         (f"{'9' * 380} * * * *", "the minute of a cron expression must be in 0-59"),
-        ("0 0 31 2 *", "must have a day of the month that there is in one of its mon"),
-        ("0 0 30 2 *", "must have a day of the month that there is in one of its mon"),
+        ("0 0 31 2 *", "must have a day of the month that exists in one of its months"),
+        ("0 0 30 2 *", "must have a day of the month that exists in one of its months"),
         ("0 0 31 4,6,9,11 1", "months, got '0 0 31 4,6,9,11 1'"),
     ],
 )

@@ -140,7 +140,7 @@ def test_each_run_has_a_line_with_its_outcome(start, tmp_path):
     printed, _ = process.communicate(timeout=30)
     when = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \w+"
     first, *lines = log.read_text().splitlines()
-    assert re.fullmatch(rf"{when}  to run here: /bin/sh -c 'code=.*", first)
+    assert re.fullmatch(rf"{when}  scheduled: /bin/sh -c 'code=.*", first)
     assert re.search(rf"exit \$code'; next {when}\n", log.read_text())
     outcomes = [
         match[1]
@@ -162,7 +162,7 @@ def test_each_run_has_a_line_with_its_outcome(start, tmp_path):
 def test_a_time_that_comes_while_a_run_is_going_is_skipped(start, tmp_path):
     start("echo begin >>said; while [ ! -e go ]; do sleep 0.02; done; echo end >>said")
     log = tmp_path / "logs" / "schedule.log"
-    wait_for(log, r"  skipped this time: the run before is still going; next ")
+    wait_for(log, r"  skipped: the previous run is still active; next ")
     assert (tmp_path / "said").read_text() == "begin\n"
     (tmp_path / "go").touch()
     wait_for(tmp_path / "said", r"(begin\nend\n){2}")
@@ -190,7 +190,7 @@ def test_a_command_that_cannot_be_started_is_tried_again(tmp_path):
 def test_a_signal_ends_an_idle_scheduler(start, tmp_path, signum, code):
     process = start("exit 0", seconds=3600)
     log = tmp_path / "logs" / "schedule.log"
-    wait_for(log, "to run here")
+    wait_for(log, "scheduled: ")
     process.send_signal(signum)
     assert process.wait(timeout=30) == code
     assert f"stopped by {signum.name}\n" in log.read_text()
@@ -229,7 +229,7 @@ def test_a_run_that_does_not_end_is_killed_with_all_that_it_started(start, tmp_p
     assert not alive(grandchild)
     log = (tmp_path / "logs" / "schedule.log").read_text()
     assert re.search(
-        r"killed: it did not end at SIGTERM\n.*failed \(by signal 9\)", log
+        r"killed: the run did not end after SIGTERM\n.*failed \(by signal 9\)", log
     )
 
 
@@ -257,7 +257,7 @@ def test_a_terminal_that_closes_may_say_so_twice(start, tmp_path):
 
 def test_nohup_keeps_it_going(start, tmp_path):
     process = start("exit 0", seconds=3600, before=["nohup"])
-    wait_for(tmp_path / "logs" / "schedule.log", "to run here")
+    wait_for(tmp_path / "logs" / "schedule.log", "scheduled: ")
     process.send_signal(signal.SIGHUP)
     wait_until_delivered(process)
     process.send_signal(signal.SIGTERM)
@@ -282,14 +282,14 @@ def test_run_says_when_it_will_run_in_the_time_zone(tmp_path):
         "import pathlib, sys\n"
         "from pipeline.scheduling import cron, daemon\n"
         "schedule = cron.parse_cron('0 3 * * *', 'Asia/Kolkata')\n"
-        "sys.exit(daemon.run(schedule, command=['run', 'a b'], "
+        "sys.exit(daemon.run_schedule(schedule, command=['run', 'a b'], "
         "log_folder=pathlib.Path(sys.argv[1])))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
     log = wait_for(tmp_path / "schedule.log")
     process.terminate()
     assert process.wait(timeout=30) == 0
-    assert re.search(r" IST  to run here: run 'a b'; next .* 03:00:00 IST\n", log)
+    assert re.search(r" IST  scheduled: run 'a b'; next .* 03:00:00 IST\n", log)
 
 
 class EndsAtOnce(IntervalTrigger):
@@ -359,12 +359,11 @@ def test_the_handlers_are_restored(tmp_path):
 def test_a_log_folder_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError) as caught:
-        daemon.run(
+        daemon.run_schedule(
             parse_cron("0 3 * * *", "UTC"),
             command=["true"],
             log_folder=tmp_path / "file",
         )
     assert str(caught.value) == (
-        "the log folder must be one that can be written to, got "
-        f"{tmp_path}/file: File exists"
+        f"the log folder must be writable, got {tmp_path}/file: File exists"
     )

@@ -56,7 +56,7 @@ def test_the_line_in_a_crontab_runs_the_command_as_it_is(tmp_path):
     folder = tmp_path / r"it's 100\% of $HOME"
     folder.mkdir()
     command = [sys.executable, "-c", TELL, str(tmp_path / "written"), *WORDS]
-    line = service_files.crontab_line(
+    line = service_files.make_crontab_lines(
         parse_cron("0 3  * * mon-fri", None),
         command=command,
         folder=folder,
@@ -71,7 +71,7 @@ def test_the_line_in_a_crontab_runs_the_command_as_it_is(tmp_path):
 
 def test_the_line_in_a_crontab_keeps_the_output_and_the_exit_code(tmp_path):
     command = [sys.executable, "-c", "print('out'); raise SystemExit('err')"]
-    line = service_files.crontab_line(
+    line = service_files.make_crontab_lines(
         parse_cron("0 3 * * *", None),
         command=command,
         folder=tmp_path,
@@ -83,7 +83,7 @@ def test_the_line_in_a_crontab_keeps_the_output_and_the_exit_code(tmp_path):
 
 
 def test_a_crontab_says_which_cron_heeds_the_time_zone(tmp_path):
-    *comments, timezone, line = service_files.crontab_line(
+    *comments, timezone, line = service_files.make_crontab_lines(
         parse_cron("0 3 * * *", "Europe/Berlin"),
         command=["true"],
         folder=tmp_path,
@@ -100,7 +100,7 @@ def test_a_crontab_says_which_cron_heeds_the_time_zone(tmp_path):
 def test_the_units_of_systemd(tmp_path):
     folder = pathlib.Path("/srv/100% of it")
     command = ["/opt/my $x/python", "-m", "pipeline", "run", "--set=a.b=c", *WORDS]
-    text = service_files.systemd_units(
+    text = service_files.make_systemd_units(
         parse_cron("0 3 13 * fri", "Europe/Berlin"), command=command, folder=folder
     )
     lines = text.splitlines()
@@ -124,7 +124,7 @@ def test_the_units_of_systemd(tmp_path):
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd")
 def test_systemd_takes_the_units(tmp_path):
     command = [sys.executable, "-m", "pipeline", "run", *WORDS]
-    text = service_files.systemd_units(
+    text = service_files.make_systemd_units(
         parse_cron("0 3 * * *", "Europe/Berlin"), command=command, folder=tmp_path
     )
     service, timer = text.split("\n# ~/.config/systemd/user/vae-pipeline.timer\n")
@@ -144,16 +144,16 @@ def test_systemd_takes_the_units(tmp_path):
 
 def crontab_line(*arguments, **options):
     logs = pathlib.Path("/logs")
-    return service_files.crontab_line(*arguments, **options, logs=logs)
+    return service_files.make_crontab_lines(*arguments, **options, logs=logs)
 
 
-@pytest.mark.parametrize("text_of", [service_files.systemd_units, crontab_line])
+@pytest.mark.parametrize("text_of", [service_files.make_systemd_units, crontab_line])
 def test_what_cannot_be_on_a_line_is_named(text_of, tmp_path):
     schedule = parse_cron("0 3 * * *", None)
     with pytest.raises(ConfigError) as caught:
         text_of(schedule, command=["run", "a\nb"], folder=tmp_path)
     assert str(caught.value) == (
-        "what cron or systemd runs must have no line break in its words or its folder, "
+        "the command and the folders for cron or systemd must have no line breaks, "
         r"got 'a\nb': put such a setting in a file (--config)"
     )
     with pytest.raises(ConfigError, match="no line break"):

@@ -103,7 +103,7 @@ environment.prepare()
 import model
 import tensorflow_probability, tfx.v1, tf_keras, matplotlib.figure
 from components.reporting import charts
-charts.png(matplotlib.figure.Figure())
+charts.encode_png(matplotlib.figure.Figure())
 layer = tensorflow_probability.layers.DistributionLambda
 assert issubclass(layer, tf_keras.layers.Layer)
 print(*sys.modules)
