@@ -204,7 +204,7 @@ def _verify_checksums(connection, step: summary.Step, *, line: StepLine) -> None
     for key, artifact in step.outputs.items():
         damage = artifact_checksums.find_damage(artifact.mlmd_artifact)
         if damage:
-            line.said(f"its {key} can't be used: {damage}; it runs again")
+            line.print_message(f"its {key} can't be used: {damage}; it runs again")
             logging.warning("%s of %s: %s", key, step.name, damage)
             with metadata.Metadata(connection) as handle:
                 artifact_checksums.discard_artifact(
