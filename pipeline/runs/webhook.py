@@ -12,7 +12,7 @@ import requests
 import tenacity
 
 from model.errors import PipelineError
-from pipeline.config.notifications import shown
+from pipeline.config.notifications import hide_secrets
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between tries
 
@@ -67,10 +67,10 @@ def post(
     thread.join(timeout)
     error = result[0] if result else _timed_out(timeout)
     if isinstance(error, WebhookError):
-        raise WebhookError(f"{shown(url)} {error}") from error
+        raise WebhookError(f"{hide_secrets(url)} {error}") from error
     if error is not None:
         why = type(error).__name__
-        raise WebhookError(f"{shown(url)} was not notified: {why}") from error
+        raise WebhookError(f"{hide_secrets(url)} was not notified: {why}") from error
 
 
 def _post_with_retries(
