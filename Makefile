@@ -1,9 +1,9 @@
-# Every target sets up what it needs; `make run` on a clone that is set up starts at once.
+# The project's commands. A target makes .venv first if that does not exist.
 
 .PHONY: help setup always run test test-containers faults soak nightly lint docs bench \
         bench-time bench-serve image sbom audit lock clean
 
-# What others leave in the environment for another Python or another uv.
+# Variables for other Python or uv installations, which would break these.
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS \
          UV_REQUIRE_HASHES
 
@@ -13,34 +13,35 @@ GPU ?= 0
 ENGINE ?= $(shell docker info >/dev/null 2>&1 && echo docker || echo podman)
 
 help:
-	@echo "make setup   make .venv (the other targets do so when they have to);"
-	@echo "             STACK=compatible for TFX 1.16 also where 1.21 can be had"
-	@echo "make run     run the whole pipeline here; ARGS='--preset smoke' for options;"
-	@echo "             make exits with 2 whatever is wrong: for the exit codes, call"
+	@echo "make setup   make .venv (the other targets do so if it is missing);"
+	@echo "             STACK=compatible for TFX 1.16 even if 1.21 can be installed"
+	@echo "make run     run the pipeline on this machine; ARGS='--preset smoke' adds options;"
+	@echo "             make exits with 2 for every error: for the exit codes, call"
 	@echo "             .venv/bin/vae-pipeline run"
-	@echo "make test    lint, types and every test"
+	@echo "make test    run lint, the type checks and the tests"
 	@echo "make test-containers"
 	@echo "             build the image, and run the pipeline in it as Kubeflow does"
-	@echo "make faults  kill real runs, fill their disks, damage their files, ..."
-	@echo "make soak    200 runs that are killed at random; ARGS='--runs 20 --seed 7'"
-	@echo "make nightly what is too long for each landing: see docs/reference/nightly.md"
-	@echo "make lint    format, lint and types alone"
+	@echo "make faults  test runs that are killed, and with full disks and damaged files"
+	@echo "make soak    kill 200 runs at random; ARGS='--runs 20 --seed 7' for fewer"
+	@echo "make nightly run the long tests: see docs/reference/nightly.md"
+	@echo "make lint    check the format, the code's style, the types and the imports"
 	@echo "make docs    build the documentation in docs/_build/html; warnings are errors"
-	@echo "make bench   speed, as ratios to a baseline; 45 minutes or more"
+	@echo "make bench   measure speed as ratios to a baseline; 45 minutes or more"
 	@echo "make bench-time"
-	@echo "             the time until a test -ELBO of 115 nats, alone"
+	@echo "             measure only the time until a test -ELBO of 115 nats"
 	@echo "make bench-serve"
-	@echo "             latency and throughput of the server"
+	@echo "             measure the latency and the throughput of the server"
 	@echo "make image   build the image IMAGE=$(IMAGE) and run the unit tests inside it;"
-	@echo "             GPU=1 for CUDA, ENGINE=podman or docker (default: which works)"
-	@echo "make sbom    print what is in the image IMAGE, as CycloneDX JSON"
-	@echo "make audit   look every locked package up among the known vulnerabilities"
+	@echo "             GPU=1 for CUDA, ENGINE=podman or docker (default: docker if it works)"
+	@echo "make sbom    print the packages in the image IMAGE, as CycloneDX JSON"
+	@echo "make audit   check the locked packages for known vulnerabilities"
 	@echo "make lock    resolve requirements*.lock and requirements-dev.txt from setup.py"
 	@echo "make clean   remove .venv and .tools, but no data and no runs"
 
 setup: .venv/ready
 
-# STACK=compatible or STACK=current chooses the stack: another one's .venv is made anew.
+# STACK=compatible or STACK=current chooses the stack. A .venv of the other stack is
+# replaced.
 ifneq ($(STACK),)
 ifneq ($(STACK),$(shell cat .venv/stack 2>/dev/null))
 .venv/ready: always
@@ -80,7 +81,7 @@ lint: .venv/ready
 docs: .venv/ready
 	.venv/bin/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html $(ARGS)
 
-# TensorFlow's own lines would stand between the tables.
+# Without these, TensorFlow prints lines between the tables.
 bench bench-time bench-serve: export TF_CPP_MIN_LOG_LEVEL = 3
 bench bench-time bench-serve: export PYTHONWARNINGS = ignore
 
@@ -107,7 +108,7 @@ sbom:
 audit: .venv/ready
 	@.venv/bin/python .ci/audit.py
 
-# Each locked package's name, once.
+# Prints the names of locked packages, sorted and without duplicates.
 NAMES = sed -nE 's/^([a-z0-9._-]+)(\[.*\])?==.*/\1/p' | LC_ALL=C sort --unique
 
 lock: .venv/ready

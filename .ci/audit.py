@@ -1,9 +1,10 @@
-"""Looks every locked package up in the database of known vulnerabilities.
+"""The audit of the locked packages for known vulnerabilities.
 
     make audit
 
-Both stacks' packages, and those of the CUDA image. Exits with 1 if any is vulnerable or
-a file can't be audited; and with 0, saying so, where the database can't be reached.
+It checks the packages of both stacks and of the CUDA image. The exit code is 1 if a
+package is vulnerable or a lock cannot be audited. If the database cannot be reached, a
+line says so and the exit code is 0.
 """
 
 import json
@@ -24,7 +25,7 @@ LOCKS = {
 
 
 def blocks(lock: str) -> list[str]:
-    """Returns a lock's requirements: each a line, and the lines of its hashes."""
+    """Returns the requirements of a lock file, each with the lines of its hashes."""
     found: list[str] = []
     for line in lock.splitlines():
         if line and line[0] not in " #":
@@ -35,7 +36,12 @@ def blocks(lock: str) -> list[str]:
 
 
 def for_python(lock: str, python: str) -> str:
-    """Returns those of a lock's requirements that a version of Python gets."""
+    """Returns the requirements whose markers match a version of Python, with hashes.
+
+    Args:
+      lock: the text of a lock file.
+      python: the version, such as `3.10`.
+    """
     environment = {
         **default_environment(),
         "python_version": python,
@@ -52,10 +58,10 @@ def for_python(lock: str, python: str) -> str:
 
 
 def audit(requirements: str) -> list[dict]:
-    """Returns what pip-audit says of each package.
+    """Returns pip-audit's result for each package of a requirements text.
 
     Raises:
-      RuntimeError: it could not audit, and why.
+      RuntimeError: pip-audit failed; the message is the end of its error output.
     """
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as file:
         file.write(requirements)
@@ -76,30 +82,30 @@ def audit(requirements: str) -> list[dict]:
 
 
 def report(title: str, packages: list[dict]) -> tuple[list[str], bool]:
-    """Returns what to print of one stack, and whether it is free of what is known."""
+    """Returns the lines about one stack, and whether no package is vulnerable."""
     skipped = [package for package in packages if "skip_reason" in package]
     vulnerable = [package for package in packages if package.get("vulns")]
     lines = [
         f"{title}: {package['name']} {package['version']} has {vulnerability['id']}"
-        f"; mended in {', '.join(vulnerability['fix_versions']) or 'no version yet'}"
+        f"; fixed in {', '.join(vulnerability['fix_versions']) or 'no version yet'}"
         for package in vulnerable
         for vulnerability in package["vulns"]
     ]
     looked_up = len(packages) - len(skipped)
     lines.append(
-        f"{title}: {looked_up} of {len(packages)} packages looked up, "
+        f"{title}: {looked_up} of {len(packages)} packages checked, "
         f"{len(vulnerable)} vulnerable"
     )
     if packages and not looked_up:
         lines[-1] = (
             f"{title}: NOT AUDITED: the database has answered for none of the "
-            f"{len(packages)} packages; is it out of reach from here?"
+            f"{len(packages)} packages; check the network connection"
         )
     return lines, not vulnerable
 
 
 def main() -> int:
-    """Audits every lock, and returns the exit code."""
+    """Audits all locks, prints the results and returns the exit code."""
     good = True
     for title, (lock, python) in LOCKS.items():
         try:

@@ -1,8 +1,8 @@
-"""Refuses words that the project does not use in docstrings, comments and messages.
+"""The check for words that docstrings, comments and messages must not contain.
 
     python .ci/plain_english.py FOLDER ...
 
-Prints each place as `file:line: 'word': text` and exits with 1 if there is one.
+Prints each occurrence as `file:line: 'word': text` and exits with 1 if there is one.
 """
 
 import ast
@@ -26,7 +26,7 @@ _PATTERN = re.compile(
 
 
 def texts(source: str) -> Iterator[tuple[int, str]]:
-    """Yields the line and text of each comment and each string of a module."""
+    """Yields the line number and the text of each comment and string in a module."""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string
@@ -36,7 +36,7 @@ def texts(source: str) -> Iterator[tuple[int, str]]:
 
 
 def refused_words(source: str) -> list[tuple[int, str, str]]:
-    """Returns each refused word of a module: its line, itself, the line's text."""
+    """Returns each refused word in a module: its line number, the word and the line."""
     found = []
     for line, text in texts(source):
         for match in _PATTERN.finditer(text):
@@ -48,7 +48,7 @@ def refused_words(source: str) -> list[tuple[int, str, str]]:
 
 
 def main(folders: list[str]) -> int:
-    """Prints the refused words in the folders' modules; returns the exit code."""
+    """Prints the refused words in all modules of folders; returns the exit code."""
     found = False
     for folder in folders:
         for path in sorted(pathlib.Path(folder).rglob("*.py")):

@@ -1,9 +1,9 @@
-"""Writes an image's software bill of materials, in CycloneDX: Python's and Debian's.
+"""The software bill of materials of an image, in CycloneDX: Python and Debian packages.
 
     sbom.py PYTHON DPKG FILE
 
-PYTHON is the interpreter of the environment whose packages are to be listed, DPKG the
-folder with dpkg's status file.
+PYTHON is the interpreter of the environment whose packages are listed. DPKG is the
+folder of dpkg's status file. FILE is the JSON file to write.
 """
 
 import json
@@ -13,7 +13,7 @@ import sys
 
 
 def debian_packages(dpkg: str) -> list[dict[str, str]]:
-    """Returns a CycloneDX component for each package that dpkg has installed."""
+    """Returns a CycloneDX component for each Debian package in dpkg's status file."""
     listed = subprocess.run(
         [
             *("dpkg-query", f"--admindir={dpkg}", "--show"),
@@ -40,7 +40,7 @@ def debian_packages(dpkg: str) -> list[dict[str, str]]:
 
 
 def main(python: str, dpkg: str, file: str) -> None:
-    """Writes the bill of materials."""
+    """Writes the bill of materials of an environment and of Debian to a JSON file."""
     tool = pathlib.Path(sys.executable).with_name("cyclonedx-py")
     made = subprocess.run(
         [tool, "environment", "--output-reproducible", "--short-PURLs", python],

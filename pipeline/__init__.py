@@ -1,1 +1,1 @@
-"""Configures, runs and ships the graph."""
+"""The graph, its configuration, its orchestrators, its server and its commands."""

@@ -7,12 +7,12 @@ from pipeline.startup import environment
 
 
 def main() -> NoReturn:
-    """Prepares the environment, runs one command and ends the process."""
+    """Prepares the environment, runs the given command and ends the process."""
     process.leave(_run_command)
 
 
 def _run_command() -> int:
-    environment.prepare()  # before any library is imported
+    environment.prepare()  # must precede every import of a library
     from pipeline.cli import main
 
     return main.main()

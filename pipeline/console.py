@@ -1,4 +1,7 @@
-"""What a person sees of a run; all else that is printed goes to the log."""
+"""The console: the lines of a command for people.
+
+Everything else that the process prints goes to the log file.
+"""
 
 import contextlib
 import logging
@@ -13,18 +16,22 @@ from rich.table import Column, Table
 
 from pipeline.startup import standard_streams
 
-_WIDTH = 16  # of a step's name
-_WIDE = 120  # columns of a terminal that has room for a progress bar
-_REPORT_EVERY = 10.0  # seconds between two notes where there is no terminal
-_of_model = logging.getLogger("model")  # of all that is logged for people
+_WIDTH = 16  # characters of the column of step names
+_WIDE = 120  # columns that a terminal needs for a progress bar
+_REPORT_EVERY = 10.0  # seconds between progress lines without a terminal
+# The logger of the package `model`: its messages are shown on the console.
+_model_logger = logging.getLogger("model")
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class Screen:
-    """The terminal, kept for our own lines.
+    """Prints a command's lines, and sends the process's other output to a log file.
 
-    TensorFlow and TFX write thousands of lines, some from C++: so the process's
-    standard output and error themselves are sent to the log file.
+    TensorFlow and TFX print thousands of lines, some from C++. So this redirects the
+    file descriptors 1 and 2 to the log file, and prints to copies of the old ones.
+
+    Args:
+      log_path: the log file, which is appended to; its folder is made.
     """
 
     def __init__(self, log_path: str):
@@ -46,10 +53,10 @@ class Screen:
         logging.getLogger().setLevel(logging.INFO)
         self._step: StepLine | None = None
         self._progress = _ProgressHandler(self)
-        self._model_level = _of_model.level
-        _of_model.addHandler(self._progress)
-        _of_model.setLevel(logging.DEBUG)
-        # Without a terminal there is no width to fold the table to.
+        self._model_level = _model_logger.level
+        _model_logger.addHandler(self._progress)
+        _model_logger.setLevel(logging.DEBUG)
+        # Without a terminal, Rich would fold tables at 80 columns.
         width = None if os.isatty(self._saved[0]) else 120
         self._file = standard_streams.open_output(self._saved[0])
         self.console = Console(file=self._file, width=width, highlight=False)
@@ -59,13 +66,13 @@ class Screen:
 
     @property
     def is_output_lost(self) -> bool:
-        """Whether the reader of standard output left before it had all lines."""
+        """Returns whether standard output was closed before all lines were printed."""
         return standard_streams.is_lost(self._file)
 
     def close(self) -> None:
-        """Gives standard output and error back."""
-        _of_model.removeHandler(self._progress)
-        _of_model.setLevel(self._model_level)
+        """Restores the process's standard output, standard error and logging."""
+        _model_logger.removeHandler(self._progress)
+        _model_logger.setLevel(self._model_level)
         sys.stdout.flush()
         sys.stderr.flush()
         self._file.close()
@@ -78,35 +85,42 @@ class Screen:
         self._handler.close()
 
     def line(self, text: str) -> None:
-        """Prints a line as it is."""
+        """Prints a line to standard output, without Rich's markup and folding."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     def aside(self, text: str) -> None:
-        """Prints a line to standard error: what is none of the command's results."""
+        """Prints a line that is not part of the command's results to standard error."""
         print(text, file=self._errors)
 
     @contextlib.contextmanager
     def progress(self, doing: str) -> Iterator[Callable[[str], None]]:
-        """Gives what shows a note: in one line on a terminal, else one now and then."""
+        """Yields a function that shows a progress message while the block runs.
+
+        A terminal shows the newest message in place, beside a spinner. Elsewhere a
+        message is printed as a line, at most one in 10 seconds.
+
+        Args:
+          doing: the message before the first call.
+        """
         if self.console.is_terminal:
             with self.console.status(doing, spinner=self._spinner) as status:
                 yield status.update
             return
-        reported = -_REPORT_EVERY  # the first one at once
+        reported = -_REPORT_EVERY  # prints the first message at once
 
-        def show(note: str) -> None:
+        def show(message: str) -> None:
             nonlocal reported
             if time.monotonic() - reported >= _REPORT_EVERY:
                 reported = time.monotonic()
-                self.line(note)
+                self.line(message)
 
         yield show
 
     def table(self, title: str, rows: list[tuple[str, str]]) -> None:
-        """Prints a table of names and values."""
+        """Prints a table with a title and two columns: names and values."""
         table = Table(title=title, title_justify="left", show_header=False)
         table.add_column(style="bold", no_wrap=True)
-        table.add_column(overflow="fold")  # a long path keeps its end
+        table.add_column(overflow="fold")  # long paths are not cut
         for name, value in rows:
             table.add_row(name, value)
         self.console.print()
@@ -114,14 +128,21 @@ class Screen:
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator["StepLine"]:
-        """Shows that a step is running; `done` of what it gives ends its line."""
+        """Shows that a step is running while the block runs.
+
+        Args:
+          name: the name of the step.
+
+        Yields:
+          The step's line; its method `done` prints the step's result.
+        """
         if self.console.is_terminal:
             has_room = self.console.width >= _WIDE
             bar = Progress(
                 SpinnerColumn(self._spinner, finished_text=" "),
                 TextColumn(f"{{task.description:{_WIDTH}}}"),
                 *([BarColumn(bar_width=24)] if has_room else []),
-                # On more than one line where there is no room: cut, a number would lie.
+                # Folds in a narrow terminal: a number that is cut would be wrong.
                 TextColumn(
                     "{task.fields[note]}",
                     markup=False,
@@ -130,25 +151,29 @@ class Screen:
                 console=self.console,
                 transient=True,
             )
-            with bar, self._shows_progress(_LiveStep(self, name, bar=bar)) as line:
+            with bar, self._set_step_line(_LiveStep(self, name, bar=bar)) as line:
                 yield line
         else:
             self.line(f"{name:{_WIDTH}} ...")
-            with self._shows_progress(StepLine(self, name)) as line:
+            with self._set_step_line(StepLine(self, name)) as line:
                 yield line
 
-    def progressed(self, record: logging.LogRecord) -> None:
-        """Shows what the model's code logs: its progress, and what is slow."""
+    def show_log_record(self, record: logging.LogRecord) -> None:
+        """Shows a log record of the package `model`.
+
+        While a step runs, its line shows the record's training progress, or its message
+        from INFO. Without a step, messages from INFO go to standard error.
+        """
         if self._step is None:
             if record.levelno >= logging.INFO:
                 self.aside(record.getMessage())
         elif progress := getattr(record, "progress", None):
-            self._step.training(progress, record.levelno)
+            self._step.show_training(progress, record.levelno)
         elif record.levelno >= logging.INFO:
-            self._step.said(record.getMessage())
+            self._step.print_message(record.getMessage())
 
     @contextlib.contextmanager
-    def _shows_progress(self, line: "StepLine") -> Iterator["StepLine"]:
+    def _set_step_line(self, line: "StepLine") -> Iterator["StepLine"]:
         self._step = line
         try:
             yield line
@@ -157,25 +182,38 @@ class Screen:
 
 
 class StepLine:
-    """A running step's line, where there is no terminal: one line an epoch."""
+    """Prints the progress and the result of a step, for output that is no terminal."""
 
     def __init__(self, screen: Screen, name: str):
         self._screen, self._name = screen, name
         self._started = time.monotonic()
         self.last_note = ""
 
-    def training(self, progress, level: int) -> None:
-        """Shows a `model.training.progress.Progress`."""
+    def show_training(self, progress, level: int) -> None:
+        """Keeps the progress of the training, and prints it from level INFO.
+
+        Args:
+          progress: a `model.training.progress.Progress`.
+          level: the logging level of the record that has the progress.
+        """
         self.last_note = _training_note(progress)
         if level >= logging.INFO:
-            self.said(self.last_note)
+            self.print_message(self.last_note)
 
-    def said(self, text: str) -> None:
-        """Shows what the step says on its way."""
+    def print_message(self, text: str) -> None:
+        """Prints a message after the name of the step."""
         self._screen.line(f"{self._name:{_WIDTH}} {text}")
 
     def done(self, outcome: str, cached: bool = False) -> float:
-        """Ends the line with what came out; returns the step's seconds."""
+        """Prints the step's duration and result.
+
+        Args:
+          outcome: describes the result.
+          cached: whether the step's outputs came from the cache.
+
+        Returns:
+          The wall time of the step in seconds.
+        """
         seconds = time.monotonic() - self._started
         took = "from the cache" if cached else f"{seconds:8.1f} s"
         self._screen.line(f"{self._name:{_WIDTH}} {took:>14}   {outcome}")
@@ -183,14 +221,14 @@ class StepLine:
 
 
 class _LiveStep(StepLine):
-    """A running step's line on a terminal."""
+    """Shows the progress of a step in place on a terminal, and prints its result."""
 
     def __init__(self, screen: Screen, name: str, *, bar: Progress):
         super().__init__(screen, name)
         self._bar = bar
         self._task = bar.add_task(name, total=None, note="")
 
-    def training(self, progress, level: int) -> None:
+    def show_training(self, progress, level: int) -> None:
         self.last_note = _training_note(progress)
         self._bar.update(
             self._task,
@@ -212,11 +250,11 @@ def _training_note(progress) -> str:
 
 
 class _ProgressHandler(logging.Handler):
-    """Gives a screen what the model's code logs."""
+    """Shows the log records of the package `model` on a console."""
 
     def __init__(self, screen: Screen):
         super().__init__()
         self._screen = screen
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._screen.progressed(record)
+        self._screen.show_log_record(record)

@@ -1,4 +1,4 @@
-"""The program's exit codes, and the cause of an exception in one line."""
+"""The exit codes of the program, and the one-line cause of an exception."""
 
 from model.errors import PipelineError
 from pipeline.startup.environment import BAD_INPUT as BAD_INPUT
@@ -6,12 +6,12 @@ from pipeline.startup.environment import BAD_INPUT as BAD_INPUT
 OK = 0
 FAILED = 1
 REFUSED = 3  # the gate refused the model
-INTERRUPTED = 130  # a shell's code for a program that SIGINT ended
-UNREAD = 141  # a shell's code for a program that SIGPIPE ended
+INTERRUPTED = 130  # the code that a shell gives for SIGINT: 128 + 2
+UNREAD = 141  # the code that a shell gives for SIGPIPE: 128 + 13
 
 
 def code_of(error: BaseException) -> int:
-    """Returns the exit code of a program that an exception ended."""
+    """Returns the exit code for an exception that ended the program."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
     if isinstance(error, PipelineError) and error.is_bad_input:
@@ -20,15 +20,16 @@ def code_of(error: BaseException) -> int:
 
 
 def cause(error: BaseException) -> str:
-    """Returns the first line of what went wrong at the root of an exception.
+    """Returns one line that describes the root cause of an exception.
 
-    A PipelineError is that root, whatever caused it: its text is for people. The text
-    of another exception follows the name of its class.
+    This follows `__cause__` to the first PipelineError, whose message is written for
+    people, or else to the last exception, and returns the first line of its message.
+    The class name precedes the message of an exception that is no PipelineError.
     """
     while error.__cause__ is not None and not isinstance(error, PipelineError):
         error = error.__cause__
     lines = [line for line in str(error).splitlines() if line.strip()]
-    # Beam adds where it was running; that is for the log.
+    # Beam appends the name of the transform, which belongs in the log only.
     text = lines[0].split(" [while running")[0] if lines else ""
     if isinstance(error, PipelineError):
         return text

@@ -1,4 +1,4 @@
-"""The graph: every step, in the order in which the data flow."""
+"""The TFX graph: every step, in the order in which the data flow."""
 
 import dataclasses
 import json
@@ -18,45 +18,47 @@ from components.served_model import ServedModel
 from model.examples import BITS, PIXELS
 from pipeline.config.loading import NAME, PipelineConfig, decisive
 
-# In memory beats several processes at this size. By name: Beam's default runner may
-# choose Prism instead, a binary that it downloads.
+# For 70,000 images, running in memory is faster than running several processes. The
+# runner is named because Beam's default runner may choose Prism, which it downloads.
 BEAM_ARGS = (
     "--runner=FnApiRunner",
     "--direct_running_mode=in_memory",
-    # No container is used. Without this, TFX packs itself into an archive for workers
-    # that do not exist, which takes seconds and 50 MB in each step.
+    # No container is used. Without this option, TFX packs itself into an archive for
+    # remote workers, which takes seconds and 50 MB in each step.
     "--sdk_container_image=none",
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Paths:
-    """The places that a runner chose, and the state that it found there."""
+    """The paths of a run, and the state of its data and of the registry."""
 
-    pipeline_root: str  # below it, each step's outputs
-    data_dir: str  # TFDS datasets
+    pipeline_root: str  # the folder of the steps' outputs
+    data_dir: str  # the folder of prepared TFDS data sets
     schema_file: str
     destination: str  # the folder of versions
-    # A folder or URI that outlives the Trainer; empty: no checkpoint outlives it.
+    # The folder or URI in which checkpoints survive the Trainer's process; empty: a
+    # training that is interrupted begins again.
     checkpoints: str = ""
-    source: str = "auto"  # of the data, when they are not in data_dir yet
-    # The state outside the pipeline, so that the cache never hides a change. A runner
-    # that can't see it leaves it empty, and does not cache the step that reads it.
+    source: str = "auto"  # data.source, read if the data set is not in data_dir yet
+    # The fingerprints and spans are parameters of the steps, so that a change of the
+    # data or of the registry invalidates TFX's cache. Kubeflow cannot read them at
+    # compile time: it leaves them empty, and does not cache the steps that read them.
     data_fingerprint: str = ""
-    spans: str = ""  # the spans that were found, as span.format_json writes them
+    spans: str = ""  # the spans to read, as span.format_json writes them
     served_fingerprint: str = ""
-    run_key: str = ""  # digest of all that decides what the run makes; for the manifest
+    run_key: str = ""  # digest of the settings, data and code; stored in the manifest
 
 
 def create_pipeline(
     config: PipelineConfig, paths: Paths, *, beam_args: Sequence[str] = ()
 ) -> tfx.dsl.Pipeline:
-    """Returns the pipeline that both orchestrators run.
+    """Returns the TFX pipeline that the local runner and Kubeflow run.
 
     Args:
       config: the settings of the steps.
-      paths: where the runner keeps things, and the state outside the pipeline.
-      beam_args: Beam's options.
+      paths: the paths, and the state outside the pipeline.
+      beam_args: command-line options of Apache Beam.
     """
     # Read the data set into the splits train, eval and test.
     ingest = Ingest(

@@ -1,4 +1,7 @@
-"""Which release, stack and commit this is; without TensorFlow, which takes seconds."""
+"""The release, stack and commit of this program.
+
+TensorFlow is not imported, because that takes seconds.
+"""
 
 import importlib.metadata
 import importlib.resources
@@ -10,12 +13,12 @@ import subprocess
 import sys
 
 _DISTRIBUTION = "vae-pipeline"
-_RECORD = "commit.txt"  # beside this file: the commit, where a build left it
+_RECORD = "commit.txt"  # written beside this file by the build of an image or a wheel
 _UNKNOWN = "unknown commit"
 
 
 def describe() -> str:
-    """Returns the release, the stack and the commit, in a line."""
+    """Returns one line with the release, the stack, its versions and the commit."""
     version = importlib.metadata.version
     stack = "compatible" if sys.version_info < (3, 11) else "current"
     return (
@@ -26,17 +29,20 @@ def describe() -> str:
 
 
 def find_commit() -> str:
-    """Returns `commit HASH`, with -dirty if files differ from it, if that is known."""
-    commit = _checked_out() or _recorded() or _installed()
+    """Returns `commit HASH`, or `unknown commit`.
+
+    The hash ends in -dirty if files of the checkout differ from the commit.
+    """
+    commit = _read_git_commit() or _read_build_commit() or _read_pip_commit()
     return f"commit {commit}" if commit else _UNKNOWN
 
 
-def _checked_out() -> str | None:
-    """Returns the commit of the git checkout that this file belongs to."""
+def _read_git_commit() -> str | None:
+    """Returns the commit of the git checkout that has this file; None without one."""
     root = pathlib.Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():  # of a worktree, a file
+    if not (root / ".git").exists():  # in a worktree, .git is a file
         return None
-    # A hook's GIT_DIR would lead to another repository.
+    # Inside a git hook, GIT_DIR names another repository.
     environment = {
         name: value for name, value in os.environ.items() if name[:4] != "GIT_"
     }
@@ -50,13 +56,13 @@ def _checked_out() -> str | None:
             timeout=10,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):  # there is no git
+    except (OSError, subprocess.TimeoutExpired):  # git is missing or too slow
         return None
     return result.stdout.strip() or None
 
 
-def _recorded() -> str | None:
-    """Returns the commit that the build of a wheel or an image wrote down."""
+def _read_build_commit() -> str | None:
+    """Returns the commit from the file that a build wrote; None without that file."""
     try:
         text = (
             importlib.resources.files("pipeline").joinpath(_RECORD).read_text("utf-8")
@@ -66,7 +72,7 @@ def _recorded() -> str | None:
     return text.strip() or None
 
 
-def _installed() -> str | None:
-    """Returns the commit that pip installed from a repository's URL (PEP 610)."""
+def _read_pip_commit() -> str | None:
+    """Returns the commit that pip installed from a git URL (PEP 610), or None."""
     text = importlib.metadata.distribution(_DISTRIBUTION).read_text("direct_url.json")
     return json.loads(text or "{}").get("vcs_info", {}).get("commit_id")

@@ -62,8 +62,8 @@ def test_a_known_vulnerability_is_named(audit):
     lines, clean = audit.report("the current stack", packages)
     assert not clean
     assert lines == [
-        "the current stack: idna 3.6 has PYSEC-2024-60; mended in 3.7",
-        "the current stack: 2 of 2 packages looked up, 1 vulnerable",
+        "the current stack: idna 3.6 has PYSEC-2024-60; fixed in 3.7",
+        "the current stack: 2 of 2 packages checked, 1 vulnerable",
     ]
 
 
@@ -73,7 +73,7 @@ def test_a_database_out_of_reach_is_said_and_no_failure(audit):
     assert clean
     assert lines == [
         "the current stack: NOT AUDITED: the database has answered for none of the 1 "
-        "packages; is it out of reach from here?"
+        "packages; check the network connection"
     ]
 
 

@@ -1,4 +1,4 @@
-"""The configuration from presets, files and flags; the only reader of them."""
+"""The configuration: the settings of presets, config files and flags, merged."""
 
 import dataclasses
 import difflib
@@ -19,20 +19,20 @@ from model.errors import PipelineError
 from pipeline.config.notifications import MetricsConfig, NotifyConfig
 from pipeline.config.sections import DataConfig, GateConfig, KubeflowConfig, PushConfig
 
-NAME = "vae"  # of the pipeline
+NAME = "vae"  # the name of the pipeline
 PRESETS = ("five_minutes", "ten_minutes", "one_hour", "demo", "blog", "smoke")
 DEFAULT = "five_minutes"  # preset
 
 
 class ConfigError(PipelineError):
-    """A setting is not what it should be."""
+    """A setting is unknown, has the wrong type or is out of range."""
 
     is_bad_input = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PipelineConfig:
-    """All that decides what a run does."""
+    """The settings of a run, in sections."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -44,13 +44,16 @@ class PipelineConfig:
     metrics: MetricsConfig = MetricsConfig()
 
 
-_INDECISIVE = ("kubeflow", "notify", "metrics")  # sections
+# The sections that do not change what a run makes.
+_INDECISIVE = ("kubeflow", "notify", "metrics")
 
 
 def resolve(
     preset: str, file: str | None = None, *, settings: Sequence[str] = ()
 ) -> PipelineConfig:
-    """Returns the settings over the file over the preset.
+    """Returns the configuration from a preset, a config file and single settings.
+
+    A field of the file replaces the field of the preset, and a setting replaces both.
 
     Args:
       preset: one of PRESETS.
@@ -58,20 +61,20 @@ def resolve(
       settings: `section.field=value` each, the value in YAML.
 
     Raises:
-      ConfigError: naming the key, the value and what was expected.
+      ConfigError: a setting is unknown or wrong, or the file cannot be read.
     """
     if preset not in PRESETS:
         raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
     text = importlib.resources.files("pipeline").joinpath(f"presets/{preset}.yaml")
-    layers = [_sections(text.read_text(encoding="utf-8"), f"preset {preset}")]
+    layers = [_parse_sections(text.read_text(encoding="utf-8"), f"preset {preset}")]
     if file is not None:
         try:
             layers.append(
-                _sections(pathlib.Path(file).read_text(encoding="utf-8"), file)
+                _parse_sections(pathlib.Path(file).read_text(encoding="utf-8"), file)
             )
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"can't read the config file {file}: {error}") from error
-    layers += [_setting(setting) for setting in settings]
+    layers += [_parse_setting(setting) for setting in settings]
     merged: dict[str, dict[str, Any]] = {}
     for layer in layers:
         for section, fields in layer.items():
@@ -89,7 +92,7 @@ def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> PipelineConfig:
     """
     _check_keys(sections)
     try:
-        # As JSON: strict there still takes dicts for dataclasses and 1 for 1.0.
+        # JSON, because its strict mode accepts a dict for a dataclass and 1 for 1.0.
         return pydantic.TypeAdapter(PipelineConfig).validate_json(
             json.dumps(sections, default=str), strict=True
         )
@@ -98,21 +101,26 @@ def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> PipelineConfig:
 
 
 def decisive(config: PipelineConfig) -> dict[str, dict[str, Any]]:
-    """Returns the sections that decide what a run makes."""
+    """Returns the settings that decide what a run makes, as a dict of sections.
+
+    Left out are the sections kubeflow, notify and metrics, and gate.infra_timeout.
+    """
     sections = dataclasses.asdict(config)
     for section in _INDECISIVE:
         del sections[section]
-    del sections["gate"]["infra_timeout"]  # too little fails the step, and refuses none
+    del sections["gate"][
+        "infra_timeout"
+    ]  # a low one fails the step, but refuses no model
     return sections
 
 
 def to_yaml(config: PipelineConfig) -> str:
-    """Returns the whole configuration in YAML, as a config file takes it."""
+    """Returns the whole configuration as the YAML text of a config file."""
     return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
 
 
 def lines(config: PipelineConfig) -> list[str]:
-    """Returns a line of YAML for each section that decides what a run makes."""
+    """Returns each section that decides what a run makes, as one line of YAML."""
     return [
         yaml.safe_dump(
             {section: fields},
@@ -125,7 +133,7 @@ def lines(config: PipelineConfig) -> list[str]:
 
 
 def _check_encodable(value: Any, name: str = "") -> None:
-    """Raises ConfigError for a text that no path or argument can have here."""
+    """Raises ConfigError for a text that the locale's encoding cannot represent."""
     if isinstance(value, dict):
         for key, each in value.items():
             _check_encodable(each, f"{name}.{key}" if name else key)
@@ -143,7 +151,7 @@ def _check_encodable(value: Any, name: str = "") -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1, but 1e-3 is a number, as everybody expects."""
+    """Loads YAML 1.1 safely, but reads 1e-3 as a number instead of a string."""
 
 
 _Loader.add_implicit_resolver(
@@ -154,7 +162,7 @@ _Loader.add_implicit_resolver(
 
 
 def parse_value(text: str) -> Any:
-    """Returns what a value of --set means; None also if it is no YAML."""
+    """Returns the value of a YAML text, such as 0.5 for `5e-1`, or None if invalid."""
     try:
         return _parse(text, "it")
     except ConfigError:
@@ -165,19 +173,22 @@ def _parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # noqa: S506, a SafeLoader
     except yaml.YAMLError as error:
-        raise ConfigError(f"{where} must be YAML: {_found(error)}") from error
+        raise ConfigError(
+            f"{where} must be YAML: {_describe_yaml_error(error)}"
+        ) from error
 
 
-def _found(error: yaml.YAMLError) -> str:
-    """Returns what is wrong without the text around it, which may be a secret."""
+def _describe_yaml_error(error: yaml.YAMLError) -> str:
+    """Returns what is wrong and where, without the text, which may be a secret."""
     if not isinstance(error, yaml.MarkedYAMLError) or not error.problem_mark:
-        return "it has characters that YAML has not"
+        return "it has characters that YAML does not allow"
     mark = error.problem_mark
     what = error.context or "while reading a value"
     return f"{what}, at line {mark.line + 1}, column {mark.column + 1}"
 
 
-def _sections(text: str, where: str) -> dict[str, dict[str, Any]]:
+def _parse_sections(text: str, where: str) -> dict[str, dict[str, Any]]:
+    """Returns the sections of a YAML text; errors name the text by `where`."""
     sections = _parse(text, where) or {}
     if not isinstance(sections, dict) or not all(
         isinstance(fields, dict) for fields in sections.values()
@@ -188,7 +199,8 @@ def _sections(text: str, where: str) -> dict[str, dict[str, Any]]:
     return sections
 
 
-def _setting(setting: str) -> dict[str, dict[str, Any]]:
+def _parse_setting(setting: str) -> dict[str, dict[str, Any]]:
+    """Returns `section.field=value` as a section with one field."""
     key, equals, value = setting.partition("=")
     section, dot, field = key.partition(".")
     if not equals or not dot:
@@ -216,6 +228,7 @@ def _check_decoded(text: str, key: str) -> None:
 
 
 def _check_keys(sections: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises ConfigError for an unknown field, with the nearest known name."""
     known = [
         f"{section.name}.{field.name}"
         for section in dataclasses.fields(PipelineConfig)
@@ -227,13 +240,13 @@ def _check_keys(sections: Mapping[str, Mapping[str, Any]]) -> None:
             if key not in known:
                 close = difflib.get_close_matches(key, known, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"one of {known}"
-                # It may be a secret under a wrong name.
+                # The value may be a secret whose key is mistyped.
                 secret = key.startswith("notify.") or "notify." in (*close, "")[0]
                 value = "" if secret else f" ({fields[field]!r})"
                 raise ConfigError(f"unknown setting {key}{value}: {hint}")
 
 
-# What a field's constraint expects, by pydantic's type of the error.
+# Texts for violated constraints, by pydantic's error type.
 _EXPECTED = {
     "finite_number": "must be a finite number",
     "greater_than": "must be above {gt}",
@@ -243,16 +256,19 @@ _EXPECTED = {
 
 
 def _describe(error: Any) -> str:
-    """Returns the key, what was expected and the value, if that can't be a secret."""
+    """Returns the message for one of pydantic's errors.
+
+    It has the key, what was expected, and the value unless that may be a secret.
+    """
     key = ".".join(map(str, error["loc"]))
-    if error["type"] == "value_error":  # from a section's own check
+    if error["type"] == "value_error":  # raised by a section's __post_init__
         return f"{key}.{error['ctx']['error']}"
-    if error["type"] == "unexpected_keyword_argument":  # of a step on Kubeflow
+    if error["type"] == "unexpected_keyword_argument":  # in kubeflow.steps
         return f"unknown setting {key} ({error['input']!r})"
     if error["type"] in _EXPECTED:
         expected = _EXPECTED[error["type"]].format(**error.get("ctx", {}))
     else:
         expected = error["msg"].replace("Input should be", "must be")
-        if key.startswith("notify."):  # it may be a secret in the wrong place
+        if key.startswith("notify."):  # the value may be a secret in the wrong field
             return f"{key} {expected}"
     return f"{key} {expected}, got {error['input']!r}"

@@ -1,4 +1,7 @@
-"""The settings of notifications and metrics, which do not change what a run makes."""
+"""The sections of the configuration on notifications and metrics.
+
+They do not change what a run makes.
+"""
 
 import dataclasses
 import ipaddress
@@ -12,7 +15,7 @@ from pydantic import Field
 from model.config import SECTION
 from model.files import safe_paths
 
-# How a run may end.
+# The run statuses that a notification can report.
 Event = Literal["pushed", "unchanged", "refused", "failed", "bad_data", "interrupted"]
 
 _SECRET = re.compile(r"(env|file):.+")
@@ -20,26 +23,26 @@ _SECRET = re.compile(r"(env|file):.+")
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)
 class NotifyConfig:
-    """Who is notified of how a run ended."""
+    """The targets of notifications, and the run statuses that are reported."""
 
     events: Annotated[
-        list[Event], Field(description="the ends of a run that are reported")
+        list[Event], Field(description="the run statuses that are reported")
     ] = dataclasses.field(
         default_factory=lambda: ["pushed", "refused", "failed", "bad_data"]
     )
     webhook: Annotated[
         str,
         Field(
-            description="where an https:// URL is: env:NAME or file:PATH; or the URL "
-            "itself, if it has no path or is of this machine; plain http:// is for "
-            "this machine only; empty: none"
+            description="env:NAME or file:PATH, the environment variable or the file "
+            "that contains an https:// URL; or the URL itself, if it has no path or "
+            "names this machine; http:// is for this machine only; empty: none"
         ),
     ] = ""
     token: Annotated[
         str,
         Field(
-            description="where the webhook's bearer token is: env:NAME or file:PATH; "
-            "empty: none"
+            description="env:NAME or file:PATH, the environment variable or the file "
+            "that contains the webhook's bearer token; empty: none"
         ),
     ] = ""
     command: Annotated[
@@ -49,8 +52,8 @@ class NotifyConfig:
         float,
         Field(
             gt=0.0,
-            description="seconds for the webhook with all its tries, and for the "
-            "command",
+            description="seconds for the webhook, all its tries together, and again "
+            "for the command",
         ),
     ] = 10.0
 
@@ -59,13 +62,13 @@ class NotifyConfig:
             if problem := find_url_problem(self.webhook):
                 raise ValueError(problem)
             parts = urllib.parse.urlsplit(self.webhook)
-            # Chat services have the secret there.
+            # Chat services put a secret into the path.
             path = "" if _is_local(parts.hostname) else parts.path.strip("/")
             if path or parts.query or parts.fragment:
                 raise ValueError(
                     "webhook must have no path and no query here, where it is kept "
-                    f"with the run, got {shown(self.webhook)}: put the URL into a "
-                    "variable or a file (env:NAME, file:PATH)"
+                    f"with the run, got {hide_secrets(self.webhook)}: put the URL into "
+                    "a variable or a file (env:NAME, file:PATH)"
                 )
         if self.token and not _SECRET.fullmatch(self.token):
             raise ValueError(
@@ -78,7 +81,7 @@ class NotifyConfig:
 
 @pydantic.dataclasses.dataclass(frozen=True, config=SECTION)
 class MetricsConfig:
-    """Where a run's numbers go."""
+    """The file that a run's metrics are written to."""
 
     textfile: Annotated[
         str,
@@ -101,7 +104,11 @@ class MetricsConfig:
 
 
 def find_url_problem(url: str) -> str | None:
-    """Returns why a URL may not be posted to, without a secret; None if it may."""
+    """Returns why a URL cannot be the webhook; None if it can.
+
+    It must be https://, or http:// to this machine, and have no user and password. The
+    text contains no part of the URL that may be a secret.
+    """
     try:
         parts = urllib.parse.urlsplit(url)
         host, user = parts.hostname, parts.username is not None
@@ -112,18 +119,18 @@ def find_url_problem(url: str) -> str | None:
     if not host or not secure:
         return (
             "webhook must be an https:// URL (http:// to this machine alone), got "
-            f"{shown(url)}"
+            f"{hide_secrets(url)}"
         )
     if user:
         return (
-            f"webhook must have no user and password, got some for {shown(url)}: use "
-            "notify.token"
+            "webhook must have no user and password, got some for "
+            f"{hide_secrets(url)}: use notify.token"
         )
     return None
 
 
-def shown(url: str) -> str:
-    """Returns a URL without what may be a secret: its user, path and query."""
+def hide_secrets(url: str) -> str:
+    """Returns a URL without its user, path and query, which may be secrets."""
     parts = urllib.parse.urlsplit(url)
     if not parts.scheme or not parts.hostname:
         return "no URL"
@@ -132,6 +139,7 @@ def shown(url: str) -> str:
 
 
 def _is_local(host: str | None) -> bool:
+    """Returns whether a host name or an IP address is this machine's loopback."""
     if host == "localhost":
         return True
     try:

@@ -19,7 +19,7 @@ from model.files.filesystems import SCHEMES
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)
 class DataConfig:
-    """What the model learns from."""
+    """The data set, its source and its size."""
 
     dataset: Annotated[
         str, Field(description="a TFDS name: 28x28x1 images with a label in 0..9")
@@ -32,11 +32,11 @@ class DataConfig:
         ),
     ] = "auto"
     span_window: Annotated[
-        int, Field(ge=1, description="how many of the newest spans to read")
+        int, Field(ge=1, description="the number of the newest spans to read")
     ] = 1
     accept_drift: Annotated[
         bool,
-        Field(description="go on with data that differ from the served model's"),
+        Field(description="continue although the data drifted from the served model's"),
     ] = False
     eval_images: Annotated[
         int,
@@ -45,8 +45,8 @@ class DataConfig:
     limit: Annotated[
         int | None,
         Field(
-            description="images to take at most of each TFDS split, of each span; "
-            "null: all"
+            description="the largest number of images to read from each TFDS split, "
+            "of each span; null: all"
         ),
     ] = None
 
@@ -67,45 +67,49 @@ class DataConfig:
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)
 class GateConfig:
-    """What a model must reach to be pushed."""
+    """The conditions for a model to be blessed, and how it is evaluated."""
 
     elbo_floor: Annotated[
         float,
-        Field(description="nats per image: the least mean ELBO on the test split"),
+        Field(
+            description="nats per image: the lowest mean ELBO on the test split "
+            "that is blessed"
+        ),
     ] = -100.0
     tolerance: Annotated[
         float,
         Field(
             ge=0.0,
-            description="nats per image: how much worse than the baseline is accepted",
+            description="nats per image: by how much the ELBO may be below that of "
+            "the baseline",
         ),
     ] = 0.5
     samples: Annotated[
-        int, Field(ge=1, description="draws of z per image in every evaluation")
+        int, Field(ge=1, description="samples of z per image in each evaluation")
     ] = 4
     seed: Annotated[
         int,
-        Field(ge=0, description="of those draws and of the fixed binarization"),
+        Field(ge=0, description="seed of these samples and of the fixed binarization"),
     ] = 0
     iwae_samples: Annotated[
         int,
         Field(
             ge=1,
-            description="k of the importance-weighted bound, which decides nothing",
+            description="k of the importance-weighted bound, which the gate ignores",
         ),
     ] = 64
     infra_timeout: Annotated[
         int,
         Field(
             ge=1,
-            description="seconds for InfraCheck's process; too few fail the step and "
-            "refuse no model",
+            description="time limit of InfraCheck's process in seconds; exceeding it "
+            "fails the step, but refuses no model",
         ),
     ] = 1_800
 
 
 def _check_home(field: str, value: str) -> None:
-    """Checks that a path's `~`, which is expanded where it is used, is a home."""
+    """Raises ValueError for a path whose `~` or `~user` has no home folder."""
     try:
         safe_paths.expand_home(value)
     except safe_paths.PathError as error:
@@ -113,29 +117,29 @@ def _check_home(field: str, value: str) -> None:
 
 
 def _check_no_pattern(field: str, value: str) -> None:
-    """Checks that a path has no character that Beam or TensorFlow would expand."""
+    """Raises ValueError for a path with characters that Beam or TensorFlow expands."""
     try:
         safe_paths.check_no_pattern(field, value)
     except safe_paths.PathError as error:
         raise ValueError(str(error)) from error
 
 
-def _check_stays(field: str, value: str) -> None:
-    """Checks that a URI, or a folder of a container, leads not out of what it names."""
+def _check_no_dots(field: str, value: str) -> None:
+    """Raises ValueError for a URI or a path that has `.` or `..` as a part."""
     if {".", ".."} & set(value.split("/")):
         raise ValueError(f"{field} must have no . or .. in it, got {value!r}")
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=SECTION)
 class PushConfig:
-    """Where a blessed model goes."""
+    """The folder or URI that blessed models are pushed to."""
 
     model_name: Annotated[
         str, Field(description="the folder of versions, below destination")
     ] = "vae"
     destination: Annotated[
         str,
-        Field(description="a folder or a URI; empty: <root>/serving, for `run` alone"),
+        Field(description="a folder or a URI; empty: <root>/serving, for `run` only"),
     ] = ""
 
     def __post_init__(self):
@@ -153,28 +157,30 @@ class PushConfig:
                 f"got {self.destination!r}"
             )
         if scheme in SCHEMES:
-            _check_stays("destination", self.destination)
+            _check_no_dots("destination", self.destination)
 
     def versions_in(self, serving: str) -> str:
-        """Returns the folder of versions: below destination, or else below `serving`.
+        """Returns the folder or URI of the versions: <destination>/<model_name>.
 
         Args:
-          serving: a folder.
+          serving: the folder that is used if `destination` is empty.
         """
         return f"{(self.destination or serving).rstrip('/')}/{self.model_name}"
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)
 class StepConfig:
-    """What one step's container gets on Kubeflow."""
+    """The resources of one step's container on Kubeflow."""
 
     cpu: Annotated[float, Field(gt=0.0, description="cores")] = 2.0
     memory: Annotated[
         float, Field(gt=0.0, description="GB (10^9 bytes); MNIST takes 1.5")
     ] = 4.0
-    gpus: Annotated[int, Field(ge=0, description="how many of gpu_type")] = 0
+    gpus: Annotated[
+        int, Field(ge=0, description="the number of gpu_type resources")
+    ] = 0
     gpu_type: Annotated[
-        str, Field(description="the resource, as Kubernetes names it")
+        str, Field(description="the name of the GPU resource in Kubernetes")
     ] = "nvidia.com/gpu"
     node_selector: Annotated[
         dict[str, str], Field(description="labels that the node must have")
@@ -183,38 +189,41 @@ class StepConfig:
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)
 class KubeflowConfig:
-    """Where the steps run on Kubeflow, and with what; nothing for `run`."""
+    """The storage, resources and secrets of the steps on Kubeflow.
+
+    Local runs ignore this section.
+    """
 
     pipeline_root: Annotated[
         str,
-        Field(description="URI for the steps' outputs; empty: the cluster's default"),
+        Field(description="URI of the steps' outputs; empty: the cluster's default"),
     ] = ""
     data_dir: Annotated[
-        str, Field(description="folder of Ingest's container for TFDS data sets")
-    ] = "/tmp/data"  # noqa: S108, in a container
+        str, Field(description="folder for TFDS data sets in Ingest's container")
+    ] = "/tmp/data"  # noqa: S108, a path in a container
     checkpoints: Annotated[
         str,
         Field(
-            description="where the Trainer's checkpoints outlive its pod: a URI, or a "
-            "folder in one of volumes; empty: a pod that is lost loses its training"
+            description="URI, or folder in one of `volumes`, for checkpoints that "
+            "survive the Trainer's pod; empty: a lost pod loses its training"
         ),
     ] = ""
     steps: Annotated[
         dict[str, StepConfig],
         Field(
-            description="what each step's container gets, by the step's name; "
+            description="the resources of each step's container, by the step's name; "
             "`default`: the steps that are not named"
         ),
     ] = dataclasses.field(default_factory=dict)
-    # For the steps that read or write outside pipeline_root: Ingest, ServedModel,
-    # Pusher, and the Trainer if it leaves checkpoints.
+    # Mounted in the steps that read or write outside pipeline_root: Ingest,
+    # ServedModel, Pusher, and the Trainer if `checkpoints` is set.
     volumes: Annotated[
         dict[str, str],
-        Field(description="persistent volume claims, by the folder to mount each at"),
+        Field(description="persistent volume claims, by mount folder"),
     ] = dataclasses.field(default_factory=dict)
     secrets: Annotated[
         dict[str, str],
-        Field(description="secret/key of Kubernetes, by environment variable"),
+        Field(description="secret/key in Kubernetes, by environment variable"),
     ] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -225,7 +234,7 @@ class KubeflowConfig:
                 f"got {self.pipeline_root!r}"
             )
         for field in ("pipeline_root", "checkpoints", "data_dir"):
-            _check_stays(field, getattr(self, field))
+            _check_no_dots(field, getattr(self, field))
             _check_no_pattern(field, getattr(self, field))
         if not self.data_dir.startswith("/"):
             raise ValueError(

@@ -1,1 +1,1 @@
-"""The graph on this machine: the runner, its root and its cache."""
+"""The local runner of the graph, the root of its state, and its cache."""

@@ -1,7 +1,7 @@
-"""Checksums of what a step made, stored with its artifacts in metadata.
+"""Checksums of the steps' output artifacts, stored in ML Metadata.
 
-An artifact from the cache must be what its step made: a disk may have lost a part of it
-since.
+TFX's cache does not check the files of an artifact. The disk may have lost or changed
+some of them since the step ran.
 """
 
 import json
@@ -13,8 +13,8 @@ from ml_metadata.proto import metadata_store_pb2
 
 from model.files import digests
 
-# JSON: the bytes and the SHA-256 of each file, by its path. The name is the one that
-# the metadata of existing roots have.
+# The artifacts' property with the checksums. JSON: the size in bytes and the SHA-256 of
+# each file, by relative path. The metadata of existing roots contain this name.
 _PROPERTY = "seal"
 
 
@@ -22,7 +22,7 @@ def store_checksums(
     store: metadata_store.MetadataStore,
     artifacts: Sequence[metadata_store_pb2.Artifact],
 ) -> None:
-    """Stores the checksums of artifacts that their step has just made."""
+    """Computes the checksums of artifacts' files, and stores them in the metadata."""
     for artifact in artifacts:
         files = {
             name: [path.stat().st_size, digests.digest_file(path)]
@@ -35,14 +35,15 @@ def store_checksums(
 def discard_artifact(
     store: metadata_store.MetadataStore, artifact: metadata_store_pb2.Artifact
 ) -> None:
-    """Excludes an artifact from the cache for ever; its files stay."""
+    """Marks an artifact as deleted, so that the cache ignores it; its files stay."""
     artifact.state = metadata_store_pb2.Artifact.DELETED
     store.put_artifacts([artifact])
 
 
 def find_damage(artifact: metadata_store_pb2.Artifact) -> str:
-    """Returns what is wrong with an artifact's files; empty if nothing is."""
-    # Looking up an absent property would add an empty one, on which ml-metadata aborts.
+    """Returns how an artifact's files differ from its checksums, or an empty text."""
+    # A protobuf map adds a key that is looked up, and ml-metadata aborts on the empty
+    # value.
     if _PROPERTY not in artifact.custom_properties:
         return (
             f"{artifact.uri} has no checksums: its step was stopped before its end, or "
@@ -62,7 +63,7 @@ def _find_difference(uri: str, expected: Mapping[str, Sequence]) -> str:
         if actual != size:
             return f"{path} has {actual:,} bytes, not {size:,}"
         if digests.digest_file(path) != sha256:
-            return f"{path} has other content than when its step ended"
+            return f"{path} has changed since its step ended"
     for name in files:
         if name not in expected:
             return f"{pathlib.Path(uri, name)} was added after its step ended"

@@ -1,7 +1,7 @@
-"""What makes a step or a run another one: the code, the settings and the data.
+"""Digests of code, settings and data, which identify equal steps and equal runs.
 
-TFX's cache compares a step's inputs and parameters, but not its code. So the digest of
-the code is a parameter of each step here.
+TFX's cache compares the inputs and parameters of a step, but not its code. So the
+runner makes the digest of the code a parameter of each step.
 """
 
 import ast
@@ -16,10 +16,10 @@ from pipeline.config.loading import PipelineConfig, decisive
 from pipeline.local.root import schema_file
 
 _PROJECT = pathlib.Path(__file__).parents[2]  # the folder of the packages
-_PACKAGES = ("components", "model")  # of the steps' code
+_PACKAGES = ("components", "model")  # the packages with the steps' code
 
-# The modules that each step runs; their imports follow from their code. The steps of
-# TFX itself have none: the versions of the stack stand for their code.
+# The modules that each step runs; `find_files` adds their imports. TFX's own steps have
+# no modules here: the versions of the stack identify their code.
 STEP_MODULES: Mapping[str, Sequence[str]] = {
     "Ingest": ["components.ingest"],
     "ImportSchemaGen": [],
@@ -31,27 +31,27 @@ STEP_MODULES: Mapping[str, Sequence[str]] = {
     "Trainer": ["model.run_fn"],
     "Evaluator": ["components.evaluator"],
     "Bounds": ["components.bounds"],
-    # The probe is a program of its own, which InfraCheck starts by its path.
+    # The probe is a separate program, so no import leads to it.
     "InfraCheck": ["components.infra_check", "components.evaluation.infra_probe"],
     "Pusher": ["components.pusher"],
     "Report": ["components.report"],
 }
-_SCHEMA_STEP = "ImportSchemaGen"  # its parameter is the schema's path, not the content
-_AFTER_PUSH = ("Report",)  # steps that cannot change what a run pushes
+_SCHEMA_STEP = "ImportSchemaGen"  # has the path of the schema as parameter
+_AFTER_PUSH = ("Report",)  # steps that do not change the pushed model
 
 
 def digest_code(project: pathlib.Path = _PROJECT) -> dict[str, str]:
-    """Returns for each step a digest of all code that can change its output.
+    """Returns a SHA-256 for each step, of all code that can change the step's output.
 
-    That is: the step's modules, the modules of this project that they import, directly
-    or not, the templates beside these, the schema and the versions of the stack. Files
-    are named by their paths relative to the project.
+    The digest covers the step's modules, the modules of this project that they import,
+    directly or not, the templates in their folders, and the versions of the stack. The
+    digest of ImportSchemaGen covers the schema, too.
 
     Args:
       project: the folder that contains the packages `components` and `model`.
     """
     stack = json.dumps(pusher.read_stack()).encode()
-    imports: dict[pathlib.Path, list[str]] = {}  # of each file that was read
+    imports: dict[pathlib.Path, list[str]] = {}  # by parsed file
     digests = {}
     for step, modules in STEP_MODULES.items():
         digest = hashlib.sha256(stack)
@@ -71,12 +71,14 @@ def find_files(
     *,
     imports: dict[pathlib.Path, list[str]] | None = None,
 ) -> set[pathlib.Path]:
-    """Returns the relative paths of modules, of all that they import, and of templates.
+    """Returns the files of modules, of their imports, and of templates beside them.
+
+    Imports are followed to the end, within this project. Paths are relative to it.
 
     Args:
       modules: names of modules of this project.
       project: the folder that contains the packages.
-      imports: the imports of files that were parsed before; new ones are added.
+      imports: a cache of the imports of parsed files; new ones are added.
     """
     imports = {} if imports is None else imports
     files: set[pathlib.Path] = set()
@@ -94,14 +96,14 @@ def find_files(
         if path not in imports:
             package = name if path.name == "__init__.py" else name.rpartition(".")[0]
             text = (project / path).read_text(encoding="utf-8")
-            imports[path] = list(_imported_names(text, package))
+            imports[path] = list(_list_imports(text, package))
         waiting += imports[path]
         waiting.append(name.rpartition(".")[0])  # Python imports the package first
     return files
 
 
 def _find_file(name: str, project: pathlib.Path) -> pathlib.Path | None:
-    """Returns a module's relative path; None for a foreign module or no module."""
+    """Returns a module's path relative to the project; None if it is not in there."""
     parts = name.split(".")
     if parts[0] not in _PACKAGES:
         return None
@@ -112,8 +114,8 @@ def _find_file(name: str, project: pathlib.Path) -> pathlib.Path | None:
     return None
 
 
-def _imported_names(text: str, package: str) -> Iterator[str]:
-    """Yields the names that code imports, which may be modules or what is in them."""
+def _list_imports(text: str, package: str) -> Iterator[str]:
+    """Yields the names that code imports: modules, and perhaps names inside them."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -127,15 +129,17 @@ def _imported_names(text: str, package: str) -> Iterator[str]:
 def run_key(
     config: PipelineConfig, data_fingerprint: str, *, code: Mapping[str, str]
 ) -> str:
-    """Returns a digest of everything that decides what a run pushes, but the baseline.
+    """Returns a SHA-256 of everything that decides what a run pushes, but the baseline.
+
+    Runs with the same key and the same baseline make the same model.
 
     Args:
-      config: the settings.
-      data_fingerprint: of the data.
+      config: the settings; those that do not change what a run makes are left out.
+      data_fingerprint: the fingerprint of the prepared data.
       code: the digest of each step's code.
     """
     sections = decisive(config)
-    # The source changes nothing about the data, and the fingerprint names their spans.
+    # The fingerprint covers the data and their spans, wherever the data came from.
     del sections["data"]["source"], sections["data"]["span_window"]
     steps = {step: digest for step, digest in code.items() if step not in _AFTER_PUSH}
     parts = [json.dumps(part, sort_keys=True) for part in (sections, steps)]

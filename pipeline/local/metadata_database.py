@@ -1,4 +1,4 @@
-"""The metadata file of a root, and the check that a run can rely on it."""
+"""The SQLite file of ML Metadata in a root, and the check before a run uses it."""
 
 import contextlib
 import datetime
@@ -31,15 +31,16 @@ def check_metadata(
     print_line: Callable[[str], None],
     lock_timeout: float = _LOCK_TIMEOUT,
 ) -> None:
-    """Raises MetadataError for a file that a run cannot write to.
+    """Raises MetadataError for an unusable file; renames artifacts without metadata.
 
-    Metadata without an execution number new ones from 1, in folders that may have old
-    artifacts. So this renames the folder of such artifacts, to a name with the time.
+    New metadata number executions from 1, and a step's output folder has that number as
+    name. So if the metadata have no executions, new outputs would be mixed with old
+    ones: this renames the folder of artifacts to `artifacts-<time>`.
 
     Args:
       file: the SQLite file, which need not exist.
       artifacts: the folder of the steps' outputs.
-      print_line: prints which folder was renamed.
+      print_line: prints a line for people if the folder is renamed.
       lock_timeout: seconds to wait for another process's lock.
 
     Raises:
@@ -52,15 +53,20 @@ def check_metadata(
         aside = artifacts.with_name(f"{artifacts.name}-{now}")
         artifacts.rename(aside)
         print_line(
-            f"{file} knows nothing of the artifacts in {artifacts}: they are in "
-            f"{aside} now, and every step runs again"
+            f"{file} has no entry for the artifacts in {artifacts}: they were moved "
+            f"to {aside}, and every step runs again"
         )
 
 
 def open_store(
     file: pathlib.Path, *, is_read_only: bool = False
 ) -> metadata_store.MetadataStore:
-    """Returns the store in a file; a read-only one does not disturb a run."""
+    """Opens the metadata store in a SQLite file.
+
+    Args:
+      file: the SQLite file.
+      is_read_only: whether to open it without a lock on writers, beside a run.
+    """
     config = metadata_store_pb2.ConnectionConfig()
     config.sqlite.filename_uri = str(file)
     if is_read_only:
@@ -71,20 +77,20 @@ def open_store(
 
 
 def _count_executions(file: pathlib.Path, lock_timeout: float) -> int:
-    """Returns how many executions the file contains, after checks of the file."""
+    """Checks a metadata file, and returns the number of executions in it."""
     try:
-        # Closed before ml-metadata opens the file: POSIX releases all of a process's
-        # locks on a file when the process closes one of its descriptors.
+        # The connection must be closed before ml-metadata opens the file: POSIX drops
+        # all locks of a process on a file when it closes any descriptor of the file.
         with contextlib.closing(_connect(file, lock_timeout)) as database:
             _try_to_write(database)
             (fault,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if fault != "ok":
                 raise sqlite3.DatabaseError(" ".join(fault.split()))
-            version = _one_number(database, "SELECT schema_version FROM MLMDEnv")
-            count = _one_number(database, "SELECT count(*) FROM Execution")
+            version = _read_number(database, "SELECT schema_version FROM MLMDEnv")
+            count = _read_number(database, "SELECT count(*) FROM Execution")
     except sqlite3.Error as error:
         raise MetadataError(
-            f"{file} {_what_to_do(str(error), lock_timeout)}"
+            f"{file} {_describe_fault(str(error), lock_timeout)}"
         ) from error
     if version:
         _check_schema(file, version)
@@ -92,7 +98,7 @@ def _count_executions(file: pathlib.Path, lock_timeout: float) -> int:
 
 
 def _connect(file: pathlib.Path, lock_timeout: float) -> sqlite3.Connection:
-    # Without an isolation level, only BEGIN begins a transaction.
+    # Without an isolation level, sqlite3 begins no transaction by itself.
     return sqlite3.connect(
         f"{file.absolute().as_uri()}?mode=rw",
         uri=True,
@@ -102,23 +108,26 @@ def _connect(file: pathlib.Path, lock_timeout: float) -> sqlite3.Connection:
 
 
 def _try_to_write(database: sqlite3.Connection) -> None:
+    """Writes the database's user_version again, which fails if it is not writable."""
     database.execute("BEGIN IMMEDIATE")
     (version,) = database.execute("PRAGMA user_version").fetchone()
     database.execute(f"PRAGMA user_version = {version:d}")
     database.execute("COMMIT")
 
 
-def _one_number(database: sqlite3.Connection, query: str) -> int:
+def _read_number(database: sqlite3.Connection, query: str) -> int:
+    """Returns the number that a query selects; 0 without the table or a row."""
     try:
         row = database.execute(query).fetchone()
     except sqlite3.OperationalError as error:
-        if "no such table" in str(error):  # nothing was ever written
+        if "no such table" in str(error):  # the file is new
             return 0
         raise
     return row[0] if row else 0
 
 
-def _what_to_do(fault: str, lock_timeout: float) -> str:
+def _describe_fault(fault: str, lock_timeout: float) -> str:
+    """Returns what SQLite's error message means for a run, and what to do."""
     if "locked" in fault:
         return (
             f"is locked by another process, and was for {lock_timeout:.0f} s: wait "
@@ -138,6 +147,7 @@ def _what_to_do(fault: str, lock_timeout: float) -> str:
 
 
 def _check_schema(file: pathlib.Path, version: int) -> None:
+    """Raises MetadataError if ml-metadata cannot use the file's schema version."""
     try:
         open_store(file)
     except RuntimeError as error:

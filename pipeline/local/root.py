@@ -1,4 +1,4 @@
-"""The root of local runs: the places of their state."""
+"""The root of local runs: the folder of their state."""
 
 import dataclasses
 import importlib.resources
@@ -10,31 +10,31 @@ from pipeline.config.loading import PipelineConfig
 
 @dataclasses.dataclass(frozen=True)
 class Root:
-    """The folder of the state of local runs, and the places in it."""
+    """The folder of the state of local runs, and the paths in it."""
 
     path: pathlib.Path
 
     @property
     def metadata(self) -> pathlib.Path:
-        """The SQLite file of ML Metadata."""
+        """Returns the path of ML Metadata's SQLite file."""
         return self.path / "metadata.sqlite"
 
     @property
     def artifacts(self) -> pathlib.Path:
-        """The folder of the steps' outputs."""
+        """Returns the folder of the steps' outputs."""
         return self.path / "artifacts"
 
     @property
     def checkpoints(self) -> pathlib.Path:
-        """The folder of the checkpoints of trainings that have not completed."""
+        """Returns the folder of the checkpoints of unfinished trainings."""
         return self.path / "checkpoints"
 
     def destination(self, config: PipelineConfig) -> str:
-        """Returns the absolute path, or the URI, of the folder of versions."""
+        """Returns the absolute path or the URI of the versions that a run pushes to."""
         folder = config.push.versions_in(str(self.path / "serving"))
         return filesystems.local_path(folder) or folder
 
 
 def schema_file() -> pathlib.Path:
-    """Returns the file of the reviewed schema, which all roots share."""
+    """Returns the path of the reviewed schema, which is part of this package."""
     return pathlib.Path(str(importlib.resources.files("pipeline"))) / "schema.pbtxt"

@@ -1,4 +1,4 @@
-"""The report of a local run, rendered again from its metadata."""
+"""The report of a local run: a page and pictures, made from the run's metadata."""
 
 import json
 import pathlib
@@ -12,26 +12,27 @@ from model.errors import PipelineError
 from pipeline.local import metadata_database
 from pipeline.runs import run_record
 
-_RUN = "pipeline_run"  # TFX's type of the context of a run
+_RUN = "pipeline_run"  # the type name of TFX's context of a run
 _STEP = "Report"
 
 
 class ReportError(PipelineError):
-    """There is no such report; the message says why and what to do."""
+    """A run or its report does not exist; the message says why and what to do."""
 
     is_bad_input = True
 
 
 def make(root: pathlib.Path, run_id: str | None = None) -> pathlib.Path:
-    """Writes the page and the pictures of a run into ROOT/reports/RUN.
+    """Writes the page and the pictures of a run's report into ROOT/reports/RUN.
 
-    To the facts of the Report step this adds two that only the metadata contain: how
-    long each step took, and which steps came from the cache.
+    The Report step has made the page without the steps' times. This renders the page
+    again from that step's facts, with how long each step took and which steps came from
+    the cache: only the metadata contain these two.
 
     Args:
       root: the root of local runs.
-      run_id: the run's id, which its log has as name; None for the last run with a
-        report.
+      run_id: the run's id, which is the name of its log file; None: the last run that
+        has a report.
 
     Returns:
       The path of the page.
@@ -71,14 +72,14 @@ def _open_store(path: pathlib.Path) -> metadata_store.MetadataStore:
             f"--root must be a folder with runs, there is no {path}: the command `run` "
             "makes it"
         )
-    # Read-only, because a run may use it now.
+    # Read-only, because a run may be using the file.
     return metadata_database.open_store(path, is_read_only=True)
 
 
 def _find_run(
     store: metadata_store.MetadataStore, root: pathlib.Path, *, run_id: str | None
 ) -> tuple[str, list[Any]]:
-    """Returns the id of a run with a report, and its executions in their order."""
+    """Returns the id of the run, and its executions from the first to the last."""
     runs = sorted(store.get_contexts_by_type(_RUN), key=lambda context: context.id)
     names = [run_record.run_id_of_turn(context.name) for context in runs]
     if run_id is not None and run_id not in names:
@@ -108,7 +109,7 @@ def _find_run(
 def _find_facts_folder(
     store: metadata_store.MetadataStore, executions: list
 ) -> pathlib.Path:
-    """Returns the folder of the facts and pictures that the Report step wrote."""
+    """Returns the folder of the facts and pictures that a run's Report step wrote."""
     events = store.get_events_by_execution_ids([executions[-1].id])
     (artifact,) = store.get_artifacts_by_id(
         [
@@ -122,6 +123,7 @@ def _find_facts_folder(
 
 
 def _describe_step(execution) -> dict[str, Any]:
+    """Returns a step's name, its seconds, and whether it came from the cache."""
     milliseconds = (
         execution.last_update_time_since_epoch - execution.create_time_since_epoch
     )

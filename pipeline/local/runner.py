@@ -1,4 +1,4 @@
-"""Runs the graph here: one process, metadata in SQLite, all state under one root."""
+"""The local runner: one process, metadata in SQLite, all state under one root."""
 
 import contextlib
 import dataclasses
@@ -25,10 +25,10 @@ __all__ = ["BadDataError", "Root", "RunError", "RunOptions", "run"]
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """How to run, whatever the settings are."""
+    """The options of a run that are not part of its configuration."""
 
-    beam_args: Sequence[str] = ()  # Beam's options in place of graph.BEAM_ARGS
-    is_only_if_changed: bool = False  # a run that repeats the last one does nothing
+    beam_args: Sequence[str] = ()  # Beam's options; empty: graph.BEAM_ARGS
+    is_only_if_changed: bool = False  # whether to skip a repeated run
 
 
 def run(
@@ -40,21 +40,22 @@ def run(
     console: Screen,
     options: RunOptions = RunOptions(),
 ) -> summary.RunSummary | None:
-    """Runs every step that is not in the cache, and returns the run's summary.
+    """Runs the graph locally: prepares the data, then runs each step or its cache hit.
 
     Args:
       config: the settings.
       root: the root of the run's state.
-      data_dir: the folder of prepared TFDS datasets.
-      recorder: records the run.
+      data_dir: the folder of prepared TFDS data sets.
+      recorder: records the run's steps and results in its run record.
       console: shows the run's progress.
       options: how to run.
 
     Returns:
-      The summary; None if there was nothing to do.
+      The run's summary; None if `options.is_only_if_changed` and an earlier run had
+      the same code, settings, data and baseline.
 
     Raises:
-      DataError: the data cannot be used, or (DataAccessError) cannot be had.
+      DataError: the data cannot be used, or (DataAccessError) cannot be read.
       BadDataError: DataGate stopped the run.
       RunError: a step failed, or a folder of the push destination cannot be read.
       MetadataError: the metadata file cannot be used.
@@ -62,7 +63,7 @@ def run(
     """
     _check_metadata(root, console)
     _configure_devices(config)
-    # Before any work, because the destination may turn out to be unreadable.
+    # This comes first, because it fails if the destination is unreadable.
     destination = root.destination(config)
     current, damaged = _find_served_version(destination)
     for version in damaged:
@@ -101,22 +102,22 @@ def run(
         ),
         beam_args=options.beam_args or graph.BEAM_ARGS,
     )
-    # TFX's cache does not compare the steps' code: this makes it a part of their keys.
+    # TFX's cache compares flags of executors but not code, so the digest is a flag.
     for component in pipeline.components:
         component.executor_spec.add_extra_flags([f"--code={code[component.id]}"])
-    with _records_unreported_push(destination, recorder, before=current):
+    with _record_unreported_push(destination, recorder, before=current):
         done = steps.run_until_cache_is_intact(
             pipeline,
             root,
             recorder=recorder,
             console=console,
-            # Someone may have removed the version that the Pusher pushed. Its work
-            # counts as done only while this run's own model is served.
+            # Somebody may have removed the version that an earlier Pusher pushed. So
+            # its result comes from the cache only if that version is served.
             uncached=() if is_repeated else ("Pusher",),
             disks=[str(root.path), tempfile.gettempdir(), destination],
         )
         result = summary.read(config, done, served=_find_served_version(destination)[0])
-    summary.fill(recorder, result)
+    summary.record_summary(recorder, result)
     recorder.record_version_count(_count_versions(destination))
     return result
 
@@ -129,6 +130,7 @@ def _check_metadata(root: Root, console: Screen) -> None:
 
 
 def _configure_devices(config: PipelineConfig) -> None:
+    """Configures train.replicas logical CPUs; raises RunError under TF_CONFIG."""
     if workers := tf_config.count_workers():
         raise RunError(
             f"TF_CONFIG names a cluster of {workers} workers, and TensorFlow "
@@ -137,13 +139,14 @@ def _configure_devices(config: PipelineConfig) -> None:
             "process of its own"
         )
     if config.train.replicas:
-        # Before TensorFlow starts: Transform starts it, in this process.
+        # Must precede Transform, which initializes TensorFlow in this process.
         devices.configure_logical_cpus(config.train.replicas)
 
 
 def _prepare_data(
     config: PipelineConfig, data_dir: str, *, recorder: RunRecorder, console: Screen
 ) -> prepare_spans.PreparedData:
+    """Prepares the data set as the step `Data`, which precedes the graph."""
     recorder.record_step_started("Data")
     settings = config.data
     with console.step("Data") as line:
@@ -161,7 +164,7 @@ def _prepare_data(
 def _find_served_version(
     destination: str,
 ) -> tuple[listing.Version | None, list[listing.DamagedVersion]]:
-    """Returns the version that is served, and the damaged ones that are newer."""
+    """Returns the served version, and the damaged versions that are newer."""
     try:
         return listing.find_served_and_damaged(destination)
     except OSError as error:
@@ -175,10 +178,11 @@ def _baseline_fingerprint(
     *,
     is_repeated: bool,
 ) -> str:
-    """Returns the text that identifies this run's baseline.
+    """Returns the text that identifies this run's baseline, such as `7 <digest>`.
 
-    A model is not its own baseline: if the served version was made from the inputs of
-    this run, the baseline stays the one of then, and all steps come from the cache.
+    The baseline is the served version. But a model is not its own baseline: if an equal
+    run made the served version (`is_repeated`), the baseline is the one of that run, so
+    that all steps come from the cache.
     """
     if current is None:
         return f"none: {damaged[0].number} is damaged" if damaged else "none"
@@ -189,10 +193,14 @@ def _baseline_fingerprint(
 
 
 @contextlib.contextmanager
-def _records_unreported_push(
+def _record_unreported_push(
     destination: str, recorder: RunRecorder, *, before: listing.Version | None
 ) -> Iterator[None]:
-    """Records a version that was pushed by a Pusher that then could not report it."""
+    """Records the version of a Pusher that failed after it had published the version.
+
+    If the block raises in the Pusher, this looks for a version that is newer than
+    `before` and has this run's key.
+    """
     try:
         yield
     except BaseException:
@@ -202,15 +210,17 @@ def _records_unreported_push(
                 now = listing.find_served_version(destination)
                 is_new = now and (before is None or now.number > before.number)
                 if now and is_new and now.manifest.run_key == record.run_key:
-                    summary.fill_pushed(recorder, now.number, manifest=now.manifest)
+                    summary.record_pushed_version(
+                        recorder, now.number, manifest=now.manifest
+                    )
         raise
 
 
 def _count_versions(destination: str) -> int | None:
-    """Returns how many complete versions there are; None if it cannot be read now."""
+    """Returns the number of versions with a manifest; None if the destination fails."""
     try:
         with filesystems.open_filesystem(destination) as (files, path):
             numbers = version_numbers.list_numbers(files, path)
             return sum(files.exists(f"{path}/{n}/{MANIFEST}") for n in numbers)
-    except (filesystems.StorageError, OSError):  # the run has done its work
+    except (filesystems.StorageError, OSError):  # must not fail a run that is done
         return None

@@ -1,4 +1,4 @@
-"""Runs the steps of the graph one after the other, until the cache is intact."""
+"""The execution of the graph's steps, one after the other, with a checked cache."""
 
 import dataclasses
 import itertools
@@ -36,15 +36,15 @@ Outputs = Mapping[str, types.Artifact]
 
 
 class RunError(PipelineError):
-    """A run could not go on; the message says where, why and what to do."""
+    """A step failed or a run cannot start; the message says why and what to do."""
 
 
 class BadDataError(RunError):
-    """DataGate stopped the run: the data are not what they should be."""
+    """DataGate stopped the run because of anomalies or drift in the data."""
 
 
 class _DamageError(PipelineError):
-    """An artifact from the cache is not what its step made."""
+    """The files of an artifact from the cache do not match its checksums."""
 
 
 def run_until_cache_is_intact(
@@ -56,18 +56,21 @@ def run_until_cache_is_intact(
     uncached: Sequence[str],
     disks: Sequence[str],
 ) -> list[summary.Step]:
-    """Runs all steps, and again from the first one while the cache is damaged.
+    """Runs all steps, and repeats that while the cache has damaged artifacts.
 
-    A damaged artifact is discarded: in the next turn its step and those that depend on
-    it run, and the others come from the cache.
+    A damaged artifact is discarded. The next turn through the graph runs its step and
+    the downstream steps; the other steps come from the cache.
 
     Args:
       pipeline: the graph.
       root: the root of the run's state.
-      recorder: records each step, and a push as soon as it is done.
+      recorder: records each step, and a push at once.
       console: shows each step.
-      uncached: names of steps that must run.
-      disks: the folders that steps write to, to name a full one.
+      uncached: names of the steps that must not come from the cache.
+      disks: the folders that steps write to, for the message about a full disk.
+
+    Returns:
+      The completed steps with their outputs, in the order of the graph.
 
     Raises:
       BadDataError: DataGate stopped the run.
@@ -84,7 +87,13 @@ def run_until_cache_is_intact(
 
 
 def _compile(pipeline: tfx.v1.dsl.Pipeline, run_name: str, *, uncached: Sequence[str]):
-    """Returns TFX's intermediate representation of a pipeline."""
+    """Compiles a pipeline to TFX's intermediate representation.
+
+    Args:
+      pipeline: the graph.
+      run_name: the name of the run in metadata.
+      uncached: names of the steps that must not come from the cache.
+    """
     ir = compiler.Compiler().compile(pipeline)
     runtime_parameter_utils.substitute_runtime_parameter(
         ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_name}
@@ -104,10 +113,11 @@ def _run_steps(
     console: Screen,
     disks: Sequence[str],
 ) -> list[summary.Step]:
+    """Runs each step of a compiled pipeline once, or takes it from the cache."""
     connection = metadata.sqlite_metadata_connection_config(str(root.metadata))
     steps = []
-    # In place of TFX's LocalDagRunner, which shows no progress, and goes on after a
-    # step whose inputs could not be found.
+    # This replaces TFX's LocalDagRunner, which shows no progress, and does not stop
+    # after a step whose inputs it cannot find.
     for node in (node.pipeline_node for node in ir.nodes):
         name = node.node_info.id
         recorder.record_step_started(name)
@@ -158,7 +168,7 @@ def _launch(node, ir, *, connection) -> tuple[int, Outputs]:
 
 
 def _read_execution(connection, execution_id: int) -> tuple[int, Outputs]:
-    """Returns an execution's state and its output artifacts, from metadata."""
+    """Reads an execution's state and its output artifacts from metadata."""
     with metadata.Metadata(connection) as handle:
         store = handle.store
         (execution,) = store.get_executions_by_id([execution_id])
@@ -184,13 +194,13 @@ def _read_execution(connection, execution_id: int) -> tuple[int, Outputs]:
 
 
 def _record_push(outputs: Outputs, recorder: RunRecorder) -> None:
-    """Records a push at once, so that it is known even after SIGKILL."""
+    """Records the version that the Pusher pushed, before SIGKILL can prevent that."""
     pushed = outputs["pushed_model"]
     number = pushed.get_string_custom_property(pusher.VERSION_PROPERTY)
     if number:
         text = pathlib.Path(pushed.uri, MANIFEST).read_bytes()
         manifest = Manifest.from_json(text, pushed.uri)
-        summary.fill_pushed(recorder, int(number), manifest=manifest)
+        summary.record_pushed_version(recorder, int(number), manifest=manifest)
 
 
 def _store_checksums(connection, outputs: Outputs) -> None:
@@ -200,11 +210,11 @@ def _store_checksums(connection, outputs: Outputs) -> None:
 
 
 def _verify_checksums(connection, step: summary.Step, *, line: StepLine) -> None:
-    """Raises _DamageError for a damaged artifact, after it was discarded."""
+    """Discards a step's first damaged artifact and raises _DamageError for it."""
     for key, artifact in step.outputs.items():
         damage = artifact_checksums.find_damage(artifact.mlmd_artifact)
         if damage:
-            line.said(f"its {key} can't be used: {damage}; it runs again")
+            line.print_message(f"its {key} can't be used: {damage}; it runs again")
             logging.warning("%s of %s: %s", key, step.name, damage)
             with metadata.Metadata(connection) as handle:
                 artifact_checksums.discard_artifact(
@@ -214,7 +224,7 @@ def _verify_checksums(connection, step: summary.Step, *, line: StepLine) -> None
 
 
 def describe_failure(error: Exception, disks: Sequence[str]) -> str:
-    """Returns why a step failed, in one line."""
+    """Returns one line with the cause of a step's failure, or with the full disk."""
     if not disk_space.is_full(error):
         return cause(error)
     return (

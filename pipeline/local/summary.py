@@ -1,4 +1,4 @@
-"""The summary of a run: its gate result and its measurements, in words and numbers."""
+"""The summary of a run: its gate result, its measurements, and texts about them."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ from pipeline.runs.recorder import RunRecorder
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
-    """A step that ended well."""
+    """A step that completed, and its outputs."""
 
     name: str
     outputs: Mapping[str, types.Artifact]
@@ -46,21 +46,27 @@ class RunSummary:
     steps: Sequence[Step]
     gate: GateResult
     evaluation: Evaluation
-    bounds: measure.Measurements  # of the candidate
+    bounds: measure.Measurements  # the candidate's
     baseline_version: int | None
     why_no_baseline: str
     served: listing.Version | None
 
     @property
     def is_newly_pushed(self) -> bool:
-        """Whether this very run pushed a version."""
+        """Returns whether this run pushed a version, rather than a run in the cache."""
         return self.gate.pushed is not None and not _find_step(self, "Pusher").cached
 
 
 def read(
     config: PipelineConfig, steps: Sequence[Step], *, served: listing.Version | None
 ) -> RunSummary:
-    """Reads the summary from the steps' outputs."""
+    """Reads the summary of a run from the output files of its steps.
+
+    Args:
+      config: the settings of the run.
+      steps: the completed steps.
+      served: the version that is served after the run.
+    """
     outputs = {step.name: step.outputs for step in steps}
     baseline = outputs["ServedModel"]["model"]
     return RunSummary(
@@ -76,8 +82,8 @@ def read(
     )
 
 
-def fill(recorder: RunRecorder, summary: RunSummary) -> None:
-    """Records the summary of a run."""
+def record_summary(recorder: RunRecorder, summary: RunSummary) -> None:
+    """Records the ELBOs, the gate decision and the served version of a summary."""
     gate, candidate = summary.gate, summary.evaluation.candidate
     recorder.record_candidate(
         elbo=gate.elbo,
@@ -98,8 +104,13 @@ def fill(recorder: RunRecorder, summary: RunSummary) -> None:
     recorder.record_served_version(summary.served.number if summary.served else None)
 
 
-def fill_pushed(recorder: RunRecorder, number: int, *, manifest: Manifest) -> None:
-    """Records a version that a run pushed, before the run's summary is read."""
+def record_pushed_version(
+    recorder: RunRecorder, number: int, *, manifest: Manifest
+) -> None:
+    """Records a pushed version and its ELBO, from its manifest.
+
+    The recorder writes this before the run ends, so that it survives SIGKILL.
+    """
     estimate = Estimate.from_manifest(manifest)
     recorder.record_candidate(
         elbo=manifest.elbo,
@@ -111,7 +122,7 @@ def fill_pushed(recorder: RunRecorder, number: int, *, manifest: Manifest) -> No
 
 
 def describe(step: Step) -> str:
-    """Returns a step's outputs in a few words."""
+    """Returns a short text about a step's outputs, for its line on the console."""
     describers = {
         "Ingest": _ingest,
         "StatisticsGen": lambda out: "statistics of each split",
@@ -131,7 +142,12 @@ def describe(step: Step) -> str:
 
 
 def rows(summary: RunSummary, destination: str) -> list[tuple[str, str]]:
-    """Returns the closing table's names and values."""
+    """Returns the names and values of the table at the end of a run.
+
+    Args:
+      summary: the summary of the run.
+      destination: the folder or URI of the versions.
+    """
     config, gate = summary.config.gate, summary.gate
     candidate = summary.evaluation.candidate
     rows = [

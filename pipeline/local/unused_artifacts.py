@@ -1,8 +1,8 @@
-"""The versions, artifacts and logs that nothing refers to any more, and their removal.
+"""The versions, artifacts and logs that `prune` removes, and their removal.
 
-Of a root stays what these runs used: the last ones that completed, those after them,
-and the ones that made the versions that stay. A run that took a step's outputs from the
-cache used them like the run that made them.
+The files of some runs stay: of the last completed runs, of the runs after these, and of
+the runs that made the versions that stay. A run uses the outputs that it made, and the
+outputs that it took from the cache.
 """
 
 import dataclasses
@@ -22,55 +22,56 @@ from pipeline.local import metadata_database, unused_versions
 from pipeline.runs import run_record
 
 _SYSTEM = ".system"  # TFX's own folder in a step's folder
-_RUN = re.compile(r"[a-z]+-(\d{8}-\d{6}-\d{6})")  # options.screen's names of logs
-# metadata_database.check_metadata's names of the folders that it renames.
+_RUN = re.compile(r"[a-z]+-(\d{8}-\d{6}-\d{6})")  # the name of a log: command and time
+# The name that metadata_database.check_metadata gives to a folder of artifacts.
 _RENAMED = re.compile(r"artifacts-(\d{8}-\d{6})")
 
 
 class PruneError(PipelineError):
-    """It cannot be read what there is; nothing was removed."""
+    """The metadata or a folder cannot be read; nothing was removed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Group:
-    """Files and folders of one kind that nothing refers to."""
+    """Files and folders of one kind to remove."""
 
     kind: str  # describes them for people
     paths: Sequence[pathlib.Path]
-    bytes: int
+    bytes: int  # size of all files in them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to remove, and which versions stay."""
+    """The versions, artifacts and files to remove, and the versions to keep."""
 
     destination: str
     versions: Sequence[int]
     version_bytes: int
     kept: Sequence[int]
-    artifacts: Sequence[mlmd.Artifact]  # in metadata
-    groups: Sequence[Group]  # below the root
+    artifacts: Sequence[mlmd.Artifact]  # to mark as deleted in metadata
+    groups: Sequence[Group]  # files and folders in the root
 
     @property
     def bytes(self) -> int:
-        """The bytes that the removal frees."""
+        """Returns the number of bytes that the removal frees."""
         return self.version_bytes + sum(group.bytes for group in self.groups)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Kept:
-    """What the runs that stay refer to."""
+    """The outputs and the logs of the runs that stay."""
 
-    outputs: frozenset[str]  # of steps: STEP/KEY/ID, because a root may be moved
-    since: str | None  # the oldest run that counts as recent; None: all do
+    outputs: frozenset[str]  # STEP/KEY/ID, relative because a root may be moved
+    since: str | None  # id of the oldest of the last runs; None: all stay
     since_seconds: float  # Unix time of the start of that run
     runs: frozenset[str]  # ids of the runs
 
 
 def plan(root: pathlib.Path, destination: str, *, keep: int) -> Plan:
-    """Returns what to remove when the last `keep` versions and runs stay.
+    """Plans the removal of all but the last `keep` versions and completed runs.
 
-    This process must hold the root's lock: a run without an end counts as dead here.
+    This process must hold the root's lock, because a run that has not ended counts as
+    dead here.
 
     Raises:
       PruneError: the metadata cannot be read.
@@ -102,10 +103,10 @@ def plan(root: pathlib.Path, destination: str, *, keep: int) -> Plan:
 
 
 def carry_out(root: pathlib.Path, todo: Plan) -> None:
-    """Removes what the plan contains.
+    """Removes the versions, artifacts, files and folders of a plan.
 
-    The metadata come first: if this is killed, the cache offers no outputs that are
-    half removed, and the next call removes the rest.
+    The artifacts are marked as deleted first. So if this process is killed, the cache
+    offers no incomplete outputs, and the next call removes the rest.
 
     Raises:
       OSError: a folder cannot be removed.
@@ -132,7 +133,7 @@ def _find_unused_artifacts(
     keep: int,
     keys: set[str | None],
 ) -> tuple[list[mlmd.Artifact], _Kept]:
-    """Returns the artifacts below the root to remove, and what stays.
+    """Returns the root's artifacts to remove, and the outputs and logs that stay.
 
     Args:
       store: the root's metadata.
@@ -140,7 +141,7 @@ def _find_unused_artifacts(
       keep: how many of the last completed runs stay.
       keys: the run keys of the versions that stay.
     """
-    # By id, because the clock may be set back between two runs.
+    # Sorted by id, because the clock may have been set back between two runs.
     runs = sorted(
         store.get_contexts_by_type("pipeline_run"), key=lambda run: run.id, reverse=True
     )
@@ -192,6 +193,7 @@ def _run_key(pusher: mlmd.Execution) -> str | None:
 
 
 def _group_paths(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
+    """Yields the files and folders in a root to remove, by kind."""
     outputs, scratch = [], []
     for step in _folders((root / "artifacts").resolve()):
         for key in _folders(step):
@@ -205,7 +207,7 @@ def _group_paths(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
     if kept.since is None:
         return
     yield _group(
-        "checkpoints of trainings that ended or were given up",
+        "checkpoints of trainings that ended or were abandoned",
         [
             folder
             for folder in _folders(root / "checkpoints")
@@ -223,27 +225,30 @@ def _group_paths(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
         for path in sorted((root / "logs").glob("*"))
         if path.suffix in (".log", ".yaml") and is_old(path) and not path.is_symlink()
     ]
-    yield _group("logs of runs before those", logs)
+    yield _group("logs of older runs", logs)
     pages = [folder for folder in _folders(root / "reports") if is_old(folder)]
-    yield _group("reports of runs before those", pages)
+    yield _group("reports of older runs", pages)
     renamed = [
         folder
         for folder in _folders(root)
         if (match := _RENAMED.fullmatch(folder.name)) and match[1] < stamp
     ]
-    yield _group("artifacts that were set aside with their metadata", renamed)
+    yield _group(
+        "artifacts that were renamed because their metadata were lost", renamed
+    )
 
 
 def _output(uri: str | pathlib.Path) -> str:
+    """Returns STEP/KEY/ID, the end of the path of a step's output."""
     return "/".join(pathlib.Path(uri).parts[-3:])
 
 
 def _group(kind: str, paths: Sequence[pathlib.Path]) -> Group:
-    return Group(kind=kind, paths=paths, bytes=sum(map(_bytes, paths)))
+    return Group(kind=kind, paths=paths, bytes=sum(map(_count_bytes, paths)))
 
 
 def _folders(path: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the folders in a folder, without symbolic links."""
+    """Returns the subfolders of a folder, but no symbolic links."""
     if path.is_symlink() or not path.is_dir():
         return []
     return [
@@ -253,7 +258,7 @@ def _folders(path: pathlib.Path) -> list[pathlib.Path]:
     ]
 
 
-def _bytes(path: pathlib.Path) -> int:
+def _count_bytes(path: pathlib.Path) -> int:
     if path.is_file():
         return path.stat().st_size
     return sum(each.lstat().st_size for each in path.rglob("*") if not each.is_dir())

@@ -1,7 +1,7 @@
-"""The versions at the push destination that nothing refers to any more.
+"""The versions at the push destination that `prune` removes.
 
-The newest versions stay, and the served one, and the baselines that the served one and
-the last run's candidate were measured against.
+The newest versions stay, among them the served one. The baselines that the served
+version and the last run's candidate were compared with stay, too.
 """
 
 import pathlib
@@ -14,12 +14,15 @@ from pipeline.runs import run_record
 def find_unused(
     root: pathlib.Path, destination: str, *, keep: int
 ) -> tuple[list[int], list[listing.Version]]:
-    """Returns the numbers to remove, and the intact versions that stay, newest first.
+    """Returns the numbers of the versions to remove, and the versions that stay.
 
     Args:
       root: the root of the runs.
       destination: the folder or URI of the versions.
       keep: how many of the newest intact versions stay.
+
+    Returns:
+      The numbers to remove, ascending, and the intact versions that stay, newest first.
 
     Raises:
       StorageError: the object store does not answer.
@@ -40,8 +43,8 @@ def find_unused(
     ]
     unused = [version.number for version in intact if version not in kept]
     for each in found:
-        # A newer one may be one that another process writes now, and one that only
-        # could not be read may be intact.
+        # A damaged version above the served one may be a push in progress. A version
+        # whose files were not compared with its manifest may be intact.
         if isinstance(each, listing.DamagedVersion) and each.number < served.number:
             is_unfinished = not each.has_manifest and _is_half_pushed(
                 destination, each.number
@@ -52,9 +55,10 @@ def find_unused(
 
 
 def _is_half_pushed(destination: str, number: int) -> bool:
-    """Returns whether a push to an object store died there.
+    """Returns whether a version is the rest of a failed push to an object store.
 
-    A local folder without a manifest is not this project's: a push renames whole ones.
+    In a local folder the answer is False: a push renames a complete folder, so this
+    project made no folder without a manifest.
     """
     is_store = filesystems.local_path(destination) is None
     return is_store and version_numbers.is_claimed(destination, number)

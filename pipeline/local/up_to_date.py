@@ -1,4 +1,4 @@
-"""The check whether a run would only repeat an earlier one."""
+"""The check whether a run would repeat an earlier one."""
 
 import pathlib
 
@@ -10,9 +10,9 @@ _DECIDED = (RunStatus.PUSHED, RunStatus.UNCHANGED, RunStatus.REFUSED)
 
 
 def find_last_decided(root: pathlib.Path) -> RunRecord | None:
-    """Returns the record of the last run below a root whose model the gate decided on.
+    """Returns the record of the last run in a root that ended with a gate decision.
 
-    A record that cannot be read is skipped: to run once more does no harm.
+    An unreadable record is skipped: at worst, one run is repeated.
     """
     records, _ = run_record.read_all(root)
     return next((record for record in records if record.status in _DECIDED), None)
@@ -26,10 +26,11 @@ def explain_nothing_to_do(
     served: listing.Version | None,
     spans: str,
 ) -> str | None:
-    """Returns why a run would only repeat an earlier one, or None if it would not.
+    """Returns the message for a run that would repeat an earlier one, or None.
 
-    A run is not repeated after a rollback from its version, but it is when its version
-    was removed. A refused run is repeated when another version is served since.
+    A run that was pushed is not repeated, even after a rollback from its version; but
+    it is repeated if no version is served any more. A refused run is repeated if the
+    baseline has changed.
 
     Args:
       last: the last run that the gate decided on.

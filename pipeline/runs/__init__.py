@@ -1,1 +1,1 @@
-"""What every run has: its record, its lock, its lifecycle and who is notified."""
+"""The lifecycle of a run: its lock, record, metrics and notifications."""

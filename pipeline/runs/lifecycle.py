@@ -1,4 +1,4 @@
-"""The run lifecycle: lock, record, metrics and notifications of a run."""
+"""The run lifecycle, from the lock on the root to the notification at the end."""
 
 import contextlib
 import dataclasses
@@ -27,20 +27,20 @@ def record_run(
     should_wait: bool,
     print_line: PrintLine,
 ) -> Iterator[RunRecorder]:
-    """Locks the root, records how the run in the block ends, and notifies.
+    """Locks the root, writes the run record of the block, and sends notifications.
 
-    A fault of the record, the metrics or a notification changes nothing about how the
-    run ends: it is printed.
+    This also sends a notification of each earlier run that was killed. If the record,
+    the metrics or a notification fails, a line is printed, and the run is not affected.
 
     Args:
       config: the settings of the run.
-      root: the folder of its state.
-      run_id: the run's name.
+      root: the folder of the state of local runs.
+      run_id: the id of the run.
       should_wait: whether to wait for another run that uses the root.
       print_line: prints a line for people.
 
     Yields:
-      The recorder, to which the block reports what happens.
+      The recorder of the run, whose methods the block calls.
 
     Raises:
       LockedError: another run uses the root.
@@ -49,14 +49,14 @@ def record_run(
         print_line(problem)
     record = RunRecorder(root, run_record.create_record(config, run_id))
     with (
-        _notifies_at_end(config, record, print_line=print_line),
-        _records_end(config, record, print_line=print_line),
+        _notify_at_end(config, record, print_line=print_line),
+        _record_end(config, record, print_line=print_line),
         lock.hold_lock(root, should_wait=should_wait, print_line=print_line),
     ):
         record.record_run_started()
         _try_to_write("record", record.write, print_line=print_line)
         _try_to_write(
-            "end of an earlier one",
+            "notification of an earlier run",
             lambda: _notify_of_deaths(config, root, print_line=print_line),
             print_line=print_line,
         )
@@ -66,9 +66,9 @@ def record_run(
 def _notify_of_deaths(
     config: PipelineConfig, root: pathlib.Path, *, print_line: PrintLine
 ) -> None:
-    """Notifies once of each run that was killed before it could notify itself."""
+    """Sends one notification of each earlier run that was killed before its end."""
     for record in run_record.read_all(root)[0]:
-        is_dead = record.ended is None and record.process.is_gone()
+        is_dead = record.ended is None and record.process.has_ended()
         if is_dead and record.error is None:
             dead = recorder.record_death(root, record)
             if dead.status != RunStatus.PUSHED:
@@ -79,9 +79,11 @@ def _notify_of_deaths(
 
 
 @contextlib.contextmanager
-def _notifies_at_end(
+def _notify_at_end(
     config: PipelineConfig, record: RunRecorder, *, print_line: PrintLine
 ) -> Iterator[None]:
+    """Sends the notifications of the run when the block ends."""
+
     def send() -> None:
         text = summarize(record.record)
         notify.send(config.notify, record.record, text=text, print_line=print_line)
@@ -91,13 +93,14 @@ def _notifies_at_end(
     finally:
         signals.cancel_repeated_interrupt()
         with log_if_slow("sending notifications"):
-            _try_to_write("end", send, print_line=print_line)
+            _try_to_write("notification", send, print_line=print_line)
 
 
 @contextlib.contextmanager
-def _records_end(
+def _record_end(
     config: PipelineConfig, record: RunRecorder, *, print_line: PrintLine
 ) -> Iterator[None]:
+    """Records how the block ends, and writes the record and the metrics file."""
     has_started = True
     try:
         yield
@@ -105,7 +108,7 @@ def _records_end(
         record.record_interrupt()
         raise
     except lock.LockedError as error:
-        has_started = False  # the metrics are those of the run that has the lock
+        has_started = False  # the metrics file is that of the run that has the lock
         record.record_failure(RunStatus.FAILED, str(error))
         raise
     except BaseException as error:
@@ -129,6 +132,7 @@ def _records_end(
 def _try_to_write(
     what: str, write: Callable[[], None], *, print_line: PrintLine
 ) -> None:
+    """Calls `write`, and prints and logs an exception instead of raising it."""
     try:
         write()
     except Exception as error:
@@ -137,7 +141,7 @@ def _try_to_write(
 
 
 def summarize(record: RunRecord) -> str:
-    """Returns one line that says how a run ended."""
+    """Returns one line with the model, the run id, the status and the reason for it."""
     what = f"vae-pipeline: {record.model}, run {record.run_id}: "
     status = record.status.value.replace("_", " ")
     if record.status == RunStatus.PUSHED:

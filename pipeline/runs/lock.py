@@ -1,6 +1,6 @@
-"""One run at a time on a root, because its SQLite metadata allow one writer.
+"""The lock of a root: one run at a time, because SQLite metadata allow one writer.
 
-The kernel frees the lock of a process that ends, however it ends.
+The kernel releases the lock when its process ends, even after SIGKILL.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from model.files import atomic_write
 from pipeline.runs import process
 
 _TRY_EVERY = 0.5  # seconds between two tries to get the lock
-_NAMED_WITHIN = 1.0  # seconds in which a process that got the lock writes who it is
+_OWNER_TIMEOUT = 1.0  # seconds to wait until a lock's owner has written its file
 
 
 class LockedError(PipelineError):
-    """Another process uses the root; the message says which."""
+    """Another process holds the root's lock; the message has its process id."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +46,12 @@ def hold_lock(
     """Holds a root's lock while the block runs.
 
     Args:
-      root: the folder; it is made if it does not exist.
-      should_wait: whether to wait for a process that holds the lock, or to raise.
-      print_line: prints the process that this waits for.
+      root: the folder of the state of local runs; it is made if it does not exist.
+      should_wait: whether to wait while another process holds the lock.
+      print_line: prints a line for people about the process that holds the lock.
 
     Raises:
-      LockedError: another process holds the lock.
+      LockedError: another process holds the lock, and `should_wait` is False.
       OSError: the folder cannot be written to.
     """
     root.mkdir(parents=True, exist_ok=True)
@@ -101,16 +101,15 @@ def describe_owner(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """Returns which process holds a root's lock, or `unknown`.
+    """Returns the process that holds a root's lock, as text, or `unknown`.
 
-    A process that has just got the lock may not have written who it is yet, and a dead
-    one may have left its file: this waits a moment for the file of a process that
-    lives.
+    The owner writes its process id into a file after it gets the lock, and the file of
+    a killed owner stays. So this waits up to 1 second for the file of a live process.
     """
-    end = clock() + _NAMED_WITHIN
+    end = clock() + _OWNER_TIMEOUT
     while clock() < end:
         owner = _read_owner(root)
-        if owner is not None and not owner.process.is_gone():
+        if owner is not None and not owner.process.has_ended():
             return str(owner)
         sleep(0.05)
     return "unknown"

@@ -1,4 +1,4 @@
-"""Notifications of how a run ended: by a webhook and by a command."""
+"""Notifications of the ends of runs: a webhook and a command."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from pipeline.runs.run_record import RunRecord
 
 
 class NotifyError(PipelineError):
-    """A target could not be notified; the message contains no secret."""
+    """The webhook or the command failed; the message contains no secret."""
 
 
 def send(
@@ -27,15 +27,15 @@ def send(
     text: str,
     print_line: Callable[[str], None],
 ) -> None:
-    """Notifies each target of a run's end, if its status is one of `config.events`.
+    """Posts a run's record to the webhook and passes it to the command.
 
-    Each target takes `config.timeout` seconds at most. A fault is printed and changes
-    nothing else.
+    This does nothing if the run's status is not in `config.events`. The webhook and the
+    command take at most `config.timeout` seconds each. A failure is only printed.
 
     Args:
-      config: the targets, and the events that they are notified of.
+      config: the webhook, the command and the events.
       record: the record of the run.
-      text: one line for people; chat services show the field of this name.
+      text: one line for people; it is sent as `text`, which chat services show.
       print_line: prints a line for people.
     """
     event = record.status.value
@@ -53,7 +53,7 @@ def send(
 
 
 def find_problems(config: NotifyConfig) -> list[str]:
-    """Returns the faults of the secrets that the settings refer to."""
+    """Reads the webhook's URL and token, and returns a message for each failure."""
     problems: list[str] = []
     for read in (
         lambda: _read_url(config),
@@ -66,6 +66,7 @@ def find_problems(config: NotifyConfig) -> list[str]:
 def _try(
     target: str, action: Callable[[], object], *, print_line: Callable[[str], None]
 ) -> None:
+    """Calls `action`, and prints its NotifyError or WebhookError."""
     try:
         action()
     except (NotifyError, webhook.WebhookError) as error:
@@ -88,7 +89,7 @@ def _run_command(config: NotifyConfig, body: str, *, event: str) -> None:
     name = config.command[0]
     process = None
     try:
-        # An interrupt acts when `process` is set: it would not be killed otherwise.
+        # Defers an interrupt until `process` is set, so that `finally` ends it.
         with signals.defer_signals():
             process = _start_command(config.command, event)
         process.communicate(body.encode(), timeout=config.timeout)
@@ -112,7 +113,7 @@ def _start_command(command: list[str], event: str) -> subprocess.Popen[bytes]:
             [safe_paths.expand_home(name), *arguments],
             stdin=subprocess.PIPE,
             env={**os.environ, "VAE_PIPELINE_EVENT": event},
-            start_new_session=True,  # to kill it with all processes that it started
+            start_new_session=True,  # so that killpg ends its child processes, too
         )
     except (OSError, safe_paths.PathError) as error:
         why = getattr(error, "strerror", error)
@@ -120,7 +121,7 @@ def _start_command(command: list[str], event: str) -> subprocess.Popen[bytes]:
 
 
 def _read_secret(setting: str, *, field: str) -> str:
-    """Returns a setting, or the content of env:NAME or file:PATH if it is one."""
+    """Returns the value that env:NAME or file:PATH refers to, or the setting itself."""
     kind, _, where = setting.partition(":")
     if kind == "env":
         value = os.environ.get(where, "").strip()

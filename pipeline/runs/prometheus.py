@@ -1,4 +1,4 @@
-"""A run's record as Prometheus metrics: in a text file, and over HTTP."""
+"""Prometheus metrics of the last run: in a text file, and over HTTP."""
 
 import contextlib
 import datetime
@@ -25,36 +25,38 @@ _GAUGES = {
         "elbo",
     ),
     "baseline_elbo_nats": (
-        "The same of the model that was served before.",
+        "The ELBO of the model that was served before, nats per image.",
         "baseline_elbo",
     ),
     "served_version": ("The version that is served.", "served_version"),
     "versions": ("Complete versions at the push destination.", "versions"),
-}  # name: (help, the record's field)
+}  # metric: (help, field of RunRecord)
 
 
 def write_metrics(path: pathlib.Path, record: RunRecord) -> None:
-    """Writes the metrics of a run that ended, atomically and readable by every user.
+    """Writes the metrics of a run that ended to a text file for node-exporter.
+
+    The file is replaced atomically, and every user can read it.
 
     Raises:
       OSError: the file could not be written, or its folder is missing.
     """
-    path.parent.stat()  # raises: node-exporter would not read a folder that this made
+    path.parent.stat()  # raises if it is missing: node-exporter reads no new folder
     text = prometheus_client.generate_latest(_registry(lambda: record)).decode()
     atomic_write.write(path, text, mode=filesystems.FILE)
 
 
 @contextlib.contextmanager
 def serve_metrics(root: pathlib.Path, *, host: str, port: int) -> Iterator[int]:
-    """Serves over HTTP the metrics of the run below a root that ended last.
+    """Serves the metrics of the last run that ended, over HTTP while the block runs.
 
     Args:
       root: the root of local runs.
       host: the address to listen on.
-      port: the port to listen on; 0: any that is free.
+      port: the port to listen on; 0: any free port.
 
     Yields:
-      The port.
+      The port that the server listens on.
 
     Raises:
       ConfigError: the server cannot listen on the address.
@@ -83,17 +85,17 @@ def _registry(read_record: Callable[[], RunRecord | None]) -> CollectorRegistry:
 
 
 class _RunCollector(Collector):
-    """Makes the metrics of a record each time that they are read."""
+    """Reads the run record and makes the metrics again for each request."""
 
     def __init__(self, read_record: Callable[[], RunRecord | None]):
         self._read_record = read_record
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Returns nothing: without this, a registry collects to learn the names."""
+        """Returns no metrics, so that `register` does not call `collect` for names."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yields the metrics; none before the first run has ended."""
+        """Yields the metrics of the record; none before the first run has ended."""
         record = self._read_record()
         if record is None or record.ended is None:
             return
@@ -106,9 +108,9 @@ class _RunCollector(Collector):
             "1 for the way in which the last run ended, 0 for the others.",
             labels=["model", "verdict"],
         )
-        for word in get_args(Event):
-            is_it = float(word == record.status.value)
-            verdict.add_metric([record.model, word], is_it)
+        for status in get_args(Event):
+            is_status = float(status == record.status.value)
+            verdict.add_metric([record.model, status], is_status)
         yield verdict
         for name, (help_, field) in _GAUGES.items():
             value = getattr(record, field)

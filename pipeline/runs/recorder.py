@@ -1,4 +1,4 @@
-"""The one writer of a run's record: it changes the record with what happens."""
+"""The recorder of a run: the only code that changes the run's record."""
 
 import contextlib
 import dataclasses
@@ -13,8 +13,8 @@ from pipeline.runs.run_record import RunRecord, RunStatus, StepTime
 class RunRecorder:
     """Changes the record of one run.
 
-    A step's start and a push are written at once: the record of a run that is killed
-    then names the step, and the version that it pushed.
+    The start of a step and a push are written to the record's file at once. So the
+    record of a killed run names the step that ran and the version that was pushed.
     """
 
     def __init__(
@@ -26,16 +26,16 @@ class RunRecorder:
     ):
         self._root = root
         self._record = record
-        self._clock = clock  # no wall clock, which may jump
+        self._clock = clock  # monotonic, because the wall clock may jump
         self._start = clock()
 
     @property
     def record(self) -> RunRecord:
-        """The record as it is now."""
+        """Returns the record with all changes so far."""
         return self._record
 
     def write(self) -> None:
-        """Writes the record; of a run that had nothing to do there is none.
+        """Writes the record to its file; removes the file if there was nothing to do.
 
         Raises:
           OSError: it could not be written.
@@ -46,29 +46,29 @@ class RunRecorder:
             run_record.write(self._root, self._record)
 
     def record_run_started(self) -> None:
-        """Records that the run starts now: a wait for the lock is no part of it."""
+        """Records that the run starts now, so that its time excludes the lock wait."""
         self._start = self._clock()
         self._change(started=run_record.timestamp())
 
     def record_step_started(self, name: str) -> None:
-        """Records the step that runs, and writes the record if that is possible."""
+        """Records the name of the step that starts, and writes the record."""
         self._change(step=name)
         self._write_if_possible()
 
     def record_step_completed(
         self, name: str, seconds: float, *, is_cached: bool = False
     ) -> None:
-        """Records that the step that ran completed."""
+        """Records that a step completed, and its wall time in seconds."""
         time_taken = StepTime(name=name, seconds=round(seconds, 3), cached=is_cached)
         self._change(steps=[*self._record.steps, time_taken], step=None)
 
     def record_restart(self, kept_steps: Sequence[str]) -> None:
-        """Records that all completed steps but these run again."""
+        """Removes all completed steps but `kept_steps`, because they run again."""
         kept = [step for step in self._record.steps if step.name in kept_steps]
         self._change(steps=kept)
 
     def record_inputs(self, *, fingerprint: str, run_key: str, baseline: str) -> None:
-        """Records the data, the digest of all inputs and the baseline."""
+        """Records the data's fingerprint, the run key and the baseline."""
         self._change(fingerprint=fingerprint, run_key=run_key, baseline=baseline)
 
     def record_served_version(self, number: int | None) -> None:
@@ -76,7 +76,7 @@ class RunRecorder:
         self._change(served_version=number)
 
     def record_version_count(self, count: int | None) -> None:
-        """Records how many complete versions the push destination has."""
+        """Records the number of complete versions at the push destination."""
         self._change(versions=count)
 
     def record_candidate(
@@ -91,7 +91,10 @@ class RunRecorder:
         self._change(elbo=elbo, reconstruction=reconstruction, kl=kl, estimate=estimate)
 
     def record_baseline(self, *, elbo: float, version: int | None) -> None:
-        """Records the baseline's ELBO, after the candidate's."""
+        """Records the baseline's ELBO and its difference from the candidate's.
+
+        `record_candidate` must come first.
+        """
         candidate = self._record.elbo
         self._change(
             baseline_elbo=elbo,
@@ -109,28 +112,28 @@ class RunRecorder:
         self._change(status=RunStatus.REFUSED, refusals=list(reasons))
 
     def record_unchanged(self) -> None:
-        """Records that the gate blessed a model that is no new one."""
+        """Records that the blessed model is the served one, so nothing was pushed."""
         self._change(status=RunStatus.UNCHANGED)
 
     def record_nothing_to_do(self) -> None:
-        """Records that the run would only repeat the last one."""
+        """Records that the run would have repeated an earlier one and did nothing."""
         self._change(status=RunStatus.NOTHING_TO_DO)
 
     def record_interrupt(self) -> None:
-        """Records SIGINT or SIGTERM, unless the run had done its work."""
+        """Records SIGINT or SIGTERM, unless the run already has its result."""
         if self._record.status == RunStatus.RUNNING:
             self._change(status=RunStatus.INTERRUPTED, error="SIGINT or SIGTERM")
 
     def record_failure(self, status: RunStatus, error: str) -> None:
-        """Records why the run ended early; a version that it pushed stays pushed."""
+        """Records a failure; the status stays `pushed` after a push."""
         if self._record.status == RunStatus.PUSHED:
             status = RunStatus.PUSHED
         self._change(status=status, error=error)
 
     def record_end(self) -> None:
-        """Records that the run ends now."""
+        """Records that the run ends now, and its wall time."""
         if self._record.status == RunStatus.RUNNING:
-            self.record_failure(RunStatus.FAILED, "it ended without a verdict")
+            self.record_failure(RunStatus.FAILED, "it ended without a result")
         self._change(
             ended=run_record.timestamp(),
             seconds=round(self._clock() - self._start, 3),
@@ -140,12 +143,14 @@ class RunRecorder:
         self._record = dataclasses.replace(self._record, **fields)  # type: ignore[arg-type]
 
     def _write_if_possible(self) -> None:
-        with contextlib.suppress(OSError):  # it is written again at the end
+        with contextlib.suppress(
+            OSError
+        ):  # the lifecycle writes the record again at the end
             self.write()
 
 
 def record_death(root: pathlib.Path, record: RunRecord) -> RunRecord:
-    """Writes why a run has no end, and returns its record with the reason.
+    """Records that a run's process died, and returns the new record.
 
     Raises:
       OSError: it could not be written.

@@ -1,7 +1,7 @@
-"""The record of each run, `<root>/history/<run_id>.json`: its facts and its files.
+"""The run record: the facts of a run, in `<root>/history/<run_id>.json`.
 
-A record is written when a run begins, when its state changes and when it ends. A run
-that was killed leaves a record with the status `running` and a process that is gone.
+A record is written when a run begins, when its state changes and when it ends. The
+record of a killed run keeps the status `running`, but its process has ended.
 Only `recorder.RunRecorder` changes the record of a run.
 """
 
@@ -23,26 +23,26 @@ from pipeline.runs import process
 
 
 class RunRecordError(PipelineError):
-    """A file of the history is not a run's record."""
+    """A file in the history folder is not a run record."""
 
 
 class RunStatus(str, enum.Enum):
-    """How a run ended, or that it has not."""
+    """The status of a run: how it ended, or that it is running."""
 
     RUNNING = "running"
-    PUSHED = "pushed"  # the model was blessed, and is the next version
-    UNCHANGED = "unchanged"  # the model was blessed, but is no new one
-    REFUSED = "refused"  # by the gate
+    PUSHED = "pushed"  # the model was blessed and published
+    UNCHANGED = "unchanged"  # the model was blessed, but is the served one
+    REFUSED = "refused"  # the gate refused the model
     FAILED = "failed"
-    BAD_DATA = "bad_data"  # the data cannot be had, or are not what they should be
+    BAD_DATA = "bad_data"  # the data cannot be read, or the data gate refused them
     INTERRUPTED = "interrupted"  # by SIGINT or SIGTERM
-    DIED = "died"  # its process is gone: whoever reads the record finds that out
-    NOTHING_TO_DO = "nothing_to_do"  # never written: such a run leaves no record
+    DIED = "died"  # not written: `read_all` sees that the process has ended
+    NOTHING_TO_DO = "nothing_to_do"  # not written: such a run leaves no record
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepTime:
-    """How long a step took."""
+    """The wall time of a completed step, and whether it came from the cache."""
 
     name: str
     seconds: float
@@ -53,7 +53,8 @@ class StepTime:
 class RunRecord:
     """The facts of one run.
 
-    ELBOs are in nats per image, higher is better. None: not known, or there is none.
+    ELBOs are in nats per image; higher is better. A field is None if its value is not
+    known or does not exist.
     """
 
     run_id: str
@@ -62,31 +63,31 @@ class RunRecord:
     model: str  # push.model_name
     dataset: str
     config_digest: str  # SHA-256 of the settings that decide what a run makes
-    # In JSON, `verdict`.
+    # Named `verdict` in JSON.
     status: Annotated[RunStatus, pydantic.Field(alias="verdict")] = RunStatus.RUNNING
     ended: str | None = None  # ISO 8601, with the zone
     seconds: float | None = None  # wall time of the run
-    step: str | None = None  # the step that runs, that failed or was interrupted
+    step: str | None = None  # the step that runs, failed or was interrupted
     error: str | None = None
-    steps: list[StepTime] = dataclasses.field(default_factory=list)  # that completed
-    fingerprint: str | None = None  # of the data
+    steps: list[StepTime] = dataclasses.field(default_factory=list)  # completed
+    fingerprint: str | None = None  # the data's
     run_key: str | None = None  # digest of settings, data, code and stack
-    baseline: str | None = None  # version and digest; `none`: nothing was served
-    elbo: float | None = None  # the candidate's, and its terms
+    baseline: str | None = None  # version and digest; `none`: no version was served
+    elbo: float | None = None  # the candidate's; the next two are its terms
     reconstruction: float | None = None
     kl: float | None = None
-    estimate: str | None = None  # describes how these are estimated
+    estimate: str | None = None  # how the candidate's ELBO was estimated
     baseline_elbo: float | None = None
     baseline_version: int | None = None
     difference: float | None = None  # elbo - baseline_elbo
     refusals: list[str] = dataclasses.field(default_factory=list)
-    version: int | None = None  # that this run pushed
-    served_version: int | None = None  # at the end
+    version: int | None = None  # the version that this run pushed
+    served_version: int | None = None  # at the end of the run
     versions: int | None = None  # complete versions at the push destination
 
 
 def create_record(settings: loading.PipelineConfig, run_id: str) -> RunRecord:
-    """Returns the record of a run that begins now, in this process."""
+    """Returns a new record: of a run that begins now in this process."""
     decisive = json.dumps(loading.decisive(settings), sort_keys=True)
     return RunRecord(
         run_id=run_id,
@@ -99,7 +100,7 @@ def create_record(settings: loading.PipelineConfig, run_id: str) -> RunRecord:
 
 
 def to_dict(record: RunRecord) -> dict:
-    """Returns the keys and values of a record's JSON; NaN and infinity become None."""
+    """Returns a record as a JSON object; NaN and infinity become None."""
     fields = dataclasses.asdict(record)
     fields["status"] = record.status.value
     return {
@@ -111,7 +112,7 @@ def to_dict(record: RunRecord) -> dict:
 
 
 def write(root: pathlib.Path, record: RunRecord) -> None:
-    """Writes or replaces a run's record below a root.
+    """Writes a run's record to its file in a root, or replaces the file.
 
     Raises:
       OSError: it could not be written.
@@ -121,14 +122,17 @@ def write(root: pathlib.Path, record: RunRecord) -> None:
 
 
 def discard(root: pathlib.Path, record: RunRecord) -> None:
-    """Removes a run's record, if there is one."""
+    """Removes the file of a run's record, if it exists."""
     (_folder(root) / f"{record.run_id}.json").unlink(missing_ok=True)
 
 
 def read_all(root: pathlib.Path) -> tuple[list[RunRecord], list[str]]:
-    """Returns the records below a root, newest first, and the faults of other files.
+    """Reads all run records in a root.
 
-    A record that says `running`, of a process that is gone, gets the status `died`.
+    The status of a `running` record whose process has ended becomes `died`.
+
+    Returns:
+      The records, newest first, and a message for each file that is no record.
 
     Raises:
       OSError: the folder cannot be read.
@@ -150,25 +154,26 @@ def last_ended(root: pathlib.Path) -> RunRecord | None:
 
 
 def turn_name(run_id: str, number: int) -> str:
-    """Returns the name in metadata of a run's first turn through the graph, or a later.
+    """Returns the name in ML Metadata of a run's turn through the graph.
 
-    A run goes through the graph again when an artifact from the cache was damaged.
+    A run goes through the graph again if an artifact from the cache is damaged. The
+    first turn has the run's id as its name; later turns have `.2`, `.3` after it.
     """
     return run_id if number == 1 else f"{run_id}.{number}"
 
 
 def run_id_of_turn(name: str) -> str:
-    """Returns the id of the run whose turn has this name in metadata."""
+    """Returns the run id that the name of a turn in ML Metadata begins with."""
     return name.partition(".")[0]
 
 
 def timestamp() -> str:
-    """Returns the time now: ISO 8601, with milliseconds and the zone."""
+    """Returns the current time as ISO 8601, with milliseconds and the zone."""
     return datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
 def _read(path: pathlib.Path) -> RunRecord:
-    skipped = f"{path} is not a run's record, skipped"
+    skipped = f"{path} is not a run record and was skipped"
     try:
         record = pydantic.TypeAdapter(RunRecord).validate_json(path.read_bytes())
         zone = datetime.datetime.fromisoformat(record.started).tzinfo
@@ -185,7 +190,7 @@ def _read(path: pathlib.Path) -> RunRecord:
         raise RunRecordError(
             f"{skipped}: started must have a time zone, got {record.started!r}"
         )
-    if record.status == RunStatus.RUNNING and record.process.is_gone():
+    if record.status == RunStatus.RUNNING and record.process.has_ended():
         return dataclasses.replace(record, status=RunStatus.DIED)
     return record
 
@@ -206,5 +211,5 @@ def _paths(root: pathlib.Path) -> list[pathlib.Path]:
     folder = _folder(root)
     if not folder.is_dir():
         return []
-    # What begins with a dot is being written.
+    # A name with a dot is a temporary file of a record that is being written.
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))

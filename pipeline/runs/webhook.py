@@ -1,6 +1,7 @@
-"""Posts JSON to a webhook, with retries and within a time limit.
+"""The client of a webhook: posts JSON with retries, within a time limit.
 
-No text of requests' exceptions goes into a message: it contains the whole URL.
+The texts of requests' exceptions contain the whole URL, which may have a secret in its
+path. So no message contains them.
 """
 
 import functools
@@ -12,7 +13,7 @@ import requests
 import tenacity
 
 from model.errors import PipelineError
-from pipeline.config.notifications import shown
+from pipeline.config.notifications import hide_secrets
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between tries
 
@@ -22,7 +23,7 @@ class WebhookError(PipelineError):
 
 
 class _RetryableError(WebhookError):
-    """The next try may succeed."""
+    """The post failed, but the next try may succeed."""
 
 
 def post(
@@ -33,19 +34,20 @@ def post(
     timeout: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Posts JSON, and returns when the server accepted it.
+    """Posts JSON to a URL, and returns when the server has accepted it.
 
-    Tries again without a connection and after 429 and 5xx; follows no redirect.
+    This tries again if the connection fails, or the status is 429 or 5xx. Redirects are
+    not followed.
 
     Args:
       url: an https:// URL, or an http:// URL of this machine.
-      token: sent as `Authorization: Bearer`, unless empty.
-      body: the JSON.
+      token: the token of the `Authorization: Bearer` header; empty: no header.
+      body: the JSON text.
       timeout: seconds for all tries together.
-      sleep: waits between two tries.
+      sleep: waits a number of seconds between two tries.
 
     Raises:
-      WebhookError: the server did not accept it, or not in time.
+      WebhookError: the server did not accept the post within the time.
     """
     result: list[Exception | None] = []
 
@@ -61,16 +63,16 @@ def post(
             result.append(error)
 
     # In a thread, because requests' timeouts limit neither DNS nor an answer that comes
-    # byte by byte. A daemon thread does not keep the process from ending.
+    # byte by byte. A daemon thread does not delay the end of the process.
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(timeout)
-    error = result[0] if result else _timed_out(timeout)
+    error = result[0] if result else _create_timeout_error(timeout)
     if isinstance(error, WebhookError):
-        raise WebhookError(f"{shown(url)} {error}") from error
+        raise WebhookError(f"{hide_secrets(url)} {error}") from error
     if error is not None:
         why = type(error).__name__
-        raise WebhookError(f"{shown(url)} was not notified: {why}") from error
+        raise WebhookError(f"{hide_secrets(url)} was not notified: {why}") from error
 
 
 def _post_with_retries(
@@ -95,7 +97,7 @@ def _post_once(
     url: str, *, token: str, body: str, timeout: float, attempt: int
 ) -> None:
     def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        # The credentials in ~/.netrc would replace a header of `headers`.
+        # requests would replace a header in `headers` by credentials of ~/.netrc.
         if token:
             request.headers["Authorization"] = f"Bearer {token}"
         return request
@@ -103,7 +105,7 @@ def _post_once(
     tried = "" if attempt == 1 else f", {attempt} times"
     try:
         session = requests.Session()
-        # Plain HTTP goes to this machine only: no proxy may read it.
+        # Plain HTTP goes to this machine only, so it must not go through a proxy.
         session.trust_env = not url.lower().startswith("http:")
         response = session.post(
             url,
@@ -111,8 +113,8 @@ def _post_once(
             headers={"Content-Type": "application/json"},
             auth=authorize,
             timeout=timeout,
-            allow_redirects=False,  # another host must not get the record or the token
-            stream=True,  # the body of the answer is not read
+            allow_redirects=False,  # must not send the token to another host
+            stream=True,  # leaves the body of the answer unread
         )
     except requests.exceptions.SSLError as error:
         raise WebhookError(
@@ -121,7 +123,7 @@ def _post_once(
     except requests.ConnectionError as error:
         raise _RetryableError(f"can't be reached{tried}") from error
     except requests.Timeout as error:
-        raise _timed_out(timeout) from error
+        raise _create_timeout_error(timeout) from error
     response.close()
     code = response.status_code
     if code == requests.codes.too_many_requests or code >= 500:
@@ -132,5 +134,5 @@ def _post_once(
         raise WebhookError(f"answered {code}")
 
 
-def _timed_out(timeout: float) -> WebhookError:
+def _create_timeout_error(timeout: float) -> WebhookError:
     return WebhookError(f"did not answer in {timeout:.3g} s")

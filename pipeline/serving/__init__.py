@@ -1,1 +1,1 @@
-"""`serve`: an HTTP server over what was pushed, in TensorFlow Serving's protocol."""
+"""The server of `serve`: pushed models over HTTP, in TensorFlow Serving's protocol."""

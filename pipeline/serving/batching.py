@@ -1,4 +1,4 @@
-"""Merges the calls that come while another one is computed, or shortly after it."""
+"""The batching of requests: calls that arrive close together become one batch."""
 
 import asyncio
 import collections
@@ -15,11 +15,11 @@ Function = Callable[[Tensors], Tensors]
 
 
 class Limits(NamedTuple):
-    """How much is merged, and how much may wait."""
+    """The limits of batches and of the queue."""
 
-    rows: int = 128  # at most, of a batch that is merged
-    delay: float = 0.0  # seconds that a batch waits for more
-    waiting: int = 8192  # rows; a call that makes it more is refused
+    rows: int = 128  # the largest number of rows of a merged batch
+    delay: float = 0.0  # seconds that a batch waits for more calls
+    waiting: int = 8192  # rows in the queue; a call that exceeds it is refused
 
 
 class _Call(NamedTuple):
@@ -29,11 +29,12 @@ class _Call(NamedTuple):
 
 
 class Batcher:
-    """Calls a function of rows with the rows of several calls; gives each its own back.
+    """Merges several calls of a function of rows into batches, and splits the results.
 
-    One batch is computed at a time: what comes meanwhile is the next one. A call of
-    more rows than are merged is a batch of its own. A batch in which one call's rows
-    are refused is computed again, call by call.
+    One batch is computed at a time. The calls that arrive meanwhile become the next
+    batch. A call with more rows than `limits.rows` is a batch by itself. A merged batch
+    that the function refuses is computed again call by call, so that only the call
+    with bad rows fails.
     """
 
     def __init__(
@@ -44,13 +45,13 @@ class Batcher:
         limits: Limits,
         refused: type[Exception],
     ):
-        """Makes one for an event loop.
+        """Initializes the batcher, which must be used in one event loop.
 
         Args:
-          function: of [B, ...] tensors, giving [B, ...] tensors; called in `executor`.
-          executor: with its threads.
-          limits: see there.
-          refused: what the function raises for rows that it does not take.
+          function: maps tensors [B, ...] by name to tensors [B, ...] by name.
+          executor: the threads in which the function is called.
+          limits: the limits of batches and of the queue.
+          refused: the type of exception that the function raises for bad rows.
         """
         self._function = function
         self._executor = executor
@@ -61,16 +62,16 @@ class Batcher:
         self._worker: asyncio.Task | None = None
 
     async def __call__(self, inputs: Tensors) -> Tensors:
-        """Returns what the function makes of these rows.
+        """Returns the function's outputs for these rows.
 
         Raises:
-          RequestError: too many rows wait already.
+          RequestError: too many rows are in the queue.
         """
         rows = len(next(iter(inputs.values())))
-        waiting = self._rows_waiting()
+        waiting = self._count_waiting_rows()
         if waiting and waiting + rows > self._limits.waiting:
             raise RequestError(
-                503, f"{waiting} rows are waiting already: try again in a moment"
+                503, f"{waiting} rows are in the queue already: try again in a moment"
             )
         answer = asyncio.get_running_loop().create_future()
         self._waiting.append(_Call(inputs, rows, answer))
@@ -79,18 +80,19 @@ class Batcher:
             self._worker = asyncio.create_task(self._work())
         return await answer
 
-    def _rows_waiting(self) -> int:
+    def _count_waiting_rows(self) -> int:
         return sum(call.rows for call in self._waiting)
 
     async def _work(self) -> None:
+        """Computes batches until the queue is empty."""
         loop = asyncio.get_running_loop()
         while self._waiting:
             if self._limits.delay:
                 await self._wait_for_more(loop.time() + self._limits.delay)
-            calls = self._next_batch()
+            calls = self._take_batch()
             answers = await loop.run_in_executor(self._executor, self._compute, calls)
             for call, answer in zip(calls, answers):
-                if call.answer.done():  # nobody waits for it any more
+                if call.answer.done():  # the request was cancelled
                     continue
                 if isinstance(answer, Exception):
                     call.answer.set_exception(answer)
@@ -99,7 +101,8 @@ class Batcher:
         self._worker = None
 
     async def _wait_for_more(self, deadline: float) -> None:
-        while self._rows_waiting() < self._limits.rows:
+        """Waits until the queue has a full batch or the loop's time is `deadline`."""
+        while self._count_waiting_rows() < self._limits.rows:
             self._more.clear()
             left = deadline - asyncio.get_running_loop().time()
             try:
@@ -107,7 +110,8 @@ class Batcher:
             except asyncio.TimeoutError:
                 return
 
-    def _next_batch(self) -> list[_Call]:
+    def _take_batch(self) -> list[_Call]:
+        """Removes the calls of the next batch from the queue, and returns them."""
         calls = [self._waiting.popleft()]
         rows = calls[0].rows
         while self._waiting and rows + self._waiting[0].rows <= self._limits.rows:
@@ -116,17 +120,18 @@ class Batcher:
         return calls
 
     def _compute(self, calls: list[_Call]) -> list[Tensors | Exception]:
-        """Returns the answer to each call, or what was raised; never raises."""
+        """Returns the outputs or the exception of each call; raises nothing."""
         try:
-            return self._merged(calls)
+            return self._compute_merged(calls)
         except self._refused as error:
             if len(calls) == 1:
                 return [error]
             return [self._compute([call])[0] for call in calls]
-        except Exception as error:  # whatever it is, whoever waits must hear of it
+        except Exception as error:  # the callers wait for an answer
             return [error] * len(calls)
 
-    def _merged(self, calls: list[_Call]) -> list[Tensors | Exception]:
+    def _compute_merged(self, calls: list[_Call]) -> list[Tensors | Exception]:
+        """Calls the function once with all calls' rows; returns each call's outputs."""
         if len(calls) == 1:
             return [self._function(calls[0].inputs)]
         names = calls[0].inputs

@@ -1,4 +1,9 @@
-"""JSON values as tensors, and back, as TensorFlow Serving has it (json_tensor.cc)."""
+"""Conversions between JSON values and tensors, as in TensorFlow Serving.
+
+The error messages are those of TensorFlow Serving.
+
+Source: util/json_tensor.cc of github.com/tensorflow/serving.
+"""
 
 import base64
 import binascii
@@ -10,60 +15,60 @@ import numpy as np
 
 from model.errors import PipelineError
 
-_SHOWN = 200  # characters of a value that an error shows
+_MAX_SHOWN = 200  # characters of a value that an error shows
 _FLOAT_DIGITS = {np.dtype(np.float32): "%.9g", np.dtype(np.float64): "%.17g"}
 _SPECIAL = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 class BadValueError(PipelineError):
-    """A JSON value is not the tensor that is expected."""
+    """A JSON value cannot be converted to the expected tensor."""
 
 
 class Spec(NamedTuple):
-    """What a signature takes as one of its inputs."""
+    """The type and the shape of one input of a signature."""
 
-    dtype: np.dtype  # object: bytes
-    shape: tuple[int | None, ...] | None  # None: any
+    dtype: np.dtype  # object means bytes
+    shape: tuple[int | None, ...] | None  # None: any shape or size
 
     @property
     def dtype_name(self) -> str:
-        """As TensorFlow Serving's errors have it."""
+        """Returns the type's name in the error messages of TensorFlow Serving."""
         names = {"float32": "float", "float64": "double", "object": "string"}
         return names.get(self.dtype.name, self.dtype.name)
 
-    def takes(self, shape: tuple[int, ...]) -> bool:
-        """Returns whether a tensor may have this shape."""
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Returns whether the input can have this shape."""
         if self.shape is None:
             return True
         return len(shape) == len(self.shape) and all(
             want is None or size == want for size, want in zip(shape, self.shape)
         )
 
-    def shape_text(self) -> str:
-        """Returns the shape as errors show it."""
-        return shape_text(self.shape)
+    def format_shape(self) -> str:
+        """Returns the shape as text, such as `[?,28,28,1]`."""
+        return format_shape(self.shape)
 
     @property
     def by_row(self) -> bool:
-        """Whether the first dimension may be any: that of the batch."""
+        """Returns whether the first dimension is that of the batch, of any size."""
         return self.shape is not None and self.shape[:1] == (None,)
 
 
-def shape_text(shape: tuple[int | None, ...] | None) -> str:
-    """Returns [2,28,28,1]."""
+def format_shape(shape: tuple[int | None, ...] | None) -> str:
+    """Returns a shape as text, such as `[2,28,28,1]`; `?` is any size."""
     if shape is None:
         return "[?]"
     return "[" + ",".join("?" if n is None else str(n) for n in shape) + "]"
 
 
-def shown(value: Any) -> str:
-    """Returns a value's JSON, cut short."""
+def shorten_json(value: Any) -> str:
+    """Returns the JSON text of a value, cut after 200 characters."""
     text = json.dumps(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def is_base64(value: Any) -> bool:
-    """Returns whether it is an object that stands for bytes."""
+    """Returns whether a JSON value is `{"b64": text}`, the encoding of bytes."""
     return (
         isinstance(value, dict)
         and list(value) == ["b64"]
@@ -71,13 +76,14 @@ def is_base64(value: Any) -> bool:
     )
 
 
-def parse(value: Any, spec: Spec) -> np.ndarray:
-    """Returns the tensor of a value: a scalar, or lists of one length at each level.
+def parse_tensor(value: Any, spec: Spec) -> np.ndarray:
+    """Returns the tensor of a JSON value: of a scalar or of nested lists.
 
-    Its shape is what the value has, which is not yet that of the signature.
+    The tensor has the type of the spec and the shape of the value. The caller checks
+    the shape.
 
     Raises:
-      BadValueError: it is ragged, or not of the type.
+      BadValueError: the lists differ in length, or a value does not have the type.
     """
     shape: list[int] = []
     first = value
@@ -91,8 +97,8 @@ def parse(value: Any, spec: Spec) -> np.ndarray:
         for item in flat:
             if not isinstance(item, list):
                 raise BadValueError(
-                    f"JSON Value: {shown(item)} found at incorrect level: {level + 1} "
-                    f"in the JSON DOM. Expected at level: {len(shape)}"
+                    f"JSON Value: {shorten_json(item)} found at incorrect level: "
+                    f"{level + 1} in the JSON DOM. Expected at level: {len(shape)}"
                 )
             if len(item) != size:
                 raise BadValueError(
@@ -105,53 +111,56 @@ def parse(value: Any, spec: Spec) -> np.ndarray:
             f"Encountered list at unexpected level: {len(shape)} expected < "
             f"{len(shape)}"
         )
-    return _typed(flat, spec).reshape(shape)
+    return _convert_values(flat, spec).reshape(shape)
 
 
-def _typed(flat: list, spec: Spec) -> np.ndarray:
+def _convert_values(flat: list, spec: Spec) -> np.ndarray:
+    """Returns a flat list of JSON scalars as an array [N] of the spec's type."""
     kind = spec.dtype.kind
     if kind == "O":
         strings = np.empty(len(flat), object)
-        strings[:] = [_bytes(value, spec) for value in flat]
+        strings[:] = [_decode_bytes(value, spec) for value in flat]
         return strings
     types: set[type] = {bool} if kind == "b" else {int}
     if kind == "f":
         types.add(float)
     if not set(map(type, flat)) <= types:
         bad = next(value for value in flat if type(value) not in types)
-        raise _not_of_type(bad, spec)
+        raise _create_type_error(bad, spec)
     if kind in "iu":
         least, most = np.iinfo(spec.dtype).min, np.iinfo(spec.dtype).max
         for value in flat:
             if not least <= value <= most:
-                raise _not_of_type(value, spec)
+                raise _create_type_error(value, spec)
     if kind == "f":
         _check_lossless(flat, spec)
     return np.array(flat, spec.dtype)
 
 
 def _check_lossless(flat: list, spec: Spec) -> None:
+    """Raises BadValueError for a number that the float type cannot represent."""
     info = np.finfo(spec.dtype)
     largest = {int: 2 ** (info.nmant + 1) - 1, float: float(info.max)}
     infinite = float("inf")
-    # Most are small: those alone that are not are looked at one by one.
+    # This generator filters out the small numbers fast; most are small.
     for value in (v for v in flat if not -largest[int] <= v <= largest[int]):
         if abs(value) < infinite and abs(value) > largest[type(value)]:
             raise BadValueError(
-                f"Cannot convert JSON value: {shown(value)} to {spec.dtype_name} "
-                "without loss of precision."
+                f"Cannot convert JSON value: {shorten_json(value)} to "
+                f"{spec.dtype_name} without loss of precision."
             )
 
 
-def _bytes(value: Any, spec: Spec) -> bytes:
+def _decode_bytes(value: Any, spec: Spec) -> bytes:
+    """Returns the bytes of a JSON string, or of an object with base64."""
     if isinstance(value, str):
-        # A lone surrogate is legal JSON and no UTF-8.
+        # JSON allows a lone surrogate, which UTF-8 does not.
         return value.encode("utf-8", "surrogatepass")
     if not isinstance(value, dict):
-        raise _not_of_type(value, spec)
+        raise _create_type_error(value, spec)
     if not is_base64(value):
         raise BadValueError(
-            f"JSON Value: {shown(value)} not formatted correctly for base64 data"
+            f"JSON Value: {shorten_json(value)} not formatted correctly for base64 data"
         )
     text = value["b64"]
     try:
@@ -160,30 +169,35 @@ def _bytes(value: Any, spec: Spec) -> bytes:
         raise BadValueError("Unable to base64 decode") from error
 
 
-def _not_of_type(value: Any, spec: Spec) -> BadValueError:
+def _create_type_error(value: Any, spec: Spec) -> BadValueError:
     return BadValueError(
-        f"JSON Value: {shown(value)} Type: {_json_type(value)} is not of expected "
-        f"type: {spec.dtype_name}"
+        f"JSON Value: {shorten_json(value)} Type: {_name_json_type(value)} is not of "
+        f"expected type: {spec.dtype_name}"
     )
 
 
-def _json_type(value: Any) -> str:
+def _name_json_type(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "Null", True: "True", False: "False"}[value]
     names: dict[type, str] = {dict: "Object", list: "Array", str: "String"}
     return names.get(type(value), "Number")
 
 
-def text(name: str, tensor: np.ndarray) -> str:
-    """Returns a tensor as JSON; `name`, by its end, says whether strings are bytes."""
-    return rows(name, tensor[np.newaxis])[0]
+def format_tensor(name: str, tensor: np.ndarray) -> str:
+    """Returns the JSON text of a tensor.
+
+    Args:
+      name: the name of the output; strings are encoded in base64 if it ends in _bytes.
+      tensor: a tensor of any shape.
+    """
+    return format_rows(name, tensor[np.newaxis])[0]
 
 
-def rows(name: str, tensor: np.ndarray) -> list[str]:
-    """Returns each row of a tensor as JSON."""
+def format_rows(name: str, tensor: np.ndarray) -> list[str]:
+    """Returns the JSON text of each row of a tensor; see `format_tensor`."""
     if not tensor.size:
         return [json.dumps(row) for row in tensor.tolist()]
-    flat = _texts(name, tensor)
+    flat = _format_values(name, tensor)
     for size in reversed(tensor.shape[1:]):
         flat = [
             "[" + ", ".join(flat[start : start + size]) + "]"
@@ -192,15 +206,16 @@ def rows(name: str, tensor: np.ndarray) -> list[str]:
     return flat
 
 
-def _texts(name: str, tensor: np.ndarray) -> list[str]:
+def _format_values(name: str, tensor: np.ndarray) -> list[str]:
+    """Returns the JSON text of each scalar of a tensor, in C order."""
     values = tensor.ravel().tolist()
     if tensor.dtype in _FLOAT_DIGITS:
-        # json.dumps would take twice as long, and write digits that a float has not.
+        # json.dumps takes twice as long, and writes more digits than float32 has.
         form = _FLOAT_DIGITS[tensor.dtype]
         texts = [form % value for value in values]
         if not np.isfinite(tensor).all():
             texts = [_SPECIAL.get(text, text) for text in texts]
-        # A whole number has to look like a float, too.
+        # A whole number gets `.0`, to be read as a float again.
         return [
             text if "." in text or "e" in text or text[-1] in "yN" else f"{text}.0"
             for text in texts

@@ -1,4 +1,4 @@
-"""A version that was pushed, loaded and ready to answer."""
+"""A pushed version as a loaded model with callable signatures."""
 
 import concurrent.futures
 import logging
@@ -18,26 +18,26 @@ from pipeline.serving.json_tensor import Spec
 
 _log = logging.getLogger(__name__)
 
-# What a SavedModel's signature raises for values that it does not take.
-Refused = tf.errors.InvalidArgumentError
+# The exception of a SavedModel's signature for values that it does not accept.
+BadInputError = tf.errors.InvalidArgumentError
 
 
 class Signature:
-    """One of a model's functions."""
+    """A signature of a SavedModel, called with NumPy arrays."""
 
     def __init__(self, function: Callable[..., Any]):
         self._function = function
         _, inputs = function.structured_input_signature  # type: ignore[attr-defined]
         outputs = function.structured_outputs  # type: ignore[attr-defined]
-        self.inputs = {name: _spec(inputs[name]) for name in sorted(inputs)}
-        specs = [*self.inputs.values(), *map(_spec, outputs.values())]
+        self.inputs = {name: _read_spec(inputs[name]) for name in sorted(inputs)}
+        specs = [*self.inputs.values(), *map(_read_spec, outputs.values())]
         self.by_row = all(spec.by_row for spec in specs)
 
     def __call__(self, inputs: Tensors) -> Tensors:
-        """Returns the outputs by name, in the order of their names.
+        """Returns the outputs by name, sorted by name.
 
         Raises:
-          Refused: the values are none that it takes.
+          BadInputError: the function does not accept the values.
         """
         tensors = {name: tf.constant(value) for name, value in inputs.items()}
         outputs = self._function(**tensors)
@@ -45,7 +45,7 @@ class Signature:
 
 
 class Model:
-    """One version: its signatures, and who still uses it."""
+    """A loaded version: its signatures, and the number of requests that use it."""
 
     def __init__(
         self,
@@ -54,10 +54,10 @@ class Model:
         *,
         limits: Limits,
     ):
-        """Fetches the version, verifies the copy, loads it and warms it up.
+        """Fetches the version, verifies its files, loads it and calls each signature.
 
         Raises:
-          VersionError: its files are not those that were pushed, or no SavedModel.
+          VersionError: the files do not match the manifest, or are no SavedModel.
           StorageError: the object store does not answer.
         """
         self.number = version.number
@@ -71,10 +71,11 @@ class Model:
             try:
                 self._loaded = tf.saved_model.load(folder)  # owns the variables
             except Exception as error:
-                # The copy's name is another one at each try: the log would repeat it.
+                # Each try has a new temporary folder. With its name in the message, the
+                # log would repeat the message.
                 why = str(error).replace(folder, version.path)
                 raise listing.VersionError(why) from error
-            self.signature_def = _signature_def(folder)
+            self.signature_def = _read_signature_def(folder)
         self.signatures = {
             name: Signature(function)
             for name, function in self._loaded.signatures.items()
@@ -82,27 +83,29 @@ class Model:
         self.inputs = {name: s.inputs for name, s in self.signatures.items()}
         self._warm_up()
 
-    def batcher(self, name: str) -> Batcher | None:
-        """Returns what merges calls of a signature; None if it is none of rows."""
+    def find_batcher(self, name: str) -> Batcher | None:
+        """Returns the batcher of a signature; None if it has no batch dimension."""
         signature = self.signatures[name]
         if not signature.by_row:
             return None
         if name not in self._batchers:
             self._batchers[name] = Batcher(
-                signature, self._executor, limits=self._limits, refused=Refused
+                signature, self._executor, limits=self._limits, refused=BadInputError
             )
         return self._batchers[name]
 
     def _warm_up(self) -> None:
-        """Calls each signature once: a function's first call takes longer."""
+        """Calls each signature once, because the first call of a function is slow."""
         for name, signature in self.signatures.items():
             try:
-                signature({key: _any(spec) for key, spec in signature.inputs.items()})
-            except Refused as error:  # zeros, or no bytes, are no input for some
+                signature(
+                    {key: _create_input(spec) for key, spec in signature.inputs.items()}
+                )
+            except BadInputError as error:  # some refuse zeros or empty bytes
                 _log.debug("warming up %s: %s", name, error)
 
 
-def _spec(tensor_spec: Any) -> Spec:
+def _read_spec(tensor_spec: Any) -> Spec:
     dtype = tensor_spec.dtype
     shape = tensor_spec.shape
     return Spec(
@@ -111,23 +114,28 @@ def _spec(tensor_spec: Any) -> Spec:
     )
 
 
-def _any(spec: Spec) -> np.ndarray:
+def _create_input(spec: Spec) -> np.ndarray:
+    """Returns a tensor that matches a spec, with 1 for each size that may vary."""
     shape = [1 if size is None else size for size in spec.shape or ()]
     if spec.dtype.kind == "O":
         return np.full(shape, b"", object)
     return np.full(shape, 1 if spec.dtype.kind in "iu" else 0, spec.dtype)
 
 
-def _signature_def(folder: str) -> dict[str, Any]:
-    """Returns a SavedModel's signatures as TensorFlow Serving's metadata has them."""
+def _read_signature_def(folder: str) -> dict[str, Any]:
+    """Reads a SavedModel's signatures, in the form of TensorFlow Serving's metadata."""
     message = saved_model_pb2.SavedModel()
     with open(os.path.join(folder, "saved_model.pb"), "rb") as file:
         message.ParseFromString(file.read())
     signatures = message.meta_graphs[0].signature_def
     return {
         name: {
-            "inputs": {key: _info(s.inputs[key]) for key in sorted(s.inputs)},
-            "outputs": {key: _info(s.outputs[key]) for key in sorted(s.outputs)},
+            "inputs": {
+                key: _describe_tensor(s.inputs[key]) for key in sorted(s.inputs)
+            },
+            "outputs": {
+                key: _describe_tensor(s.outputs[key]) for key in sorted(s.outputs)
+            },
             "method_name": s.method_name,
             "defaults": {},
         }
@@ -135,7 +143,7 @@ def _signature_def(folder: str) -> dict[str, Any]:
     }
 
 
-def _info(info: Any) -> dict[str, Any]:
+def _describe_tensor(info: Any) -> dict[str, Any]:
     shape = info.tensor_shape
     return {
         "dtype": types_pb2.DataType.Name(info.dtype),

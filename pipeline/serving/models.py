@@ -1,4 +1,4 @@
-"""The version that is served now: found, loaded, and exchanged for a newer one."""
+"""The served version of a model, which follows the pushes to its destination."""
 
 import asyncio
 import concurrent.futures
@@ -19,98 +19,108 @@ _log = logging.getLogger(__name__)
 
 
 class Models:
-    """The versions of one model; one at a time takes requests.
+    """The served version of one model, and the states of its earlier versions.
 
-    The one that `versions.intact` names is loaded beside the one that is served, in a
-    thread, and takes its place from one request to the next. The old one answers what
-    it has begun. A version that cannot be loaded is logged, and the served one stays.
+    The newest intact version is loaded in a thread while the old one is still served.
+    Then new requests use the new version; requests that have begun finish with the old
+    one. If a version cannot be loaded, this logs an error and keeps the served version.
     """
 
     def __init__(self, name: str, destination: str, *, limits: Limits, threads: int):
-        """Makes it, without a model yet.
+        """Initializes it without a model; `refresh` loads one.
 
         Args:
-          name: of the model, in the paths.
-          destination: the folder of versions, or its URI.
-          limits: of the batches.
-          threads: that call the model.
+          name: the model's name in the paths of requests.
+          destination: the folder or URI of the versions.
+          limits: the limits of batches.
+          threads: the number of threads that call the model.
         """
         self.name = name
         self._destination = destination
         self._limits = limits
-        # Loading has a thread of its own: it must not wait for requests.
+        # Loading has its own thread, so that it does not wait for requests.
         self._loader = concurrent.futures.ThreadPoolExecutor(1, "load")
         self.executor = concurrent.futures.ThreadPoolExecutor(threads, "predict")
         self._current: Model | None = None
         self._states: dict[int, dict[str, Any]] = {}
-        self._said: set[str] = set()
-        self._glance: Any = None  # at the destination, when all of it was last read
+        self._logged: set[str] = set()  # messages since a version was loaded
+        # The newest manifest when all versions were last read.
+        self._newest_manifest: Any = None
 
     @property
-    def ready(self) -> bool:
-        """Whether there is a model that answers."""
+    def is_ready(self) -> bool:
+        """Returns whether a model is loaded."""
         return self._current is not None
 
     async def watch(self, seconds: float) -> None:
-        """Looks for another version every so many seconds, for ever."""
+        """Calls `refresh` and sleeps, until the task is cancelled.
+
+        Args:
+          seconds: the time between two calls.
+        """
         while True:
             await self.refresh()
             await asyncio.sleep(seconds)
 
     async def refresh(self) -> None:
-        """Serves what is to be served now, if it is not that already."""
+        """Loads and serves the newest intact version, if it is not served already.
+
+        Faults are logged, not raised.
+        """
         loop = asyncio.get_running_loop()
         version = None
         try:
-            glance = await loop.run_in_executor(
+            newest_manifest = await loop.run_in_executor(
                 self._loader, listing.read_newest_manifest, self._destination
             )
-            if self.ready and glance == self._glance:
-                self._said.clear()
+            if self.is_ready and newest_manifest == self._newest_manifest:
+                self._logged.clear()
                 return
             version, damaged = await loop.run_in_executor(
                 self._loader, listing.find_served_and_damaged, self._destination
             )
             for other in damaged:
-                self._say(
+                self._log_once(
                     f"version {other.number} of {self._destination} is not served: "
                     f"{other.why}",
-                    # One without a manifest is another's, or still on its way.
+                    # Without a manifest, it is foreign or its push is in progress.
                     logging.WARNING if other.has_manifest else logging.INFO,
                 )
             if version is None:
-                self._say(f"nothing is at {self._destination} yet: waiting for a push")
+                self._log_once(f"no version at {self._destination}: waiting for a push")
                 return
             if self._is_current(version):
-                self._glance = glance
+                self._newest_manifest = newest_manifest
                 return
-            self._set(version.number, "LOADING")
+            self._set_state(version.number, "LOADING")
             load = functools.partial(Model, version, self.executor, limits=self._limits)
             model = await loop.run_in_executor(self._loader, load)
-            await loop.run_in_executor(self._loader, _settle)
-        except Exception as error:  # whatever it is, what is served must stay
+            await loop.run_in_executor(self._loader, _freeze_objects)
+        except Exception as error:  # the served version must stay, whatever fails
             if version is not None:
-                self._set(version.number, "END", code="DATA_LOSS", text=str(error))
+                self._set_state(
+                    version.number, "END", code="DATA_LOSS", text=str(error)
+                )
             what = "the newest version" if version is None else version.path
-            self._say(f"can't serve {what}: {error}", logging.ERROR)
+            self._log_once(f"can't serve {what}: {error}", logging.ERROR)
             return
         old, self._current = self._current, model
-        self._glance = glance
-        self._said.clear()
-        self._set(model.number, "AVAILABLE")
+        self._newest_manifest = newest_manifest
+        self._logged.clear()
+        self._set_state(model.number, "AVAILABLE")
         _log.info("serving version %d of %s", model.number, self._destination)
         if old is not None:
-            self._set(old.number, "UNLOADING")
+            self._set_state(old.number, "UNLOADING")
             self._unload_if_unused(old)
 
     @contextlib.contextmanager
-    def model(self, wanted: Target) -> Iterator[Model]:
-        """Gives the model that a request is for; it stays until the block ends.
+    def use_model(self, target: Target) -> Iterator[Model]:
+        """Yields the model that a request names, and keeps it loaded during the block.
 
         Raises:
-          RequestError: there is none such.
+          RequestError: the model or the version is not served.
         """
-        model = self._find(wanted)
+        model = self._find(target)
         model.users += 1
         try:
             yield model
@@ -119,9 +129,9 @@ class Models:
             if model is not self._current:
                 self._unload_if_unused(model)
 
-    def metadata(self, wanted: Target) -> dict[str, Any]:
-        """Returns the answer to a request for metadata."""
-        model = self._find(wanted)
+    def describe_metadata(self, target: Target) -> dict[str, Any]:
+        """Returns the JSON content of the answer to a request for metadata."""
+        model = self._find(target)
         spec = {
             "name": self.name,
             "signature_name": "",
@@ -130,36 +140,39 @@ class Models:
         signatures = {"signature_def": model.signature_def}
         return {"model_spec": spec, "metadata": {"signature_def": signatures}}
 
-    def status(self, wanted: Target) -> dict[str, Any]:
-        """Returns the answer to a request for the status, newest version first."""
-        if wanted.label is not None:
-            self._find(wanted)
-        states = self._states if wanted.model == self.name else {}
-        if wanted.version is not None:
-            states = {n: s for n, s in states.items() if n == wanted.version}
+    def describe_status(self, target: Target) -> dict[str, Any]:
+        """Returns the JSON content of the answer to a request for the status.
+
+        It has the state of each version, newest first.
+        """
+        if target.label is not None:
+            self._find(target)
+        states = self._states if target.model == self.name else {}
+        if target.version is not None:
+            states = {n: s for n, s in states.items() if n == target.version}
         if not states:
-            which = "any versions" if wanted.version is None else "version"
-            number = "" if wanted.version is None else f" {wanted.version}"
+            which = "any versions" if target.version is None else "version"
+            number = "" if target.version is None else f" {target.version}"
             raise RequestError(
-                404, f"Could not find {which}{number} of model {wanted.model}"
+                404, f"Could not find {which}{number} of model {target.model}"
             )
         return {"model_version_status": [states[n] for n in sorted(states)[::-1]]}
 
     def close(self) -> None:
-        """Lets the threads end; what they compute, they finish."""
+        """Ends the threads after their current work, without waiting for that."""
         self._loader.shutdown(wait=False)
         self.executor.shutdown(wait=False)
 
-    def _find(self, wanted: Target) -> Model:
-        if wanted.label is not None:
+    def _find(self, target: Target) -> Model:
+        if target.label is not None:
             raise RequestError(
-                400, f"Unrecognized servable version label: {wanted.label}"
+                400, f"Unrecognized servable version label: {target.label}"
             )
         model = self._current
-        if model is None or wanted.model != self.name:
-            raise protocol.not_found(wanted)
-        if wanted.version not in (None, model.number):
-            raise protocol.not_found(wanted)
+        if model is None or target.model != self.name:
+            raise protocol.create_not_found_error(target)
+        if target.version not in (None, model.number):
+            raise protocol.create_not_found_error(target)
         return model
 
     def _is_current(self, version: listing.Version) -> bool:
@@ -170,26 +183,28 @@ class Models:
 
     def _unload_if_unused(self, model: Model) -> None:
         if not model.users and model.number != getattr(self._current, "number", None):
-            self._set(model.number, "END")
+            self._set_state(model.number, "END")
             _log.info("version %d is unloaded", model.number)
 
-    def _set(
+    def _set_state(
         self, number: int, state: str, *, code: str = "OK", text: str = ""
     ) -> None:
-        self._states[number] = protocol.status(number, state, code=code, message=text)
+        self._states[number] = protocol.describe_status(
+            number, state, code=code, message=text
+        )
 
-    def _say(self, text: str, level: int = logging.INFO) -> None:
-        """Logs what holds until it changes, once."""
-        if text not in self._said:
-            self._said.add(text)
+    def _log_once(self, text: str, level: int = logging.INFO) -> None:
+        """Logs a message unless it was logged since the state last changed."""
+        if text not in self._logged:
+            self._logged.add(text)
             _log.log(level, text)
 
 
-def _settle() -> None:
-    """Keeps the garbage collector off what is loaded, once it has done its work.
+def _freeze_objects() -> None:
+    """Collects garbage, then excludes all remaining objects from later collections.
 
-    A body of 32 images is 25,000 lists, which make it look at everything: at what
-    TensorFlow has, too, for a third of a second at each fifth request.
+    The JSON of 32 images has 25,000 lists, so each fifth request would start a full
+    collection. With TensorFlow's objects, that takes a third of a second.
     """
     gc.unfreeze()
     gc.collect()

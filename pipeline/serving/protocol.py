@@ -1,6 +1,7 @@
-"""TensorFlow Serving's REST protocol: paths, bodies and answers; knows no HTTP server.
+"""TensorFlow Serving's REST protocol: paths, bodies and answers.
 
-The errors are in TensorFlow Serving's own words where it has words for them.
+This module is independent of the HTTP server. The error messages are those of
+TensorFlow Serving, if it has one for the error.
 
 Source: https://www.tensorflow.org/tfx/serving/api_rest, and json_tensor.cc and
 http_rest_api_util.cc of github.com/tensorflow/serving.
@@ -32,7 +33,7 @@ _STATUS = re.compile(
 
 
 class RequestError(PipelineError):
-    """What is wrong with a request, and the HTTP status that says so."""
+    """A request that cannot be answered: its message and its HTTP status."""
 
     def __init__(self, status: int, message: str):
         super().__init__(status, message)
@@ -43,7 +44,7 @@ class RequestError(PipelineError):
 
 
 class Target(NamedTuple):
-    """What a path asks for."""
+    """The action and the model that a path names."""
 
     action: str  # predict, classify, regress, status or metadata
     model: str
@@ -52,22 +53,22 @@ class Target(NamedTuple):
 
 
 class Request(NamedTuple):
-    """The body of a `predict`."""
+    """The parsed body of a `predict` request."""
 
     signature: str
     inputs: dict[str, np.ndarray]
-    by_row: bool  # `instances`, not `inputs`
+    by_row: bool  # True for `instances`, False for `inputs`
 
 
-def target(method: str, path: str) -> Target:
-    """Returns what a request is for.
+def parse_target(method: str, path: str) -> Target:
+    """Parses the path of a request.
 
     Args:
-      method: of HTTP.
-      path: as it was sent, without the query.
+      method: the HTTP method.
+      path: the path as it was sent, still percent-encoded, without the query.
 
     Raises:
-      RequestError: there is no such thing.
+      RequestError: the protocol has no such path.
     """
     if method == "POST" and (found := _PREDICTION.fullmatch(path)):
         model, version, label, action = found.groups()
@@ -89,23 +90,23 @@ def target(method: str, path: str) -> Target:
     )
 
 
-def parse(body: bytes, signatures: Mapping[str, Mapping[str, Spec]]) -> Request:
-    """Returns what the body of a `predict` says.
+def parse_request(body: bytes, signatures: Mapping[str, Mapping[str, Spec]]) -> Request:
+    """Parses the body of a `predict` request.
 
     Args:
-      body: JSON, in which NaN and Infinity may stand.
-      signatures: the inputs of each by name.
+      body: JSON, in which NaN and Infinity are allowed.
+      signatures: the inputs by name, of each signature by name.
 
     Raises:
-      RequestError: it is not what the protocol, or the signature, expects.
+      RequestError: the body does not match the protocol or the signature.
     """
-    document = _object(body)
+    document = _parse_object(body)
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise RequestError(
             400,
-            f"JSON Value: {json_tensor.shown(document)} not formatted correctly. "
-            "'signature_name' key must be a string value.",
+            f"JSON Value: {json_tensor.shorten_json(document)} not formatted "
+            "correctly. 'signature_name' key must be a string value.",
         )
     name = name or DEFAULT_SIGNATURE
     if name not in signatures:
@@ -117,29 +118,31 @@ def parse(body: bytes, signatures: Mapping[str, Mapping[str, Spec]]) -> Request:
     if by_row and "inputs" in document:
         raise RequestError(
             400,
-            f"JSON Value: {json_tensor.shown(document)} Not formatted correctly "
+            f"JSON Value: {json_tensor.shorten_json(document)} Not formatted correctly "
             "expecting only one of 'inputs' or 'instances' keys to exist ",
         )
     if not by_row and "inputs" not in document:
         raise RequestError(400, "Missing 'inputs' or 'instances' key")
     try:
         if by_row:
-            inputs = _from_rows(document["instances"], specs, document=document)
+            inputs = _parse_rows(document["instances"], specs, document=document)
         else:
-            inputs = _from_columns(document["inputs"], specs)
+            inputs = _parse_columns(document["inputs"], specs)
     except BadValueError as error:
         raise RequestError(400, str(error)) from error
     for key, spec in specs.items():
-        if not spec.takes(inputs[key].shape):
+        if not spec.accepts(inputs[key].shape):
             raise RequestError(
                 400,
-                f"Input {key} of signature {name} must have shape {spec.shape_text()}, "
-                f"got {json_tensor.shape_text(inputs[key].shape)}",
+                f"Input {key} of signature {name} must have shape "
+                f"{spec.format_shape()}, "
+                f"got {json_tensor.format_shape(inputs[key].shape)}",
             )
     return Request(name, inputs, by_row)
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _parse_object(body: bytes) -> dict[str, Any]:
+    """Returns the JSON object in a body; raises RequestError if it is none."""
     if not body:
         raise RequestError(400, "JSON Parse error: The document is empty")
     try:
@@ -154,22 +157,28 @@ def _object(body: bytes) -> dict[str, Any]:
     except ValueError as error:  # no UTF-8, or an integer of thousands of digits
         raise RequestError(400, f"JSON Parse error: {error}") from error
     if not isinstance(document, dict):
-        shown = json_tensor.shown(document)
+        shown = json_tensor.shorten_json(document)
         raise RequestError(400, f"JSON Value: {shown} Is not object")
     return document
 
 
-def _from_rows(
+def _parse_rows(
     rows: Any, specs: Mapping[str, Spec], *, document: Any
 ) -> dict[str, np.ndarray]:
-    """Returns the inputs of `instances`: a list of values, or of objects by name."""
+    """Returns the inputs of `instances`, stacked: [B, ...] each, by name.
+
+    Args:
+      rows: a list of values, or of objects with a value for each input.
+      specs: the signature's inputs by name.
+      document: the whole body, for error messages.
+    """
     if not isinstance(rows, list):
-        shown = json_tensor.shown(document)
+        shown = json_tensor.shorten_json(document)
         raise BadValueError(
             f"JSON Value: {shown} Excepting 'instances' to be an list/array"
         )
     if not rows:
-        shown = json_tensor.shown(document)
+        shown = json_tensor.shorten_json(document)
         raise BadValueError(f"JSON Value: {shown} No values in 'instances' array")
     if not isinstance(rows[0], dict) and len(specs) > 1:
         raise BadValueError(
@@ -191,7 +200,7 @@ def _from_rows(
                     raise BadValueError(
                         f"JSON object: does not have named input: {name}"
                     )
-                columns[name].append(_like(columns[name], value, spec=specs[name]))
+                columns[name].append(_parse_row(columns[name], value, spec=specs[name]))
             except BadValueError as error:
                 raise BadValueError(
                     f"Failed to process {where} of 'instances' list. Error: "
@@ -200,29 +209,29 @@ def _from_rows(
         if objects and set(row) != set(specs):
             raise BadValueError(
                 f"Failed to process element: {number} of 'instances' list. JSON "
-                f"object: {json_tensor.shown(row)} keys must be equal to: "
+                f"object: {json_tensor.shorten_json(row)} keys must be equal to: "
                 + ",".join(sorted(specs))
             )
     return {name: np.stack(values) for name, values in columns.items()}
 
 
-def _like(before: list[np.ndarray], value: Any, *, spec: Spec) -> np.ndarray:
-    """Returns a row's tensor, which must have the shape of the rows before."""
-    tensor = json_tensor.parse(value, spec)
+def _parse_row(before: list[np.ndarray], value: Any, *, spec: Spec) -> np.ndarray:
+    """Returns a row's tensor; raises BadValueError if the first row's shape differs."""
+    tensor = json_tensor.parse_tensor(value, spec)
     if before and before[0].size != tensor.size:
         raise BadValueError(
             f"Expecting tensor size: {before[0].size} but got: {tensor.size}"
         )
     if before and before[0].shape != tensor.shape:
         raise BadValueError(
-            f"Expecting shape {json_tensor.shape_text(before[0].shape)} but got: "
-            f"{json_tensor.shape_text(tensor.shape)}"
+            f"Expecting shape {json_tensor.format_shape(before[0].shape)} but got: "
+            f"{json_tensor.format_shape(tensor.shape)}"
         )
     return tensor
 
 
-def _from_columns(value: Any, specs: Mapping[str, Spec]) -> dict[str, np.ndarray]:
-    """Returns the inputs of `inputs`: one value, or an object of them by name."""
+def _parse_columns(value: Any, specs: Mapping[str, Spec]) -> dict[str, np.ndarray]:
+    """Returns the inputs of `inputs`, which is one value or an object by name."""
     if not _is_object(value):
         if len(specs) > 1:
             raise BadValueError(
@@ -230,28 +239,37 @@ def _from_columns(value: Any, specs: Mapping[str, Spec]) -> dict[str, np.ndarray
                 "input tensors required as per tensorinfo_map"
             )
         ((name, spec),) = specs.items()
-        return {name: json_tensor.parse(value, spec)}
+        return {name: json_tensor.parse_tensor(value, spec)}
     inputs = {}
     for name, spec in specs.items():
         if name not in value:
             raise BadValueError(f"Missing named input: {name} in 'inputs' object.")
-        inputs[name] = json_tensor.parse(value[name], spec)
+        inputs[name] = json_tensor.parse_tensor(value[name], spec)
     return inputs
 
 
 def _is_object(value: Any) -> bool:
+    """Returns whether a value is a JSON object that does not encode bytes."""
     return isinstance(value, dict) and not json_tensor.is_base64(value)
 
 
-def answer(outputs: Mapping[str, np.ndarray], by_row: bool) -> str:
-    """Returns the body of an answer; a single output goes without its name.
+def format_answer(outputs: Mapping[str, np.ndarray], by_row: bool) -> str:
+    """Returns the JSON body of the answer to a `predict` request.
+
+    A signature's only output appears without its name.
+
+    Args:
+      outputs: the signature's outputs by name.
+      by_row: whether to write `predictions`, a list of rows, in place of `outputs`.
 
     Raises:
-      RequestError: outputs that have no rows were asked for by row.
+      RequestError: `by_row`, but the outputs have no or different numbers of rows.
     """
     if not by_row:
-        texts = {name: json_tensor.text(name, outputs[name]) for name in outputs}
-        return '{"outputs": ' + _joined(texts) + "}"
+        texts = {
+            name: json_tensor.format_tensor(name, outputs[name]) for name in outputs
+        }
+        return '{"outputs": ' + _join_values(texts) + "}"
     rows = None
     for name, tensor in outputs.items():
         if not tensor.ndim:
@@ -263,28 +281,31 @@ def answer(outputs: Mapping[str, np.ndarray], by_row: bool) -> str:
                 f"expecting: {rows}",
             )
         rows = len(tensor)
-    columns = [json_tensor.rows(name, outputs[name]) for name in outputs]
-    predictions = [_joined(dict(zip(outputs, row))) for row in zip(*columns)]
+    columns = [json_tensor.format_rows(name, outputs[name]) for name in outputs]
+    predictions = [_join_values(dict(zip(outputs, row))) for row in zip(*columns)]
     return '{"predictions": [' + ", ".join(predictions) + "]}"
 
 
-def _joined(texts: Mapping[str, str]) -> str:
+def _join_values(texts: Mapping[str, str]) -> str:
+    """Returns a JSON object of JSON texts by name; a single text is returned alone."""
     if len(texts) == 1:
         return next(iter(texts.values()))
     return "{" + ", ".join(f"{json.dumps(k)}: {v}" for k, v in texts.items()) + "}"
 
 
-def not_found(wanted: Target) -> RequestError:
-    """Returns the error for a model, or a version of it, that is not served."""
-    which = "Latest" if wanted.version is None else "Specific"
-    version = "" if wanted.version is None else f", {wanted.version}"
+def create_not_found_error(target: Target) -> RequestError:
+    """Returns the error for a model or a version that is not served."""
+    which = "Latest" if target.version is None else "Specific"
+    version = "" if target.version is None else f", {target.version}"
     return RequestError(
-        404, f"Servable not found for request: {which}({wanted.model}{version})"
+        404, f"Servable not found for request: {which}({target.model}{version})"
     )
 
 
-def status(number: int, state: str, *, code: str = "OK", message: str = "") -> dict:
-    """Returns what the status of a model says of one version."""
+def describe_status(
+    number: int, state: str, *, code: str = "OK", message: str = ""
+) -> dict:
+    """Returns one version's entry in the JSON answer about a model's status."""
     return {
         "version": str(number),
         "state": state,

@@ -1,4 +1,4 @@
-"""Runs the HTTP server until it gets a signal to stop."""
+"""The HTTP server: its start, its connections, and its end at a signal."""
 
 import asyncio
 import contextlib
@@ -15,9 +15,9 @@ from pipeline.serving.models import Models
 
 _log = logging.getLogger(__name__)
 
-_FIRST_REQUEST = 30.0  # seconds that a new connection may take to send one
-_LINGER = 1.0  # seconds in which the rest of a body that was refused is read
-_KEEP_ALIVE = 75.0  # seconds that a connection may be idle between two
+_FIRST_REQUEST = 30.0  # seconds until a new connection must have sent a request
+_LINGER = 1.0  # seconds for reading the rest of a refused body
+_KEEP_ALIVE = 75.0  # seconds that a connection may be idle between two requests
 
 
 async def run(
@@ -29,45 +29,45 @@ async def run(
     grace: float,
     started: Callable[[], None],
 ) -> int:
-    """Serves until SIGTERM or SIGINT; returns which came.
+    """Serves until SIGTERM or SIGINT, and returns the signal's number.
 
     Args:
-      app, models, sock, poll, grace: see `serving`.
-      started: called when signals are handled and connections are taken.
+      app, models, sock, poll, grace: see `serve`.
+      started: is called when the server handles signals and accepts connections.
     """
     loop = asyncio.get_running_loop()
-    came: asyncio.Future[int] = loop.create_future()
+    received: asyncio.Future[int] = loop.create_future()
 
     def stop(signum: int) -> None:
-        if not came.done():
-            came.set_result(signum)
+        if not received.done():
+            received.set_result(signum)
 
     for caught in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(caught, stop, caught)
-    async with serving(app, models, sock=sock, poll=poll, grace=grace):
+    async with serve(app, models, sock=sock, poll=poll, grace=grace):
         started()
-        signum = await came
+        signum = await received
         name = signal.Signals(signum).name
-        _log.info("%s: answering what has begun, at most %g s", name, grace)
+        _log.info("%s: finishing the current requests, at most %g s", name, grace)
     return signum
 
 
 @contextlib.asynccontextmanager
-async def serving(
+async def serve(
     app: App, models: Models, *, sock: socket.socket, poll: float, grace: float
 ) -> AsyncIterator[None]:
-    """Serves during the block; then takes no connection, and answers what has begun.
+    """Serves while the block runs, then finishes the requests that have begun.
 
     Args:
-      app: what answers.
-      models: what it answers with.
-      sock: bound, to listen on.
-      poll: seconds between two looks for a new version.
-      grace: seconds that the last answers may take.
+      app: the application that answers requests.
+      models: the served models, which this refreshes.
+      sock: a bound socket to listen on.
+      poll: seconds between two checks for a new version.
+      grace: seconds for the requests that have begun when the block ends.
     """
-    connect, note = _patience(lambda: runner.server())  # type: ignore[misc]
+    connect, note_request = _close_silent_connections(lambda: runner.server())  # type: ignore[misc]
     runner = web.AppRunner(
-        app.application(note),
+        app.create_application(note_request),
         access_log=None,
         keepalive_timeout=_KEEP_ALIVE,
         lingering_time=_LINGER,
@@ -79,7 +79,7 @@ async def serving(
     try:
         yield
     finally:
-        app.stopping = True
+        app.is_stopping = True
         server.close()
         await runner.cleanup()
         watcher.cancel()
@@ -88,30 +88,32 @@ async def serving(
         models.close()
 
 
-def _patience(
+def _close_silent_connections(
     make: Callable[[], Any],
 ) -> tuple[Callable[[], Any], Callable[..., Any]]:
-    """Makes connections that are closed unless they send a request: aiohttp waits.
+    """Wraps a connection factory: connections without a request are closed after 30 s.
+
+    aiohttp has no time limit for the first request of a connection.
 
     Returns:
-      What makes a connection, and the middleware that notes its first request.
+      The new factory, and the middleware that cancels the limit at the first request.
     """
     silent: dict[Any, asyncio.TimerHandle] = {}
 
-    def give_up(connection: Any) -> None:
+    def close(connection: Any) -> None:
         del silent[connection]
         connection.force_close()
 
     def connect() -> Any:
         connection = make()
         loop = asyncio.get_running_loop()
-        silent[connection] = loop.call_later(_FIRST_REQUEST, give_up, connection)
+        silent[connection] = loop.call_later(_FIRST_REQUEST, close, connection)
         return connection
 
     @web.middleware
-    async def note(request: web.Request, handler: Any) -> web.StreamResponse:
+    async def note_request(request: web.Request, handler: Any) -> web.StreamResponse:
         if request.protocol in silent:
             silent.pop(request.protocol).cancel()
         return await handler(request)
 
-    return connect, note
+    return connect, note_request

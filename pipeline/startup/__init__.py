@@ -1,1 +1,1 @@
-"""What a process does before it imports a library."""
+"""The preparation of a process before it imports a library."""

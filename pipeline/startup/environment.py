@@ -1,7 +1,8 @@
-"""What others leave in a process's environment, made harmless or refused in words.
+"""The repair of a process's environment, and the refusal of what cannot be repaired.
 
-Each program of this project calls `prepare` before it imports a library: this module
-needs nothing but Python.
+Variables, options of Python or folders of other programs would break the libraries.
+Each program of this project calls `prepare` before it imports a library, so this module
+imports only Python's own modules.
 """
 
 import gc
@@ -19,7 +20,8 @@ from pipeline.startup import standard_streams
 
 BAD_INPUT = 2  # the exit code
 
-_OURS = ("components", "model")  # `pipeline` is imported already
+# The packages of this project; `pipeline` is imported already.
+_OWN_PACKAGES = ("components", "model")
 
 # New objects that make Python look for cycles among them, and such looks that make it
 # look at older objects too. With Python's own numbers, 700 and 10 and 10, that takes a
@@ -35,17 +37,17 @@ _UNUSED = frozenset(["tests"])
 
 
 def prepare() -> None:
-    """Makes this process fit for the libraries, or ends it with a message.
+    """Repairs this process's environment for the libraries, or ends it with a message.
 
     Raises:
-      SystemExit: with BAD_INPUT, if the environment can't be used as it is.
+      SystemExit: with code BAD_INPUT, if a setting must be changed by the user.
     """
     standard_streams.open_standard_streams()
     import_less()
     _reset_warnings()
-    # The only backend that writes files and needs no display.
+    # Agg is the backend of Matplotlib that needs no display.
     os.environ["MPLBACKEND"] = "Agg"
-    # protobuf ends an import for a value that its release does not know.
+    # protobuf raises at its import for a value that its release does not support.
     os.environ.pop("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", None)
     problem = (
         _find_optimization()
@@ -69,9 +71,9 @@ def import_less() -> None:
 
 
 def _reset_warnings() -> None:
-    """Restores Python's own filters if another one makes an error of a warning.
+    """Restores Python's default warning filters if a filter turns warnings into errors.
 
-    Libraries warn about each other while they are imported.
+    Libraries cause warnings while they are imported, which would then fail.
     """
     if all(action != "error" for action, *_ in warnings.filters):
         return
@@ -83,13 +85,13 @@ def _reset_warnings() -> None:
         ResourceWarning,
     ):
         warnings.simplefilter("ignore", category)
-    # What child processes would get.
+    # So that child processes do not get the filters.
     os.environ.pop("PYTHONWARNINGS", None)
     sys.warnoptions.clear()
 
 
 def _find_optimization() -> str | None:
-    """Returns what to do about PYTHONOPTIMIZE or -O, if one of them is in force."""
+    """Returns a message if Python runs with PYTHONOPTIMIZE or -O; None otherwise."""
     level = sys.flags.optimize
     if not level:
         return None
@@ -105,25 +107,25 @@ def _find_optimization() -> str | None:
 
 
 def _find_shadowed_package() -> str | None:
-    """Returns what to do about a package that hides this project's or a library's."""
+    """Returns a message if a folder hides a package of this project or a library."""
     root = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
-    for where, entry in _foreign_entries():
+    for where, entry in _list_user_entries():
         if os.path.realpath(entry) == os.path.realpath(root):
             continue
         name = _find_shadowing(entry)
         if name is not None:
-            return _shadowed(name, where)
-    for name in _OURS:
+            return _describe_shadowed(name, where)
+    for name in _OWN_PACKAGES:
         spec = importlib.util.find_spec(name)
         found = os.path.abspath((spec and spec.origin) or root)
         if os.path.commonpath([found, root]) != root:
-            return _shadowed(name, f"the folder {os.path.dirname(found)}")
+            return _describe_shadowed(name, f"the folder {os.path.dirname(found)}")
     return None
 
 
 def _find_bad_tmpdir() -> str | None:
-    """Returns what to do about a folder for temporary files that can't be used."""
-    from model.files import safe_paths  # now it is known to be ours
+    """Returns a message if the folder for temporary files cannot be used."""
+    from model.files import safe_paths  # after the check for shadowed packages
 
     try:
         safe_paths.check_no_pattern("TMPDIR", tempfile.gettempdir())
@@ -134,7 +136,7 @@ def _find_bad_tmpdir() -> str | None:
 
 
 def _find_bad_boolean() -> str | None:
-    """Returns what to do about a value at which TensorFlow aborts the process."""
+    """Returns a message for a variable whose value makes TensorFlow abort."""
     for name in _BOOLEANS:
         value = os.environ.get(name, "0")
         if value.lower() not in ("0", "1", "false", "true"):
@@ -142,7 +144,7 @@ def _find_bad_boolean() -> str | None:
     return None
 
 
-def _shadowed(name: str, where: str) -> str:
+def _describe_shadowed(name: str, where: str) -> str:
     return (
         f"{where} has a package or module {name}, which Python would import in place "
         "of the one that this program needs: remove the folder from PYTHONPATH, or "
@@ -150,52 +152,53 @@ def _shadowed(name: str, where: str) -> str:
     )
 
 
-def _foreign_entries() -> Iterator[tuple[str, str]]:
-    """Yields the entries of sys.path that others chose, in words and as paths."""
+def _list_user_entries() -> Iterator[tuple[str, str]]:
+    """Yields the entries of sys.path that a user chose: a description and the path."""
     variable = "" if sys.flags.ignore_environment else os.environ.get("PYTHONPATH", "")
     for entry in variable.split(os.pathsep) if variable else ():
         if entry:
             yield f"the entry {entry} of PYTHONPATH", entry
         else:
             yield "the current folder, an empty entry of PYTHONPATH,", "."
-    # `python -m` looks into the current folder.
+    # `python -m` prepends the current folder.
     if sys.path[0] in ("", os.getcwd()):
         yield "the current folder", "."
 
 
 def _find_shadowing(folder: str) -> str | None:
-    """Returns the name of a module in the folder that hides one of this environment."""
+    """Returns a module in a folder that hides an installed or standard one, or None."""
     for installed in {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}:
         if os.path.realpath(installed) == os.path.realpath(folder):
             return None
-        name = _first_shadowing(folder, installed)
+        name = _find_same_name(folder, installed)
         if name is not None:
             return name
-    found = _modules(folder)
+    found = _list_modules(folder)
     return min((n for n in sys.stdlib_module_names if found.get(n)), default=None)
 
 
-def _first_shadowing(folder: str, installed: str, *, package: str = "") -> str | None:
-    theirs, ours = _modules(folder), _modules(installed)
+def _find_same_name(folder: str, installed: str, *, package: str = "") -> str | None:
+    """Returns the first module that is in both folders and is used from `folder`."""
+    theirs, ours = _list_modules(folder), _list_modules(installed)
     for name in sorted((theirs.keys() & ours.keys()) - _UNUSED):
         of_theirs, of_ours = (os.path.join(at, name) for at in (folder, installed))
         if os.path.realpath(of_theirs) == os.path.realpath(of_ours):
             continue  # a link to the same package
         if theirs[name]:
             return f"{package}{name}"
-        if not ours[name]:  # namespace packages, as `google`: both folders count
-            found = _first_shadowing(of_theirs, of_ours, package=f"{package}{name}.")
+        if not ours[name]:  # namespace packages such as `google` merge both folders
+            found = _find_same_name(of_theirs, of_ours, package=f"{package}{name}.")
             if found is not None:
                 return found
     return None
 
 
-def _modules(folder: str) -> Mapping[str, bool]:
-    """Returns the names that can be imported from a folder; False: of a namespace."""
+def _list_modules(folder: str) -> Mapping[str, bool]:
+    """Returns the modules in a folder; the value is False for a namespace package."""
     result: dict[str, bool] = {}
     try:
         entries = list(os.scandir(folder))
-    except OSError:  # none, or an archive
+    except OSError:  # no folder, or an archive
         return result
     suffixes = importlib.machinery.all_suffixes()
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Standard output and error, for a reader that may leave before the program does."""
+"""Standard output and error that a reader may close while the program runs."""
 
 import errno
 import io
@@ -8,34 +8,38 @@ from typing import TextIO
 
 
 class Output(io.FileIO):
-    """A file descriptor to write to; what is written after its reader left is lost."""
+    """A writable file descriptor that ignores writes after its reader has closed it."""
 
     def __init__(self, fd: int):
         super().__init__(fd, "w", closefd=False)
         self.is_lost = False
-        # A terminal whose window was closed answers with EIO.
-        self._gone = (errno.EPIPE, *([errno.EIO] if os.isatty(fd) else []))
+        # Writes to a terminal whose window was closed fail with EIO.
+        self._reader_errors = (errno.EPIPE, *([errno.EIO] if os.isatty(fd) else []))
 
     def write(self, data, /) -> int:
-        """Writes bytes, unless an earlier write failed.
+        """Writes bytes; does nothing if an earlier write failed.
+
+        Returns:
+          The number of given bytes, as if they were written.
 
         Raises:
-          OSError: for another reason than a reader that left; once.
+          OSError: the first failed write, unless the reader has closed the file.
         """
         if not self.is_lost:
             try:
                 return super().write(data)
             except OSError as error:
                 self.is_lost = True
-                if error.errno not in self._gone:
+                if error.errno not in self._reader_errors:
                     raise
         return memoryview(data).nbytes
 
 
 def open_output(fd: int) -> TextIO:
-    """Returns a file descriptor as text, whose lines are written at once.
+    """Returns a text file for a file descriptor, which is flushed after each line.
 
-    What the encoding does not have is escaped. The descriptor stays open.
+    Characters that the encoding lacks are escaped. Closing the file leaves the
+    descriptor open.
     """
     encoding = getattr(sys.stdout, "encoding", None)
     buffer = io.BufferedWriter(Output(fd))
@@ -45,21 +49,22 @@ def open_output(fd: int) -> TextIO:
 
 
 def is_lost(file: TextIO) -> bool:
-    """Whether something that was written to the file did not reach its reader."""
+    """Returns whether a write to a file of `open_output` has failed."""
     raw = getattr(getattr(file, "buffer", None), "raw", None)
     return isinstance(raw, Output) and raw.is_lost
 
 
 def open_standard_streams() -> None:
-    """Makes standard output and error such files; those that are closed are null.
+    """Replaces sys.stdout and sys.stderr by files of `open_output`.
 
-    A file that is opened later would get a closed one's number, and what is printed.
+    Closed descriptors of 0, 1 and 2 are opened on /dev/null first: otherwise, the next
+    file that is opened would get such a number and receive printed text.
     """
     for fd in (0, 1, 2):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     if sys.stdin is None:
         sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout, sys.stderr = open_output(1), open_output(2)

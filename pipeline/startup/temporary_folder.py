@@ -1,7 +1,7 @@
-"""A folder of the process's own for temporary files, which goes with all that is left.
+"""A folder for the process's temporary files, which is removed at the end.
 
-TFDS leaves a folder for each data set that it looks up, and AutoGraph the modules that
-it writes, with their bytecode.
+Libraries do not remove their temporary files: TFDS leaves a folder for each data set
+that it looks up, and AutoGraph leaves modules with their bytecode.
 """
 
 import contextlib
@@ -21,20 +21,20 @@ _PREFIX, _SUFFIX = "vae-pipeline-", ".tmp"
 
 @contextlib.contextmanager
 def own_folder() -> Iterator[None]:
-    """Keeps the block's temporary files in a new folder, and removes it at the end.
+    """Makes a new folder for temporary files, and removes it after the block.
 
-    The folders of processes that were killed are removed too. Where no folder can be
-    made, the block runs without one.
+    The folders of killed processes are removed, too. If no folder can be made, the
+    block uses the default one.
     """
     try:
         parent = pathlib.Path(tempfile.gettempdir())
-        _remove_left(parent)
-        folder, lock = _new_folder(parent)
+        _remove_abandoned_folders(parent)
+        folder, lock = _create_folder(parent)
     except OSError:
         yield
         return
     before = tempfile.tempdir, os.environ.get("TMPDIR")
-    # Python reads the first, and what it starts and TensorFlow the second.
+    # Python reads tempfile.tempdir; TensorFlow and child processes read TMPDIR.
     tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
     try:
         yield
@@ -49,14 +49,14 @@ def own_folder() -> Iterator[None]:
             os.close(lock)
 
 
-def _new_folder(parent: pathlib.Path) -> tuple[pathlib.Path, int]:
-    """Returns a new folder, and the descriptor that keeps it locked while it is open.
+def _create_folder(parent: pathlib.Path) -> tuple[pathlib.Path, int]:
+    """Creates and locks a folder; returns it and the descriptor that holds the lock.
 
-    The kernel unlocks the folder of a process that ends, however it ends.
+    The kernel releases the lock when the process ends, even after SIGKILL.
     """
     while True:
         folder = pathlib.Path(tempfile.mkdtemp(_SUFFIX, _PREFIX, parent))
-        # Until it is locked, another process may take it for one that was left.
+        # Before the folder is locked, another process may remove it as abandoned.
         with contextlib.suppress(FileNotFoundError):
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -65,10 +65,10 @@ def _new_folder(parent: pathlib.Path) -> tuple[pathlib.Path, int]:
             os.close(lock)
 
 
-def _remove_left(parent: pathlib.Path) -> None:
-    """Removes the folders that no process has locked any more."""
+def _remove_abandoned_folders(parent: pathlib.Path) -> None:
+    """Removes the folders of ended processes: those that no process has locked."""
     for folder in parent.glob(f"{_PREFIX}{'?' * 8}{_SUFFIX}"):
-        with contextlib.suppress(OSError):  # another user's, or locked
+        with contextlib.suppress(OSError):  # the folder is another user's, or locked
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -27,7 +27,7 @@ def test_no_sqlite(place, file, outcome):
 
     file.unlink()
     printed = place.run()
-    assert f"{file} knows nothing of the artifacts in {place.root}/artifacts" in printed
+    assert f"{file} has no entry for the artifacts in {place.root}/artifacts" in printed
     assert "Ingest           from the cache" not in printed
     assert place.served() == before  # the same model: not pushed twice
     assert "every step came from the cache" in place.run()

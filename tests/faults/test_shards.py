@@ -14,7 +14,7 @@ DAMAGE = {
 }
 FOUND = {
     "truncated": r"has [\d,]+ bytes, not [\d,]+",
-    "bit-flipped": r"has other content than when its step ended",
+    "bit-flipped": r"has changed since its step ended",
     "missing": r"is missing",
     "empty": r"has 0 bytes, not [\d,]+",
 }

@@ -30,7 +30,7 @@ progress = Progress(
     epoch=1, epochs=5, step=859, steps=4295, seconds_left=142.4, **values
 )
 with screen.step("Trainer") as line:
-    line.training(progress, 10)
+    line.show_training(progress, 10)
     time.sleep(0.2)  # the live display draws ten times a second
     line.done("a model of 10.5 MB")
 rows = [

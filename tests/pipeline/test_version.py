@@ -105,4 +105,4 @@ def test_pip_records_the_commit_of_a_repository(monkeypatch):
     monkeypatch.setattr(
         version.importlib.metadata, "distribution", lambda name: Distribution()
     )
-    assert version._installed() == "abc"
+    assert version._read_pip_commit() == "abc"

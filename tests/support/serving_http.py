@@ -89,7 +89,7 @@ class Server:
             self._name, self._destination, limits=self._limits, threads=2
         )
         application = app.App(self.models, self._of_app)
-        async with server.serving(
+        async with server.serve(
             application, self.models, sock=self._socket, poll=self._poll, grace=20
         ):
             self._started.set()

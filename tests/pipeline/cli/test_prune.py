@@ -30,7 +30,7 @@ def test_the_command_says_what_goes(root, capsys):
     assert lines == [
         f"     0.1 MB  1 version at {root.destination}: {old.number}",
         "     2.0 MB  2 outputs of Pusher, Trainer that no kept run uses",
-        "     0.0 MB  2 logs of runs before those",
+        "     0.0 MB  2 logs of older runs",
         f"versions that stay: {new.number}",
         "2.1 MB freed",
     ]

@@ -92,7 +92,7 @@ def test_what_has_begun_is_answered_before_it_ends(root, signum, code):
             requests.get(server.url, timeout=5)
     assert got == [(200, {"size": 1.0, "x": float(x)}) for x in range(4)]
     assert exit_code == code, said
-    assert f"{signum.name}: answering what has begun, at most 30 s" in said
+    assert f"{signum.name}: finishing the current requests, at most 30 s" in said
     assert said.count("POST /v1/models/vae:predict 200 ") == 4
     assert said.endswith("stopped\n")
 

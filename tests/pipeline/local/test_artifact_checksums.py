@@ -57,7 +57,7 @@ def test_checksums_are_in_metadata_where_old_roots_have_them(artifact):
         (lambda path: path.unlink(), "is missing"),
         (
             lambda path: path.write_bytes(DATA[:99] + b"x" + DATA[100:]),
-            "has other content than when its step ended",
+            "has changed since its step ended",
         ),
     ],
 )

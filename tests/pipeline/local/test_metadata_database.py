@@ -72,8 +72,8 @@ def test_artifacts_that_metadata_do_not_know_are_set_aside(root, left):
     (line,) = check(root)
     (aside,) = root.glob("artifacts-*")
     assert line == (
-        f"{file} knows nothing of the artifacts in {root / 'artifacts'}: they are in "
-        f"{aside} now, and every step runs again"
+        f"{file} has no entry for the artifacts in {root / 'artifacts'}: they were "
+        f"moved to {aside}, and every step runs again"
     )
     assert not (root / "artifacts").exists()
     assert (aside / "Step" / "1").is_dir()

@@ -143,7 +143,7 @@ def test_a_push_that_its_step_could_not_report_is_recorded(
     recorder = RunRecorder(tmp_path / "runs", record)
     with (
         pytest.raises(KeyboardInterrupt),
-        runner._records_unreported_push(destination, recorder, before=None),
+        runner._record_unreported_push(destination, recorder, before=None),
     ):
         version = publish.publish_version(
             model, destination=destination, manifest=Manifest.from_content(MANIFEST)
@@ -164,7 +164,7 @@ def test_a_version_that_was_served_before_is_no_push_of_this_run(tmp_path, model
     recorder = RunRecorder(tmp_path / "runs", record)
     with (
         pytest.raises(KeyboardInterrupt),
-        runner._records_unreported_push(destination, recorder, before=before),
+        runner._record_unreported_push(destination, recorder, before=before),
     ):
         raise KeyboardInterrupt
     assert recorder.record.version is None

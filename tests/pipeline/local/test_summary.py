@@ -89,7 +89,7 @@ def fill(recorder):
     """Records a summary; returns the record."""
 
     def fill(found):
-        summary.fill(recorder, found)
+        summary.record_summary(recorder, found)
         return recorder.record
 
     return fill
@@ -135,7 +135,7 @@ def test_nothing_served_is_recorded_as_none(fill):
 def test_a_push_is_recorded_from_its_manifest_alone(recorder):
     elbo = {"elbo": -90.5, "reconstruction": -69.5, "kl": 21.0, "images": 1_000}
     content = {"elbo": elbo, "config": decisive(CONFIG)}
-    summary.fill_pushed(recorder, 18, manifest=Manifest.from_content(content))
+    summary.record_pushed_version(recorder, 18, manifest=Manifest.from_content(content))
     record = recorder.record
     assert (record.elbo, record.reconstruction, record.kl) == (-90.5, -69.5, 21.0)
     samples, seed = CONFIG.gate.samples, CONFIG.gate.seed
@@ -148,7 +148,7 @@ def test_a_push_is_recorded_from_its_manifest_alone(recorder):
 
 
 def test_a_manifest_without_settings_has_no_estimate(recorder):
-    summary.fill_pushed(recorder, 18, manifest=Manifest.from_content({}))
+    summary.record_pushed_version(recorder, 18, manifest=Manifest.from_content({}))
     record = recorder.record
     assert (record.status, record.elbo, record.estimate) == ("pushed", None, None)
 

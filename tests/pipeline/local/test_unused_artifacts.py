@@ -38,8 +38,11 @@ def test_reports_and_what_was_set_aside_go_with_their_runs(root):
     (root.path / "artifacts-20260101-000000" / "Trainer").mkdir(parents=True)
     (root.path / "reports" / "mine").mkdir()
     kinds = {group.kind: group for group in root.prune(2).groups}
-    assert kinds["reports of runs before those"].bytes == 500
-    assert len(kinds["artifacts that were set aside with their metadata"].paths) == 1
+    assert kinds["reports of older runs"].bytes == 500
+    assert (
+        len(kinds["artifacts that were renamed because their metadata were lost"].paths)
+        == 1
+    )
     left = {path.name for path in (root.path / "reports").iterdir()}
     assert left == {NAME.format(2), NAME.format(3), "mine"}
     assert not list(root.path.glob("artifacts-*"))
@@ -83,7 +86,7 @@ def test_the_outputs_of_the_last_runs_stay(root):
     [group, logs] = todo.groups
     assert group.kind == "outputs of Pusher, Trainer that no kept run uses"
     assert (len(group.paths), group.bytes) == (4, 4_000_000)
-    assert (logs.kind, len(logs.paths)) == ("logs of runs before those", 4)
+    assert (logs.kind, len(logs.paths)) == ("logs of older runs", 4)
     assert todo.bytes == 4_004_000
     names = {path.name for path in (root.path / "logs").iterdir()}
     assert names == {
@@ -189,7 +192,7 @@ def test_checkpoints_of_before_go(root):
     (new / "checkpoint").touch()
     [group] = root.prune(1).groups
     assert (group.kind, group.paths) == (
-        "checkpoints of trainings that ended or were given up",
+        "checkpoints of trainings that ended or were abandoned",
         [old],
     )
     assert not old.exists()
@@ -212,12 +215,12 @@ def test_reports_and_what_was_set_aside_before_go(root):
     (root.path / "history" / f"{NAME.format(2)}.json").write_text("{}")
     reports, aside = root.prune(2).groups[-2:]
     assert (reports.kind, reports.paths, reports.bytes) == (
-        "reports of runs before those",
+        "reports of older runs",
         [folders[1]],
         700,
     )
     assert (aside.kind, aside.paths, aside.bytes) == (
-        "artifacts that were set aside with their metadata",
+        "artifacts that were renamed because their metadata were lost",
         [folders[5]],
         700,
     )

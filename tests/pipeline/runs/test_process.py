@@ -95,15 +95,15 @@ def test_the_installed_program_leaves_so():
 
 def test_a_process_is_more_than_its_number():
     this = process.current()
-    assert not this.is_gone()
-    assert dataclasses.replace(this, born="another boot 1").is_gone()
-    assert not dataclasses.replace(this, host="elsewhere", born="").is_gone()
+    assert not this.has_ended()
+    assert dataclasses.replace(this, born="another boot 1").has_ended()
+    assert not dataclasses.replace(this, host="elsewhere", born="").has_ended()
     child = subprocess.Popen(["sleep", "300"])
-    born = process._born(child.pid)
+    born = process._read_start(child.pid)
     alive = process.Process(pid=child.pid, host=this.host, born=born)
-    assert not alive.is_gone()
+    assert not alive.has_ended()
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert alive.is_gone()  # a zombie
+    assert alive.has_ended()  # a zombie
     child.wait()
-    assert alive.is_gone()
+    assert alive.has_ended()

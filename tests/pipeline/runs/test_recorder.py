@@ -163,7 +163,7 @@ def test_a_run_that_ends_without_a_status_failed(recorder):
     recorder.record_end()
     record = recorder.record
     assert (record.status, record.error) == (
-        *(RunStatus.FAILED, "it ended without a verdict"),
+        *(RunStatus.FAILED, "it ended without a result"),
     )
     assert record.ended >= record.started
 

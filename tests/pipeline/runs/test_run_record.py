@@ -139,7 +139,7 @@ def test_what_is_no_record_is_told_and_skipped(tmp_path, content, why):
     (tmp_path / "history" / ".run-2.json.1.tmp").write_text("half")
     records, (problem,) = run_record.read_all(tmp_path)
     assert [found.run_id for found in records] == ["run-1"]
-    assert problem.startswith(f"{foreign} is not a run's record, skipped: {why}")
+    assert problem.startswith(f"{foreign} is not a run record and was skipped: {why}")
 
 
 @pytest.mark.parametrize(

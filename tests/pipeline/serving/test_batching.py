@@ -98,7 +98,7 @@ def test_too_many_rows_are_refused():
     assert not any(isinstance(answer, RequestError) for answer in answers[:4])
     assert all(isinstance(answer, RequestError) for answer in refused)
     assert {answer.status for answer in refused} == {503}
-    text = "3 rows are waiting already: try again in a moment"
+    text = "3 rows are in the queue already: try again in a moment"
     assert {str(answer) for answer in refused} == {text}
 
 

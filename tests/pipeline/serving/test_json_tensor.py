@@ -17,7 +17,7 @@ STRING, BOOL = np.dtype(object), np.dtype(bool)
 
 
 def parse(value, dtype):
-    return json_tensor.parse(value, Spec(dtype, None))
+    return json_tensor.parse_tensor(value, Spec(dtype, None))
 
 
 def refusal(value, dtype):
@@ -45,13 +45,13 @@ def test_a_type_has_tensorflows_name(dtype, name):
 
 def test_a_shape_takes_any_size_where_it_names_none():
     spec = Spec(FLOAT, (None, 28, 1))
-    assert spec.takes((7, 28, 1))
-    assert spec.takes((0, 28, 1))
-    assert not spec.takes((7, 28, 2))
-    assert not spec.takes((7, 28))
-    assert not spec.takes((7, 28, 1, 1))
-    assert Spec(FLOAT, None).takes((1, 2, 3))
-    assert Spec(FLOAT, ()).takes(())
+    assert spec.accepts((7, 28, 1))
+    assert spec.accepts((0, 28, 1))
+    assert not spec.accepts((7, 28, 2))
+    assert not spec.accepts((7, 28))
+    assert not spec.accepts((7, 28, 1, 1))
+    assert Spec(FLOAT, None).accepts((1, 2, 3))
+    assert Spec(FLOAT, ()).accepts(())
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_shape_takes_any_size_where_it_names_none():
 )
 def test_only_an_open_first_dimension_is_a_batch(shape, by_row, text):
     spec = Spec(FLOAT, shape)
-    assert (spec.by_row, spec.shape_text()) == (by_row, text)
+    assert (spec.by_row, spec.format_shape()) == (by_row, text)
 
 
 # From JSON.
@@ -206,8 +206,8 @@ def test_base64_that_is_none_is_refused():
 
 def test_a_long_value_is_cut_after_200_characters():
     value = "a" * 198
-    assert json_tensor.shown(value) == f'"{value}"'
-    assert json_tensor.shown(value + "b") == f'"{value}b...'
+    assert json_tensor.shorten_json(value) == f'"{value}"'
+    assert json_tensor.shorten_json(value + "b") == f'"{value}b...'
 
 
 # To JSON.
@@ -230,12 +230,12 @@ def test_a_long_value_is_cut_after_200_characters():
     ],
 )
 def test_a_tensor_is_written_as_json(tensor, text):
-    assert json_tensor.text("x", tensor) == text
+    assert json_tensor.format_tensor("x", tensor) == text
 
 
 def test_bytes_are_base64_where_the_name_says_so():
     tensor = np.array([[b"\xff"], [b"\x00\x01"]], object)
-    assert json_tensor.text("png_bytes", tensor) == (
+    assert json_tensor.format_tensor("png_bytes", tensor) == (
         '[[{"b64": "/w=="}], [{"b64": "AAE="}]]'
     )
 
@@ -250,7 +250,7 @@ def test_every_float_comes_back_as_it_was(dtype):
             [-0.0, np.finfo(dtype).max, np.finfo(dtype).tiny],
         ]
     ).astype(dtype)
-    read = json.loads(json_tensor.text("x", values))
+    read = json.loads(json_tensor.format_tensor("x", values))
     assert all(type(value) is float for value in read)
     assert np.array(read, dtype).tobytes() == values.tobytes()
 
@@ -258,5 +258,5 @@ def test_every_float_comes_back_as_it_was(dtype):
 @pytest.mark.parametrize("shape", [[3], [3, 2], [3, 2, 4], [3, 0, 2], [1, 1]])
 def test_each_row_is_json_of_its_own(shape):
     tensor = np.arange(np.prod(shape)).reshape(shape)
-    rows = json_tensor.rows("x", tensor)
+    rows = json_tensor.format_rows("x", tensor)
     assert rows == [json.dumps(row.tolist()) for row in tensor]

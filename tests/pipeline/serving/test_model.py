@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from components.registry import listing
 from pipeline.serving.batching import Limits
 from pipeline.serving.json_tensor import Spec
-from pipeline.serving.model import Model, Refused
+from pipeline.serving.model import BadInputError, Model
 from tests.support.serving_http import place
 
 
@@ -99,7 +99,7 @@ def test_a_signature_gives_numpy_arrays_in_the_order_of_their_names(model):
 
 
 def test_values_that_a_signature_does_not_take_are_refused(model):
-    with pytest.raises(Refused, match="x must not be negative"):
+    with pytest.raises(BadInputError, match="x must not be negative"):
         model.signatures["rows"](
             {"x": np.full([1, 2], -1, np.float32), "a": np.array([5])}
         )
@@ -122,12 +122,12 @@ def test_a_signature_that_refuses_zeros_is_loaded_too(version, caplog):
 
 
 def test_only_a_signature_of_rows_has_a_batcher_and_keeps_it(model):
-    batcher = model.batcher("rows")
+    batcher = model.find_batcher("rows")
     assert batcher is not None
-    assert model.batcher("rows") is batcher
-    assert model.batcher("draw") is None
-    assert model.batcher("read") is None
-    assert model.batcher("positive") is None  # its output is of the whole batch
+    assert model.find_batcher("rows") is batcher
+    assert model.find_batcher("draw") is None
+    assert model.find_batcher("read") is None
+    assert model.find_batcher("positive") is None  # its output is of the whole batch
 
 
 def test_the_description_is_protobufs_own_json(model, path):

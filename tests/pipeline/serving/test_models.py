@@ -50,7 +50,9 @@ def serving(destination):
 
 def states(models):
     """Returns number and state of each version, in the order of the answer."""
-    found = models.status(Target("status", "vae", None, None))["model_version_status"]
+    found = models.describe_status(Target("status", "vae", None, None))[
+        "model_version_status"
+    ]
     return [(int(each["version"]), each["state"]) for each in found]
 
 
@@ -69,13 +71,13 @@ def test_before_the_first_push_nothing_is_served_and_the_log_says_so_once(
     with serving(tmp_path / "vae") as models:
         asyncio.run(models.refresh())
         asyncio.run(models.refresh())
-        assert not models.ready
+        assert not models.is_ready
         for wanted in (PREDICT, PREDICT._replace(version=7)):
-            with pytest.raises(RequestError), models.model(wanted):
+            with pytest.raises(RequestError), models.use_model(wanted):
                 pass
         with pytest.raises(RequestError, match="^Could not find any versions of mode"):
-            models.status(PREDICT)
-    text = f"nothing is at {tmp_path}/vae yet: waiting for a push"
+            models.describe_status(PREDICT)
+    text = f"no version at {tmp_path}/vae: waiting for a push"
     assert log_lines(caplog) == [("INFO", text)]
 
 
@@ -84,14 +86,14 @@ def test_the_pushed_version_is_loaded_once_and_described(exported, tmp_path, cap
     place(exported[0], tmp_path / "vae", 5)
     with serving(tmp_path / "vae") as models:
         asyncio.run(models.refresh())
-        assert models.ready
-        with models.model(PREDICT) as model:
+        assert models.is_ready
+        with models.use_model(PREDICT) as model:
             assert (model.number, model.users) == (5, 1)
         assert model.users == 0
         asyncio.run(models.refresh())
-        with models.model(PREDICT._replace(version=5)) as again:
+        with models.use_model(PREDICT._replace(version=5)) as again:
             assert again is model
-        metadata = models.metadata(PREDICT)
+        metadata = models.describe_metadata(PREDICT)
         assert metadata["model_spec"] == {
             "name": "vae",
             "signature_name": "",
@@ -115,9 +117,9 @@ def test_the_pushed_version_is_loaded_once_and_described(exported, tmp_path, cap
 )
 def test_what_is_not_served_is_refused(served, wanted, status, message):
     with pytest.raises(RequestError, match=f"^{message}") as error:
-        served.metadata(wanted)
+        served.describe_metadata(wanted)
     assert error.value.status == status
-    with pytest.raises(RequestError, match=f"^{message}"), served.model(wanted):
+    with pytest.raises(RequestError, match=f"^{message}"), served.use_model(wanted):
         pass
 
 
@@ -131,7 +133,7 @@ def test_what_is_not_served_is_refused(served, wanted, status, message):
 )
 def test_there_is_no_status_of_what_was_never_served(served, wanted, message):
     with pytest.raises(RequestError, match=message):
-        served.status(wanted)
+        served.describe_status(wanted)
 
 
 def test_a_version_in_use_is_unloaded_when_its_last_request_ends(
@@ -141,17 +143,19 @@ def test_a_version_in_use_is_unloaded_when_its_last_request_ends(
     place(exported[0], tmp_path / "vae", 5)
     with serving(tmp_path / "vae") as models:
         asyncio.run(models.refresh())
-        with models.model(PREDICT):
-            with models.model(PREDICT):
+        with models.use_model(PREDICT):
+            with models.use_model(PREDICT):
                 place(exported[1], tmp_path / "vae", 6)
                 asyncio.run(models.refresh())
                 assert states(models) == [(6, "AVAILABLE"), (5, "UNLOADING")]
-                with models.model(PREDICT) as new:
+                with models.use_model(PREDICT) as new:
                     assert new.number == 6
                 assert states(models) == [(6, "AVAILABLE"), (5, "UNLOADING")]
             assert states(models) == [(6, "AVAILABLE"), (5, "UNLOADING")]
         assert states(models) == [(6, "AVAILABLE"), (5, "END")]
-        one = models.status(PREDICT._replace(version=5))["model_version_status"]
+        one = models.describe_status(PREDICT._replace(version=5))[
+            "model_version_status"
+        ]
         assert [each["version"] for each in one] == ["5"]
     assert ("INFO", "version 5 is unloaded") in log_lines(caplog)
 
@@ -167,8 +171,8 @@ def test_a_version_that_cannot_be_loaded_is_an_end_with_the_reason(
     with serving(tmp_path / "vae") as models:
         for _ in range(2):
             asyncio.run(models.refresh())
-        assert not models.ready
-        (status,) = models.status(PREDICT)["model_version_status"]
+        assert not models.is_ready
+        (status,) = models.describe_status(PREDICT)["model_version_status"]
         assert (status["version"], status["state"]) == ("5", "END")
         assert status["status"]["error_code"] == "DATA_LOSS"
         why = status["status"]["error_message"]
@@ -228,7 +232,7 @@ def test_a_closed_server_loads_and_computes_nothing_more(tmp_path):
     with pytest.raises(RuntimeError, match="after shutdown"):
         models.executor.submit(int)
     asyncio.run(models.refresh())
-    assert not models.ready
+    assert not models.is_ready
 
 
 class Clients:

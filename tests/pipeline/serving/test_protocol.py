@@ -11,7 +11,13 @@ import pytest
 
 from pipeline.serving import protocol
 from pipeline.serving.json_tensor import Spec
-from pipeline.serving.protocol import RequestError, Target, answer, parse, target
+from pipeline.serving.protocol import (
+    RequestError,
+    Target,
+    format_answer,
+    parse_request,
+    parse_target,
+)
 
 FLOAT, INT = np.dtype(np.float32), np.dtype(np.int32)
 STRING, LONG = np.dtype(object), np.dtype(np.int64)
@@ -32,7 +38,7 @@ SIGNATURES = {
 
 def parsed(content):
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return parse(body, SIGNATURES)
+    return parse_request(body, SIGNATURES)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +57,7 @@ def parsed(content):
     ],
 )
 def test_paths(method, path, expected):
-    assert target(method, path) == Target(*expected)
+    assert parse_target(method, path) == Target(*expected)
 
 
 @pytest.mark.parametrize(
@@ -72,19 +78,19 @@ def test_paths(method, path, expected):
 )
 def test_paths_that_are_none(method, path):
     with pytest.raises(RequestError) as error:
-        target(method, path)
+        parse_target(method, path)
     assert error.value.status == 400
     assert str(error.value) == f"Malformed request: {method} {path}"
 
 
 def test_paths_with_too_little_or_too_much():
     with pytest.raises(RequestError, match=r"^Missing model name in request\.$"):
-        target("GET", "/v1/models")
+        parse_target("GET", "/v1/models")
     number = 2**64 - 1
     with pytest.raises(
         RequestError, match=f"^Failed to convert version: {number} to numeric"
     ):
-        target("POST", f"/v1/models/foo/versions/{number}:regress")
+        parse_target("POST", f"/v1/models/foo/versions/{number}:regress")
 
 
 def test_rows_and_columns_say_the_same():
@@ -355,13 +361,13 @@ X, Y = np.array([1, 0.5], np.float32), np.array([[1, 2], [3, 4]], np.int32)
 )
 def test_answers(outputs, by_row, expected):
     assert json.loads(
-        answer({k: np.asarray(v) for k, v in outputs.items()}, by_row)
+        format_answer({k: np.asarray(v) for k, v in outputs.items()}, by_row)
     ) == (expected)
 
 
 def test_floats_are_exact_and_look_like_floats():
     values = np.array([0.1, 1 / 3, 3e38, 1e-45, 7, -0.0, 9e6], np.float32)
-    text = answer({"x": values}, True)
+    text = format_answer({"x": values}, True)
     assert "7.0" in text
     assert "9000000.0" in text
     got = np.array(json.loads(text)["predictions"], np.float32)
@@ -370,22 +376,25 @@ def test_floats_are_exact_and_look_like_floats():
 
 def test_values_that_json_has_not():
     special = np.array([np.nan, np.inf, -np.inf], np.float32)
-    assert answer({"x": special}, True) == '{"predictions": [NaN, Infinity, -Infinity]}'
+    assert (
+        format_answer({"x": special}, True)
+        == '{"predictions": [NaN, Infinity, -Infinity]}'
+    )
 
 
 def test_outputs_that_have_no_rows():
     message = "^Tensor name: x has no shape information $"
     with pytest.raises(RequestError, match=message):
-        answer({"x": np.float32(1)}, True)
+        format_answer({"x": np.float32(1)}, True)
     message = "^Tensor name: y has inconsistent batch size: 2 expecting: 1$"
     with pytest.raises(RequestError, match=message):
-        answer({"x": X[:1], "y": Y}, True)
+        format_answer({"x": X[:1], "y": Y}, True)
 
 
 def test_the_words_for_what_is_not_served():
     """The first is the documentation's own."""
-    latest = protocol.not_found(Target("predict", "half", None, None))
+    latest = protocol.create_not_found_error(Target("predict", "half", None, None))
     assert str(latest) == "Servable not found for request: Latest(half)"
-    one = protocol.not_found(Target("predict", "half", 7, None))
+    one = protocol.create_not_found_error(Target("predict", "half", 7, None))
     assert str(one) == "Servable not found for request: Specific(half, 7)"
     assert (latest.status, one.status) == (404, 404)

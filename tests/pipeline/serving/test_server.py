@@ -35,7 +35,7 @@ class Parts:
         self.address = self.sock.getsockname()
 
     def serving(self, grace=20.0):
-        return server.serving(
+        return server.serve(
             self.app, self.models, sock=self.sock, poll=60.0, grace=grace
         )
 
@@ -96,7 +96,7 @@ def test_it_ends_by_a_signal_and_says_which(parts, signum, caplog):
     came = run_until_signal(parts, grace=2.5, started=started)
     assert came == signum
     name = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "SIGINT"}[signum]
-    text = f"{name}: answering what has begun, at most 2.5 s"
+    text = f"{name}: finishing the current requests, at most 2.5 s"
     assert text in [record.getMessage() for record in caplog.records]
 
 
@@ -120,7 +120,7 @@ def test_what_has_begun_is_answered_and_nothing_else_is_taken(parts, tmp_path):
 
     async def run():
         async with parts.serving():
-            while not parts.models.ready:
+            while not parts.models.is_ready:
                 await asyncio.sleep(0.01)
             idle = await parts.connect()
             assert await ask(*idle) == (200, b'{"status": "ok"}')
@@ -130,7 +130,7 @@ def test_what_has_begun_is_answered_and_nothing_else_is_taken(parts, tmp_path):
 
             async def let_it_compute():
                 try:
-                    while not parts.app.stopping:
+                    while not parts.app.is_stopping:
                         await asyncio.sleep(0)
                     assert not begun.done()
                 finally:

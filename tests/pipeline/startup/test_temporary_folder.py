@@ -106,8 +106,8 @@ def test_processes_that_start_at_once_leave_each_other_their_folders(
     def make():
         barrier.wait()
         for _ in range(50):
-            temporary_folder._remove_left(parent)
-            folder, lock = temporary_folder._new_folder(parent)
+            temporary_folder._remove_abandoned_folders(parent)
+            folder, lock = temporary_folder._create_folder(parent)
             if not folder.exists():
                 missing.append(folder)
             os.close(lock)
