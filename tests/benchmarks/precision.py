@@ -1,4 +1,4 @@
-"""Images/s of a training step in bfloat16, where the processor has it, and float32."""
+"""Images/s of a training step in float32 and, where the processor has it, bfloat16."""
 
 from model.config import TrainConfig
 from model.networks import precision
@@ -6,7 +6,7 @@ from tests.benchmarks import presets, race
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints images/s of each preset in float32 and bfloat16."""
     if precision.policy(TrainConfig()) == "float32":
         print("Precision: not measured, as no processor here multiplies bfloat16")
         return
