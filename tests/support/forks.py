@@ -1,7 +1,7 @@
 """Processes of their own that need not import TensorFlow and TFX again.
 
-The imports take most of a small training's time. They are done once, by a process that
-does nothing else; each process here is a fork of it.
+The imports take most of a small training's time. One process makes the imports and does
+nothing else; each process of this module is a fork of it.
 """
 
 import logging
@@ -26,7 +26,7 @@ context.set_forkserver_preload(_IMPORTED)
 
 
 class Fork:
-    """A process that calls a function; what it prints is read from `stdout`."""
+    """A process that calls a function; `stdout` is a stream of what it prints."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ def _call(writer, environment, function, arguments):
     """What a forked process does."""
     for stream in (sys.stdout, sys.stderr):
         os.dup2(writer.fileno(), stream.fileno())
-    # What was forked has the environment of the first test.
+    # The fork server has the environment of the first test.
     os.environ.clear()
     os.environ.update(environment)
     logging.getLogger().handlers.clear()

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 
 def example(image, bits, label=0) -> bytes:
-    """Returns a serialized example.
+    """Returns a serialized example as Transform writes it.
 
     Args:
       image: 784 pixels, multiples of 1/255 in [0, 1].
