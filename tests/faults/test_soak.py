@@ -4,7 +4,7 @@ from tests.faults import soak
 
 pytestmark = pytest.mark.faults
 
-RUNS = 5  # `make soak` does 200
+RUNS = 5  # `make soak` does 200 runs
 
 
 def test_runs_that_are_killed_at_random(place):
