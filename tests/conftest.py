@@ -14,19 +14,19 @@ from tests.support.s3 import (  # noqa: F401, fixtures
 
 
 def pytest_configure(config):
-    # Before anything starts TensorFlow: some tests need replicas.
+    # Before anything starts TensorFlow: some tests need several replicas.
     devices.configure_logical_cpus(4)
 
 
 @pytest.fixture
 def nothing_is_slow(monkeypatch):
-    """Keeps a busy machine from adding lines that name slow work to exact output."""
+    """Prevents lines about slow work, which a busy machine adds to exact output."""
     monkeypatch.setattr(progress, "_SLOW", 3600.0)
 
 
 @pytest.fixture
 def images():
-    """Grey images, float32 [12, 28, 28, 1]: multiples of 1/255, zeros and ones too."""
+    """Returns grey images, float32 [12, 28, 28, 1]: multiples of 1/255, many are 0."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, [12, 28, 28, 1]) * rng.integers(0, 2, [12, 28, 28, 1])
     return (pixels / 255).astype(np.float32)
@@ -34,6 +34,6 @@ def images():
 
 @pytest.fixture
 def binary():
-    """Binary images, float32 [12, 28, 28, 1]."""
+    """Returns binary images, float32 [12, 28, 28, 1]."""
     rng = np.random.default_rng(1)
     return rng.integers(0, 2, [12, 28, 28, 1]).astype(np.float32)
