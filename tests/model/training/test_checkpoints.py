@@ -1,4 +1,4 @@
-"""Where checkpoints go, beside what test_crashes.py does with real processes."""
+"""The folders of checkpoints; test_crashes.py tests the rest with real processes."""
 
 import logging
 
@@ -41,7 +41,8 @@ def test_only_what_is_done_makes_room_for_the_next_training(state, place, tmp_pa
     for identity in ("ended", "given-up"):
         checkpoints(identity).save()
     checkpoints("ended").done()
-    checkpoints("ended").restore()  # its own stay: the model may not be safe yet
+    # its own checkpoints stay, as the model may not be stored yet
+    checkpoints("ended").restore()
     assert names(place) == ["ended", "given-up"]
     checkpoints("next").restore()
     assert "ended" not in names(place)
