@@ -12,7 +12,7 @@ from tests.support.packages import DESTINATION, SETTINGS
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/: RFC 1123
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
-# As kfp-kubernetes writes them.
+# The form that kfp-kubernetes writes.
 ACCESS = {
     "pvcMount": [{"constant": "datasets", "mountPath": "/data"}],
     "secretAsEnv": [
@@ -97,7 +97,8 @@ def test_a_secret_is_a_variable_of_a_secrets_key():
 
 def test_kfp_reads_the_document_for_kubernetes():
     (document,) = kubernetes.platform_documents(config(), ["Ingest", "Trainer"])
-    json_format.ParseDict(document, pipeline_spec_pb2.PlatformSpec())  # strict
+    # an unknown field is an error
+    json_format.ParseDict(document, pipeline_spec_pb2.PlatformSpec())
     executors = document["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert executors == {
         "exec-ingest": ACCESS,

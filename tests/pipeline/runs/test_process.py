@@ -104,6 +104,6 @@ def test_a_process_is_more_than_its_number():
     assert not alive.is_gone()
     child.kill()
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert alive.is_gone()  # a zombie
+    assert alive.is_gone()  # the child is a zombie
     child.wait()
     assert alive.is_gone()
