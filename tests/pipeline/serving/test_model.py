@@ -1,4 +1,4 @@
-"""A version as it is served: its signatures, its warm-up and its description."""
+"""A served version: its signatures, its warm-up and its description."""
 
 import concurrent.futures
 import logging
@@ -17,7 +17,7 @@ from tests.support.serving_http import place
 
 
 class Counting(tf.Module):
-    """Has signatures of each kind; those that draw and read count their calls."""
+    """A module with signatures of each kind; `draw` and `read` count their calls."""
 
     def __init__(self):
         super().__init__()
@@ -127,7 +127,7 @@ def test_only_a_signature_of_rows_has_a_batcher_and_keeps_it(model):
     assert model.batcher("rows") is batcher
     assert model.batcher("draw") is None
     assert model.batcher("read") is None
-    assert model.batcher("positive") is None  # its output is of the whole batch
+    assert model.batcher("positive") is None  # its output is for the whole batch
 
 
 def test_the_description_is_protobufs_own_json(model, path):

@@ -1,4 +1,4 @@
-"""The protocol, by TensorFlow Serving's documentation and its own tests.
+"""The REST protocol, by TensorFlow Serving's documentation and its own tests.
 
 Source: https://www.tensorflow.org/tfx/serving/api_rest, and json_tensor_test.cc and
 http_rest_api_handler_test.cc of github.com/tensorflow/serving.
@@ -88,7 +88,7 @@ def test_paths_with_too_little_or_too_much():
 
 
 def test_rows_and_columns_say_the_same():
-    """The documentation's own pair of examples."""
+    """The two examples are the documentation's own."""
     rows = parsed(
         {
             "signature_name": "three",
@@ -153,7 +153,7 @@ def test_scalars_of_another_type():
 
 
 def test_bytes():
-    aw = {"b64": "aW1hZ2UgYnl0ZXM="}  # of the documentation
+    aw = {"b64": "aW1hZ2UgYnl0ZXM="}  # the documentation's example
     for key in ("instances", "inputs"):
         content = {"signature_name": "text", key: [aw, "sea\u00e4", {"b64": "AAE"}]}
         got = parsed(content).inputs["examples"].tolist()
@@ -383,7 +383,7 @@ def test_outputs_that_have_no_rows():
 
 
 def test_the_words_for_what_is_not_served():
-    """The first is the documentation's own."""
+    """The first message is the documentation's own."""
     latest = protocol.not_found(Target("predict", "half", None, None))
     assert str(latest) == "Servable not found for request: Latest(half)"
     one = protocol.not_found(Target("predict", "half", 7, None))
