@@ -82,7 +82,7 @@ def test_every_imported_library_is_declared(folders, with_dev):
         parts = module.split(".")
         folders_above = {"/".join(parts[:n]) for n in range(1, len(parts) + 1)}
         owners: set[str] = set()
-        for folder in folders_above - {"google"}:  # many distributions share it
+        for folder in folders_above - {"google"}:  # many distributions share the folder
             owners |= by_folder.get(folder, set())
         if not owners & declared:
             undeclared[module] = owners

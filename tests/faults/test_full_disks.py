@@ -1,3 +1,5 @@
+"""Full disks: in the preparation of data, at a checkpoint, and in a push."""
+
 import pytest
 
 from tests.support import disks, runs

@@ -1,3 +1,5 @@
+"""Metadata files that a run cannot use: damaged, read-only, locked or too new."""
+
 import contextlib
 import sqlite3
 import subprocess

@@ -1,3 +1,5 @@
+"""Runs that SIGKILL or SIGTERM ends, and the runs that follow."""
+
 import itertools
 import json
 import signal

@@ -1,3 +1,5 @@
+"""A short soak test: a few runs that are killed at random."""
+
 import pytest
 
 from tests.faults import soak

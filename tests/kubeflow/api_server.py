@@ -47,7 +47,7 @@ class Server:
     def __init__(self):
         self.url = ""
         self.requests = []  # (method, path below /apis/v2beta1)
-        self.headers = []  # of every request
+        self.headers = []  # headers of each request
         self.faults = []
         self.pipelines, self.versions, self.experiments = {}, {}, {}
         self.runs, self.recurring_runs = {}, {}

@@ -1,3 +1,5 @@
+"""The batches for training and evaluation, and the memory that they need."""
+
 import hashlib
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The signatures of an export, compared with the model in memory."""
+
 import itertools
 import pickle
 import subprocess

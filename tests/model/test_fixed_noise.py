@@ -1,3 +1,5 @@
+"""Noise and binarization that depend only on the image and the seed."""
+
 import hashlib
 import statistics
 

@@ -1,3 +1,5 @@
+"""The preprocessing of images: pixels, bits and labels."""
+
 import numpy as np
 import pytest
 import tensorflow as tf

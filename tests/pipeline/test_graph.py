@@ -1,3 +1,5 @@
+"""The graph of the pipeline: its steps, their inputs and their settings."""
+
 import json
 
 import pytest

@@ -37,9 +37,9 @@ class Fork:
         """Starts the process.
 
         Args:
-          function: of a module that a new process can import.
-          arguments: the function's, which can be pickled.
-          environment: variables over those of this process.
+          function: function of a module that a new process can import.
+          arguments: the function's arguments, which pickle can serialize.
+          environment: variables to set in addition to those of this process.
         """
         reader, writer = context.Pipe(duplex=False)
         wanted = {**os.environ, **(environment or {})}
@@ -56,17 +56,17 @@ class Fork:
         os.kill(self._process.pid, signum)
 
     def kill(self) -> None:
-        """Ends the process by SIGKILL."""
+        """Kills the process by SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Returns the exit code; a signal's is negative. None after the time-out."""
+        """Waits for the end; returns the exit code, -N for a signal N, or None."""
         self._process.join(timeout)
         return self._process.exitcode
 
 
 def _call(writer, environment, function, arguments):
-    """What a forked process does."""
+    """Runs a function in a forked process, with its output in a pipe."""
     for stream in (sys.stdout, sys.stderr):
         os.dup2(writer.fileno(), stream.fileno())
     # The fork server has the environment of the first test.

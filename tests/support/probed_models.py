@@ -94,7 +94,7 @@ def save_model(folder, faults, root=None):
     """Writes the good model with some signatures replaced, or removed where None.
 
     Args:
-      folder: where to write it.
+      folder: folder of the SavedModel.
       faults: signature name -> its function, or None.
       root: owner of the variables that the functions use.
     """

@@ -38,9 +38,9 @@ def keep_record(root: pathlib.Path, run_id: str, second: int, **facts) -> RunRec
 
     Args:
       root: the root of the runs.
-      run_id: names the run.
-      second: the second of a minute in which the run started.
-      facts: other fields.
+      run_id: the name of the run.
+      second: the second of its minute in which the run started, 0 to 59.
+      facts: other fields of the record.
     """
     defaults = {
         "status": RunStatus.UNCHANGED,

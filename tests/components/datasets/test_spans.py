@@ -27,7 +27,7 @@ def make(folder, *names):
         (folder / name).mkdir()
 
 
-# Which spans are found.
+# The search for the newest spans.
 
 
 def test_the_newest_is_the_highest_number_padded_or_not(folder):

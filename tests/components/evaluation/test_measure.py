@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from components.evaluation.measure import Measured, SignatureError, load, measure
 
-SIZES = [5, 5, 3]  # of the batches
+SIZES = [5, 5, 3]  # of the three batches
 IMAGES = tf.TensorSpec([None, 28, 28, 1], tf.float32, name="images")
 
 

@@ -1,3 +1,5 @@
+"""The likelihoods p(x|z), compared with NumPy and the formulas of a paper."""
+
 import numpy as np
 import pytest
 from scipy import integrate

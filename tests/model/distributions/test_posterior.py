@@ -1,3 +1,5 @@
+"""The posteriors q(z|x), compared with SciPy and NumPy."""
+
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,3 +1,5 @@
+"""The priors p(z), compared with NumPy."""
+
 import numpy as np
 import pytest
 import tf_keras as tfk

@@ -1,3 +1,5 @@
+"""The choice of the precision, and the ELBO of one model in both precisions."""
+
 import numpy as np
 import pytest
 import tensorflow as tf

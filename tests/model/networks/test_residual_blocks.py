@@ -1,3 +1,5 @@
+"""The residual networks: shapes, parameters, and the formulas of their blocks."""
+
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,3 +1,5 @@
+"""The training loop: losses, learning rate, weight decay, early stop, warm start."""
+
 import dataclasses
 import json
 import logging

@@ -1,3 +1,5 @@
+"""Signals and interrupts that wait until a block of code has ended."""
+
 import signal
 import threading
 

@@ -1,3 +1,5 @@
+"""The command line: list of commands, help, interrupts and early errors."""
+
 import importlib
 import os
 import pathlib

@@ -1,3 +1,5 @@
+"""The presets, and how settings, files and presets are combined."""
+
 import dataclasses
 import importlib.resources
 import typing

@@ -1,3 +1,5 @@
+"""The client of Kubeflow's API: credentials, errors and repeated requests."""
+
 import json
 import socket
 

@@ -1,3 +1,5 @@
+"""The compiled pipeline: its schema, containers, tasks and cache keys."""
+
 import hashlib
 import json
 import os

@@ -1,3 +1,5 @@
+"""The entrypoint of a step's container: properties, parameters, report, log."""
+
 import dataclasses
 import json
 import pathlib

@@ -1,3 +1,5 @@
+"""The Kubernetes settings of steps: names, resources, volumes and secrets."""
+
 import re
 
 import pytest

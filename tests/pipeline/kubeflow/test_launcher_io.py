@@ -1,3 +1,5 @@
+"""The files of KFP's launcher: a step's input artifacts, outputs and report."""
+
 import json
 import os
 import pathlib

@@ -1,3 +1,5 @@
+"""The recurring run of a schedule: how it is created, changed and left alone."""
+
 import datetime
 
 import kfp_server_api

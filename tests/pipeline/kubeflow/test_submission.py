@@ -1,3 +1,5 @@
+"""The upload of a pipeline and the start of its runs."""
+
 import dataclasses
 import pathlib
 

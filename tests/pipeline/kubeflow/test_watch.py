@@ -1,3 +1,5 @@
+"""The progress of a run on the cluster, its end and its gate decision."""
+
 import datetime
 import json
 import os

@@ -1,3 +1,5 @@
+"""The checksums of artifacts' files, and the damage that they reveal."""
+
 import hashlib
 import json
 

@@ -1,3 +1,5 @@
+"""The lines for crontab and the units for systemd, and the commands they start."""
+
 import json
 import pathlib
 import shutil
