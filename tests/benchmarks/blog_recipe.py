@@ -46,7 +46,7 @@ _DECODER = (
 
 
 def compiled() -> tfk.Model:
-    """Returns the post's model, compiled and ready for `fit`."""
+    """Returns the post's VAE, compiled by Keras and ready for `fit`."""
     encoder = tfk.Sequential(
         [
             tfkl.InputLayer(input_shape=SHAPE),

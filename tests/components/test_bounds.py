@@ -24,7 +24,7 @@ VARIANCES = np.array([1.0, 0.02, 0.005, 0.0])
 
 @pytest.fixture(scope="module")
 def pixels():
-    """Returns 8-bit images as floats, and bits: the two features of the examples."""
+    """Returns `pixels`, 8-bit images as floats in [0, 1], and `bits`, both random."""
     rng = np.random.default_rng(0)
     return {
         "pixels": (rng.integers(0, 256, [COUNT, 28, 28, 1]) / 255).astype(np.float32),

@@ -86,14 +86,14 @@ def model_of(folder, shift):
 
 
 def evaluate(folder, examples, baseline=None, floor=-100.0, binary=True):
-    """Runs the step for a candidate of shift 0; returns its evaluation and blessing."""
+    """Runs the Evaluator, candidate shift 0; returns its evaluation and blessing."""
     candidate = model_of(folder / "candidate", 0.0)
     of_baseline = model_of(folder / "baseline", baseline)
     return evaluate_models(folder, examples, candidate, of_baseline, floor, binary)
 
 
 def evaluate_models(folder, examples, candidate, baseline, floor, binary=True):
-    """Runs the step for two model artifacts; returns its evaluation and blessing."""
+    """Runs the Evaluator for two models; returns its evaluation and blessing."""
     inputs = {
         "examples": [examples],
         "model": [candidate],

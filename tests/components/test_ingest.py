@@ -197,7 +197,7 @@ def prepared(tmp_path_factory, arrays, data_dir):
 def ingest(
     folder, data_dir, fingerprint, eval_images=200, limit=0, source="auto", **spans
 ):
-    """Runs the step; returns its artifact, and the (pixels, label) pairs by split."""
+    """Runs Ingest; returns its artifact, and the (pixels, label) pairs by split."""
     component = Ingest(
         dataset="ingest_digits",
         source=source,

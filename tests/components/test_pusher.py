@@ -129,7 +129,7 @@ def destination(tmp_path):
 
 @pytest.fixture
 def push(models, evaluated, destination, tmp_path):
-    """Returns a function that runs the step and returns its PushedModel."""
+    """Returns a function that runs the Pusher and returns its PushedModel."""
 
     def push(
         name,

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 
 STACK = "compatible" if sys.version_info < (3, 11) else "current"
 ARCHIVES = pathlib.Path(__file__).parents[1] / "support" / "old_roots"
-MADE_IN = "/tmp/vae-old"  # noqa: S108, where the archives' runs were
+MADE_IN = "/tmp/vae-old"  # noqa: S108, folder of the archived runs
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ IMAGES = tf.TensorSpec([None, 28, 28, 1], tf.float32, name="images")
 
 
 class KnownModel(tf.Module):
-    """A model that reads its bounds and latents from pixels, and scales the latents."""
+    """A model whose bounds and latents are pixels of the image, latents scaled."""
 
     def __init__(self, scales, shift=0.0):
         super().__init__()

@@ -33,28 +33,28 @@ def model(folder: pathlib.Path, likelihood: str) -> standard_artifacts.Model:
 
 
 def scores(likelihood: str) -> dict[str, np.ndarray]:
-    """Returns the `elbo`, `reconstruction` and `kl` of each image, in nats.
+    """Returns the ELBO terms that the older release computed, in nats.
 
-    The older release computed them.
+    The keys are `elbo`, `reconstruction` and `kl`; each has a value for each image.
     """
     names = ("elbo", "reconstruction", "kl")
     return {name: _arrays()[f"{likelihood}_{name}"] for name in names}
 
 
 def labels() -> np.ndarray:
-    """Returns the images' labels."""
+    """Returns the labels of the old exports' images."""
     return _arrays()["labels"]
 
 
 def write_todays_examples(path: pathlib.Path) -> None:
-    """Writes the same images in the format of this release's Transform."""
+    """Writes the old exports' images in the format of this release's Transform."""
     arrays = _arrays()
     images = arrays["pixels"] / 255
     transformed.write(path, images, arrays["bits"], arrays["labels"])
 
 
 def todays_examples(folder: pathlib.Path) -> standard_artifacts.Examples:
-    """Returns an artifact whose test split has the images in this release's format."""
+    """Returns Examples whose test split is these images in today's format."""
     artifact = standard_artifacts.Examples()
     artifact.uri = str(folder)
     artifact.split_names = artifact_utils.encode_split_names(["train", "test"])

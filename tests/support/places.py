@@ -33,7 +33,7 @@ class Place:
         self._path = path
 
     def read(self):
-        """Returns path -> bytes of all files there, except locks and claims."""
+        """Returns path -> bytes of the destination's files but locks and claims."""
         found = self._files.find(self._path)
         names = {path[len(self._path) + 1 :]: path for path in found}
         return {

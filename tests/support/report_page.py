@@ -19,7 +19,7 @@ THRESHOLDS = Thresholds(
 
 
 class PageReader(html.parser.HTMLParser):
-    """A parser that keeps elements and text, and checks that all tags are closed."""
+    """A parser of HTML that keeps elements and text, and checks for unclosed tags."""
 
     VOID = ("meta", "img", "br", "link", "input")
 

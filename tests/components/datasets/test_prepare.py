@@ -534,7 +534,7 @@ def test_a_server_that_refuses(data_dir, monkeypatch):
 
 
 class TinyDigits(tfds.core.GeneratorBasedBuilder):
-    """A TFDS data set that TFDS does not build from IDX files."""
+    """A data set of TFDS whose source is not IDX files."""
 
     VERSION = tfds.core.Version("2.0.0")
     SHAPE = (28, 28, 1)

@@ -40,7 +40,7 @@ def build(config):
 
 
 def change(config, parameter):
-    """Returns the configuration with the value of one run parameter changed."""
+    """Returns a copy of the configuration with another value of a run parameter."""
     section = getattr(config, parameter.section)
     # Doubled, so that the batch size stays a multiple of the replicas.
     value = parameter.read(config) * 2 or 1
