@@ -68,7 +68,7 @@ def nothing_is_slow(monkeypatch):
 
 @pytest.fixture
 def images():
-    """Grey images, float32 [12, 28, 28, 1]: multiples of 1/255, zeros and ones too."""
+    """Returns grey images, float32 [12, 28, 28, 1]: multiples of 1/255, many are 0."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, [12, 28, 28, 1]) * rng.integers(0, 2, [12, 28, 28, 1])
     return (pixels / 255).astype(np.float32)
@@ -76,6 +76,6 @@ def images():
 
 @pytest.fixture
 def binary():
-    """Binary images, float32 [12, 28, 28, 1]."""
+    """Returns binary images, float32 [12, 28, 28, 1]."""
     rng = np.random.default_rng(1)
     return rng.integers(0, 2, [12, 28, 28, 1]).astype(np.float32)

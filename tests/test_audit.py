@@ -1,4 +1,4 @@
-"""What the audit reads from a lock, and prints about the findings."""
+"""The audit of dependencies: what it reads from a lock file, and its output."""
 
 import importlib.util
 import pathlib

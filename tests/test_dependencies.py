@@ -1,4 +1,4 @@
-"""Every library that the code imports is declared in setup.py."""
+"""The declared dependencies: setup.py has every library that the code imports."""
 
 import ast
 import importlib.metadata
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def imported_modules(*folders: str) -> set[str]:
-    """Returns the modules of other projects that the Python files import."""
+    """Returns the modules of other projects that the folders' Python files import."""
     found: set[str] = set()
     for folder in folders:
         for path in (ROOT / folder).rglob("*.py"):
@@ -31,7 +31,7 @@ def imported_modules(*folders: str) -> set[str]:
 
 
 def distributions_by_folder() -> dict[str, set[str]]:
-    """Returns the installed distributions that have files in each folder."""
+    """Returns folder -> installed distributions that have files in the folder."""
     found: dict[str, set[str]] = {}
     for distribution in importlib.metadata.distributions():
         name = normalized(distribution.metadata["Name"])
@@ -43,7 +43,7 @@ def distributions_by_folder() -> dict[str, set[str]]:
 
 
 def declared_names(*, with_dev: bool) -> set[str]:
-    """Returns the distributions that setup.py names, for any stack."""
+    """Returns the distributions that setup.py requires, for any stack."""
     strings = []
     for node in ast.walk(ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))):
         if isinstance(node, ast.keyword) and node.arg in (
@@ -82,7 +82,7 @@ def test_every_imported_library_is_declared(folders, with_dev):
         parts = module.split(".")
         folders_above = {"/".join(parts[:n]) for n in range(1, len(parts) + 1)}
         owners: set[str] = set()
-        for folder in folders_above - {"google"}:  # many distributions share it
+        for folder in folders_above - {"google"}:  # many distributions share the folder
             owners |= by_folder.get(folder, set())
         if not owners & declared:
             undeclared[module] = owners

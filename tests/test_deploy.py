@@ -1,4 +1,4 @@
-"""The manifests in deploy/: valid Kubernetes, locked down, and what they run runs."""
+"""The manifests in deploy/: valid Kubernetes, restricted, and able to run."""
 
 import os
 import pathlib
@@ -17,8 +17,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 SERVING = ["tf-serving.yaml", "tf-serving-s3.yaml"]
 
-# What KServe documents of an InferenceService's model, and what is ours of a container.
-# Source: https://kserve.github.io/website/docs/reference/crd-api, ModelSpec.
+# The fields that KServe documents for the model of an InferenceService, and the fields
+# that deploy/ uses of a container. Source:
+# https://kserve.github.io/website/docs/reference/crd-api, ModelSpec.
 MODEL_FIELDS = {
     *("modelFormat", "protocolVersion", "runtime", "runtimeVersion", "storageUri"),
     *("resources", "readinessProbe", "securityContext"),
@@ -96,7 +97,7 @@ def test_the_parts_fit(name):
 
 
 def test_what_the_init_container_runs(s3, tmp_path):
-    """The very text in the manifest: from S3 to what TensorFlow Serving polls."""
+    """The text is that of the manifest: it copies S3 to TensorFlow Serving's folder."""
     uri = f"s3://{s3.name}/serving/vae"
     pushed = publish.publish_version(
         write_model(tmp_path / "model"),
@@ -150,7 +151,7 @@ def test_the_inference_service_is_as_kserve_documents_it():
     assert model["modelFormat"] == {"name": "tensorflow", "version": "2"}
     assert model["protocolVersion"] == "v1"
     assert not model["storageUri"].rpartition("/")[2].isdecimal()
-    # What KServe makes of predictor and model is a pod and its container.
+    # KServe makes a pod of the predictor, and its container of the model.
     pod = {key: predictor[key] for key in ("serviceAccountName", "securityContext")}
     container = {"name": "kserve-container", "image": "tensorflow/serving:2.18.0"}
     container |= {

@@ -1,4 +1,4 @@
-"""README.md, CONTRIBUTING.md, SECURITY.md and docs/: lengths, links and commands."""
+"""The Markdown pages: lengths, links and commands of README.md, docs/ and others."""
 
 import importlib.util
 import pathlib
@@ -37,7 +37,7 @@ def without_blocks(text: str) -> str:
 
 
 def blocks(path: pathlib.Path, *languages: str) -> list[str]:
-    """Returns the fenced blocks of a page that are in one of the languages."""
+    """Returns the fenced blocks of a page that have one of the languages."""
     found = []
     language, lines = None, []
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -53,7 +53,7 @@ def blocks(path: pathlib.Path, *languages: str) -> list[str]:
 
 
 def anchors(path: pathlib.Path) -> set[str]:
-    """Returns the anchors of a page's headings, as GitHub and MyST name them."""
+    """Returns the anchors of a page's headings, named as by GitHub and MyST."""
     text = re.sub(
         r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.M | re.S
     )
@@ -65,7 +65,7 @@ def anchors(path: pathlib.Path) -> set[str]:
 
 
 def broken_links(path: pathlib.Path) -> list[str]:
-    """Returns the relative links and pictures of a page that lead to nothing."""
+    """Returns the relative links and pictures of a page whose target does not exist."""
     broken = []
     text = without_blocks(path.read_text(encoding="utf-8"))
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -81,8 +81,8 @@ def broken_links(path: pathlib.Path) -> list[str]:
 def commands(path: pathlib.Path) -> Iterator[list[str]]:
     """Yields the arguments of each `vae-pipeline` command of a page.
 
-    Those are the lines of blocks in `sh` or in no language, and the lines after `$` of
-    what was printed. `...` at the end of a line stands for more arguments.
+    Commands are the lines of blocks with the language `sh` or none, and lines after `$`
+    in blocks of console output. `...` at the end of a line means more arguments.
     """
     lines = [line for block in blocks(path, "sh", "") for line in joined(block)]
     for block in blocks(path, "text"):
@@ -103,7 +103,7 @@ def commands(path: pathlib.Path) -> Iterator[list[str]]:
 
 
 def joined(block: str) -> list[str]:
-    """Returns the lines of a block, with those that a backslash continues as one."""
+    """Returns the lines of a block, with lines continued by a backslash joined."""
     return block.replace("\\\n", " ").splitlines()
 
 
@@ -141,7 +141,7 @@ def parser():
 @pytest.mark.parametrize("path", PAGES, ids=IDS)
 def test_every_command_is_one_that_the_program_understands(path, parser):
     for words in commands(path):
-        if words == ["--version"]:  # prints, and ends the process
+        if words == ["--version"]:  # the option prints the version and ends the process
             continue
         args = parser.parse_args(words)
         if hasattr(args, "preset"):
@@ -184,7 +184,7 @@ def test_every_block_of_settings_is_a_valid_configuration(path):
 
 @pytest.fixture
 def conf():
-    """Sphinx's configuration, which generates two pages, as a module."""
+    """Returns Sphinx's configuration, which generates two pages, as a module."""
     spec = importlib.util.spec_from_file_location("docs_conf", DOCS / "conf.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -199,7 +199,7 @@ def test_the_reference_has_the_help_of_every_command(conf):
 
 
 def rows(page: str) -> dict[str, list[str]]:
-    """Returns the cells of each row of the tables, by `section.field`."""
+    """Returns `section.field` -> cells of the field's row, for all tables of a page."""
     found = {}
     section = ""
     for line in page.splitlines():
@@ -231,5 +231,5 @@ def test_the_reference_says_what_a_setting_means_and_what_it_may_be(conf):
 
 def test_the_reference_compares_the_presets(conf):
     found = rows(conf.settings_page())
-    assert found["Presets.train.epochs"][1] == "`5`"  # presets/five_minutes.yaml
-    assert "Presets.train.seed" not in found  # the same in all
+    assert found["Presets.train.epochs"][1] == "`5`"  # from presets/five_minutes.yaml
+    assert "Presets.train.seed" not in found  # all presets have the same seed

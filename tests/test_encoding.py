@@ -1,4 +1,4 @@
-"""Files are UTF-8, whatever the locale of the process that reads or writes them."""
+"""The encoding of files: UTF-8, in every locale of the reading or writing process."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 LOCALES = [
-    {"LC_ALL": "C", "PYTHONUTF8": "0"},  # else Python would choose UTF-8 itself
+    {"LC_ALL": "C", "PYTHONUTF8": "0"},  # otherwise Python would choose UTF-8 itself
     {"LC_ALL": "C"},
     {"LC_ALL": "C.UTF-8"},
 ]

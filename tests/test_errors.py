@@ -1,4 +1,4 @@
-"""The errors of all packages: their root, and what may be caught in their place."""
+"""The errors of all packages: their base class, and where others may be caught."""
 
 import ast
 import importlib
@@ -13,19 +13,19 @@ from model.errors import PipelineError
 
 _PACKAGES = ("model", "components", "pipeline")
 _ROOT = pathlib.Path(__file__).parents[1]
-# Importing it makes these packages absent: it is a program for another process.
+# Importing the probe makes these packages unavailable: it is a program of its own.
 _PROGRAMS = ("components.evaluation.infra_probe", "pipeline.__main__")
 
-# Calls of these packages' own functions that may raise a library's ValueError, which
-# is about the input: file -> what is called.
+# Functions of this project that may raise a library's ValueError about the input: file
+# -> function.
 _FOREIGN = {
-    # The images and labels of a file are whatever was pickled there.
+    # The images and labels of a file are any values that were pickled.
     "components/datasets/mnist_wheel.py": "_to_uint8",
-    # TFDS reads a damaged folder; a fingerprint that differs is a DataError.
+    # TFDS reads a damaged folder; a different fingerprint is a DataError.
     "components/datasets/prepare_spans.py": "fingerprint",
-    # A record of another type, as pydantic says it.
+    # Pydantic raises it for a record of another type.
     "components/registry/rolling_back.py": "RejectedModel",
-    # What a model that can't be served returns may have any shape.
+    # The results of a model that can't be served may have any shape.
     "components/report.py": "measurements",
 }
 
@@ -54,7 +54,7 @@ def test_every_exception_derives_from_the_one_root():
 
 
 def test_every_error_survives_a_border_between_processes():
-    """As pickle carries it, and as Beam makes it again with more of a message."""
+    """Pickle carries it, and Beam makes it again with a longer message."""
     for each in our_exceptions():
         error = each(400, "why") if each.__name__ == "RequestError" else each("why")
         for copy in (pickle.loads(pickle.dumps(error)), each(*error.args)):
@@ -62,7 +62,7 @@ def test_every_error_survives_a_border_between_processes():
 
 
 def own_names(tree):
-    """Returns what a module defines, or imports from these packages."""
+    """Returns the names that a module defines or imports from these packages."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -85,7 +85,7 @@ def names_in(node):
 
 
 def calls_under_value_error(text):
-    """Returns the own functions that are called where ValueError is caught."""
+    """Returns the project's functions that are called where ValueError is caught."""
     tree = ast.parse(text)
     result = set()
     for node in ast.walk(tree):

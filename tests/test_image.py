@@ -1,4 +1,4 @@
-"""What the image leaves out, against the lock that says who needs what."""
+"""The packages that the image omits, compared with the users in the lock file."""
 
 import ast
 import pathlib
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def _needed_by() -> dict[str, set[str]]:
-    """Returns who needs each package, from the lock's `# via` comments."""
+    """Returns package -> packages that need it, from the lock's `# via` comments."""
     needed: dict[str, set[str]] = {}
     for line in (ROOT / "requirements.lock").read_text().splitlines():
         if package := re.match(r"([a-z0-9._-]+)(\[.*\])?==", line):

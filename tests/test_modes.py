@@ -1,4 +1,4 @@
-"""The permissions of what other users read, and of what they do not, by the umask."""
+"""The permissions of files that other users may read, and of those they may not."""
 
 import pathlib
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from tests.support.places import write_model
 
 # Starts a command, pushes two versions of argv[2], rolls back and writes metrics, all
-# below argv[1], under the umask argv[3].
+# in the folder argv[1] and under the umask argv[3].
 CODE = """
 import os, pathlib, sys
 os.umask(int(sys.argv[3], 8))
@@ -46,7 +46,8 @@ with lifecycle.record_run(
 def test_others_read_versions_and_metrics_and_write_nothing(tmp_path, umask):
     model = write_model(tmp_path / "model")
     for path in pathlib.Path(model).rglob("*"):
-        path.chmod(0o777 if path.is_dir() else 0o666)  # it decides nothing, either
+        # the modes of the model's own files have no effect either
+        path.chmod(0o777 if path.is_dir() else 0o666)
     place = tmp_path / "place"
     place.mkdir()
     command = [sys.executable, "-c", CODE, str(place), model, umask]

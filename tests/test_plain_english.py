@@ -1,4 +1,4 @@
-"""`.ci/plain_english.py`: words that docstrings, comments and messages do not use."""
+"""The program `.ci/plain_english.py`, which refuses words in comments and strings."""
 
 import pathlib
 import subprocess

@@ -1,4 +1,4 @@
-"""`.ci/setup` on systems that lack something: a PATH that holds only what they have."""
+"""The script `.ci/setup` on systems that lack tools: PATH has only what they have."""
 
 import pathlib
 import shutil
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def run_setup(tmp_path):
-    """Gives a function that runs the script as a system with a given glibc."""
+    """Returns a function that runs the script as on a system with a given glibc."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for tool in TOOLS:
@@ -111,7 +111,8 @@ def test_the_documented_line_gets_what_the_set_up_needs(run_setup, glibc, system
 
 
 def test_a_python_without_headers_and_venv_needs_its_own_packages(run_setup):
-    # It answers as Debian's python3.13 does: the version, and no to what is imported.
+    # Answers as Debian's python3.13 does: prints its version, and lacks the imported
+    # modules.
     python = """
     case "$2" in
       *version_info*3,13*) exit 0 ;;

@@ -1,4 +1,4 @@
-"""Every parameter from the third on is keyword-only, and there are six at most."""
+"""The signatures: parameters from the third on are keyword-only, at most six in all."""
 
 import ast
 import pathlib
@@ -20,7 +20,7 @@ FRAMEWORK_METHODS = {
 
 
 def violations(source: str) -> Iterator[str]:
-    """Returns what is wrong with the signatures in Python code, with line numbers."""
+    """Yields what is wrong with each signature in Python code, with line numbers."""
     tree = ast.parse(source)
     methods: dict[ast.AST, ast.ClassDef] = {}
     for node in ast.walk(tree):
@@ -52,7 +52,7 @@ def decorators(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> l
 def function_violations(
     function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, *, is_method: bool
 ) -> Iterator[str]:
-    """Returns what is wrong with the signature of one function."""
+    """Yields what is wrong with the signature of one function."""
     name = getattr(function, "name", "lambda")
     positional = [*function.args.posonlyargs, *function.args.args]
     if is_method and "staticmethod" not in decorators(function):
@@ -66,7 +66,7 @@ def function_violations(
 
 
 def dataclass_violations(cls: ast.ClassDef) -> Iterator[str]:
-    """Returns what is wrong with the constructor of a dataclass."""
+    """Yields what is wrong with the constructor of a dataclass."""
     fields = [node for node in cls.body if isinstance(node, ast.AnnAssign)]
     is_dataclass = {"dataclass", "dataclasses.dataclass"} & set(decorators(cls))
     is_keyword_only = any(

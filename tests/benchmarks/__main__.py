@@ -1,4 +1,4 @@
-"""`make bench`: all parts, one after the other; the last takes half an hour or more."""
+"""All benchmarks, one after another, for `make bench`: the last takes half an hour."""
 
 from tests.benchmarks import (
     determinism,

@@ -1,16 +1,17 @@
-"""The 2019 TFP post's recipe, as published: the baseline of every comparison.
+"""The recipe of TFP's 2019 blog post, as published: the baseline of the benchmarks.
 
-Its networks, regularizer, optimizer and input pipeline, in float32 under Keras's own
-`fit`. KLDivergenceRegularizer enters the loss twice (tensorflow/probability#1215): what
-`fit` prints is -reconstruction + 2 KL. `elbo_terms` gives the true terms beside it.
+The networks, regularizer, optimizer and input pipeline are the post's, in float32 and
+trained by Keras's own `fit`. KLDivergenceRegularizer enters the loss twice
+(tensorflow/probability#1215), so `fit` prints -reconstruction + 2 KL. `elbo_terms`
+returns the true terms.
 
 Source: https://blog.tensorflow.org/2019/03/variational-autoencoders-with.html
 """
 
 import os
 
-# Keras 2, before TensorFlow is imported; all else is as TensorFlow has it: `model`,
-# which would change that too, is not imported here.
+# Chooses Keras 2 before TensorFlow is imported. All other settings are TensorFlow's
+# defaults: this module does not import `model`, which would change them.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import numpy as np
@@ -26,7 +27,7 @@ PRIOR = tfd.Independent(
     tfd.Normal(loc=tf.zeros(LATENT_SIZE), scale=1.0), reinterpreted_batch_ndims=1
 )
 
-# Filters, kernel, stride, padding.
+# Each row has filters, kernel size, stride and padding.
 _ENCODER = (
     (DEPTH, 5, 1, "same"),
     (DEPTH, 5, 2, "same"),
@@ -45,7 +46,7 @@ _DECODER = (
 
 
 def compiled() -> tfk.Model:
-    """Returns the post's model, ready for `fit`."""
+    """Returns the post's VAE, compiled by Keras and ready for `fit`."""
     encoder = tfk.Sequential(
         [
             tfkl.InputLayer(input_shape=SHAPE),
@@ -78,7 +79,7 @@ def compiled() -> tfk.Model:
 
 
 def batches(pixels: np.ndarray) -> tf.data.Dataset:
-    """Returns one epoch as the post feeds it: image by image, then batched.
+    """Returns one epoch of binarized batches, made as the post does: image by image.
 
     Args:
       pixels: uint8 [N, 28, 28, 1].
@@ -101,14 +102,14 @@ def batches(pixels: np.ndarray) -> tf.data.Dataset:
 def elbo_terms(vae: tfk.Model, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns reconstruction (one sample of z) and KL, each [B], in nats.
 
-    The ELBO is their difference, with the KL counted once.
+    The ELBO is reconstruction minus KL, with the KL counted once.
 
     Args:
-      vae: what `compiled` gave.
+      vae: the model that `compiled` returned.
       images: float32 [B, 28, 28, 1], each pixel 0 or 1.
     """
     posterior = vae.encoder(images)  # q(z|x)
-    # A closed form: none exists against PRIOR's own kind of distribution.
+    # TFP has a closed-form KL for this class of prior, but none for the class of PRIOR.
     prior = tfd.MultivariateNormalDiag(tf.zeros(LATENT_SIZE), tf.ones(LATENT_SIZE))
     likelihood = vae.decoder(posterior.sample())  # p(x|z)
     return likelihood.log_prob(images), tfd.kl_divergence(posterior, prior)

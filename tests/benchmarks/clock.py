@@ -1,9 +1,10 @@
-"""One training against the clock: `python -m tests.benchmarks.clock JSON`.
+"""A timed training: `python -m tests.benchmarks.clock JSON`.
 
-It trains until the test -ELBO is at or under the bound, in nats, with the KL counted
-once and the split's fixed binarization, looked at when each epoch ends. It prints a
-line for each, and last a JSON line with what it came to. The clock runs from before the
-model is made. The post's stands still while its ELBO is evaluated; ours does not.
+Trains until the test -ELBO is at or below the bound, in nats. The -ELBO counts the KL
+once, uses the split's fixed binarization, and is computed at the end of each epoch.
+Prints a line for each epoch, and a last line with the result in JSON. The clock starts
+before the model is built. For the post's recipe the clock stops while the ELBO is
+evaluated; for this project's training it does not.
 """
 
 import contextlib
@@ -15,36 +16,37 @@ import tempfile
 import time
 from typing import Any
 
-SEED = 0  # of weights, order and noise, and of the test split's binarization
-TRAIN, TEST, ARRAYS = "train.gz", "test.gz", "arrays.npz"  # `digits` writes them
-_EVALUATED = 500  # images at once
+SEED = 0  # for weights, order, noise and the binarization of the test split
+TRAIN, TEST, ARRAYS = "train.gz", "test.gz", "arrays.npz"  # written by `digits`
+_EVALUATED = 500  # images per batch of the evaluation
 
 
 @dataclasses.dataclass
 class Training:
-    """What to train, and how far."""
+    """What to train, and the -ELBO at which the training ends."""
 
     name: str
-    folder: str  # with the files of `digits`
+    folder: str  # has the files that `digits` wrote
     bound: float  # nats
-    epochs: int  # at most, of the post's
+    epochs: int  # maximum for the post's recipe
     model: dict[str, Any] | None = None  # ModelConfig's fields; None: the post's recipe
-    train: dict[str, Any] = dataclasses.field(default_factory=dict)  # TrainConfig's
+    # TrainConfig's fields
+    train: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class _ReachedError(Exception):
-    """The bound was reached: ends `train`, which knows no bound."""
+    """Ends the function `train` at the bound; `train` itself has no bound."""
 
 
 class Log:
-    """Prints epochs, and keeps what the last one came to."""
+    """Prints a line for each epoch, and keeps the figures of the last epoch."""
 
     def __init__(self, training: Training):
         self._training = training
         self.last: dict[str, Any] = {"reached": False}
 
     def add(self, epoch: int, seconds: float, nats: float, printed: float | None):
-        """Adds an epoch; says whether the bound is reached."""
+        """Records and prints an epoch; returns whether the bound is reached."""
         reached = nats <= self._training.bound
         self.last = {
             "reached": reached,
@@ -63,7 +65,7 @@ class Log:
 
 
 def posts(training: Training, log: Log) -> None:
-    """Trains the post's recipe."""
+    """Trains the post's recipe until the bound is reached."""
     started = time.monotonic()
     import numpy as np
     import tf_keras as tfk
@@ -107,7 +109,7 @@ def _posts_elbo(vae, bits) -> float:
 
 
 def ours(training: Training, log: Log) -> None:
-    """Trains a model of this project, by `model.training.loop`."""
+    """Trains a model of this project with `model.training.loop` until the bound."""
     started = time.monotonic()
     from model.config import ModelConfig, TrainConfig
     from model.training.loop import Files, train
@@ -116,14 +118,14 @@ def ours(training: Training, log: Log) -> None:
         def emit(self, record):
             progress = getattr(record, "progress", None)
             if progress is None or record.levelno < logging.INFO:
-                return  # within an epoch
+                return  # a report within an epoch
             seconds, nats = time.monotonic() - started, -progress.eval_elbo
             if log.add(progress.epoch, seconds, nats, None):
                 raise _ReachedError
 
     logger = logging.getLogger("model")
     logger.setLevel(logging.INFO)
-    logger.propagate = False  # its lines say what `log` says
+    logger.propagate = False  # `log` already prints the same figures
     logger.addHandler(Clock())
     files = Files(
         train=[f"{training.folder}/{TRAIN}"],
@@ -136,7 +138,7 @@ def ours(training: Training, log: Log) -> None:
 
 
 def main() -> None:
-    """Trains."""
+    """Runs the training that argv[1] describes, and prints its result."""
     training = Training(**json.loads(sys.argv[1]))
     log = Log(training)
     (posts if training.model is None else ours)(training, log)

@@ -1,7 +1,7 @@
-"""A contender of a race: `python -m tests.benchmarks.contender JSON`.
+"""The process of one contender in a race: `python -m tests.benchmarks.contender JSON`.
 
-It prints what it runs with, and then, for each line on its stdin, trains for a while
-and prints images/s.
+First prints the setup that it runs with. For each line on stdin, it then trains for
+SECONDS and prints images/s.
 """
 
 import json
@@ -12,13 +12,13 @@ from collections.abc import Callable
 
 from tests.benchmarks.race import Contender
 
-BATCH, SECONDS = 256, 4.0  # of the post's recipe; of a turn
-_IMAGES = 50_000  # of the input pipeline
-_LATER = 100_000  # steps of a learning-rate schedule that nobody reaches the end of
+BATCH, SECONDS = 256, 4.0  # batch size of the post's recipe; length of a turn
+_IMAGES = 50_000  # number of images in the input pipeline
+_LATER = 100_000  # steps of the learning-rate schedule; no training reaches its end
 
 
 def posts() -> tuple[Callable[[], object], int, str]:
-    """Returns a step of the post's recipe, its batch size and its precision."""
+    """Returns a training step of the post's recipe, its batch size and precision."""
     from tests.benchmarks import blog_recipe
 
     step = blog_recipe.compiled().make_train_function()
@@ -27,7 +27,7 @@ def posts() -> tuple[Callable[[], object], int, str]:
 
 
 def ours(contender: Contender) -> tuple[Callable[[], object], int, str]:
-    """Returns a step of this project, its batch size and its precision."""
+    """Returns a training step of this project, its batch size and precision."""
     import tensorflow as tf
 
     from model.config import ModelConfig, TrainConfig
@@ -54,7 +54,7 @@ def ours(contender: Contender) -> tuple[Callable[[], object], int, str]:
 
 
 def input_alone(contender: Contender) -> tuple[Callable[[], object], int, str]:
-    """Returns what makes the batch of such a step, its size and its precision."""
+    """Returns a function that makes one batch, its size, and a label of the setup."""
     from model.config import ModelConfig, TrainConfig
     from tests.benchmarks import input as input_pipeline
 
@@ -65,7 +65,7 @@ def input_alone(contender: Contender) -> tuple[Callable[[], object], int, str]:
 
 
 def _batches(size: int, latent_size: int | None = None):
-    """Returns one batch again and again: the steps alone are measured."""
+    """Returns a data set that repeats one batch, so that only steps are measured."""
     import tensorflow as tf
 
     images = tf.cast(tf.random.uniform([size, 28, 28, 1]) < 0.5, tf.float32)
@@ -85,14 +85,14 @@ def _setup(precision: str) -> str:
 
 
 def main() -> None:
-    """Takes turns."""
+    """Prints the setup, and then one turn's images/s for each line on stdin."""
     contender = Contender(**json.loads(sys.argv[1]))
     if contender.model is None:
         step, batch, precision = posts()
     else:
         kind = input_alone if contender.what == "input" else ours
         step, batch, precision = kind(contender)
-    step()  # traces
+    step()  # traces the function
     step()
     print(_setup(precision), flush=True)
     for _ in sys.stdin:

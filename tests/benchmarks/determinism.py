@@ -1,4 +1,4 @@
-"""What TensorFlow's deterministic ops cost."""
+"""The cost of TensorFlow's deterministic ops."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ from tests.benchmarks import presets, race
 
 
 def main() -> None:
-    """Measures, and prints images/s of a training step without and with them."""
+    """Measures and prints images/s of a training step without and with these ops."""
     print("Deterministic ops: a training step without and with TF_DETERMINISTIC_OPS=1")
     for name in (DEFAULT, "demo"):
         usual = presets.contender(name, resolve(name))

@@ -1,4 +1,4 @@
-"""The images of `time_to_115`: the same for the post's recipe and for ours."""
+"""The images of `time_to_115`, the same for the post's recipe and for this project."""
 
 import pathlib
 
@@ -13,14 +13,14 @@ from tests.support import transformed
 
 
 def write(dataset: str, source: str, data_dir: str, folder: pathlib.Path) -> None:
-    """Writes a dataset's images as both need them.
+    """Writes a data set's images in the formats of both recipes.
 
-    TRAIN and TEST are what Transform makes of a split; ARRAYS has `train`, uint8
-    [N, 28, 28, 1], and `test`, the test split's bits.
+    The files TRAIN and TEST have the examples that Transform writes for each split. The
+    file ARRAYS has `train`, uint8 [N, 28, 28, 1], and `test`, the test split's bits.
 
     Args:
-      dataset, source, data_dir: as `prepare` takes them.
-      folder: where they go.
+      dataset, source, data_dir: the arguments of `prepare`.
+      folder: folder of the files.
     """
     name = prepare.prepare(dataset, source, data_dir=data_dir).name
     arrays = {}

@@ -1,7 +1,7 @@
-"""The input pipeline alone: its batches, and its memory at ten times the images.
+"""The input pipeline alone: its batches, and its memory for ten times as many images.
 
-`python -m tests.benchmarks.input IMAGES` writes so many, makes batches of them as
-training does, and prints its process's peak memory in MB.
+`python -m tests.benchmarks.input IMAGES` writes IMAGES images, makes batches of them
+as training does, and prints the peak memory of its process in MB.
 """
 
 import model  # noqa: F401, isort: skip, chooses Keras 2 before TensorFlow is imported
@@ -25,7 +25,13 @@ _SHARD, _BATCHES = 2_500, 1_000
 
 
 def batches(images: int, latent_size: int, config: TrainConfig) -> Iterator:
-    """Returns training batches of so many images of noise, a multiple of 2,500."""
+    """Returns training batches of random images.
+
+    Args:
+      images: number of images, a multiple of 2,500.
+      latent_size: size of the noise in each batch.
+      config: settings of the batches.
+    """
     with tempfile.TemporaryDirectory() as folder:
         shard = pathlib.Path(folder, "shard-0.gz")
         pixels = np.random.default_rng(0).integers(0, 256, [_SHARD, 28, 28, 1]) / 255.0
@@ -38,14 +44,14 @@ def batches(images: int, latent_size: int, config: TrainConfig) -> Iterator:
 
 
 def peak_mb(images: int) -> float:
-    """Returns the peak memory of a process that makes batches of so many images."""
+    """Returns the peak memory, in MB, of a process that makes batches of images."""
     command = [sys.executable, "-m", "tests.benchmarks.input", str(images)]
     result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(result.stdout)
 
 
 def main(few: int = 25_000) -> None:
-    """Measures memory and prints."""
+    """Measures and prints the peak memory for few images and for ten times as many."""
     of_few, of_many = peak_mb(few), peak_mb(10 * few)
     print(
         f"The input pipeline's peak memory: {of_few:,.1f} MB for {few:,} images; "
@@ -55,7 +61,7 @@ def main(few: int = 25_000) -> None:
 
 
 def _make(images: int) -> None:
-    """Makes batches; they end with this call, as a process must not end before them."""
+    """Makes batches and frees them, as they must not outlive the process."""
     made = batches(images, 16, demo_train())
     for _ in range(_BATCHES):
         next(made)

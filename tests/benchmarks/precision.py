@@ -1,4 +1,4 @@
-"""Images/s of a training step in bfloat16, where the processor has it, and float32."""
+"""Images/s of a training step in float32 and, where the processor has it, bfloat16."""
 
 from model.config import TrainConfig
 from model.networks import precision

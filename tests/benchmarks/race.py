@@ -1,7 +1,8 @@
-"""Races: contenders in processes of their own take turns; what counts is the ratios.
+"""Races between contenders, which run in processes of their own and take turns.
 
-Each has an environment of its own, as TensorFlow reads its settings when it is first
-imported. All are measured in one run, so that what else the machine does befalls all.
+Each process has its own environment, because TensorFlow reads its settings when it is
+first imported. All contenders are measured in one run, so that other load on the
+machine affects all of them. The result is the ratio of their speeds.
 """
 
 import dataclasses
@@ -18,26 +19,28 @@ TURNS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """What takes training steps, or makes their batches: the post's recipe, or ours."""
+    """A setup whose speed a race measures: the post's recipe, or this project's."""
 
     name: str
     model: dict[str, Any] | None = None  # ModelConfig's fields; None: the post's recipe
-    train: dict[str, Any] = dataclasses.field(default_factory=dict)  # TrainConfig's
+    # TrainConfig's fields
+    train: dict[str, Any] = dataclasses.field(default_factory=dict)
     what: Literal["steps", "steps without tf.distribute", "input"] = "steps"
-    variables: dict[str, str] = dataclasses.field(default_factory=dict)  # environment's
+    # environment variables
+    variables: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def environment(ours: bool) -> dict[str, str]:
-    """Returns the environment of a contender: the post's has TensorFlow's defaults."""
+    """Returns a contender's environment; the post's recipe gets TensorFlow defaults."""
     variables = dict(os.environ)
     if not ours:
-        # `model` may have set it in this process.
+        # `model` may have set this variable in this process.
         variables.pop("TF_ENABLE_ONEDNN_OPTS", None)
     return variables
 
 
 def run(contenders: Sequence[Contender]) -> None:
-    """Measures, and prints images/s and their ratio to the first contender's.
+    """Measures all contenders; prints images/s and their ratios to the first contender.
 
     Raises:
       RuntimeError: a contender ended before its turn.
@@ -60,12 +63,12 @@ def run(contenders: Sequence[Contender]) -> None:
 def table(
     names: Sequence[str], setups: Sequence[str], speeds: Sequence[Sequence[float]]
 ) -> list[str]:
-    """Returns a line for each contender: medians, and medians of the turns' ratios.
+    """Returns a line for each contender: median speed, and median of each turn's ratio.
 
     Args:
-      names: of the contenders, the baseline first.
-      setups: what each ran with.
-      speeds: of each turn, one of each contender; images/s.
+      names: names of the contenders, the baseline first.
+      setups: description of each contender's setup.
+      speeds: images/s of each contender, a row for each turn.
     """
     lines = []
     for i, (name, setup) in enumerate(zip(names, setups)):

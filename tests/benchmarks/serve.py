@@ -1,9 +1,9 @@
-"""`make bench-serve`: latency and throughput of `serve`, as ratios to no batching.
+"""Latency and throughput of `serve`, as ratios to no batching: `make bench-serve`.
 
-The model is that of the default preset, with the weights that it begins with; a request
-asks for the `elbo` of one image, or of 32. Each client sends its next request when it
-has its answer. Server and clients are two processes that share the machine's cores.
-The baseline is the same server with `--max-batch 1`, in turns with it.
+The model is the default preset's with its initial weights. A request asks for the
+`elbo` of one image, or of 32 images. Each client sends its next request when it has
+its answer. Server and clients are two processes that share the machine's cores. The
+baseline is the same server with `--max-batch 1`; the two servers take turns.
 """
 
 import asyncio
@@ -27,21 +27,22 @@ from pipeline.config import loading
 
 CLIENTS, IMAGES = (1, 4, 16, 64), (1, 32)
 SERVERS = {"batching": [], "no batching": ["--max-batch", "1"]}
-ROUNDS = 3  # of each measurement, in turns: the machine's speed changes
-SECONDS = 3.0  # of a round, after a third of one
+# rounds of each measurement; servers take turns as the machine's speed changes
+ROUNDS = 3
+SECONDS = 3.0  # measured part of a round, after a warm-up of a third of it
 BODIES = 8
 
 
 class Measured(NamedTuple):
-    """Of all requests of one measurement."""
+    """Latency and throughput over all requests of one measurement."""
 
     p50: float  # milliseconds
     p99: float
-    images: float  # a second
+    images: float  # images/s
 
 
 def main() -> None:
-    """Prints a table."""
+    """Starts both servers, measures them, and prints a table."""
     with tempfile.TemporaryDirectory() as root:
         _push(f"{root}/serving/vae")
         servers = {name: _start(root, flags) for name, flags in SERVERS.items()}
@@ -112,12 +113,12 @@ def _measured(times: list[float], images: int) -> Measured:
 
 
 async def _round(url: str, images: int, clients: int) -> list[float]:
-    """Returns the seconds that each request took."""
+    """Returns the seconds that each request of one round took."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 2, [BODIES, images, 28, 28, 1])
     contents = ({"signature_name": "elbo", "instances": p.tolist()} for p in pixels)
     bodies = itertools.cycle([json.dumps(content) for content in contents])
-    times: list[tuple[float, float]] = []  # ended, took
+    times: list[tuple[float, float]] = []  # (end, duration) of each request, in seconds
     end = time.monotonic() + SECONDS * 4 / 3
 
     async def client(session: aiohttp.ClientSession) -> None:

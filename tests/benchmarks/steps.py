@@ -1,8 +1,8 @@
-"""Images/s of a training step: the post's recipe as published, and our presets.
+"""Images/s of a training step: the post's recipe as published, and the presets.
 
-The preset `blog` has the post's networks; the post's has a process with TensorFlow's
-own defaults. `demo`, the fastest, is also measured against its input pipeline alone,
-which is wanted at least 5 times as fast.
+The preset `blog` has the post's networks. The post's recipe runs in a process with
+TensorFlow's own defaults. `demo`, the fastest preset, is also compared with its input
+pipeline alone, which should be at least 5 times as fast.
 """
 
 from pipeline.config.loading import resolve
@@ -10,7 +10,7 @@ from tests.benchmarks import presets, race
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints both comparisons."""
     print("A training step, with the data at hand:", flush=True)
     ours = [
         presets.contender(label, config) for label, config in presets.of_speed().items()

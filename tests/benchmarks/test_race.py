@@ -1,4 +1,4 @@
-"""The benchmarks' own arithmetic, and what they say of a process that fails."""
+"""The arithmetic of the benchmarks, and their message about a process that fails."""
 
 import shutil
 import sys
@@ -10,7 +10,7 @@ from tests.benchmarks.clock import Training
 
 
 def test_ratios_are_medians_of_each_turns_own():
-    """So that a turn in which the machine was busy counts for all alike."""
+    """A turn in which the machine was busy then counts equally for all contenders."""
     speeds = [[100.0, 150.0], [10.0, 16.0], [120.0, 240.0]]
     first, second = race.table(["base", "ours"], ["float32", "bfloat16"], speeds)
     assert " ".join(first.split()) == "base 100 images/s 1.00 x base (float32)"

@@ -1,7 +1,7 @@
-"""Wall time until the test -ELBO is at or under 115 nats: the post's recipe and ours.
+"""Wall time until the test -ELBO is at most 115 nats: the post's recipe and presets.
 
-All train on the dataset's whole train split, one after the other, each in a process of
-its own. This takes half an hour or more, most of it the post's.
+All train on the data set's whole train split, one after another, each in a process of
+its own. This takes half an hour or more, mostly for the post's recipe.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from tests.benchmarks import presets
 from tests.benchmarks.clock import SEED, Training
 from tests.benchmarks.race import environment
 
-_EPOCHS = 15  # of the post's at most: it takes about 7
+_EPOCHS = 15  # maximum for the post's recipe, which needs about 7
 
 
 def train(training: Training) -> dict[str, Any]:
-    """Returns what a training came to: `clock.Log.last`; passes its lines on.
+    """Runs a training in a process, prints its lines, and returns `clock.Log.last`.
 
     Raises:
-      RuntimeError: it failed.
+      RuntimeError: the training failed.
     """
     with subprocess.Popen(
         [
@@ -54,7 +54,7 @@ def table(bound: float, results: Sequence[tuple[str, dict[str, Any]]]) -> list[s
 
     Args:
       bound: nats.
-      results: names, and what `train` gave.
+      results: names, and the results that `train` returned.
     """
     _, baseline = results[0]
     lines = []
@@ -74,7 +74,7 @@ def table(bound: float, results: Sequence[tuple[str, dict[str, Any]]]) -> list[s
 
 
 def main(arguments: Sequence[str] = ()) -> None:
-    """Trains all and prints."""
+    """Runs all trainings and prints the table."""
     parser = argparse.ArgumentParser(prog="make bench-time")
     parser.add_argument("--dataset", default="mnist", help="a TFDS name")
     parser.add_argument(
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] = ()) -> None:
 
 
 def _write(options: argparse.Namespace, folder: pathlib.Path) -> None:
-    # Here, as this process has no other use for TensorFlow.
+    # Imported here, because this process has no other use for TensorFlow.
     from tests.benchmarks import digits
 
     digits.write(options.dataset, options.source, options.data_dir, folder)

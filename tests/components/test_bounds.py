@@ -1,4 +1,4 @@
-"""Bounds, on transformed examples and exports of models whose answers are known."""
+"""The Bounds component, with transformed examples and exports of known answers."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ VARIANCES = np.array([1.0, 0.02, 0.005, 0.0])
 
 @pytest.fixture(scope="module")
 def pixels():
-    """Images of 8 bits, two pixel features of them, as floats."""
+    """Returns `pixels`, 8-bit images as floats in [0, 1], and `bits`, both random."""
     rng = np.random.default_rng(0)
     return {
         "pixels": (rng.integers(0, 256, [COUNT, 28, 28, 1]) / 255).astype(np.float32),
@@ -61,7 +61,7 @@ def known(folder, scales=(1, 1, 1, 1), shift=0.0):
 
 
 def run(folder, model, examples, feature="pixels", samples=8):
-    """Runs the step; returns its output folder."""
+    """Runs the Bounds step; returns its output folder."""
     artifact = standard_artifacts.ModelEvaluation()
     artifact.uri = str(folder / "bounds")
     (folder / "bounds").mkdir()
@@ -77,7 +77,7 @@ def run(folder, model, examples, feature="pixels", samples=8):
 
 def test_the_whole_test_split_is_measured(tmp_path, examples, pixels):
     images = np.float64(pixels["pixels"])
-    # Pixels in a row 1, 2, 3... times as far from each other as they are.
+    # The scales give the latents the variances VARIANCES.
     scales = np.sqrt(VARIANCES / images[:, 1, :4, 0].var(axis=0))
     uri = run(tmp_path, known(tmp_path, scales), examples)
     found = read_bounds(uri)
@@ -105,7 +105,8 @@ def test_each_image_has_its_elbo_and_its_posterior_mean(tmp_path, examples, pixe
 
 def test_the_feature_is_what_the_model_takes(tmp_path, examples, pixels):
     uri = run(tmp_path, known(tmp_path), examples, "bits", samples=1)
-    first = [*range(200), *range(COUNT - 200)]  # the second file's begin anew
+    # both files have the bits of the first images
+    first = [*range(200), *range(COUNT - 200)]
     expected = -100 * pixels["bits"][first][:, 20, 20].mean()
     assert read_bounds(uri).iwae == pytest.approx(expected, rel=1e-5)
 
@@ -123,7 +124,7 @@ def test_progress_is_logged(tmp_path, examples, caplog, monkeypatch):
     ours = [r for r in caplog.records if r.name == "model.training.progress"]
     first, second, last = (record.getMessage() for record in ours)
     bound = r"importance-weighted bound \(k = 8\) -\d+\.\d\d nats"
-    # The first batch loads kernels: no rate is known yet.
+    # The first batch loads kernels, so the line has no rate yet.
     assert re.fullmatch(rf"{BATCH} of {COUNT} images  {bound}", first)
     pace = r"[\d,]+ images/s  \d+ s left"
     assert re.fullmatch(rf"{2 * BATCH} of {COUNT} images  {bound}  {pace}", second)

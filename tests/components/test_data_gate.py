@@ -1,4 +1,4 @@
-"""DataGate, on what StatisticsGen and ExampleValidator really find."""
+"""DataGate, with the real results of StatisticsGen and ExampleValidator."""
 
 import json
 import os
@@ -27,7 +27,7 @@ SCHEMA = pathlib.Path(__file__).parents[2] / "pipeline" / "schema.pbtxt"
 
 
 def example(**values):
-    """Returns a serialized example: ints and bytes, as Ingest writes them."""
+    """Returns a serialized example with integers and bytes, as Ingest writes it."""
     feature = {
         name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
         if isinstance(value, bytes)
@@ -60,7 +60,7 @@ FOUND = [
 
 
 def run(component, inputs, folder):
-    """Runs a component's executor as an orchestrator would; returns its one output."""
+    """Runs a component's executor as an orchestrator does; returns its only output."""
     [(name, channel)] = component.outputs.items()
     output = channel.type()
     output.uri = str(folder)
@@ -70,7 +70,7 @@ def run(component, inputs, folder):
 
 
 def write_examples(folder, splits):
-    """Writes serialized examples as Ingest does; returns its artifact."""
+    """Writes serialized examples as Ingest does; returns the artifact."""
     examples = standard_artifacts.Examples()
     examples.uri = str(folder)
     examples.split_names = artifact_utils.encode_split_names(list(splits))
@@ -112,7 +112,10 @@ def anomalies(statistics, schema, tmp_path):
 
 @pytest.fixture
 def gate(schema, tmp_path):
-    """Runs the step; returns its report's folder. By default on nothing but black."""
+    """Returns a function that runs DataGate and returns the folder of its report.
+
+    By default the examples are black images.
+    """
     black = write_examples(
         tmp_path / "black", dict.fromkeys(("train", "test"), SPLITS["train"])
     )
@@ -168,7 +171,7 @@ def test_anomalies_that_were_not_written_stop_the_run(gate, anomalies):
 
 
 def test_an_anomaly_of_the_data_set_is_named(statistics):
-    """Of none of its features: our schema asks for nothing of the kind, one might."""
+    """An anomaly of the whole data set has no feature; other schemas may cause one."""
     schema = tfdv.load_schema_text(str(SCHEMA))
     schema.dataset_constraints.min_examples_count = 11
     path = pathlib.Path(statistics.uri, "Split-train", "FeatureStats.pb")
@@ -198,7 +201,7 @@ def test_no_anomalies_no_lines():
 
 
 def ingested(folder, train, test):
-    """Writes two splits, pairs of images and labels; returns Ingest's artifact."""
+    """Writes two splits, each (images, labels), and returns Ingest's artifact."""
     splits = {
         split: [
             example(image=image.tobytes(), label=int(label))
@@ -215,7 +218,7 @@ def split_of(arrays, split, change=lambda images: images):
 
 @pytest.fixture
 def served(tmp_path):
-    """The baseline, with or without the statistics of its data."""
+    """Returns a function that makes a baseline, with or without data statistics."""
 
     def served(statistics):
         model = standard_artifacts.Model()
@@ -233,7 +236,7 @@ def served(tmp_path):
 
 @pytest.fixture
 def before(gate, tmp_path):
-    """The statistics that a run on other such data left."""
+    """Returns the data statistics that a run on similar data left."""
     arrays = bars(7)
     examples = ingested(
         tmp_path / "before", split_of(arrays, "train"), split_of(arrays, "test")

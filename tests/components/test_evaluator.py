@@ -1,4 +1,4 @@
-"""The gate, on what TFMA really measures of models whose every answer is known."""
+"""The Evaluator's gate, with TFMA's real measurements of models with known answers."""
 
 import math
 
@@ -24,7 +24,7 @@ from tests.support.configs import demo_model
 
 
 class Scores(tf.Module):
-    """A model whose ELBOs stand in the examples, but for a shift."""
+    """A model that reads the ELBO terms from the examples, and adds a shift."""
 
     def __init__(self, shift):
         super().__init__()
@@ -43,7 +43,7 @@ class Scores(tf.Module):
 
 @pytest.fixture(scope="module")
 def scores():
-    """Reconstruction, KL and label of each of 300 images; label 7 is far below."""
+    """Returns the reconstruction, KL and label of 300 images; label 7 is far worse."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, 300)
     reconstruction = rng.normal(-70, 10, 300) - np.where(labels == 7, 50, 0)
@@ -78,7 +78,7 @@ def examples(tmp_path, scores):
 
 
 def model_of(folder, shift):
-    """Returns a model's artifact; for None what ServedModel gives for no baseline."""
+    """Returns a model's artifact; for None, ServedModel's artifact for no baseline."""
     artifact = standard_artifacts.Model()
     artifact.uri = str(folder)
     folder.mkdir()
@@ -91,14 +91,14 @@ def model_of(folder, shift):
 
 
 def evaluate(folder, examples, baseline=None, floor=-100.0, binary=True):
-    """Runs the step for a candidate of shift 0; returns its evaluation and blessing."""
+    """Runs the Evaluator, candidate shift 0; returns its evaluation and blessing."""
     candidate = model_of(folder / "candidate", 0.0)
     of_baseline = model_of(folder / "baseline", baseline)
     return evaluate_models(folder, examples, candidate, of_baseline, floor, binary)
 
 
 def evaluate_models(folder, examples, candidate, baseline, floor, binary=True):
-    """Runs the step; returns its evaluation and blessing."""
+    """Runs the Evaluator for two models; returns its evaluation and blessing."""
     inputs = {
         "examples": [examples],
         "model": [candidate],
@@ -119,7 +119,7 @@ def evaluate_models(folder, examples, candidate, baseline, floor, binary=True):
 
 
 def assert_measured(measured, scores, shift=0.0):
-    """Asserts that what was measured are NumPy's means."""
+    """Asserts that the measurements are the means that NumPy computes."""
     reconstruction, kl, labels = (values.astype(np.float64) for values in scores)
     reconstruction = reconstruction + shift
     elbo = reconstruction - kl
@@ -190,7 +190,7 @@ def test_one_nan_is_refused(tmp_path, scores):
 
 
 def test_an_elbo_above_zero_is_refused(tmp_path, scores):
-    """No density of binary images is above 1."""
+    """The density of a binary image is at most 1, so its ELBO is at most 0."""
     reconstruction, kl, labels = scores
     reconstruction = np.where(np.arange(300) == 17, np.inf, reconstruction)
     examples = examples_of(tmp_path / "examples", reconstruction, kl, labels)
@@ -216,10 +216,10 @@ def test_no_images_are_refused(tmp_path):
 
 
 def test_a_baseline_of_an_older_release_gets_the_elbo_that_it_had(tmp_path):
-    """The same images, bits and noise, though Transform writes them otherwise."""
+    """The images, bits and noise are the same, in Transform's new format."""
     likelihood = "bernoulli"
     baseline = old_exports.model(tmp_path / "baseline", likelihood)
-    # The export of today that has the same weights must get the same ELBO.
+    # An export of this release with the same weights must get the same ELBO.
     served = tf.saved_model.load(path_utils.serving_model_dir(baseline.uri))
     vae = VAE(demo_model(latent_size=2, hidden_units=8, likelihood=likelihood))
     for variable, value in zip(vae.variables, served.variables_):

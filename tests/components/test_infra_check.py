@@ -1,4 +1,4 @@
-"""InfraCheck, on exports that can be served and on exports that can't."""
+"""InfraCheck, with exports that can be served and exports that cannot."""
 
 import os
 import pathlib
@@ -27,7 +27,7 @@ def refusing(images):
         return {"mean": tf.identity(images), "mode": images}
 
 
-# The whole step, each time with a process of its own.
+# The whole step, each time with a probe in a process of its own.
 
 TIMEOUT = 1_800  # seconds
 
@@ -88,7 +88,7 @@ def test_a_folder_that_is_not_there_decides_nothing(tmp_path):
 
 
 def endless(started):
-    """Returns a signature that says that it has started, and never answers."""
+    """Returns a signature that writes the file `started` and never answers."""
 
     @of_images
     def answer(images):
@@ -100,14 +100,14 @@ def endless(started):
 
 
 def send_to_probes(folder, started, signals):
-    """Sends a signal to each process that answers for a folder, one after another."""
+    """Sends signals to the probes of a folder: one signal to each started probe."""
     for signum in signals:
         while not started.exists():
             time.sleep(0.05)
         for process in pathlib.Path("/proc").glob("[0-9]*"):
             try:
                 command = (process / "cmdline").read_bytes().split(b"\0")
-            except FileNotFoundError:  # it has ended
+            except FileNotFoundError:  # the process has ended
                 continue
             if folder.encode() in command:
                 started.unlink()
@@ -124,7 +124,7 @@ def probed(tmp_path, signals):
 
 
 def test_sigkill_in_the_midst_of_an_answer_decides_nothing(tmp_path):
-    """As when the memory is used up."""
+    """The kernel sends SIGKILL when the memory is used up."""
     with pytest.raises(ProbeError) as error:
         probed(tmp_path, [signal.SIGKILL])
     assert str(error.value) == (
@@ -139,12 +139,12 @@ def test_a_model_in_which_two_processes_crash_is_refused(tmp_path):
     assert reason == "2 fresh processes crashed, with SIGSEGV and SIGABRT"
 
 
-# What else may become of the process, with a script in the probe's place.
+# Other ends of the process, with a script in place of the probe.
 
 
 @pytest.fixture
 def script(tmp_path, monkeypatch):
-    """Returns a function that probes with a script: a statement for each process."""
+    """Returns a function that probes with a script: one statement for each process."""
 
     def run(*statements):
         count = tmp_path / "count"
@@ -168,7 +168,7 @@ def script(tmp_path, monkeypatch):
 
 
 def crash(signum, words=""):
-    # What started the tests may have had the signal ignored.
+    # The process that started the tests may have ignored the signal.
     return (
         f"begin(); print({words!r}, file=sys.stderr); "
         f"signal.signal({signum}, signal.SIG_DFL); os.kill(os.getpid(), {signum})"
@@ -197,7 +197,8 @@ def test_a_crash_and_then_a_fault_is_refused_for_the_fault(script):
             [crash(signal.SIGABRT, "what():  std::bad_alloc")],
             "was ended by SIGABRT (bad_alloc)",
         ),
-        (["os.kill(os.getpid(), 11)"], "was ended by SIGSEGV"),  # not by the model
+        # before the probe calls the model
+        (["os.kill(os.getpid(), 11)"], "was ended by SIGSEGV"),
         (["begin(); sys.exit('no space')"], "ended with exit code 1 (no space)"),
         (["begin()"], "ended with exit code 0 (it printed nothing)"),
         (["raise MemoryError"], "ended with exit code 1 (MemoryError)"),

@@ -1,4 +1,4 @@
-"""From a TFDS dataset on disk to tf.Examples, with small ones made here."""
+"""Ingest: from a TFDS data set on disk to tf.Examples, with small data sets."""
 
 import json
 import pathlib
@@ -20,7 +20,7 @@ from components.datasets.tfds_writer import SPLITS
 from components.ingest import Chunk, Ingest, assign_chunks, read_chunk
 from tests.support.span_folders import bars, write_idx
 
-# What is read of how many images.
+# How many images of each part are read.
 
 
 def test_chunks_of_mnist():
@@ -86,16 +86,16 @@ def test_the_shares_are_what_is_to_be_held_out(eval_images):
     parts = assign_chunks(sizes, eval_images, limit=35)
     held_out = [chunk for part in parts for chunk in part["eval"]]
     assert sum(chunk.stop - chunk.start for chunk in held_out) == eval_images
-    # Of 10, 20 and, by the limit, 35 images.
+    # The parts have 10, 20 and, because of the limit, 35 images.
     for part, size in zip(parts, (10, 20, 35)):
         assert sum(c.stop - c.start for c in part["train"] + part["eval"]) == size
 
 
-# Datasets of TFDS, from a builder of the test's own.
+# TFDS data sets from builders of this module.
 
 
 def build(folder, shape, dtype, shards):
-    """Writes a dataset of 30 images in so many files; returns its folder."""
+    """Writes a data set of 30 images in `shards` files; returns its folder."""
 
     class Thirty(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")
@@ -120,7 +120,7 @@ def build(folder, shape, dtype, shards):
 
 
 def parsed(records):
-    """Returns the pixels and the label of each example, and that there is no more."""
+    """Returns (pixels, label) of each example; asserts that it has no other feature."""
     pairs = []
     for record in records:
         feature = dict(tf.train.Example.FromString(record).features.feature)
@@ -158,7 +158,7 @@ def test_other_images_are_refused(tmp_path, shape, dtype, got):
     )
 
 
-# The whole step, on a dataset from IDX files.
+# The whole step, with a data set from IDX files.
 
 COUNTS = {"train": 5_300, "test": 120}
 
@@ -197,7 +197,7 @@ def prepared(tmp_path_factory, arrays, data_dir):
 def ingest(
     folder, data_dir, fingerprint, eval_images=200, limit=0, source="auto", **spans
 ):
-    """Runs the step; returns its artifact and the pairs (pixels, label) by split."""
+    """Runs Ingest; returns its artifact, and the (pixels, label) pairs by split."""
     component = Ingest(
         dataset="ingest_digits",
         source=source,
@@ -231,7 +231,7 @@ def test_every_image_is_in_one_split(tmp_path, prepared, data_dir, arrays):
     assert sorted(splits["train"] + splits["eval"]) == pairs_of(*arrays["train"])
     assert sorted(splits["test"]) == pairs_of(*arrays["test"])
     images = [image for pairs in splits.values() for image, _ in pairs]
-    assert len(set(images)) == 5_420  # all different, so none is in two splits
+    assert len(set(images)) == 5_420  # all are different, so no image is in two splits
     held_out = tfds.load(
         "ingest_digits", data_dir=data_dir, split="train[5100:]", download=False
     )
@@ -274,7 +274,7 @@ def test_the_artifact_says_what_it_holds(limited, prepared):
 
 @pytest.mark.parametrize("resolved", [False, True])
 def test_a_window_of_spans_is_read(tmp_path, resolved):
-    """By Ingest itself, as on a cluster, or as the local runner found them."""
+    """Ingest finds the spans itself, as on a cluster, or the local runner does."""
     every = {number: bars(number, 30, 10) for number in (5, 6, 7)}
     for number, arrays in every.items():
         write_idx(tmp_path / "src" / f"span-{number}", arrays)
@@ -285,7 +285,8 @@ def test_a_window_of_spans_is_read(tmp_path, resolved):
     )
     given = {"source": source, "span_window": 2}
     if resolved:
-        write_idx(tmp_path / "src" / "span-8", bars(8))  # since then
+        # added after the local runner found the spans
+        write_idx(tmp_path / "src" / "span-8", bars(8))
         given = {"spans": span.format_json(data.spans)}
     artifact, splits = ingest(
         tmp_path / "examples", data_dir, data.fingerprint, eval_images=6, **given

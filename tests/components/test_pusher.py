@@ -1,4 +1,4 @@
-"""What is pushed and what is not, with real exports and a real evaluation."""
+"""The Pusher's decisions, with real exports and a real evaluation."""
 
 import functools
 import hashlib
@@ -36,7 +36,7 @@ PROVENANCE = {
 SPANS = [{"span": 7, "fingerprint": "of its data"}]
 STATISTICS = b"of the train split"
 
-# Exports a VAE to argv[1], after argv[2] functions of something else were traced.
+# Exports a VAE to argv[1], after tracing argv[2] other functions.
 EXPORT = """
 import sys
 import numpy as np
@@ -56,7 +56,7 @@ export.export(vae, sys.argv[1], samples=2, seed=0)
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A VAE, the same from another process, and another model."""
+    """Returns a VAE `one`, the `same` from another process, and an `other` VAE."""
     root = tmp_path_factory.mktemp("models")
     models = {}
     for name in ("one", "same", "other"):
@@ -77,7 +77,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def serialized():
-    """Transformed examples of 40 images."""
+    """Returns 40 serialized examples in Transform's format."""
     rng = np.random.default_rng(0)
     records = []
     for i in range(40):
@@ -88,7 +88,7 @@ def serialized():
 
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory, models, serialized):
-    """What the Evaluator gives for the first model."""
+    """Returns the Evaluator's outputs for the model `one`."""
     root = tmp_path_factory.mktemp("evaluated")
     examples = standard_artifacts.Examples()
     examples.uri = str(root / "examples")
@@ -129,7 +129,7 @@ def destination(tmp_path):
 
 @pytest.fixture
 def push(models, evaluated, destination, tmp_path):
-    """Returns a function that runs the step, and returns its PushedModel."""
+    """Returns a function that runs the Pusher and returns its PushedModel."""
 
     def push(
         name,
@@ -267,7 +267,7 @@ def test_the_manifest_says_where_a_model_comes_from(
 
 
 def pushed_by_another(models, name, destination, **manifest):
-    """Returns what pushes a version while a run is under way."""
+    """Returns a function that pushes a version while a run is in progress."""
     folder = path_utils.serving_model_dir(models[name].uri)
     return lambda: publish.publish_version(
         folder, destination=destination, manifest=Manifest.from_content(manifest)
@@ -278,7 +278,7 @@ def pushed_by_another(models, name, destination, **manifest):
 def test_what_came_while_a_run_was_under_way_is_not_pushed_over(
     push, models, destination, served_before
 ):
-    """A rollback, or another root's run: this one was not measured against that."""
+    """The gate has not compared this model with the version pushed meanwhile."""
     meanwhile = pushed_by_another(models, "other", destination, run_key="another")
     if served_before:
         meanwhile()
@@ -292,14 +292,14 @@ def test_what_came_while_a_run_was_under_way_is_not_pushed_over(
         f"version {newest} is served now, but this model was compared with "
         f"{against}: the next run compares its model with version {newest}"
     ]
-    push("one")  # measured anew
+    push("one")  # the gate has measured the model again
     assert numbers(destination)[-1] > newest
 
 
 def test_what_was_taken_away_meanwhile_is_not_measured_against(
     push, models, destination
 ):
-    """By hand, which is a rollback too."""
+    """A user may remove a version by hand, which is a rollback too."""
     for name in ("other", "same"):
         pushed_by_another(models, name, destination, run_key=name)()
     first, second = numbers(destination)
@@ -334,7 +334,7 @@ def test_a_rollback_meanwhile_in_an_object_store_stays(push, models, s3):
 
 
 def test_a_version_of_the_same_inputs_is_enough(push, models, destination):
-    """Trained again to other weights, it is not known to be better than that one."""
+    """A model of the same inputs is not known to be better than the served one."""
     meanwhile = pushed_by_another(
         models, "other", destination, run_key=PROVENANCE["run_key"]
     )
@@ -393,7 +393,7 @@ def test_an_export_by_another_process_is_the_same_model(push, models, destinatio
     )
     assert (
         one["saved_model.pb"] != same["saved_model.pb"]
-    )  # functions have other numbers
+    )  # the functions have other numbers
     push("one")
     assert_not_pushed(push("same"))
     assert len(numbers(destination)) == 1
@@ -436,7 +436,7 @@ def test_after_a_rollback_what_is_served_counts(push, destination):
 
 
 def test_what_was_rolled_back_from_is_never_pushed_again(push, destination):
-    """Not even when another process has exported it again, nor after it is removed."""
+    """This also holds for a new export by another process, and after its removal."""
     push("other")
     push("one")
     again = rolling_back.roll_back(destination, None, why="blurred")
@@ -448,7 +448,7 @@ def test_what_was_rolled_back_from_is_never_pushed_again(push, destination):
         assert pushed.get_string_custom_property("rejection") == reason
         assert verdict(pushed)["refusals"] == [reason]
         assert verdict(pushed)["pushed"] is None
-    assert_not_pushed(other := push("other"))  # it is what is served
+    assert_not_pushed(other := push("other"))  # the served model
     assert verdict(other)["refusals"] == []
     first, second, third = numbers(destination)
     assert third == again.number

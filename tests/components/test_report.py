@@ -1,4 +1,4 @@
-"""The report of a model whose digits cannot be drawn."""
+"""The Report component for a model that cannot draw digits."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ TEST = Scores(
 
 
 class Signatures(dict):
-    """Signatures that all fail in the same way."""
+    """Signatures that all raise the same error."""
 
     def __init__(self, error):
         self._error = error

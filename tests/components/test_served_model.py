@@ -1,4 +1,4 @@
-"""The baseline: a copy of what is served, or nothing."""
+"""ServedModel: a copy of the served version as the baseline, or nothing."""
 
 import os
 import pathlib
@@ -156,7 +156,7 @@ def test_what_is_torn_while_it_is_fetched_is_no_baseline(model, s3, tmp_path):
     path = f"{s3.name}/serving/vae/{version.number}/saved_model.pb"
     reads = []
 
-    def tear():  # once it has been verified where it is
+    def tear():  # after the version was verified at the destination
         reads.append(path)
         if len(reads) == 2:
             s3.files.pipe_file(path, b"grap")

@@ -1,6 +1,6 @@
-"""Two runs, a rollback, and a prune: what the runs after them do.
+"""Two runs, a rollback and a prune, and the decisions of the runs that follow.
 
-The tests go through one root in order, as a user would: each needs the ones before.
+The tests share one root and run in order, as a user would run the commands.
 """
 
 import json
@@ -18,7 +18,7 @@ ONE, TWO = "train.seed=0", "train.seed=1"
 
 
 class Place:
-    """A root, its data, and what the last command printed."""
+    """A root, its data, and the output of the last command."""
 
     def __init__(self, path, capfd):
         self.path, self.capfd = path, capfd
@@ -94,7 +94,7 @@ def test_the_model_that_was_gone_back_from_is_not_pushed_again(place):
         f"{two} was rolled back from by {record.by} at {record.at} (blurred)"
     ) in table
     assert f"pushed nothing; version {three} is served from" in table
-    assert f"(version {three}); difference" in table  # the baseline
+    assert f"(version {three}); difference" in table  # the baseline of the comparison
     assert place.numbers() == [one, two, three]
 
 
@@ -126,7 +126,8 @@ def test_after_that_each_run_does_as_before(place):
     [three] = place.numbers()
     assert place.run(ONE) == 0
     assert "seconds per step │ every step came from the cache" in place.printed
-    # What was removed is made again, and is still the model that was rolled back.
+    # The removed step outputs are made again; the model is still the one that was
+    # rolled back.
     assert place.run(TWO) == 3, place.printed
     assert "\nTrainer    " in place.printed
     assert "Trainer          from the cache" not in place.printed

@@ -1,6 +1,6 @@
-"""Roots that an earlier version left: they open, and the next run goes on from them.
+"""Roots of an earlier version: this version opens them, and the next run continues.
 
-How the archives were made is in tests/support/old_roots/README.md.
+tests/support/old_roots/README.md describes how the archives were made.
 """
 
 import json
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.e2e
 
 STACK = "compatible" if sys.version_info < (3, 11) else "current"
 ARCHIVES = pathlib.Path(__file__).parents[1] / "support" / "old_roots"
-MADE_IN = "/tmp/vae-old"  # noqa: S108, where the archives' runs were
+MADE_IN = "/tmp/vae-old"  # noqa: S108, folder of the archived runs
 
 
 @pytest.fixture
 def old(tmp_path):
-    """The folder of an old root, moved as if it had been made there."""
+    """Returns the folder of an old root; its paths are changed to this folder."""
     (archive,) = ARCHIVES.glob(f"{STACK}-*.tar.xz")
     with tarfile.open(archive) as file:
         file.extractall(tmp_path, filter="data")
@@ -77,7 +77,8 @@ def test_the_next_run_measures_what_the_old_version_served_and_pushes(old, capfd
     after = listing.find_served_version(destination)
     assert after.number > before.number
     assert after.manifest.baseline.version == before.number
-    # Measured anew, on the same images with the same noise, by its own signatures.
+    # The gate measures the old model again, on the same images with the same noise, by
+    # the model's own signatures.
     words = " ".join(printed.replace("│", " ").split())
     found = re.search(r"baseline's ELBO (-[\d.]+) \(version (\d+)\)", words)
     assert found, printed

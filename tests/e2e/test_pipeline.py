@@ -1,6 +1,6 @@
-"""The whole pipeline on the smoke preset: what metadata and the disk say afterwards.
+"""The whole pipeline on the smoke preset: the metadata and the files after each run.
 
-The tests go through one root in order, as a user would: each needs the ones before.
+The tests share one root and run in order, as a user would run the commands.
 """
 
 import gzip
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.e2e
 
 
 class Place:
-    """A root, its data, and what its last run printed."""
+    """A root, its data, and the output of its last run."""
 
     def __init__(self, path, capfd):
         self.path, self.capfd = path, capfd
@@ -51,21 +51,21 @@ class Place:
     def run(self, *settings, **others):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TMPDIR", str(self.path / "temporary"))
-            patch.setattr(tempfile, "tempdir", None)  # it is looked up anew
+            patch.setattr(tempfile, "tempdir", None)  # reads TMPDIR again
             code = main.main(self.arguments(*settings, **others))
         self.printed = self.capfd.readouterr().out
         return code
 
     def unfolded(self):
-        """Returns the last table without its folds, and without any space."""
+        """Returns the output without spaces and borders, which undoes its folds."""
         return re.sub(r"[\s│]", "", self.printed)
 
     def reports(self):
-        """Returns the pages of all runs, the last one at the end."""
+        """Returns the report pages of all runs, in order."""
         return sorted((self.path / "runs" / "reports").glob("*/report.html"))
 
     def report(self):
-        """Returns the last run's page, read."""
+        """Returns the last run's report page, parsed."""
         return PageReader(self.reports()[-1].read_text())
 
     def served(self):
@@ -168,7 +168,7 @@ def test_the_first_run_pushes_a_good_model(place):
 
 
 def test_the_report_says_what_came_of_it(place):
-    """Of the first run, the only one so far."""
+    """The report is that of the first run, the only one so far."""
     elbo = place.served().manifest.content["elbo"]["elbo"]
     page = place.report()
     assert "BLESSED" in page.text
@@ -177,7 +177,7 @@ def test_the_report_says_what_came_of_it(place):
     assert "8 epochs at " in page.text
     assert f"pushed {place.served().path} " in page.text
     assert place.served().manifest.content["data_fingerprint"] in page.text
-    assert place.served().digest in page.text  # in the manifest
+    assert place.served().digest in page.text  # as in the manifest
     assert "split images 0 1 2 3 4 5 6 7 8 9 train " in page.text
     assert len(page.all("img")) == 10
     for image in page.all("img"):
@@ -186,7 +186,7 @@ def test_the_report_says_what_came_of_it(place):
     (metrics,) = [a for a in artifacts if a.type == "Metrics"]
     assert metrics.custom_properties["elbo"].double_value == pytest.approx(elbo)
     assert metrics.custom_properties["pushed"].double_value == 1
-    # Again from metadata alone, by the command: the same page.
+    # The command makes the same page again, from the metadata alone.
     (file,) = place.reports()
     before = file.read_bytes()
     file.unlink()
@@ -206,7 +206,7 @@ def test_tensorboard_has_the_run_where_the_table_says(place):
 
 
 def test_the_modes_do_not_depend_on_the_umask(place):
-    """Of the first run, whose umask was 0: all may read what is served, none write."""
+    """After a run with umask 0 all users may read the version, and none may write."""
     for path in (place.path / "runs").rglob("*"):
         assert not path.stat().st_mode & 0o002, path
     for path in (place.destination, *place.destination.rglob("*")):
@@ -220,7 +220,7 @@ def test_a_run_leaves_no_temporary_files(place):
 
 
 def test_what_is_served_scores_as_the_gate_said(place):
-    """The mean ELBO of the test images, by TensorFlow alone."""
+    """TensorFlow alone computes the mean ELBO of the test images."""
     data = gzip.decompress((place.path / "bars/t10k-images-idx3-ubyte.gz").read_bytes())
     images = np.frombuffer(data, np.uint8, offset=16).reshape(-1, 28, 28, 1) / 255
     version = place.served()
@@ -271,7 +271,8 @@ def test_the_same_again_comes_from_the_cache(place):
     logs = place.path / "runs" / "logs"
     names = list(logs.iterdir())
     assert place.run() == 0
-    assert len(list(logs.iterdir())) == len(names) + 2  # a name of its own
+    # the run's log files have new names
+    assert len(list(logs.iterdir())) == len(names) + 2
     assert "seconds per step │ every step came from the cache" in place.printed
     assert place.printed.count("from the cache") == 14  # 13 steps and that line
     assert place.state("Pusher") == "CACHED"
@@ -310,7 +311,7 @@ def test_a_model_worse_than_the_one_served_is_refused(place):
     assert "It is worse than the baseline: -" in page
     assert "REFUSED ELBO -" in page
     assert f"version {place.served().number}, which was served" in page
-    assert page.count(" worse ") >= 10  # each digit is
+    assert page.count(" worse ") >= 10  # the model is worse on each digit
     assert (place.blessed(), place.pushed()) == (0, 0)
     assert place.snapshot() == before
 
@@ -340,7 +341,7 @@ def test_a_model_with_a_nan_is_refused(place, monkeypatch):
 
 
 def test_a_better_model_becomes_the_next_version(place):
-    """And is recorded as pushed, though the step after that fails."""
+    """The run is recorded as pushed, although the step after the push fails."""
     first = place.served()
     pages = place.path / "runs" / "artifacts" / "Report"
     aside = pages.rename(pages.with_name("aside"))
@@ -373,7 +374,7 @@ def test_a_better_model_becomes_the_next_version(place):
 
 
 def test_a_warm_start_on_two_replicas(place):
-    """In a process of its own, which is split into two devices from its start."""
+    """The run is a process of its own, which starts with two logical devices."""
     before = place.served()
     arguments = place.arguments(
         *("train.epochs=1", "train.learning_rate=1e-6", "gate.tolerance=5"),
@@ -389,7 +390,7 @@ def test_a_warm_start_on_two_replicas(place):
     assert "Trainer          warm start: with the weights of " in result.stdout
     after = place.served()
     assert after.number > before.number
-    # At such a rate an epoch changes nothing: the ELBO is that of the start.
+    # With such a small rate an epoch changes nothing, so the ELBO is that of the start.
     elbo = before.manifest.content["elbo"]["elbo"]
     assert after.manifest.content["elbo"]["elbo"] == pytest.approx(elbo, abs=1.0)
     assert after.manifest.content["config"]["train"]["replicas"] == 2
@@ -400,7 +401,7 @@ def test_after_the_served_version_is_removed_there_is_no_baseline(place):
     assert place.run("train.epochs=16", "gate.tolerance=0.25") == 0
     assert "baseline's ELBO  │ none: nothing was served" in place.printed
     assert place.served().manifest.content["baseline"] is None
-    # And again, with what was pushed gone since: it is pushed once more.
+    # The pushed version is removed, so the same model is pushed again.
     shutil.rmtree(place.destination)
     assert place.run("train.epochs=16", "gate.tolerance=0.25") == 0
     assert place.pushed() == 1
@@ -417,7 +418,7 @@ def test_labels_that_the_dataset_does_not_have_are_named(place):
 
 
 class TwelveClasses(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A dataset whose labels are not what the reviewed schema says."""
+    """A data set whose labels are not in the reviewed schema."""
 
     name = "twelve"
     VERSION = tfds.core.Version("1.0.0")

@@ -1,6 +1,6 @@
-"""Spans through the whole pipeline: the newest are taken, a bad one stops the run.
+"""Spans in the whole pipeline: the newest are used, and a bad one stops the run.
 
-The tests go through one root in order, as the nights do: each needs the ones before.
+The tests share one root and run in order, as nightly runs do.
 """
 
 import pytest
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e
 
 
 class Place:
-    """A root, its spans, and what its last run printed."""
+    """A root, its spans, and the output of its last run."""
 
     def __init__(self, path, capfd):
         self.path, self.capfd = path, capfd

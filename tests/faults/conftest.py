@@ -1,4 +1,4 @@
-"""A root that runs were killed in, copies of it, and the table of outcomes."""
+"""Fixtures of the fault tests: a root with killed runs, copies of it, outcomes."""
 
 import dataclasses
 import pathlib
@@ -14,19 +14,20 @@ _PROPERTY = "outcome"
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A place, and what happened to it."""
+    """A place, and the runs that were killed in it."""
 
     place: runs.Place
-    template: pathlib.Path  # its files
-    killed: list[tuple[str, int]]  # each step in which a run was killed, its exit code
-    printed: list[str]  # by each of these, and by the run that was not killed
+    template: pathlib.Path  # the original files
+    # each step in which a run was killed, and the run's exit code
+    killed: list[tuple[str, int]]
+    printed: list[str]  # output of each killed run, and of the run that was not killed
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory) -> Prepared:
-    """A root where one model is served, and the next one is ready to be pushed.
+    """Returns a place with a served model and a trained model that is not pushed.
 
-    The first run was killed in each of its steps, and begun again each time.
+    A first run was killed in each of its steps and started again each time.
     """
     path = tmp_path_factory.mktemp("faults")
     place = runs.Place(path / "place")
@@ -35,7 +36,7 @@ def prepared(tmp_path_factory) -> Prepared:
     killed: list[tuple[str, int]] = []
     printed = []
     while True:
-        # Until the data are prepared.
+        # The option is needed until the data are prepared.
         options = () if len(killed) > 1 else ("--source", str(place.source))
         run = place.start(options=options)
         known = "|".join(["Imports", *(step for step, _ in killed)])
@@ -52,7 +53,8 @@ def prepared(tmp_path_factory) -> Prepared:
     place.push()
     second = place.served()
     assert second.number > served.number
-    runs.shutil.rmtree(second.path)  # as if it had been killed before
+    # as if the second run had been killed before its push
+    runs.shutil.rmtree(second.path)
     template = path / "template"
     runs.copy(place.path, template)
     return Prepared(place, template, killed, [*printed, run.printed])
@@ -60,14 +62,17 @@ def prepared(tmp_path_factory) -> Prepared:
 
 @pytest.fixture
 def place(prepared) -> runs.Place:
-    """The prepared root, as it was: metadata know it by its path."""
+    """Restores the prepared place, at its own path as the metadata contain it."""
     runs.copy(prepared.template, prepared.place.path)
     return prepared.place
 
 
 @pytest.fixture
 def outcome(record_property):
-    """Asserts that the table of faults has a row: a fault, what is seen, what next."""
+    """Returns a function that asserts a row of the table in docs/reference/faults.md.
+
+    The row has the fault, what the user sees, and what the next run does.
+    """
 
     def record(fault: str, seen: str, after: str) -> None:
         row = f"| {fault} | {seen} | {after} |"
@@ -93,5 +98,5 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture
 def said():
-    """Returns what was printed as one line, whatever its folds."""
+    """Returns a function that puts folded console lines into one line."""
     return lambda printed: re.sub(r"\s+", " ", printed)

@@ -1,8 +1,9 @@
 """Many real runs, killed at random: `python -m tests.faults.soak --runs 200 --seed 0`.
 
-A run that was killed is begun again until it ends, and the next one has another seed,
-so that there is something to push. Now and then `prune` clears up, and is killed too.
-After each run the versions are those that were pushed, and the metadata can be read.
+A killed run is started again until it ends. The next run has another seed, so that it
+has a model to push. Every few runs `prune` removes old versions and runs, and is
+sometimes killed too. After each run the test checks that the versions are complete,
+that the served version is still there, and that the metadata can be read.
 """
 
 import argparse
@@ -19,13 +20,14 @@ from components.registry import listing
 from pipeline.local import metadata_database
 from tests.support import runs
 
-KEEP = 3  # versions and runs that `prune` leaves
-_PRUNE_EVERY = 5  # runs
-_DATA_EVERY = 10  # trainings that have the same splits
-_KILLED = 0.6  # of the runs
+KEEP = 3  # number of versions and runs that `prune` keeps
+_PRUNE_EVERY = 5  # number of runs
+_DATA_EVERY = 10  # number of trainings that share their splits
+_KILLED = 0.6  # fraction of the runs
 _PRUNE_KILLED = 0.3
-_MAX_DELAY = 2.0  # seconds into a step
-_GROWTH = 2.0  # of what is on the disk after a prune, since the first full one
+_MAX_DELAY = 2.0  # seconds after the start of a step
+# maximum growth of the root after a prune, relative to the first prune of a full root
+_GROWTH = 2.0
 
 STEPS = (
     *("Data", "Ingest", "ServedModel", "StatisticsGen", "DataGate", "Transform"),
@@ -34,21 +36,22 @@ STEPS = (
 
 
 class Soak:
-    """What is done to a root, and the results so far."""
+    """Runs and prunes of one root, and the results so far."""
 
     def __init__(self, place: runs.Place, say: Callable[[str], None] = print):
         self.place, self._say = place, say
-        self.training = 2  # the seed of what is trained now: a prepared place has 0, 1
+        # the seed of the current training: a prepared place has used 0 and 1
+        self.training = 2
         self.ended = self.pushed = self.prunes = 0
         self.killed: collections.Counter[str] = collections.Counter()
-        self.megabytes: list[float] = []  # after each prune that ended
+        self.megabytes: list[float] = []  # size of the root after each completed prune
         self._served = 0
 
     def go(self, count: int, seed: int) -> None:
-        """Does so many runs.
+        """Does `count` runs.
 
         Raises:
-          AssertionError: a run failed by itself, or left something behind it torn.
+          AssertionError: a run failed without a kill, or left something incomplete.
         """
         seeds = random.Random(seed)
         for number in range(1, count + 1):
@@ -66,7 +69,7 @@ class Soak:
                 self._say(f"after {number} runs: {self.sizes()}")
 
     def summary(self) -> str:
-        """Returns the results."""
+        """Returns a text with the results of all runs and prunes."""
         killed = ", ".join(f"{n} in {step}" for step, n in sorted(self.killed.items()))
         prunes = ", ".join(f"{size:.0f}" for size in self.megabytes)
         return (
@@ -78,7 +81,7 @@ class Soak:
         )
 
     def sizes(self) -> str:
-        """Returns what is on the disk, in words."""
+        """Returns a text with the sizes of the root and of its metadata."""
         metadata = self.place.root / "metadata.sqlite"
         return (
             f"{_megabytes(self.place.root):.0f} MB and {_megabytes(metadata):.1f} MB "
@@ -106,7 +109,7 @@ class Soak:
         return "ended"
 
     def _check(self) -> None:
-        """Raises AssertionError for what no kill may do."""
+        """Raises AssertionError if the metadata or a version is damaged or lost."""
         _check_metadata(self.place.root / "metadata.sqlite")
         found = list(listing.list_versions(str(self.place.destination)))
         for version in found:
@@ -142,7 +145,7 @@ def _check_metadata(file: pathlib.Path) -> None:
 
 
 def _megabytes(path: pathlib.Path) -> float:
-    """Returns the MB of a file, or of a folder less its metadata."""
+    """Returns the MB of a file, or of a folder without its metadata."""
     if path.is_file():
         return path.stat().st_size / 1e6
     files = (each for each in path.rglob("*") if each.is_file())
@@ -150,7 +153,7 @@ def _megabytes(path: pathlib.Path) -> float:
 
 
 def main() -> None:
-    """Does what the module's docstring says."""
+    """Does the runs that the command line requests, and prints the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")

@@ -1,4 +1,4 @@
-"""What the machine does to a step, each of them, decides nothing and is not cached."""
+"""Faults of the machine in each step, which cause no gate decision or cache entry."""
 
 import json
 import os
@@ -17,7 +17,7 @@ OF_THE_GRAPH = STEPS - {"Data"}
 
 @pytest.fixture
 def fresh(prepared, tmp_path):
-    """A place where the data are prepared, and no step has run."""
+    """Returns a place with prepared data, in which no step has run."""
     place = runs.Place(tmp_path / "place")
     runs.copy(prepared.template / "data", place.data)
     place.root.mkdir()
@@ -25,14 +25,15 @@ def fresh(prepared, tmp_path):
 
 
 def struck_in_each_step(place, strike):
-    """Strikes a run in its first step, the next one in the next step, and so on.
+    """Causes a fault in each step: in the first run's first step, and so on.
 
     Args:
-      place: where.
-      strike: does it to a run, which has begun a step and is to fail in it.
+      place: the place of the runs.
+      strike: function that causes the fault in a run whose step has just started, and
+        returns the run's exit code.
 
     Returns:
-      What the runs printed: those that were struck, and the last one.
+      The outputs of the runs: those with a fault, and the last run without one.
     """
     struck, printed = [], []
     while True:
@@ -50,21 +51,21 @@ def struck_in_each_step(place, strike):
     assert set(struck) == OF_THE_GRAPH
     printed.append(run.printed)
     for step, before, after in zip(struck, printed, printed[1:]):
-        assert step not in cached(after), after  # it is tried again
+        assert step not in cached(after), after  # the step runs again
         done = ended(before) - {step} | cached(before)
-        assert done <= cached(after), after  # and no other
+        assert done <= cached(after), after  # and no other step does
     assert "verdict          │ BLESSED" in printed[-1]
     place.served()
     return printed
 
 
 def assert_nothing_was_decided(place, capsys):
-    """Asserts that history has no refusal, and that the last run's end is known."""
+    """Asserts that no run in history was refused, and that each run's end is known."""
     assert main.main(["history", "--json", "-n", "0", "--root", str(place.root)]) == 0
     last, *others = json.loads(capsys.readouterr().out)
     assert len(others) == len(OF_THE_GRAPH)
     assert [run["refusals"] for run in others] == [[]] * len(others)
-    # Of the one that was struck in the last step, the version was pushed.
+    # The run with the fault in its last step had already pushed the version.
     assert {run["verdict"] for run in others[1:]} <= {"failed", "died"}
     assert others[0]["verdict"] == "pushed"
     assert last["verdict"] == "unchanged"
@@ -109,7 +110,7 @@ def test_a_time_out_in_each_step(fresh, outcome, capsys):
 
 
 def test_infra_check_without_enough_time(place, outcome):
-    """Its own limit, which is not a part of what decides the run."""
+    """The limit is InfraCheck's own, and is not part of its cache key."""
     before = place.served()
     printed = place.run("train.seed=3", "gate.infra_timeout=1", code=1)
     message = "InfraCheck failed: the model must answer every signature within 1 s"

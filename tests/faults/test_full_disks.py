@@ -1,3 +1,5 @@
+"""Full disks: in the preparation of data, at a checkpoint, and in a push."""
+
 import pytest
 
 from tests.support import disks, runs
@@ -34,7 +36,7 @@ def test_at_a_checkpoint(prepared, place, outcome):
         before = place.served()
 
         run = place.start(*settings)
-        run.wait_for(r"^Trainer +epoch 2/40 ")  # the first one has its checkpoint
+        run.wait_for(r"^Trainer +epoch 2/40 ")  # the first epoch has left a checkpoint
         filling = disks.fill(disk)
         assert run.end() == 1, run.printed
         assert "Trainer failed: No space left on device: " in run.printed

@@ -1,3 +1,5 @@
+"""Metadata files that a run cannot use: damaged, read-only, locked or too new."""
+
 import contextlib
 import sqlite3
 import subprocess
@@ -29,7 +31,7 @@ def test_no_sqlite(place, file, outcome):
     printed = place.run()
     assert f"{file} has no entry for the artifacts in {place.root}/artifacts" in printed
     assert "Ingest           from the cache" not in printed
-    assert place.served() == before  # the same model: not pushed twice
+    assert place.served() == before  # the model is the same, so it is not pushed again
     assert "every step came from the cache" in place.run()
     outcome(
         "`metadata.sqlite` is not SQLite, or damaged",
@@ -61,7 +63,7 @@ def test_locked(place, file, outcome):
     other.stdout.readline()
     printed = place.run(code=1)
     assert f"{file} is locked by another process, and was for 10 s: wait" in printed
-    other.communicate()  # it ends
+    other.communicate()  # closes its standard input, so it ends
     place.push()
     outcome(
         "`metadata.sqlite` is locked by another process",

@@ -1,4 +1,4 @@
-"""Object stores that are down for a while or for good; a target that hangs."""
+"""Object stores that are unavailable briefly or permanently; a target that hangs."""
 
 import socket
 import time

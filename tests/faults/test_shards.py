@@ -1,4 +1,4 @@
-"""TFRecord shards that were damaged since a step wrote them."""
+"""TFRecord shards that were damaged after a step wrote them."""
 
 import pathlib
 
@@ -41,9 +41,9 @@ def test_in_the_cache(place, outcome):
         )
         run.wait_for(r"^Ingest +\d+\.\d s ")
         if kind != "empty":
-            run.kill()  # made anew, to be damaged again
+            run.kill()  # the step has written the shard again, for the next damage
     assert run.end() == 0, run.printed
-    assert place.served() == before  # the same model again: not pushed twice
+    assert place.served() == before  # the model is the same, so it is not pushed again
     assert "Ingest           from the cache" in place.run()
     outcome(
         f"a TFRecord shard in the cache: {', '.join(DAMAGE)}",

@@ -1,3 +1,5 @@
+"""Runs that SIGKILL or SIGTERM ends, and the runs that follow."""
+
 import itertools
 import json
 import signal
@@ -19,7 +21,7 @@ def test_sigkill_in_each_step(prepared, place, outcome, capsys):
     assert "verdict          │ BLESSED" in prepared.printed[-1]
     assert main.main(["history", "--json", "-n", "0", "--root", str(place.root)]) == 0
     listed = json.loads(capsys.readouterr().out)
-    # The one that was killed in the last step had pushed its version.
+    # The run that was killed in its last step had already pushed its version.
     died = [run for run in listed if run["verdict"] == "died"]
     steps = [step for step, _ in prepared.killed]
     assert [run["step"] for run in reversed(died)] == steps[:-1]
@@ -37,7 +39,7 @@ def test_sigterm(place, outcome):
     before = place.served()
     settings = ("train.seed=2", "train.epochs=10")
     run = place.start(*settings)
-    run.wait_for(r"^Trainer +epoch 2/10 ")  # the first one has its checkpoint
+    run.wait_for(r"^Trainer +epoch 2/10 ")  # the first epoch has left a checkpoint
     assert run.kill(signal.SIGTERM) == 130
     assert (
         "vae-pipeline: interrupted; the same command goes on where it stopped: the "

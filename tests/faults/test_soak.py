@@ -1,10 +1,12 @@
+"""A short soak test: a few runs that are killed at random."""
+
 import pytest
 
 from tests.faults import soak
 
 pytestmark = pytest.mark.faults
 
-RUNS = 5  # `make soak` does 200
+RUNS = 5  # `make soak` does 200 runs
 
 
 def test_runs_that_are_killed_at_random(place):

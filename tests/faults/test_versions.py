@@ -1,4 +1,4 @@
-"""What others did to the push destination, and a clock that was ahead."""
+"""Changes by other programs at the push destination, and a clock that was ahead."""
 
 import os
 import pathlib
@@ -48,7 +48,7 @@ def test_a_half_written_version_of_a_foreign_writer(place, outcome):
 
 def test_a_version_of_the_future(place, outcome):
     before = place.served()
-    # Pushed when the clock was ahead.
+    # The version was pushed while the clock was ahead.
     os.rename(before.path, place.destination / str(FUTURE))
     place.push()
     assert place.served().number == FUTURE + 1

@@ -1,7 +1,7 @@
-"""The part of KFP's v2beta1 REST API that we use, with its state in memory.
+"""A server of the part of KFP's v2beta1 REST API that the project uses.
 
-Bodies, both ways, are held against kfp-server-api's own models: an unknown field is a
-400, as in KFP, and an answer is made of a model.
+Its state is in memory. The server checks requests and makes answers with the models of
+kfp-server-api: it answers 400 to an unknown field, as KFP does.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import yaml
 
 from pipeline.kubeflow import client
 
-# Of a client of it, on a busy machine; only what is between attempts is short.
+# Limits of a client on a busy machine: only the wait between attempts is short.
 LIMITS = client.Limits(backoff=0.01)
 
 _CLIENT = api.ApiClient(api.Configuration())
@@ -29,30 +29,31 @@ _PREFIX = "/apis/v2beta1"
 
 @dataclasses.dataclass
 class Fault:
-    """What to do instead of answering."""
+    """An answer that replaces the server's own, and the requests that receive it."""
 
     status: int = 500
     times: int = 10**6
-    method: str = ""  # empty: any
-    path: str = ""  # a regular expression; empty: any
+    method: str = ""  # empty: any method
+    path: str = ""  # a regular expression; empty: any path
     body: str = '{"code": 13, "message": "something broke"}'
     content_type: str = "application/json"
     hang: float = 0.0  # seconds
-    after: bool = False  # whether what was asked is done all the same
+    after: bool = False  # whether the server does what was requested before it answers
 
 
 class Server:
-    """The state, and what the test wants to know and to do."""
+    """The server's state, its recorded requests, and the faults that a test sets."""
 
     def __init__(self):
         self.url = ""
         self.requests = []  # (method, path below /apis/v2beta1)
-        self.headers = []  # of every request
+        self.headers = []  # headers of each request
         self.faults = []
         self.pipelines, self.versions, self.experiments = {}, {}, {}
         self.runs, self.recurring_runs = {}, {}
         self.packages = {}  # version id -> bytes
-        self.most_enabled = 0  # recurring runs at once, ever
+        # the maximum number of recurring runs that were enabled at the same time
+        self.most_enabled = 0
         self.deleted_with_runs = []
         self.page_limit = 100
         self.before_upload = lambda: None
@@ -61,7 +62,7 @@ class Server:
         self.__init__()
 
     def task(self, run_id, name, state, seconds=(0.0, None), error=None):
-        """Sets a task's state."""
+        """Sets the state of a run's task."""
         run = self.runs[run_id]
         start = run.created_at + datetime.timedelta(seconds=seconds[0])
         end = None
@@ -83,22 +84,22 @@ class Server:
         run.run_details = api.V2beta1RunDetails(task_details=details)
 
     def finish(self, run_id, state="SUCCEEDED", error=None):
-        """Ends a run."""
+        """Ends a run with a state."""
         self.runs[run_id].state = state
         self.runs[run_id].error = _status(error)
 
     def of_name(self, name):
-        """Returns the recurring runs of a name."""
+        """Returns the recurring runs with this name."""
         return [r for r in self.recurring_runs.values() if r.display_name == name]
 
     def writes(self):
-        """Returns the requests that change something."""
+        """Returns the requests whose method is not GET."""
         return [request for request in self.requests if request[0] != "GET"]
 
 
 @contextlib.contextmanager
 def serve():
-    """Gives a Server that listens on the loopback."""
+    """Yields a Server that listens on the loopback."""
     server = Server()
     http = werkzeug.serving.make_server("127.0.0.1", 0, _app(server), threaded=True)
     thread = threading.Thread(target=http.serve_forever, daemon=True)
@@ -121,7 +122,7 @@ def serve():
 
 
 def _status(message):
-    # kfp-server-api's versions write the name differently.
+    # The name of the class depends on the version of kfp-server-api.
     status = getattr(api, "GoogleRpcStatus", None) or api.GooglerpcStatus
     return status(code=13, message=message) if message else None
 
@@ -283,7 +284,7 @@ def _app(server):
 
 
 def _page(server, items, field):
-    """Answers a list: filtered, in order, at most page_size of it."""
+    """Returns a page of a list: filtered, sorted, with at most page_size items."""
     args = flask.request.args
     key = re.sub(r"(?<!^)([A-Z])", r"_\1", field).lower()
     found = list(items.values())
@@ -312,7 +313,7 @@ def _page(server, items, field):
 
 
 def _body(model):
-    """Returns the request's body as a model; an unknown field is refused."""
+    """Returns the request's body as a model; answers 400 to an unknown field."""
     text = flask.request.get_data(as_text=True)
     _check_fields(json.loads(text), model)
 

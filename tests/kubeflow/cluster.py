@@ -1,9 +1,9 @@
-"""What a cluster does with a compiled pipeline: KFP v2's driver and launcher, in small.
+"""A small cluster for compiled pipelines: KFP v2's driver and launcher, reduced.
 
-Learned from the public sources of kubeflow/pipelines, in backend/src/v2: driver,
-component/launcher_v2.go and cacheutils. Where versions of KFP differ, this is the one
-that helps a step least: inputs have no types, and the cache knows them by a name that
-is the same in every run.
+The behaviour is that of the public sources of kubeflow/pipelines, in backend/src/v2:
+driver, component/launcher_v2.go and cacheutils. Where versions of KFP differ, this
+cluster does what helps a step least: inputs have no types, and the cache identifies an
+input by a name that is the same in every run.
 """
 
 import concurrent.futures
@@ -20,39 +20,41 @@ import yaml
 
 ROOT = "minio://mlpipeline/v2/artifacts"
 BUCKET = "mlpipeline"
-OUTPUTS = "/tmp/kfp_outputs"  # noqa: S108, where launchers have the next
+OUTPUTS = "/tmp/kfp_outputs"  # noqa: S108, where launchers put OUTPUT_FILE
 OUTPUT_FILE = "output_metadata.json"
-PODS_AT_ONCE = 2  # as the cores that tests have
+PODS_AT_ONCE = 2  # the number of cores that the tests have
 SUCCESSES = {"SUCCEEDED", "CACHED"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Container:
-    """What Kubernetes is asked to start for one task."""
+    """The container that Kubernetes has to start for one task."""
 
     name: str
     image: str
-    command: Sequence[str]  # placeholders filled in
-    environment: Mapping[str, str]  # from secrets
-    mounts: Mapping[str, pathlib.Path]  # folder in the container: folder here
+    command: Sequence[str]  # with placeholders replaced
+    environment: Mapping[str, str]  # values of secrets
+    # folder in the container -> folder of this machine
+    mounts: Mapping[str, pathlib.Path]
 
 
-# Starts a container, writes what it prints to the file, and returns its exit code.
+# The function starts a container, writes its output to a file, and returns its exit
+# code.
 Start = Callable[[Container, pathlib.Path], int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What became of one task."""
+    """The result of one task."""
 
     name: str
     state: str  # SUCCEEDED, CACHED, FAILED or, after a failure, SKIPPED
     seconds: float
-    log: str  # what it printed
+    log: str  # output of the container
 
 
 class Cluster:
-    """Runs compiled pipelines: each task once those that it depends on have ended."""
+    """A cluster that runs each task when the tasks that it depends on have ended."""
 
     def __init__(
         self,
@@ -63,15 +65,16 @@ class Cluster:
         secrets: Mapping[str, Mapping[str, str]],
         contained: bool,
     ):
-        """
+        """Stores the parts of the cluster.
+
         Args:
-          folder: for what containers see and print.
+          folder: folder for the files that containers read and write.
           s3: boto3's client of the object store.
-          start: starts a container.
-          claims: the folders behind persistent volume claims.
-          secrets: Kubernetes secrets.
-          contained: whether `start` mounts folders where KFP has them; else steps find
-            them where they are.
+          start: function that starts a container.
+          claims: persistent volume claim -> its folder.
+          secrets: Kubernetes secret -> key -> value.
+          contained: whether `start` mounts folders at KFP's paths; otherwise steps use
+            the folders' own paths.
         """
         self._folder, self._s3, self.start = folder, s3, start
         self._claims, self._secrets, self._contained = claims, secrets, contained
@@ -84,13 +87,13 @@ class Cluster:
         parameters: Mapping[str, float],
         ended: Callable[[Task], None],
     ) -> None:
-        """Runs a compiled pipeline; the tasks after a failed one are skipped.
+        """Runs a compiled pipeline; skips the tasks that depend on a failed task.
 
         Args:
-          run_id: names its outputs.
+          run_id: the run's name, part of the URIs of its outputs.
           package: the compiled pipeline.
-          parameters: the run's, by name.
-          ended: called after each task.
+          parameters: the run's parameters, by name.
+          ended: function that is called with each finished task.
         """
         spec, *platform = yaml.safe_load_all(package)
         run = _Run(run_id, spec, (platform or [{}])[0], parameters)
@@ -113,7 +116,7 @@ class Cluster:
                         ended(run.tasks[name])
                         skipped = True
                 if skipped:
-                    continue  # what depends on it is ready too
+                    continue  # tasks that depend on a skipped task are ready too
                 done, _ = concurrent.futures.wait(
                     running, return_when=concurrent.futures.FIRST_COMPLETED
                 )
@@ -135,7 +138,7 @@ class Cluster:
         if cached and key in self._cache:
             run.outputs[name] = self._cache[key]
             return Task(name, "CACHED", time.monotonic() - started, "")
-        # A pod is new: it has nothing but what its launcher brings.
+        # A pod is new: it contains only the files that its launcher downloads.
         mounts = {"/minio": pod / "minio", str(at): outputs}
         for folder in mounts.values():
             folder.mkdir(parents=True)
@@ -185,7 +188,7 @@ class Cluster:
     def _collect(
         self, given: Mapping[str, Any], folder: pathlib.Path, minio: pathlib.Path
     ) -> Mapping[str, Any]:
-        """Uploads a task's outputs; returns its artifacts and parameters."""
+        """Uploads a task's outputs; returns its output artifacts and parameters."""
         report = json.loads((folder / OUTPUT_FILE).read_text())
         artifacts = {}
         for key, channel in given["outputs"]["artifacts"].items():
@@ -194,7 +197,7 @@ class Cluster:
             merged = {**artifact, **reported[0]}
             assert merged["uri"] == artifact["uri"], "a step moved its output"
             self._upload(_local(merged["uri"], minio), merged["uri"])
-            assert None not in merged.get("metadata", {}).values()  # KFP's error
+            assert None not in merged.get("metadata", {}).values()  # KFP fails on it
             artifacts[key] = {
                 "name": key,
                 "uri": merged["uri"],
@@ -226,7 +229,7 @@ class Cluster:
 
 
 class _Run:
-    """One run's specification, and what its tasks gave."""
+    """The specification of one run, and the outputs of its tasks."""
 
     def __init__(self, name, spec, platform, parameters: Mapping[str, float]):
         self.name, self.spec = name, spec
@@ -257,7 +260,7 @@ class _Run:
         return self.spec["deploymentSpec"]["executors"][label]["container"]
 
     def kubernetes(self, task: str) -> tuple[dict, dict]:
-        """Returns variable -> (secret, key), and folder -> claim."""
+        """Returns a task's variable -> (secret, key), and its folder -> claim."""
         fields = self._kubernetes.get(self.component(task)["executorLabel"], {})
         environment = {
             pair["envVar"]: (secret["secretName"], pair["secretKey"])
@@ -315,12 +318,16 @@ class _Run:
         else:
             found = value["runtimeValue"]["constant"]
             found = self.name if found == "{{$.pipeline_job_uuid}}" else found
-        # Protobuf's Value knows no integers.
+        # Protobuf's Value has no integers.
         return float(found) if isinstance(found, int) else found
 
 
 def _cache_key(given: Mapping[str, Any], container: Mapping[str, Any]) -> str:
-    """Returns KFP's key: names of inputs, values, kinds of outputs, image, command."""
+    """Returns KFP's cache key of a task.
+
+    The key depends on the names of input artifacts, the parameters' values, the types
+    of the outputs, the image and the command.
+    """
     parts = {
         "inputs": {
             key: [artifact["name"] for artifact in channel["artifacts"]]
@@ -338,14 +345,14 @@ def _cache_key(given: Mapping[str, Any], container: Mapping[str, Any]) -> str:
 
 
 def _as_kfp_gives_it(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what was reported, after KFP's metadata store has had it."""
+    """Returns an artifact's metadata as KFP's metadata store returns it."""
     result: dict[str, Any] = {"display_name": "output", "store_session_info": "{}"}
     for key, value in metadata.items():
         if isinstance(value, dict):
             value = {"struct": value}
         elif isinstance(value, list):
             value = {"list": value}
-        elif isinstance(value, int):  # protobuf's Value knows no integers
+        elif isinstance(value, int):  # protobuf's Value has no integers
             value = float(value)
         result[key] = value
     return result

@@ -1,4 +1,4 @@
-"""The container engine and the image, for the tests that run steps in containers."""
+"""Fixtures of the container engine and the image, for tests of steps in containers."""
 
 import pathlib
 import warnings
@@ -8,13 +8,13 @@ import pytest
 
 from tests.kubeflow.engine import Engine, Unavailable
 
-# Of the engine: what is built stays there. A socket's path must be short.
+# The engine's folder keeps the built image. The path of a socket must be short.
 STATE = pathlib.Path(__file__).parents[2] / ".tools" / "podman"
 
 
 @pytest.fixture(scope="session")
 def engine():
-    """The container engine, or None where there is none to be had."""
+    """Returns the container engine, or None if no engine is available."""
     try:
         engine = Engine(STATE)
     except Unavailable as error:
@@ -25,7 +25,7 @@ def engine():
 
 @pytest.fixture(scope="session")
 def image(engine):
-    """The image's name; the first process builds it, another one waits for it."""
+    """Returns the image's name; the first process builds the image, others wait."""
     if engine is None:
         return "none"
     with filelock.FileLock(STATE / "build.lock"):

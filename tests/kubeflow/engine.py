@@ -1,4 +1,4 @@
-"""How the tests start a step: in a container of the project's image, or a process."""
+"""The two ways in which tests start a step: in a container, or as a process."""
 
 import contextlib
 import json
@@ -13,11 +13,11 @@ from tests.kubeflow.cluster import Container
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# A user id that the image does not know, as OpenShift gives one.
+# A user id that the image does not contain, as OpenShift assigns one.
 ANY_USER = "1000680000:0"
 
-# As little as Kubernetes' "restricted" standard grants, and a root that is read-only: a
-# step writes to /tmp, and to the folders of Kubeflow's launcher.
+# The privileges of Kubernetes' "restricted" standard, and a read-only root: a step can
+# write only to /tmp and to the folders of Kubeflow's launcher.
 RESTRICTED = (
     f"--user={ANY_USER}",
     "--read-only",
@@ -27,16 +27,16 @@ RESTRICTED = (
 )
 
 
-# Bytes: what the image's stages and layers take while it is built, and some more.
+# In bytes: the space for the image's stages and layers during the build, and a reserve.
 ROOM = 25e9
 
 
 class Unavailable(RuntimeError):
-    """There is no engine here, and none can be had; the message says why."""
+    """No container engine is available here; the message gives the reason."""
 
 
 class Engine:
-    """podman or docker, whichever works; as root, podman is installed if neither is."""
+    """Podman or docker, whichever works; podman.sh may install podman as root."""
 
     def __init__(self, folder: pathlib.Path):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -53,12 +53,12 @@ class Engine:
 
     @contextlib.contextmanager
     def api(self):
-        """Yields the socket of an API that Docker's clients understand."""
+        """Yields the path of a socket with the API that Docker's clients use."""
         environment = _environment_of_podman(self._folder, "socket")
         host = environment.get("DOCKER_HOST", "unix:///var/run/docker.sock")
         yield host.removeprefix("unix://")
         service = self._folder / "service.pid"
-        if service.exists():  # docker's goes on
+        if service.exists():  # docker's own service keeps running
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(service.read_text()), signal.SIGTERM)
             service.unlink()
@@ -75,11 +75,15 @@ class Engine:
         return name if self.name == "docker" else f"localhost/{name}"
 
     def start(self, container: Container, log: pathlib.Path) -> int:
-        """A `cluster.Start`: as restricted as Kubernetes may have it."""
+        """Starts a container with the restrictions that Kubernetes may set.
+
+        Implements `cluster.Start`.
+        """
         mounts = [
             f"--volume={at_host}:{at}" for at, at_host in container.mounts.items()
         ]
-        # Values by name: what is in the environment is in no process list.
+        # The values come from the environment, as a process list shows the command
+        # line.
         variables = [f"--env={name}" for name in container.environment]
         with log.open("w", encoding="utf-8") as file:
             return subprocess.run(
@@ -95,12 +99,12 @@ class Engine:
 
 
 def _environment_of_podman(folder: pathlib.Path, *options: str) -> dict[str, str]:
-    """Returns the environment in which podman.sh says that the engine works."""
+    """Returns the environment that podman.sh prints for the engine."""
     script = [str(ROOT / "tests/kubeflow/podman.sh"), str(folder), *options]
     done = subprocess.run(script, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise Unavailable("tests/kubeflow/podman.sh could not get podman: see above")
-    # `export NAME=VALUE`, quoted for a shell.
+    # The lines are `export NAME=VALUE`, quoted for a shell.
     shell = f"{done.stdout}\nexec env -0"
     found = subprocess.run(["bash", "-c", shell], stdout=subprocess.PIPE, check=True)
     pairs = (pair.partition(b"=") for pair in found.stdout.split(b"\0") if pair)
@@ -108,9 +112,10 @@ def _environment_of_podman(folder: pathlib.Path, *options: str) -> dict[str, str
 
 
 def start_process(container: Container, log: pathlib.Path) -> int:
-    """A `cluster.Start` without containers: the same command as a process of its own.
+    """Starts a step's command as a process, without a container.
 
-    The launcher's folders are elsewhere: /minio needs root, and would stay.
+    Implements `cluster.Start`. The launcher's folders are not at /minio, which needs
+    root and would remain.
     """
     minio = container.mounts["/minio"]
     python, *module = container.command[:3]

@@ -1,4 +1,4 @@
-"""Fixtures for what talks to Kubeflow's API server and its object store."""
+"""Fixtures for tests of the clients of Kubeflow's API server and object store."""
 
 import boto3
 import pytest
@@ -16,7 +16,7 @@ def _kfp_server():
 
 @pytest.fixture
 def kfp(_kfp_server, monkeypatch, tmp_path):
-    """An API server without anything, and none of this machine's credentials."""
+    """Returns an empty API server; hides this machine's KFP credentials."""
     _kfp_server.reset()
     monkeypatch.setattr(
         client.kfp.Client, "_LOCAL_KFP_CONTEXT", str(tmp_path / "context.json")
@@ -33,13 +33,13 @@ def kfp(_kfp_server, monkeypatch, tmp_path):
 
 @pytest.fixture
 def connection(kfp):
-    """A connection to it."""
+    """Returns a connection to the API server of the fixture `kfp`."""
     return client.connect(kfp.url, None, limits=LIMITS)
 
 
 @pytest.fixture
 def store(s3_elsewhere, _s3_server, monkeypatch):
-    """A client of an S3 server whose bucket `mlpipeline` is empty."""
+    """Yields a client of an S3 server whose bucket `mlpipeline` is empty."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", _s3_server.url)
     client = boto3.client("s3")
     client.create_bucket(Bucket="mlpipeline")

@@ -1,10 +1,10 @@
-"""Runs a compiled pipeline by KFP's own local runner, each step in a container.
+"""A program that runs a compiled pipeline by KFP's own local runner, in containers.
 
     python kfp_local.py PIPELINE.yaml ROOT ARGUMENTS MOUNTS
 
-ARGUMENTS are the run's parameters and MOUNTS folders here by folders in the container,
-both in JSON. It is run in the project's image, for that has a KFP that can do this,
-whatever the host has.
+ARGUMENTS has the run's parameters by name, and MOUNTS has folders of this machine by
+folder in the container, both in JSON. The tests run it in the project's image, which
+has a version of KFP with this runner, whatever version the host has.
 """
 
 import json
@@ -18,10 +18,11 @@ from kfp.local import docker_task_handler
 
 
 def run_docker_container(client, image, command, volumes, **options) -> int:
-    """Runs a container to its end; returns its exit code.
+    """Runs a container until it ends; returns its exit code.
 
-    In place of KFP 2.16's: that lets the engine remove the container, and where it is
-    gone before it was asked for its exit code, takes a failed step for a success.
+    Replaces KFP 2.16's function. That function lets the engine remove the container,
+    and treats a failed step as successful if the container is removed before the
+    function reads its exit code.
     """
     container = client.containers.run(
         image, command, detach=True, volumes=volumes, **options
@@ -36,12 +37,13 @@ def run_docker_container(client, image, command, volumes, **options) -> int:
 
 
 def main(path: str, root: str, arguments: str, mounts: str) -> None:
-    os.umask(0)  # the steps, of another user, write into the folders made here
+    # the steps have another user, who must write into the folders made here
+    os.umask(0)
     os.makedirs(root)
     docker_task_handler.run_docker_container = run_docker_container
     kfp.local.init(
         runner=kfp.local.DockerRunner(
-            # KFP refuses `volumes`.
+            # KFP rejects `volumes`.
             mounts=[
                 docker.types.Mount(at, source, type="bind")
                 for at, source in json.loads(mounts).items()

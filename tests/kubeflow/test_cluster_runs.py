@@ -1,6 +1,6 @@
 """Whole runs of the compiled pipeline on the small cluster, each step in a container.
 
-Without a container engine the steps are processes. The tests go through one place in
+Without a container engine the steps are processes. The tests share one place and run in
 order. `make test-containers` runs them.
 """
 
@@ -26,7 +26,7 @@ from tests.kubeflow.cluster import BUCKET, ROOT, Cluster
 from tests.kubeflow.engine import start_process
 from tests.support.bars import write_idx
 
-# What Kubernetes has; the endpoint is with them, as it goes where they go.
+# The secret in Kubernetes; it has the endpoint too, which the same steps need.
 SECRET = {"key": "tests-key", "secret": "tests-secret-key"}
 SETTINGS = [
     "data.dataset=bars",
@@ -54,7 +54,7 @@ FAILED_AT_INGEST = {
 
 
 class Place:
-    """A cluster, its data and what its models are pushed to."""
+    """A cluster, its data, and the push destination of its models."""
 
     def __init__(self, folder, start, image, server, api):
         self.folder, self.image, self.api = folder, image, api
@@ -84,8 +84,9 @@ class Place:
         )
 
     def submit(self, *settings):
-        """Submits a run, waits for it, and returns the exit code and the tasks."""
-        datasets = self.folder / "datasets"  # the same path in the volume as here
+        """Submits a run, waits for its end, and returns the exit code and the tasks."""
+        # the volume has the same path in the container
+        datasets = self.folder / "datasets"
         settings = [
             *SETTINGS,
             f"data.source={datasets / 'bars'}",
@@ -109,7 +110,7 @@ class Place:
         return code, tasks
 
     def _run_what_is_submitted(self, tasks):
-        """What is behind KFP's API server."""
+        """Runs the pending run on the cluster, as the back end of KFP's API does."""
         pending = []
         while not pending:
             time.sleep(0.1)
@@ -125,7 +126,8 @@ class Place:
             error = last_line(task) if state == "FAILED" else None
             self.api.task(run.run_id, task.name, state, seconds, error)
 
-        state = "FAILED"  # also when the cluster itself fails: who submitted waits
+        # also if the cluster itself fails, as the submitting command waits for an end
+        state = "FAILED"
         try:
             self.cluster.run(
                 run.run_id,
@@ -139,11 +141,11 @@ class Place:
             self.api.finish(run.run_id, state)
 
     def served(self):
-        """Returns the served version, as one outside the cluster sees it."""
+        """Returns the served version, read from outside the cluster."""
         return listing.find_served_version("s3://models/serving/vae")
 
     def stored(self):
-        """Returns the object store's keys below the pipeline root and the models."""
+        """Returns the object store's keys in the pipeline root and the destination."""
         return [
             item["Key"]
             for bucket in (BUCKET, "models")
@@ -154,11 +156,11 @@ class Place:
 
 @contextlib.contextmanager
 def a_place(start, image):
-    """Gives a Place with an S3 server of its own."""
+    """Yields a Place with an S3 server of its own."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
-    # Not below pytest's own folder, which other users may not enter.
+    # Not in pytest's own folder, which other users may not enter.
     with (
         tempfile.TemporaryDirectory() as folder,
         api_server.serve() as api,
@@ -166,10 +168,11 @@ def a_place(start, image):
     ):
         os.chmod(folder, 0o755)  # noqa: S103
         place = Place(pathlib.Path(folder), start, image, server, api)
-        # The person who submits also reads the results.
+        # The test itself reads the results with the same credentials.
         for name, value in place.access.items():
             monkeypatch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()  # it reads the environment once
+        # s3fs caches the environment of its first use
+        s3fs.S3FileSystem.clear_instance_cache()
         yield place
         s3fs.S3FileSystem.clear_instance_cache()
     server.stop()
@@ -202,8 +205,8 @@ def test_the_first_run_pushes(place):
     assert version.manifest.content["elbo"]["elbo"] > -300
     assert any(key.endswith("trainer/executor-logs") for key in place.stored())
     assert any(key.endswith("evaluator/blessing/BLESSED") for key in place.stored())
-    assert not [key for key in place.stored() if key.endswith("/")]  # no markers
-    # What KFP's UI shows as it is.
+    assert not [key for key in place.stored() if key.endswith("/")]  # no folder markers
+    # KFP's UI shows the file unchanged.
     (page,) = [key for key in place.stored() if key.endswith("/report/page")]
     html = place.s3.get_object(Bucket=BUCKET, Key=page)["Body"].read().decode()
     assert html.startswith("<!DOCTYPE html>")
@@ -214,16 +217,17 @@ def test_the_first_run_pushes(place):
 @pytest.mark.containers
 def test_a_second_run_meets_the_baseline(place):
     first = place.served()
-    # A longer training, so that the ratchet lets it through.
+    # A longer training, so that the gate's ratchet blesses the model.
     code, tasks = place.submit("train.epochs=10")
     assert code == 0
-    assert len(place.api.versions) == 1  # what is a run's own makes no new version
-    # What comes before the Trainer is the same; on this cluster, where every input has
-    # the same name in each run, nothing after it may come from the cache.
+    # run parameters make no new version of the pipeline
+    assert len(place.api.versions) == 1
+    # The steps before the Trainer are the same. Every input has the same name in each
+    # run on this cluster, so no step after the Trainer may come from the cache.
     assert states(tasks) == {
         "ingest": "SUCCEEDED",
         "served-model": "SUCCEEDED",
-        "data-gate": "SUCCEEDED",  # it compares with what is served
+        "data-gate": "SUCCEEDED",  # it compares the data with the served model's
         **dict.fromkeys(BEFORE_THE_TRAINER, "CACHED"),
         **dict.fromkeys(FROM_THE_TRAINER, "SUCCEEDED"),
     }
@@ -239,7 +243,8 @@ def test_a_refused_model_is_not_pushed(place):
     served = place.served()
     code, tasks = place.submit("train.epochs=10", "gate.elbo_floor=-1")
     assert code == 3
-    # The Trainer has had these parameters before; what is served is another model now.
+    # The Trainer had these parameters in an earlier run, but the served model is
+    # another one now.
     assert states(tasks) == {
         "ingest": "SUCCEEDED",
         "served-model": "SUCCEEDED",
@@ -284,13 +289,13 @@ def test_an_evicted_trainer_goes_on_in_another_pod(place, engine):
     assert code == 0
     (step,) = re.findall(r"resuming from step (\d+)", tasks["trainer"].log)
     assert int(step) > 0
-    # The next training may remove them.
+    # The next training may remove the checkpoints.
     kept = [key for key in place.stored() if key.startswith("checkpoints/")]
     assert [key for key in kept if key.endswith("/done")]
 
 
 def evict(place, engine):
-    """Ends the Trainer's pod as Kubernetes does, once it has left a checkpoint."""
+    """Stops the Trainer's pod as Kubernetes evicts it, after its first checkpoint."""
     while not any(key.startswith("checkpoints/") for key in place.stored()):
         time.sleep(0.2)
     done = engine.call(

@@ -1,6 +1,6 @@
 """The image by itself, and the compiled pipeline in it under KFP's own local runner.
 
-The tests go through one folder in order: the version that the image pushes in one
+The tests share one folder and run in order: the version that the image pushes in one
 container is the baseline of KFP's run. `make test-containers` runs them.
 """
 
@@ -21,13 +21,13 @@ from tests.support.bars import write_idx
 
 STEPS = 13
 SETTINGS = ("data.dataset=bars", "data.limit=null", "train.epochs=8")
-SERVING = "/state/runs/serving"  # where the image pushes to by itself
+SERVING = "/state/runs/serving"  # the destination of the image's own run
 SCRATCH = ("/tmp", "/minio", "/s3", "/gcs")  # noqa: S108, in a container
 
 
 @pytest.fixture(scope="module")
 def local(engine, image):
-    """A folder with data, one to push to, and the engine's API."""
+    """Yields a Local with data, a push destination, and the engine's API."""
     if engine is None:
         pytest.skip("NO CONTAINERS WERE RUN: see the warning")
     with tempfile.TemporaryDirectory() as folder, engine.api() as socket:
@@ -36,7 +36,7 @@ def local(engine, image):
 
 
 class Local:
-    """KFP's own local runner, and the folders that its steps see."""
+    """KFP's own local runner, and the folders that its steps can read and write."""
 
     def __init__(self, folder, engine, socket, image):
         self.folder, self.engine, self.image = folder, engine, image
@@ -48,12 +48,12 @@ class Local:
         self.open_to_all()
 
     def open_to_all(self):
-        """Lets every user write, as each container has another one."""
+        """Lets every user write to all folders, as each container has another user."""
         for path in self.folder.rglob("*"):
             path.chmod(0o777 if path.is_dir() else 0o666)
 
     def run(self, *settings, **parameters):
-        """Returns the exit code, what was printed, and the steps that have reported."""
+        """Returns the exit code, the output, and the steps that wrote a report."""
         self.runs += 1
         self.open_to_all()
         path = self.folder / "pipeline.yaml"
@@ -84,18 +84,19 @@ class Local:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        # The guard: KFP alone may call a step that failed a success.
+        # Every successful step writes a report; KFP alone may call a failed step
+        # successful.
         reports = {file.parent.name for file in root.glob("*/*/executor_output.json")}
         return done.returncode, done.stdout, reports
 
     def served(self):
-        """Returns the served version, as one outside the containers sees it."""
+        """Returns the served version, read from outside the containers."""
         return listing.find_served_version(f"{self.folder}{SERVING}/vae")
 
 
 @pytest.mark.containers
 def test_the_image_runs_the_pipeline_itself(local):
-    """All steps in one container, with its state in a mounted folder: see set-up.md."""
+    """All steps run in one container with its state in a mounted folder: set-up.md."""
     done = local.engine.call(
         *("run", "--rm", *RESTRICTED, f"--volume={local.folder / 'state'}:/state"),
         *(f"--volume={local.folder / 'bars'}:/bars:ro", local.image),
@@ -113,7 +114,7 @@ def test_the_image_runs_the_pipeline_itself(local):
 @pytest.mark.containers
 def test_kfps_local_runner_meets_the_baseline_and_pushes(local):
     first = local.served()
-    # A longer training, so that the ratchet lets it through.
+    # A longer training, so that the gate's ratchet blesses the model.
     code, printed, reports = local.run(epochs=10)
     assert code == 0, printed
     assert len(reports) == STEPS
@@ -180,5 +181,5 @@ def test_the_image_lists_what_is_in_it(local):
 
 
 def plain(text):
-    """Returns the text without the colours of a terminal."""
+    """Returns the text without terminal colours."""
     return re.sub(r"\x1b\[\d+m", "", text)

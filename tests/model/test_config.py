@@ -1,3 +1,5 @@
+"""The model's and the training's configuration: which values are refused."""
+
 import pydantic
 import pytest
 

@@ -1,3 +1,5 @@
+"""The batches for training and evaluation, and the memory that they need."""
+
 import hashlib
 
 import numpy as np
@@ -69,7 +71,7 @@ def test_batches_from_a_later_step_are_those_of_that_step(batches):
 
 
 def test_binarization_is_dynamic_with_the_pixels_as_means(tmp_path, images):
-    """Bits of the same image differ from epoch to epoch, and average to it."""
+    """Bits of one image differ between epochs, and their mean is the pixel."""
     write(tmp_path / "one.gz", images[:1], images[:1])
     file = data.ImageFile([str(tmp_path / "one.gz")], str(tmp_path))
     config = demo_train(batch_size=1)
@@ -83,7 +85,7 @@ def test_binarization_is_dynamic_with_the_pixels_as_means(tmp_path, images):
 
 
 def test_each_epoch_has_each_image_once_in_another_order(batches, images):
-    """Grey, so that each is known again."""
+    """The images are grey, so that the test can identify each one."""
     drawn, _ = arrays(batches(binary=False, batch_size=4).take(6))
     orders = []
     for epoch in drawn.reshape(2, 12, 28, 28, 1):
@@ -109,5 +111,5 @@ def test_evaluation_fills_the_last_batch_with_weight_zero(files, binary):
 
 
 def test_memory_does_not_grow_with_the_images():
-    """Peak memory of processes that read ten times as many; in MB."""
+    """The test compares peak MB of processes; one reads ten times as many images."""
     assert peak_mb(250_000) < 1.2 * peak_mb(25_000)

@@ -1,4 +1,4 @@
-"""The reader of examples, against NumPy's packing of bits and hand-written files."""
+"""The reader of examples, compared with NumPy's bit packing and hand-written files."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,8 @@ def test_examples_are_counted(files):
 def test_bits_are_packed_as_numpy_packs_them(binary):
     expected = [np.packbits(image.astype(np.uint8)).tobytes() for image in binary]
     assert examples.pack_bits(tf.constant(binary)).numpy().tolist() == expected
-    # In a graph too, where TensorFlow makes constants by other code; zeros are bytes.
+    # Also in a graph, where TensorFlow makes constants by other code. Bits of zeros are
+    # bytes.
     in_graph = tf.function(examples.pack_bits)
     assert in_graph(tf.zeros([1, 28, 28, 1])).numpy().tolist() == [bytes(98)]
     assert in_graph(tf.constant(binary)).numpy().tolist() == expected

@@ -1,3 +1,5 @@
+"""The signatures of an export, compared with the model in memory."""
+
 import itertools
 import pickle
 import subprocess
@@ -15,11 +17,12 @@ from tests.support.configs import demo_model
 from tests.support.densities import move
 
 SAMPLES, SEED = 3, 11
-LABELLED = b"\n\x10\n\x0e\n\x05label\x12\x05\x1a\x03\n\x01\x07"  # a label alone
-MANY = 2 * export._BLOCK + 5  # samples: blocks, and a part of one
+# an example with a label alone
+LABELLED = b"\n\x10\n\x0e\n\x05label\x12\x05\x1a\x03\n\x01\x07"
+MANY = 2 * export._BLOCK + 5  # number of samples: two whole blocks and a part of one
 
-# Runs where TFP, Keras and our packages cannot be imported: calls each signature on
-# what it is sent, and sends back the outputs or the errors.
+# Runs where TFP, Keras and this project's packages cannot be imported. Calls the
+# signatures with the inputs that it receives, and returns the outputs or errors.
 CLIENT = """
 import pickle, sys
 
@@ -46,7 +49,7 @@ pickle.dump(answers, sys.stdout.buffer)
 
 
 def old_example(bits):
-    """Returns an example as Transform of an older release wrote it."""
+    """Returns an example in the format of an older release's Transform."""
     message = tf.train.Example()
     values = bits.ravel().astype(int)
     message.features.feature["binarized"].int64_list.value.extend(values)
@@ -63,7 +66,7 @@ def vae(request):
 
 @pytest.fixture(scope="module")
 def answers(vae, tmp_path_factory):
-    """What the exported signatures answer, by a name for each request."""
+    """Returns the outputs of the exported signatures, by a name for each request."""
     rng = np.random.default_rng(0)
     grey = (rng.integers(0, 256, [6, 28, 28, 1]) / 255).astype(np.float32)
     bits = fixed_noise.binarize(grey, SEED).numpy()
@@ -177,7 +180,7 @@ def test_elbo_is_the_model_in_memory(vae, answers):
 
 
 def test_iwae_of_one_sample_is_its_log_weight(vae, answers):
-    """log p(x|z) + log p(z) - log q(z|x), from the distributions alone."""
+    """It is log p(x|z) + log p(z) - log q(z|x), from the distributions alone."""
     bits = answers["bits"]
     posterior = vae.encode(bits)
     noise = fixed_noise.normal(bits, SEED, samples=1, latent_size=3)[:, 0]
@@ -280,7 +283,7 @@ def blog():
 def test_each_call_with_bad_input_gets_the_checks_own_message(
     blog, name, inputs, message
 ):
-    """The work waits for the check, which would else run beside it."""
+    """The work waits for the check; otherwise both would run at the same time."""
     for _ in range(100):
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             blog[name](**inputs)
@@ -311,13 +314,13 @@ def test_iwae_grows_with_k(dense, images):
 def test_iwae_comes_near_log_p_and_the_elbo_is_below(
     images, posterior, likelihood, scale
 ):
-    """Against p(x), integrated over a grid of the two latents."""
+    """The reference is p(x), integrated over a grid of the two latents."""
     tfk.utils.set_random_seed(1)
     config = demo_model(
         latent_size=2, hidden_units=8, posterior=posterior, likelihood=likelihood
     )
     vae = VAE(config)
-    # Wider than p(z|x), as it must be for the weights' variance to be finite.
+    # The posterior is wider than p(z|x), so that the weights have a finite variance.
     bias = vae.encoder.layers[-2].bias
     bias.assign(tf.tensor_scatter_nd_update(bias, [[2], [3]], [scale, scale]))
     images = images[:3]
@@ -357,10 +360,10 @@ def test_a_model_trained_on_two_replicas_exports_the_same(dense, tmp_path, binar
 
 
 def test_the_same_model_is_the_same_whatever_was_built_before(dense, tmp_path):
-    """By TensorFlow's own identity, which Pusher compares."""
+    """TensorFlow's own fingerprint, which Pusher compares, is the same."""
     singleprints = []
     for name in ("once", "again"):
-        VAE(dense.config)  # moves Keras's counters on
+        VAE(dense.config)  # increases Keras's counters of names
         export.export(dense, str(tmp_path / name), samples=SAMPLES, seed=SEED)
         fingerprint = tf.saved_model.experimental.read_fingerprint(str(tmp_path / name))
         singleprints.append(fingerprint.singleprint())

@@ -1,3 +1,5 @@
+"""Noise and binarization that depend only on the image and the seed."""
+
 import hashlib
 import statistics
 
@@ -18,7 +20,7 @@ def test_noise_depends_on_the_image_alone(images):
     whole = fixed_noise.normal(images, seed=0, samples=3, latent_size=4)
     assert whole.shape == [12, 3, 4]
     part = fixed_noise.normal(images[5:6], seed=0, samples=3, latent_size=4)
-    # To a rounding: the quantile of a batch's last few values has another kernel.
+    # Equal up to rounding: the last few values of a batch use another kernel.
     np.testing.assert_allclose(part, whole[5:6], rtol=1e-6)
 
 
@@ -54,7 +56,8 @@ def test_a_pixel_or_a_seed_changes_every_draw(images):
     b = fixed_noise.normal(other[:1], 0, samples=64, latent_size=16).numpy()
     c = fixed_noise.normal(images[:1], 1, samples=64, latent_size=16).numpy()
     for one, two in [(a, b), (a, c), (b, c)]:
-        # 1,024 pairs of independent normals: the correlation's deviation is 1/32.
+        # 1,024 pairs of independent normals: the correlation has standard deviation
+        # 1/32.
         assert abs(np.corrcoef(one.ravel(), two.ravel())[0, 1]) < 5 / 32
 
 
@@ -69,7 +72,7 @@ def test_binarization_and_noise_are_independent_of_each_other(images):
 
 
 def test_the_mean_bit_is_the_pixel(images):
-    """Over many images that differ in one corner, each pixel's bits average to it."""
+    """The bits of many images that differ in one corner have the pixels as means."""
     many = np.repeat(images[:1], 2_000, axis=0)
     many[:, 0, 0, 0] = np.arange(2_000) % 256 / 255
     many[:, 0, 1, 0] = np.arange(2_000) // 256 / 255
@@ -89,7 +92,7 @@ def test_noise_is_standard_normal(images):
 
 
 def test_draws_are_splitmix64_of_the_hash(images):
-    """Against Python's integers, and the first outputs of Steele's Java code for 0."""
+    """The reference is Python's integers, and for 0 output of Steele's Java code."""
 
     def splitmix64(state, count, skipped=0):
         state += skipped * 0x9E3779B97F4A7C15

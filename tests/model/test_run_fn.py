@@ -1,4 +1,4 @@
-"""The Trainer's function, on real files: it trains, exports and marks the end."""
+"""The Trainer's function with real files: it trains, exports and marks the end."""
 
 import dataclasses
 import pathlib
@@ -37,6 +37,6 @@ def test_a_model_is_trained_and_exported_with_its_evaluations_seed(tmp_path):
     assert signatures["elbo"](images=images)["elbo"].shape == [3]
     assert (tmp_path / "run" / "tensorboard" / "eval").is_dir()
     (of_training,) = pathlib.Path(checkpoints).iterdir()
-    # The mark, which lets the next training remove them.
+    # With this mark the next training may remove the checkpoints.
     assert (of_training / "done").exists()
     assert (of_training / "checkpoint").exists()

@@ -1,3 +1,5 @@
+"""The preprocessing of images: pixels, bits and labels."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,7 +8,7 @@ from model import fixed_noise, transform
 
 
 def raw(images):
-    """What Ingest writes: each image's 8-bit pixels as a string."""
+    """Returns images as Ingest writes them, each image's 8-bit pixels as a string."""
     pixels = np.round(images * 255).astype(np.uint8)
     return {
         "image": tf.constant([image.tobytes() for image in pixels]),

@@ -1,3 +1,5 @@
+"""The VAE's loss and ELBO, compared with closed forms, NumPy and samples."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -27,7 +29,7 @@ def noise():
 
 
 def numpy_kl(mean, tril):
-    """KL(N(m, S) || N(0, I)) = (tr S + m'm - k - log det S) / 2."""
+    """Returns KL(N(m, S) || N(0, I)) = (tr S + m'm - k - log det S) / 2, in nats."""
     covariance = tril @ np.swapaxes(tril, -1, -2)
     _, logdet = np.linalg.slogdet(covariance)
     trace = np.trace(covariance, axis1=1, axis2=2)
@@ -35,7 +37,7 @@ def numpy_kl(mean, tril):
 
 
 def numpy_bernoulli_log_prob(logits, x):
-    """log p(x) = sum of x l - log(1 + e^l) over the pixels."""
+    """Returns log p(x) = sum of x l - log(1 + e^l) over the pixels, in nats."""
     return np.sum(x * logits - np.logaddexp(0, logits), axis=(-3, -2, -1))
 
 
@@ -49,7 +51,7 @@ def test_a_call_gives_a_distribution_over_images(vae, binary):
 
 def test_kl_matches_the_closed_form(vae, binary, noise):
     posterior = vae.encode(binary)
-    # Far from the prior, so that no term is near 0.
+    # The posterior is far from the prior, so that no term is near 0.
     mean, tril = posterior.loc.numpy(), posterior.scale_tril.numpy()
     kl = vae.elbo_terms(binary, noise).kl
     np.testing.assert_allclose(kl, numpy_kl(mean, tril), rtol=1e-4, atol=1e-5)
@@ -78,7 +80,7 @@ def test_reconstruction_is_the_mean_over_samples(vae, binary, noise):
 
 
 def test_noise_gives_samples_of_the_posterior(vae, binary):
-    """z = loc + L eps has the posterior's covariance."""
+    """The covariance of z = loc + L eps is the posterior's."""
     posterior = vae.encode(binary)
     eps = np.random.default_rng(4).normal(size=[20_000, 3]).astype(np.float32)
     z = eps @ posterior.scale_tril[0].numpy().T
@@ -111,7 +113,7 @@ def test_no_second_kl_hides_in_the_losses(vae, binary):
 
 
 def test_the_blog_networks_have_the_posts_parameters():
-    """Kernels and biases of the post's layers, counted by hand."""
+    """The expected number of kernels' and biases' parameters is counted by hand."""
     vae = VAE(demo_model(network="blog", latent_size=16, base_depth=32))
 
     def layer(size, before, after):
@@ -138,7 +140,7 @@ def test_the_blog_networks_have_the_posts_parameters():
     assert vae.decoder.count_params() == decoder
 
 
-# Any two choices that may meet do so at least once.
+# Each pair of choices that can be combined occurs at least once.
 COMBINATIONS = [
     ("standard", "diagonal", "dense", "continuous_bernoulli"),
     ("standard", "full", "blog", "bernoulli"),
@@ -157,7 +159,7 @@ COMBINATIONS = [
 
 @pytest.fixture(scope="module", params=COMBINATIONS, ids="-".join)
 def combined(request):
-    """A VAE of any choices, away from its start."""
+    """Returns a VAE with one combination of choices, and changed weights."""
     tfk.utils.set_random_seed(0)
     prior, posterior, network, likelihood = request.param
     vae = VAE(
@@ -183,7 +185,7 @@ def test_gradients_reach_every_variable(combined, images, noise):
     with tf.GradientTape() as tape:
         loss = combined.compute_loss(combined.elbo_terms(images, noise[:, :1]))
     variables = combined.trainable_variables
-    # What the loss is made of is what is trained.
+    # All variables of the loss are trained, and no others.
     used = {variable.ref() for variable in tape.watched_variables()}
     assert used == {variable.ref() for variable in variables}
     for variable, gradient in zip(variables, tape.gradient(loss, variables)):
@@ -203,7 +205,7 @@ def test_the_log_weights_are_those_of_the_draws(combined, images, noise):
     expected = log_joint - posterior.log_prob(z)
     np.testing.assert_allclose(log_weights[:, 3], expected, rtol=1e-4, atol=1e-3)
     if combined.config.prior != "standard" or combined.config.posterior == "iaf":
-        # The KL is sampled: the ELBO's estimate is their mean.
+        # The KL is sampled: the mean is the estimate of the ELBO.
         elbo = combined.elbo_terms(images, noise).elbo()
         np.testing.assert_allclose(np.mean(log_weights, axis=1), elbo, rtol=1e-5)
 
@@ -215,7 +217,7 @@ def test_the_mean_log_weight_is_the_elbo_in_closed_form(binary, posterior):
     first, second = np.random.default_rng(3).normal(size=[2, 4, 500, 3])
     log_weights = vae.log_weights(binary[:4], first.astype(np.float32)).numpy()
     elbo = vae.elbo_terms(binary[:4], second.astype(np.float32)).elbo()
-    error = log_weights.std(axis=1) * np.sqrt(2 / 500)  # of both estimates
+    error = log_weights.std(axis=1) * np.sqrt(2 / 500)  # the error of both estimates
     assert error.max() < 0.5
     assert np.all(np.abs(log_weights.mean(axis=1) - elbo) < 3.5 * error)
 

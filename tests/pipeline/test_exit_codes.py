@@ -1,4 +1,4 @@
-"""Each error's exit code, and what a fault of the program looks like to a user."""
+"""The exit code of each error, and the output when the program has a defect."""
 
 import pathlib
 import subprocess
@@ -22,10 +22,10 @@ from pipeline.kubeflow import client, watch
 from pipeline.local import metadata_database, run_report, steps, unused_artifacts
 from pipeline.runs import lock, notify, run_record, webhook
 
-# As the README lists them: 2 is bad input, 1 is what else failed.
+# As in the README: 2 is for bad input, 1 for all other failures.
 CODES = {
     PipelineError: 1,
-    # What the user gave is wrong.
+    # Errors of the user's input.
     fingerprint.DamagedError: 2,
     idx.DataError: 2,
     idx.SplitError: 2,
@@ -35,7 +35,7 @@ CODES = {
     rolling_back.RollbackError: 2,
     run_report.ReportError: 2,
     tf_config.TFConfigError: 2,
-    # The work failed.
+    # Failures of the work.
     client.ClusterError: 1,
     data_gate.DataAnomalyError: 1,
     data_gate.DriftError: 1,
@@ -63,7 +63,7 @@ CODES = {
     webhook.WebhookError: 1,
 }
 
-# A command that reads the versions, each of which has a handler of errors.
+# Commands that read the versions, each with its own error handling.
 COMMANDS = {
     "evaluate": [],
     "generate": [],
@@ -78,7 +78,7 @@ MESSAGE = "operands could not be broadcast together with shapes (2,) (3,)"
 
 
 def add_different_shapes(*args, **kwargs):
-    """Raises NumPy's own ValueError."""
+    """Raises a ValueError of NumPy."""
     return np.zeros(2) + np.zeros(3)
 
 
@@ -93,7 +93,7 @@ def leaves_of(error):
 
 
 def test_no_error_is_without_a_code():
-    """But those of the server, which have HTTP's, and those within one module."""
+    """Errors of the server have HTTP's codes; those within one module need none."""
     missing = [
         leaf.__name__
         for leaf in leaves_of(PipelineError)

@@ -1,3 +1,5 @@
+"""The graph of the pipeline: its steps, their inputs and their settings."""
+
 import json
 
 import pytest
@@ -86,7 +88,7 @@ def test_the_test_split_is_never_trained_on(nodes):
 
 
 def find_properties(config):
-    """Returns every step's execution properties."""
+    """Returns step -> execution properties, for all steps of the graph."""
     pipeline = graph.create_pipeline(config, PATHS)
     return {step.id: step.exec_properties for step in pipeline.components}
 
@@ -130,7 +132,7 @@ def test_the_steps_get_the_settings():
 
 
 def test_transform_computes_no_statistics_that_nobody_reads():
-    """StatisticsGen has counted the same images already; twice costs seconds a run."""
+    """StatisticsGen already has these statistics; twice would cost seconds a run."""
     assert find_properties(resolve("demo"))["Transform"]["disable_statistics"] == 1
 
 

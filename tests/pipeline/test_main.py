@@ -1,4 +1,4 @@
-"""`python -m pipeline`, as a process of its own."""
+"""The command `python -m pipeline`, as a process of its own."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(*arguments, **environment):
-    """Returns the result of the program, with more in its environment."""
+    """Runs the program with more variables in its environment; returns the result."""
     return subprocess.run(
         [sys.executable, "-m", "pipeline", *arguments],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""The installed programs, started for real: over HTTP, by signals, by their files."""
+"""The installed programs, started as processes: HTTP answers, signals and files."""
 
 import contextlib
 import datetime
@@ -31,11 +31,11 @@ from tests.support.report_runs import COMPLETE, Runs
 
 BIN = pathlib.Path(sys.executable).parent
 PIPELINE = str(BIN / "vae-pipeline")
-SECONDS = 120  # until a program that says nothing is given up
+SECONDS = 120  # the time-out of a program that prints nothing
 
 
 class Place:
-    """A root with what a small training leaves: TensorBoard's files, and a version."""
+    """A root with results of a small training: TensorBoard's files and a version."""
 
     def __init__(self, path):
         self.path = path
@@ -57,7 +57,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def reported():
-    """What the training of `place` said of each epoch."""
+    """Yields the list of epoch reports that the training of `place` logs."""
     kept = []
 
     class Handler(logging.Handler):
@@ -84,7 +84,7 @@ def place(tmp_path_factory, reported):
 
 @contextlib.contextmanager
 def started(*command, **environment):
-    """Gives a program's process, whose two outputs are one; it is killed at the end."""
+    """Yields a process with both outputs in one stream, and kills it at the end."""
     with subprocess.Popen(
         [*map(str, command)],
         stdout=subprocess.PIPE,
@@ -99,7 +99,7 @@ def started(*command, **environment):
 
 
 def read(process, pattern):
-    """Returns the first match in the lines that a program prints."""
+    """Reads a program's lines until one matches a pattern; returns the match."""
     printed = ""
     for line in process.stdout:
         printed += line
@@ -109,7 +109,7 @@ def read(process, pattern):
 
 
 def run(*command, **options):
-    """Returns what a program printed that ended well."""
+    """Runs a program, asserts that it succeeds, and returns what it printed."""
     result = subprocess.run(
         [*map(str, command)],
         capture_output=True,
@@ -133,7 +133,7 @@ def test_tensorboard_serves_what_a_training_wrote(place, reported):
             if {"elbo", "kl", "reconstruction"} <= set(tags.get(name, ())):
                 break
             assert time.monotonic() < deadline, tags
-            time.sleep(0.1)  # it reads the files while it answers
+            time.sleep(0.1)  # the program reads the files while it answers requests
         assert "learning_rate" in tags["7/tensorboard/train"]
         query = {"tag": "elbo", "run": name}
         answer = requests.get(f"{url}data/plugin/scalars/scalars", query, timeout=30)
@@ -158,11 +158,11 @@ def test_serve_answers_as_the_model_that_was_exported(place):
         assert process.wait(SECONDS) == 0
     assert answer.status_code == 200, answer.text
     found = [row["mean"] for row in answer.json()["predictions"]]
-    # In float32, as it was exported: where it trained, bfloat16 may have been used.
+    # In float32, as exported: the training may have used bfloat16.
     reconstruct = tf.saved_model.load(place.version.path).signatures["reconstruct"]
     expected = reconstruct(images=tf.constant(images))["mean"]
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert np.ptp(expected) > 0.01  # something was learnt
+    assert np.ptp(expected) > 0.01  # the model has learned something
 
 
 def test_schedule_waits_for_its_time_and_stops_at_sigterm(tmp_path):
@@ -175,7 +175,7 @@ def test_schedule_waits_for_its_time_and_stops_at_sigterm(tmp_path):
         assert process.wait(SECONDS) == 0
     now = datetime.datetime.now(datetime.timezone.utc)
     assert int(found[2]) - now.year in (0, 1)
-    # What it would start is a command that works.
+    # The command that it would start works.
     printed = run(*shlex.split(found[1]), "--print-config", cwd=tmp_path)
     assert yaml.safe_load(printed)["data"]["dataset"] == "mnist"
 

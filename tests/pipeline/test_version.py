@@ -1,4 +1,4 @@
-"""`--version`: from a checkout, from a build's record, from neither."""
+"""The option `--version`: in a checkout, in a build with a record, and in neither."""
 
 import os
 import pathlib
@@ -29,7 +29,7 @@ def git(folder, *words):
 
 
 def find_commit(folder, **environment):
-    """Returns what the packages in a folder say of themselves."""
+    """Returns the commit that the packages in a folder report."""
     return subprocess.run(
         [sys.executable, "-c", SHOW],
         cwd=folder,
@@ -76,7 +76,7 @@ def test_a_checkout_names_its_commit_and_whether_it_was_changed(copy, tmp_path):
     git(copy, "commit", "-qm", "all")
     head = git(copy, "rev-parse", "HEAD")
     assert find_commit(copy) == f"commit {head[:12]}"
-    # As in a hook of another repository.
+    # A hook of another repository sets GIT_DIR.
     assert find_commit(copy, GIT_DIR="/nowhere") == f"commit {head[:12]}"
     (copy / "pipeline" / "version.py").open("a").write("\n")
     assert find_commit(copy) == f"commit {head[:12]}-dirty"

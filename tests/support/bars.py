@@ -1,4 +1,4 @@
-"""A small data set for tests of the whole pipeline: digits of two bars each."""
+"""A small data set for tests of the whole pipeline: digits drawn as two bars each."""
 
 import gzip
 import struct
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def write_idx(folder, labels):
-    """Writes 1,000 + 500 images as IDX files: something to learn."""
+    """Writes 1,000 train and 500 test images, which a model can learn, as IDX files."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for prefix, count in (("train", 1000), ("t10k", 500)):

@@ -10,10 +10,10 @@ _DEMO = loading.resolve("demo")
 
 
 def demo_model(**changes: Any) -> ModelConfig:
-    """Returns a VAE of dense networks, a full q(z|x) and a standard p(z), changed."""
+    """Returns the model settings of the preset `demo`, with changes."""
     return dataclasses.replace(_DEMO.model, **changes)
 
 
 def demo_train(**changes: Any) -> TrainConfig:
-    """Returns the training of the preset `demo`, which keeps no average, changed."""
+    """Returns the training settings of the preset `demo`, with changes."""
     return dataclasses.replace(_DEMO.train, **changes)

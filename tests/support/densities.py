@@ -1,10 +1,10 @@
-"""What the tests of priors, posteriors and the VAE share."""
+"""Helpers for the tests of priors, posteriors and the VAE."""
 
 import numpy as np
 
 
 def move(variables, by=0.1):
-    """Moves each variable by normal numbers, within its constraint: a flow's masks."""
+    """Adds normal noise to each variable and applies its constraint, e.g. a mask."""
     rng = np.random.default_rng(5)
     for variable in variables:
         value = variable + by * rng.normal(size=variable.shape).astype(np.float32)
@@ -13,12 +13,14 @@ def move(variables, by=0.1):
 
 
 def assert_is_density_of(samples, log_prob, atol=0.1):
-    """Asserts mass 1 and the samples' moments, by summing over a grid of the plane.
+    """Asserts that a density of 2-D points has mass 1 and the samples' moments.
+
+    Both are summed over a grid of the plane.
 
     Args:
       samples: [N, 2].
-      log_prob: of points [M, 2] -> [M].
-      atol: of the moments of first and second order.
+      log_prob: function of points [M, 2] that returns [M].
+      atol: tolerance of the moments of first and second order.
     """
     axis, step = np.linspace(-9, 9, 181, retstep=True)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2).astype(np.float32)

@@ -1,6 +1,6 @@
-"""Disks that are small or full, and files that can't be written: real ones.
+"""Real disks that are small or full, and real files that cannot be written.
 
-Mounting takes a privilege; a test that has not got it is skipped.
+Mounting needs a privilege; without the privilege a test is skipped.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ def _run(*command: object) -> None:
 
 @contextlib.contextmanager
 def small(folder: pathlib.Path, megabytes: float) -> Iterator[pathlib.Path]:
-    """Gives a folder on a disk of its own, of so many MB."""
+    """Mounts a disk of the given size at a folder, and yields the folder."""
     folder.mkdir(exist_ok=True)
     size = f"size={int(megabytes * 1024)}k"
     _run("mount", "-t", "tmpfs", "-o", size, "tmpfs", folder)
@@ -33,7 +33,7 @@ def small(folder: pathlib.Path, megabytes: float) -> Iterator[pathlib.Path]:
 
 
 def fill(folder: pathlib.Path, leave: int = 0) -> pathlib.Path:
-    """Fills a folder's disk but for so many bytes; returns the file to remove."""
+    """Fills a folder's disk except `leave` bytes; returns the file to remove."""
     path = folder / "filling"
     with path.open("wb", buffering=0) as file:
         try:
@@ -49,7 +49,7 @@ def fill(folder: pathlib.Path, leave: int = 0) -> pathlib.Path:
 
 @contextlib.contextmanager
 def read_only(file: pathlib.Path) -> Iterator[None]:
-    """Makes a file one that nobody can write, root neither."""
+    """Makes a file read-only, even for root, until the `with` block ends."""
     _run("mount", "--bind", file, file)
     try:
         _run("mount", "-o", "remount,bind,ro", file)

@@ -1,7 +1,7 @@
 """Processes of their own that need not import TensorFlow and TFX again.
 
-The imports take most of a small training's time. They are done once, by a process that
-does nothing else; each process here is a fork of it.
+The imports take most of a small training's time. One process makes the imports and does
+nothing else; each process of this module is a fork of it.
 """
 
 import gc
@@ -28,7 +28,7 @@ context.set_forkserver_preload(_IMPORTED)
 
 
 class Fork:
-    """A process that calls a function; what it prints is read from `stdout`."""
+    """A process that calls a function; `stdout` is a stream of what it prints."""
 
     def __init__(
         self,
@@ -39,9 +39,9 @@ class Fork:
         """Starts the process.
 
         Args:
-          function: of a module that a new process can import.
-          arguments: the function's, which can be pickled.
-          environment: variables over those of this process.
+          function: function of a module that a new process can import.
+          arguments: the function's arguments, which pickle can serialize.
+          environment: variables to set in addition to those of this process.
         """
         reader, writer = context.Pipe(duplex=False)
         wanted = {**os.environ, **(environment or {})}
@@ -58,11 +58,11 @@ class Fork:
         os.kill(self._process.pid, signum)
 
     def kill(self) -> None:
-        """Ends the process by SIGKILL."""
+        """Kills the process by SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Returns the exit code; a signal's is negative. None after the time-out."""
+        """Waits for the end; returns the exit code, -N for a signal N, or None."""
         self._process.join(timeout)
         return self._process.exitcode
 
@@ -72,7 +72,7 @@ def _call(writer, environment, function, arguments):
     gc.freeze()  # what was imported is not looked through for garbage
     for stream in (sys.stdout, sys.stderr):
         os.dup2(writer.fileno(), stream.fileno())
-    # What was forked has the environment of the first test.
+    # The fork server has the environment of the first test.
     os.environ.clear()
     os.environ.update(environment)
     logging.getLogger().handlers.clear()

@@ -1,4 +1,4 @@
-"""The steps of the graph and those that each waits for, written by hand."""
+"""The graph's steps and the upstream steps of each, written by hand."""
 
 UPSTREAM = {
     "StatisticsGen": ["Ingest", "ImportSchemaGen"],
@@ -19,7 +19,7 @@ UPSTREAM = {
 }
 STEPS = {"Ingest", "ImportSchemaGen", "ServedModel", *UPSTREAM}
 
-# Upstream steps whose outputs are not read.
+# Upstream steps whose outputs the step does not read.
 ONLY_WAITED_FOR = {"Transform": ["DataGate"]}
 
 

@@ -1,4 +1,4 @@
-"""A model whose bounds and latents are known: they are pixels of its images."""
+"""A model with known bounds and latents: they are pixels of its images."""
 
 import tensorflow as tf
 
@@ -6,7 +6,7 @@ IMAGES = tf.TensorSpec([None, 28, 28, 1], tf.float32, name="images")
 
 
 class KnownModel(tf.Module):
-    """Reads its bounds and latents from pixels of an image; scales the latents."""
+    """A model whose bounds and latents are pixels of the image, latents scaled."""
 
     def __init__(self, scales, shift=0.0):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Steps that are started as KFP's launcher starts them, and what they were given."""
+"""Steps started as KFP's launcher starts them, and records of their arguments."""
 
 import json
 import pathlib
@@ -13,7 +13,7 @@ RUN = "bucket/v2/artifacts/vae/run"
 
 
 class Recorder(base_executor.BaseExecutor):
-    """A step that keeps what TFX gave it, and has something to report."""
+    """A step that keeps the arguments from TFX, and sets properties of its output."""
 
     def Do(self, input_dict, output_dict, exec_properties):
         Recorder.inputs, Recorder.properties = input_dict, exec_properties
@@ -26,7 +26,7 @@ class Recorder(base_executor.BaseExecutor):
 
 
 class Reporter(base_executor.BaseExecutor):
-    """A step with Report's outputs: a page and numbers, without a model to measure."""
+    """A step with Report's outputs, a page and numbers, which measures no model."""
 
     def Do(self, input_dict, output_dict, exec_properties):
         Reporter.properties = exec_properties
@@ -38,7 +38,7 @@ class Reporter(base_executor.BaseExecutor):
 
 
 class Failing(base_executor.BaseExecutor):
-    """A step that fails with a cause of two lines."""
+    """A step that fails with an error whose cause has a message of two lines."""
 
     def Do(self, input_dict, output_dict, exec_properties):
         try:
@@ -75,16 +75,16 @@ def start_step(
     executor=Recorder,
     **others,
 ):
-    """Starts a step of these inputs and outputs; returns its exit code.
+    """Starts a step with these inputs and outputs; returns its exit code.
 
     Args:
       folders: scheme -> the launcher's folder.
       report_file: the file of the step's report.
       examples: the artifacts of the step's input.
-      root: URI below which its model goes.
+      root: URI of the folder that contains the step's model.
       executor: the class that runs.
-      others: `inputs` in place of those of `examples`; `outputs`: artifacts besides or
-        in place of the model; further fields of the ExecutorInput.
+      others: `inputs` to replace the examples; `outputs`, artifacts added to the model
+        or replacing it; further fields of the ExecutorInput.
     """
     model = {"uri": f"{root}/model", "type": make_type(standard_artifacts.Model)}
     executor_input = {

@@ -1,4 +1,4 @@
-"""A root whose metadata of runs are written as TFX writes them."""
+"""A root with metadata of runs, written as TFX writes them."""
 
 import json
 import os
@@ -17,7 +17,7 @@ NAME = "run-20260101-0000{:02}-000000"
 
 
 class MetadataRoot:
-    """A root whose metadata are written as TFX writes them."""
+    """A root with metadata of runs, written as TFX writes them."""
 
     def __init__(self, path):
         self.path = path
@@ -30,10 +30,10 @@ class MetadataRoot:
         self._runs = 0
 
     def run(self, *steps, key=None, log=True):
-        """Writes a run: of each step (name, state, inputs); returns the outputs.
+        """Writes a run of steps, each (name, state, inputs); returns the outputs.
 
-        An input, and the output of a step that was CACHED, is another's output. What
-        FAILED or is RUNNING leaves a folder that metadata know nothing of.
+        The inputs of a step, and the output of a CACHED step, are outputs of other
+        steps. A FAILED or RUNNING step leaves a folder that is not in the metadata.
         """
         self._runs += 1
         name = NAME.format(self._runs)
@@ -78,7 +78,7 @@ class MetadataRoot:
         self.store.put_events([event])
 
     def whole_run(self, key=None):
-        """Writes a run of two steps that ended; returns their outputs."""
+        """Writes a run whose Trainer and Pusher completed; returns their outputs."""
         trainer, pusher = self.run(("Trainer", COMPLETE), ("Pusher", COMPLETE), key=key)
         return trainer, pusher
 
@@ -97,7 +97,7 @@ class MetadataRoot:
         return todo
 
     def live(self, artifact):
-        """Whether an artifact is there: in metadata and on the disk, or in neither."""
+        """Returns whether an artifact is live; asserts that metadata and disk agree."""
         [found] = self.store.get_artifacts_by_id([artifact.id])
         live = found.state == mlmd.Artifact.LIVE
         assert live == os.path.exists(artifact.uri)

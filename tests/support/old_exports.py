@@ -1,4 +1,4 @@
-"""Exports of an older release, and what they gave for that release's examples."""
+"""Exports of an older release, and the ELBOs that it measured on its examples."""
 
 import pathlib
 import tarfile
@@ -13,19 +13,19 @@ from tests.support import transformed
 
 _FOLDER = pathlib.Path(__file__).parent / "old"
 
-# The likelihoods, and the feature that a model of each takes today.
+# Likelihood -> the feature that a model with this likelihood reads in this release.
 FEATURES = {"bernoulli": "bits", "continuous_bernoulli": "pixels"}
 
 
 def unpack(folder: pathlib.Path, likelihood: str) -> None:
-    """Writes the files of the SavedModel into a new folder."""
+    """Writes the files of an old export into a new folder."""
     folder.mkdir(parents=True)
     with tarfile.open(_FOLDER / f"{likelihood}.tar.xz") as archive:
         archive.extractall(folder, filter="data")
 
 
 def model(folder: pathlib.Path, likelihood: str) -> standard_artifacts.Model:
-    """Returns an artifact with the export."""
+    """Returns a model artifact with an old export."""
     artifact = standard_artifacts.Model()
     artifact.uri = str(folder)
     unpack(pathlib.Path(path_utils.serving_model_dir(artifact.uri)), likelihood)
@@ -33,25 +33,28 @@ def model(folder: pathlib.Path, likelihood: str) -> standard_artifacts.Model:
 
 
 def scores(likelihood: str) -> dict[str, np.ndarray]:
-    """Returns what the release gave for each image: `elbo` and its terms, nats."""
+    """Returns the ELBO terms that the older release computed, in nats.
+
+    The keys are `elbo`, `reconstruction` and `kl`; each has a value for each image.
+    """
     names = ("elbo", "reconstruction", "kl")
     return {name: _arrays()[f"{likelihood}_{name}"] for name in names}
 
 
 def labels() -> np.ndarray:
-    """Returns the images' labels."""
+    """Returns the labels of the old exports' images."""
     return _arrays()["labels"]
 
 
 def write_todays_examples(path: pathlib.Path) -> None:
-    """Writes the same images as Transform writes them today."""
+    """Writes the old exports' images in the format of this release's Transform."""
     arrays = _arrays()
     images = arrays["pixels"] / 255
     transformed.write(path, images, arrays["bits"], arrays["labels"])
 
 
 def todays_examples(folder: pathlib.Path) -> standard_artifacts.Examples:
-    """Returns an artifact whose test split has them."""
+    """Returns Examples whose test split is these images in today's format."""
     artifact = standard_artifacts.Examples()
     artifact.uri = str(folder)
     artifact.split_names = artifact_utils.encode_split_names(["train", "test"])

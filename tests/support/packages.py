@@ -1,10 +1,11 @@
-"""Packages that the tests compile for Kubeflow Pipelines."""
+"""Packages for Kubeflow Pipelines, compiled by the tests."""
 
 from pipeline.config.loading import resolve
 from pipeline.kubeflow import compiler
 
 IMAGE = "registry.example/vae-pipeline@sha256:0123"
-DESTINATION = "push.destination=s3://models/serving/"  # the least that compiles
+# the smallest settings that compile
+DESTINATION = "push.destination=s3://models/serving/"
 SETTINGS = [
     DESTINATION,
     "kubeflow.pipeline_root=minio://mlpipeline/vae",
@@ -17,7 +18,7 @@ SETTINGS = [
 
 
 def compile_package(folder, *settings, preset="demo", image=IMAGE):
-    """Writes the package of a preset with settings to a folder; returns its path."""
+    """Compiles a preset with settings into a folder; returns the package's path."""
     path = folder / "pipeline.yaml"
     config = resolve(preset, settings=settings)
     compiler.compile_pipeline(config, str(path), image=image)

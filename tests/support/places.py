@@ -1,4 +1,4 @@
-"""Push destinations of each kind, and something to push."""
+"""Push destinations of each kind, and a model to push."""
 
 import os
 
@@ -15,7 +15,7 @@ FILES = {
 
 
 def write_model(folder, files=FILES):
-    """Writes a model's files; returns the folder as text."""
+    """Writes a model's files; returns the folder as a string."""
     for name, data in files.items():
         path = os.path.join(folder, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -25,7 +25,7 @@ def write_model(folder, files=FILES):
 
 
 class Place:
-    """A push destination, and a way to it that is not that of the code under test."""
+    """A push destination, read and written without the code under test."""
 
     def __init__(self, uri, files, path):
         self.uri = uri
@@ -33,7 +33,7 @@ class Place:
         self._path = path
 
     def read(self):
-        """Returns the bytes of everything there but locks and claims, by path."""
+        """Returns path -> bytes of the destination's files but locks and claims."""
         found = self._files.find(self._path)
         names = {path[len(self._path) + 1 :]: path for path in found}
         return {
@@ -51,7 +51,7 @@ class Place:
 
 @pytest.fixture(params=["folder", "s3", "minio"])
 def place(request, tmp_path):
-    """A destination at which nothing is, not even the folder."""
+    """Returns an empty destination of each kind; its folder does not exist yet."""
     if request.param == "folder":
         path = str(tmp_path / "serving" / "vae")
         return Place(path, fsspec.filesystem("file", auto_mkdir=True), path)

@@ -1,4 +1,4 @@
-"""The steps of a local run, and which of them its printed lines name."""
+"""The steps that the printed lines of a local run name."""
 
 import re
 
@@ -10,10 +10,10 @@ STEPS = {
 
 
 def ended(printed):
-    """Returns the steps of the graph that a run ended, and not from the cache."""
+    """Returns the steps of the graph that a run executed, not those from the cache."""
     return {*re.findall(r"^(\w+) +\d+\.\d s ", printed, re.M)} - {"Imports", "Data"}
 
 
 def cached(printed):
-    """Returns the steps that a run took from the cache."""
+    """Returns the steps whose outputs a run took from the cache."""
     return {*re.findall(r"^(\w+) +from the cache", printed, re.M)}

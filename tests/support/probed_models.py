@@ -1,4 +1,4 @@
-"""SavedModels as small as can be: one that can be served, and parts for others."""
+"""Minimal SavedModels: one that can be served, and parts of others that cannot."""
 
 import tensorflow as tf
 
@@ -8,7 +8,7 @@ EXAMPLES = tf.TensorSpec([None], tf.string)
 
 
 def signature(**inputs):
-    """Returns a decorator: a tf.function of these inputs."""
+    """Returns a decorator that makes a tf.function with these inputs."""
     specs = [
         tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in inputs.items()
     ]
@@ -20,7 +20,7 @@ of_images = signature(images=IMAGES)
 of_examples = signature(examples=EXAMPLES)
 
 
-# A model as small as can be, without a fault.
+# A minimal model without a fault.
 
 
 @drawing
@@ -94,7 +94,7 @@ def save_model(folder, faults, root=None):
     """Writes the good model with some signatures replaced, or removed where None.
 
     Args:
-      folder: where to write it.
+      folder: folder of the SavedModel.
       faults: signature name -> its function, or None.
       root: owner of the variables that the functions use.
     """

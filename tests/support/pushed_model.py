@@ -1,4 +1,4 @@
-"""A pushed model, images for it, and the pictures that commands make with it."""
+"""A pushed model, images for it, and checks of the pictures that commands write."""
 
 import pathlib
 
@@ -14,12 +14,12 @@ from pipeline.config.loading import decisive, resolve
 from tests.support.configs import demo_model
 from tests.support.serving_http import Affine
 
-SAMPLES, SEED = 3, 11  # of the export: not the defaults
+SAMPLES, SEED = 3, 11  # of the export; they differ from the defaults
 SIZE = {"latent_size": 2, "hidden_units": 8}
 
 
 class ModelRoot:
-    """A root with one version, a folder with one that lacks signatures, and images."""
+    """A root with a version, a folder with one that lacks signatures, and images."""
 
     def __init__(self, path):
         self.path = path
@@ -50,7 +50,7 @@ class ModelRoot:
         Image.fromarray(self.images[1]).convert("RGB").save(self.two)
 
     def elbo(self, images):
-        """Returns the ELBO and its terms, from the model in memory."""
+        """Returns the ELBO and its terms [N, 3], in nats, from the model in memory."""
         grey = (images / 255).astype(np.float32)[..., np.newaxis]
         bits = fixed_noise.binarize(grey, SEED)
         noise = fixed_noise.normal(
@@ -61,10 +61,10 @@ class ModelRoot:
 
 
 def tiles(path, columns, group=0):
-    """Returns each image of a picture, uint8 [N, 28, 28], and the empty places.
+    """Returns each image of a picture, uint8 [N, 28, 28], and the empty cells.
 
     Args:
-      path: of the PNG.
+      path: the PNG file.
       columns: images in a row.
       group: how many neighbours in a row are one group; 0: all.
     """
@@ -80,7 +80,7 @@ def tiles(path, columns, group=0):
 
 
 def assert_shows(shown, expected):
-    """Asserts that bytes show values in [0, 1]."""
+    """Asserts that pixels in bytes show the expected values in [0, 1]."""
     np.testing.assert_allclose(shown / 255, expected[..., 0], atol=0.51 / 255)
 
 
@@ -88,10 +88,10 @@ def assert_fails(use, arguments, *, code, message):
     """Asserts that a command fails with a message, prints no result, writes no file.
 
     Args:
-      use: the fixture of that name.
+      use: the fixture `use`.
       arguments: the command line.
-      code: the exit code.
-      message: the beginning of what the command says.
+      code: the expected exit code.
+      message: the beginning of the expected message.
     """
     got, out, err = use(*arguments)
     assert got == code, out + err

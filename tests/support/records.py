@@ -9,14 +9,14 @@ from pipeline.runs.run_record import RunRecord, RunStatus, StepTime
 
 
 def make_record(run_id: str = "run-1", **facts) -> RunRecord:
-    """Returns the record of a run of this process, with the facts given."""
+    """Returns the record of a run in this process, with the given facts."""
     facts["status"] = RunStatus(facts.get("status", RunStatus.RUNNING))
     record = run_record.create_record(resolve("smoke"), run_id)
     return dataclasses.replace(record, **facts)
 
 
 def make_pushed_record(run_id: str = "run-1") -> RunRecord:
-    """Returns the record of a run that pushed its model, and ended."""
+    """Returns the record of a run that pushed its model and ended."""
     return make_record(
         run_id,
         status=RunStatus.PUSHED,
@@ -38,9 +38,9 @@ def keep_record(root: pathlib.Path, run_id: str, second: int, **facts) -> RunRec
 
     Args:
       root: the root of the runs.
-      run_id: names the run.
-      second: the second of a minute in which the run started.
-      facts: other fields.
+      run_id: the name of the run.
+      second: the second of its minute in which the run started, 0 to 59.
+      facts: other fields of the record.
     """
     defaults = {
         "status": RunStatus.UNCHANGED,

@@ -19,7 +19,7 @@ THRESHOLDS = Thresholds(
 
 
 class PageReader(html.parser.HTMLParser):
-    """Keeps the attributes of elements, and the text; checks that tags are closed."""
+    """A parser of HTML that keeps elements and text, and checks for unclosed tags."""
 
     VOID = ("meta", "img", "br", "link", "input")
 
@@ -54,9 +54,9 @@ def _measured(elbo):
 
 
 def make_facts(refusals=(), baseline=True, elbo=-100.0, **changes):
-    """Returns the facts of a page, made as the component makes them."""
+    """Returns the facts of a report page, computed as the component computes them."""
     rng = np.random.default_rng(0)
-    # Of digit 3 the candidate is worse, of the others better.
+    # The candidate is worse on the images of digit 3, and better on the others.
     labels = np.repeat([3, 5], 500)
     of_candidate = np.full(1000, elbo) + np.where(labels == 3, -2.0, 3.0)
     test = Scores(

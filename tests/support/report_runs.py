@@ -1,4 +1,4 @@
-"""Runs with a report, in metadata as TFX leaves them."""
+"""Runs with a report, written to metadata as TFX writes them."""
 
 import json
 
@@ -11,26 +11,26 @@ FAILED = metadata_store_pb2.Execution.FAILED
 
 
 class Runs:
-    """A root, and a way to add runs to its metadata.
+    """A root to whose metadata a test can add runs.
 
     Args:
       path: the root.
       facts: what the Report step of each run writes.
-      picture: the PNG that it writes, of the rebuilt digits.
+      picture: the PNG of the reconstructed digits that the step writes.
     """
 
     def __init__(self, path, *, facts, picture):
         self.path, self.facts, self.picture = path, facts, picture
         config = metadata_store_pb2.ConnectionConfig()
         config.sqlite.filename_uri = str(path / "metadata.sqlite")
-        config.sqlite.connection_mode = 3  # make it
+        config.sqlite.connection_mode = 3  # READWRITE_OPENCREATE: creates the file
         self.store = metadata_store.MetadataStore(config)
         self.run_type = self.store.put_context_type(
             metadata_store_pb2.ContextType(name="pipeline_run")
         )
 
     def add(self, name, steps):
-        """Adds a run with the state of each of its steps."""
+        """Adds a run to the metadata, with the state of each of its steps."""
         run = metadata_store_pb2.Context(type_id=self.run_type, name=name)
         (context,) = self.store.put_contexts([run])
         for step, state in steps.items():

@@ -1,7 +1,7 @@
-"""Real runs in processes of their own, with the smallest settings there are.
+"""Real runs in processes of their own, with the smallest possible settings.
 
-Importing TensorFlow and TFX takes most of a small run's time. So they are imported
-once, by a process that does nothing else, and each run is a fork of that.
+Importing TensorFlow and TFX takes most of a small run's time. One process makes the
+imports and does nothing else, and each run is a fork of it.
 """
 
 import contextlib
@@ -22,9 +22,10 @@ import traceback
 from components.registry import listing
 from tests.support import bars
 
-SECONDS = 600  # until a run that does not end is given up
+SECONDS = 600  # after which a run that has not ended is killed
 
-# 1,000 + 500 images, two epochs of a tiny network, and a gate that lets all pass.
+# 1,000 train and 500 test images, two epochs of a tiny network, and a gate that blesses
+# every model.
 SETTINGS = (
     *("data.limit=null", "train.epochs=2", "gate.elbo_floor=-100000"),
     *("gate.tolerance=100000", "gate.samples=1", "gate.iwae_samples=2"),
@@ -45,15 +46,15 @@ _forks.set_forkserver_preload(_IMPORTED)
 
 
 def _time_out(signum, frame):
-    """Makes a step's work fail as if a library had waited for long enough."""
+    """Makes the work of a step fail with a time-out, as if a library had raised it."""
 
     def raise_in_executor(frame, event, arg):
-        # The signal comes a moment before the work, or in the midst of it.
+        # The signal comes shortly before the step's work or during it.
         stack = (caller.f_code.co_name for caller, _ in traceback.walk_stack(frame))
-        if event == "call" and "_run_executor" in stack:  # of TFX's launcher
+        if event == "call" and "_run_executor" in stack:  # a function of TFX's launcher
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
-    sys.setprofile(raise_in_executor)  # an exception ends it
+    sys.setprofile(raise_in_executor)  # the exception removes the profile function
 
 
 def _main(argv, output, environment):
@@ -66,17 +67,17 @@ def _main(argv, output, environment):
     file = os.open(output, os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(file, stream)
-    # What was forked has the environment of the first test.
+    # The fork server has the environment of the first test.
     os.environ.clear()
     os.environ.update(environment)
     sys.exit(main.main(argv))
 
 
 class Run:
-    """A run that was started."""
+    """A started run."""
 
     def __init__(self, argv, environment):
-        # Removed with this object.
+        # The file is removed with this object.
         self._output = tempfile.NamedTemporaryFile(suffix="-run")  # noqa: SIM115
         self.process = _forks.Process(
             target=_main, args=(argv, self._output.name, environment)
@@ -88,11 +89,11 @@ class Run:
         return pathlib.Path(self._output.name).read_text(encoding="utf-8")
 
     def last_step(self) -> str:
-        """Returns the step that was begun last."""
+        """Returns the step that started last."""
         return re.findall(r"^(\w+) +\.\.\.$", self.printed, re.MULTILINE)[-1]
 
     def wait_for(self, pattern: str) -> re.Match:
-        """Returns the first match of a regular expression in what is printed."""
+        """Returns the first match of a regular expression in the run's output."""
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             ended = not self.process.is_alive()
@@ -107,7 +108,7 @@ class Run:
 
     @contextlib.contextmanager
     def stopped(self):
-        """Stops the process until the block ends: what it does there comes in time."""
+        """Stops the process during the `with` block, so that no step ends meanwhile."""
         os.kill(self.process.pid, signal.SIGSTOP)
         try:
             yield
@@ -115,7 +116,7 @@ class Run:
             os.kill(self.process.pid, signal.SIGCONT)
 
     def end(self) -> int:
-        """Returns the exit code when the run has ended."""
+        """Waits for the run's end and returns its exit code."""
         self.process.join(SECONDS)
         if self.process.is_alive():
             self.kill()
@@ -123,7 +124,7 @@ class Run:
         return self.process.exitcode
 
     def kill(self, how: int = signal.SIGKILL) -> int:
-        """Sends a signal and returns the exit code."""
+        """Sends a signal, waits for the end, and returns the exit code."""
         if self.process.is_alive():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, how)
@@ -132,7 +133,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A root, its data and where it pushes to."""
+    """A root, its data folder and its push destination."""
 
     path: pathlib.Path
 
@@ -153,16 +154,16 @@ class Place:
         return self.root / "serving" / "vae"
 
     def write_source(self) -> None:
-        """Writes the IDX files that the data are made of."""
+        """Writes the IDX files from which the data set is prepared."""
         bars.write_idx(self.source, labels=range(10))
 
     def start(self, *settings: str, options=(), command="run", **environment) -> Run:
         """Starts a run.
 
         Args:
-          settings: SECTION.FIELD=VALUE, over the smallest.
-          options: more of the command line.
-          command: another than `run`.
+          settings: SECTION.FIELD=VALUE, in addition to the smallest settings.
+          options: further options of the command line.
+          command: the command to run in place of `run`.
           environment: variables to set, or with None to remove.
         """
         flags = [part for one in (*SETTINGS, *settings) for part in ("--set", one)]
@@ -170,24 +171,24 @@ class Place:
             *(command, "--preset", "smoke", "--dataset", "bars", *flags),
             *("--root", str(self.root), *options),
         ]
-        if command != "prune":  # it looks at no data
+        if command != "prune":  # `prune` reads no data
             argv += ["--data-dir", str(self.data)]
         wanted = {**os.environ, **environment}
         return Run(argv, {name: v for name, v in wanted.items() if v is not None})
 
     def run(self, *settings: str, code: int = 0, **others) -> str:
-        """Runs to the end, and returns what was printed."""
+        """Runs a command, asserts its exit code, and returns what it printed."""
         run = self.start(*settings, **others)
         actual = run.end()
         assert actual == code, f"exit code {actual}, expected {code}:\n{run.printed}"
         return run.printed
 
     def push(self, code: int = 0, **others) -> str:
-        """Runs the run whose model a prepared place has, but has not pushed yet."""
+        """Runs the run whose model a prepared place has trained but not pushed."""
         return self.run("train.seed=1", code=code, **others)
 
     def served(self) -> listing.Version:
-        """Returns the version that is served, whose files are as they were pushed."""
+        """Returns the served version; asserts that its files match its manifest."""
         version = listing.find_served_version(str(self.destination))
         assert version is not None
         listing.verify_version(version)
@@ -200,7 +201,7 @@ class Place:
 
 
 def copy(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Makes the target's content that of the source: times and links too."""
+    """Makes the target folder a copy of the source, with times and links."""
     target.mkdir(parents=True, exist_ok=True)
     for path in target.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,4 +1,4 @@
-"""A real S3 server on the loopback, which notes what it is asked, and may refuse."""
+"""A real S3 server on the loopback, which records requests and can refuse them."""
 
 import logging
 import socket
@@ -20,13 +20,14 @@ _BUSY = b"""<?xml version="1.0" encoding="UTF-8"?>
 
 
 class Server:
-    """moto's S3, one request at a time, so that a conditional write is atomic."""
+    """moto's S3, with one request at a time, so that a conditional write is atomic."""
 
     def __init__(self):
-        self.requests = []  # (method, path) of each, in their order
-        self.refused = []  # of these (method, how the path ends), answered with 403
-        self.unavailable = {}  # method -> how many requests are answered with 503
-        self.before = {}  # (method, how the path ends) -> called before it is answered
+        self.requests = []  # (method, path) of each request, in order
+        self.refused = []  # (method, end of the path) of requests to answer with 403
+        self.unavailable = {}  # method -> number of requests to answer with 503
+        # (method, end of the path) -> function to call before the answer
+        self.before = {}
         self._moto = werkzeug_app.DomainDispatcherApplication(
             werkzeug_app.create_backend_app
         )
@@ -43,7 +44,7 @@ class Server:
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
 
     def written(self) -> list[str]:
-        """Returns the paths of the objects that were written, in their order."""
+        """Returns the paths of the objects that were written, in order."""
         return [path for method, path in self.requests if method == "PUT"]
 
     def close(self) -> None:
@@ -56,7 +57,7 @@ class Server:
             if request[0] == method and request[1].endswith(end):
                 try:
                     action()
-                except ConnectionError:  # no answer: the line is dead
+                except ConnectionError:  # no answer: the connection is closed
                     environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
                     raise
         with self._one:
@@ -77,7 +78,7 @@ class Server:
 
 
 class Bucket:
-    """A new bucket of a server; `files` is this test's own access to it."""
+    """A new bucket of a server; `files` gives the test its own access to the bucket."""
 
     def __init__(self, server: Server):
         self.server = server
@@ -98,7 +99,7 @@ def _s3_server():
 
 @pytest.fixture
 def s3_environment(monkeypatch, tmp_path):
-    """What botocore reads, with made-up credentials and no file of the user's."""
+    """Sets made-up credentials for botocore, and hides the user's own files."""
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
@@ -107,14 +108,15 @@ def s3_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # an error is to be seen at once
+    # no retries, so that an error appears at once
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
 
 
 @pytest.fixture
 def s3_elsewhere(s3_environment, monkeypatch):
-    """The same, for a test that sets AWS_ENDPOINT_URL or the credentials itself."""
+    """Sets made-up credentials, for a test that sets AWS_ENDPOINT_URL itself."""
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    # s3fs reads the environment once.
+    # s3fs caches the environment of its first use.
     s3fs.S3FileSystem.clear_instance_cache()
     yield
     s3fs.S3FileSystem.clear_instance_cache()
@@ -122,7 +124,7 @@ def s3_elsewhere(s3_environment, monkeypatch):
 
 @pytest.fixture
 def s3(s3_environment, _s3_server, monkeypatch):
-    """An empty bucket, to which the environment leads."""
+    """Yields an empty bucket, to whose server AWS_ENDPOINT_URL points."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", _s3_server.url)
     yield Bucket(_s3_server)
     _s3_server.refused.clear()

@@ -1,4 +1,4 @@
-"""A server of this process, on the loopback, and small models to serve."""
+"""A server in this process, on the loopback, and small models to serve."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from pipeline.serving import app, batching, models, server
 
 
 class Affine(tf.Module):
-    """y = a * x + b of scalars, refused below zero; `sizes` may be made slow."""
+    """A model of y = a * x + b, which refuses x < 0; its `sizes` can be made slow."""
 
     def __init__(self, a, b, seconds=0.0):
         super().__init__()
@@ -25,9 +25,10 @@ class Affine(tf.Module):
         self.seconds = seconds
 
     def export(self, folder):
-        """Writes its SavedModel: `serving_default`, and `sizes` which tells batches.
+        """Writes the SavedModel with the signatures `serving_default` and `sizes`.
 
-        `sizes` gives each row the size of the batch that it was computed in.
+        `sizes` returns for each row the size of the batch in which the row was
+        computed.
         """
         rows = tf.TensorSpec([None], tf.float32, name="x")
 
@@ -40,7 +41,7 @@ class Affine(tf.Module):
         @tf.function(input_signature=[rows])
         def sizes(x):
             ones = tf.fill([1000, 1000], tf.reduce_sum(x) * 0)
-            steps = int(30 * self.seconds)  # products, of some 30 ms each
+            steps = int(30 * self.seconds)  # matrix products, of about 30 ms each
             busy = tf.while_loop(
                 lambda step, _: step < steps,
                 lambda step, ones: (step + 1, tf.linalg.matmul(ones, ones)),
@@ -56,7 +57,7 @@ class Affine(tf.Module):
 
 
 def place(model: str, destination: pathlib.Path, number: int) -> pathlib.Path:
-    """Puts a SavedModel at the destination as a version of this number."""
+    """Writes a SavedModel to the destination as the version with this number."""
     version = destination / str(number)
     pushed = publish.publish_version(
         model,
@@ -69,7 +70,7 @@ def place(model: str, destination: pathlib.Path, number: int) -> pathlib.Path:
 
 
 class Server:
-    """Runs in a thread until the `with` block ends."""
+    """A server that runs in a thread until the `with` block ends."""
 
     def __init__(self, destination, name="vae", rows=128, delay=0.0, poll=0.05, **more):
         waiting = more.pop("waiting", 8192)
@@ -106,7 +107,7 @@ class Server:
         assert not self._thread.is_alive()
 
     def when_ready(self):
-        """Waits until a model is loaded."""
+        """Waits until a model is loaded; returns the server."""
         self.wait(lambda: self.get("/readyz").status_code == 200)
         return self
 
@@ -114,24 +115,24 @@ class Server:
         return requests.get(self.host + path, timeout=20)
 
     def wait(self, true, seconds=20):
-        """Waits until `true()`."""
+        """Waits until `true()` is true."""
         deadline = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
     def states(self):
-        """Returns the state of each version."""
+        """Returns version -> state."""
         status = self.get(f"/v1/models/{self._name}").json()["model_version_status"]
         return {int(each["version"]): each["state"] for each in status}
 
     def predict(self, body):
-        """Returns the status and the parsed answer to a body, as it is or as JSON."""
+        """Sends a string, or a value as JSON; returns the status and parsed answer."""
         data = body if isinstance(body, str) else json.dumps(body)
         return self.predict_raw(data)
 
     def predict_raw(self, data):
-        """The same of what requests takes as data: an iterator is sent in chunks."""
+        """Sends data, an iterator in chunks; returns the status and parsed answer."""
         answer = requests.post(f"{self.url}:predict", data=data, timeout=30)
         assert answer.headers["Content-Type"].startswith("application/json")
         return answer.status_code, answer.json()

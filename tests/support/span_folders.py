@@ -1,15 +1,15 @@
-"""Spans for tests: folders of small images of two bars each."""
+"""Spans for tests: folders of small images with two bars each."""
 
 import numpy as np
 import tensorflow as tf
 
 from components.datasets import idx
 
-TRAIN, TEST = 1_000, 500  # images
+TRAIN, TEST = 1_000, 500  # number of images
 
 
 def bars(seed, train=TRAIN, test=TEST):
-    """Returns arrays as `idx.read_folder` does: something to learn."""
+    """Returns images and labels, which a model can learn, as `idx.read_folder` does."""
     rng = np.random.default_rng(seed)
     arrays = {}
     for split, count in (("train", train), ("test", test)):
@@ -23,14 +23,14 @@ def bars(seed, train=TRAIN, test=TEST):
 
 
 def write_idx(folder, arrays):
-    """Writes the four IDX files."""
+    """Writes the four IDX files of a span."""
     folder.mkdir(parents=True, exist_ok=True)
     for stream, array in arrays.items():
         (folder / idx.file_name(stream)).write_bytes(idx.to_bytes(array))
 
 
 def write_records(folder, arrays, files=2, suffix=".gz"):
-    """Writes TFRecords, so many files of each split."""
+    """Writes TFRecord files, `files` of each split."""
     folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "test"):
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
@@ -44,7 +44,7 @@ def write_records(folder, arrays, files=2, suffix=".gz"):
 
 
 def example(image, *labels):
-    """Returns a serialized tf.Example, which may be wrong."""
+    """Returns a serialized tf.Example; a test can pass wrong values."""
     bytes_list = tf.train.BytesList(value=[image])
     int64_list = tf.train.Int64List(value=labels)
     feature = {

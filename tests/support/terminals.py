@@ -1,4 +1,4 @@
-"""A terminal of a given width, on which a real process prints."""
+"""Terminals of a given width, on which a real process prints."""
 
 import fcntl
 import os
@@ -11,11 +11,11 @@ import termios
 
 
 def printed_on(columns: int, *command: str) -> tuple[int, str]:
-    """Returns a command's exit code and what it printed on a terminal so wide.
+    """Runs Python on a terminal of a given width; returns exit code and output.
 
     Args:
-      columns: of the terminal.
-      command: of Python: what follows the interpreter.
+      columns: width of the terminal.
+      command: the arguments of the Python interpreter.
     """
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
@@ -36,7 +36,7 @@ def printed_on(columns: int, *command: str) -> tuple[int, str]:
     while True:
         try:
             part = os.read(master, 65536)
-        except OSError:  # Linux's way to say that the other side is closed
+        except OSError:  # Linux raises it when the other side is closed
             break
         if not part:
             break
@@ -47,7 +47,7 @@ def printed_on(columns: int, *command: str) -> tuple[int, str]:
 
 
 def joined_cells(printed):
-    """Returns each row's cells as text; spaces join the lines of a folded cell."""
+    """Returns each row's cells as text; joins the lines of a folded cell by spaces."""
     rows = []
     for line in printed.splitlines():
         if line.startswith("├") or line.startswith("┡"):

@@ -1,4 +1,4 @@
-"""A small training, for tests in this process and in forks."""
+"""Small trainings, for tests in this process and in forks."""
 
 import model  # noqa: F401, isort: skip, chooses Keras 2 before TensorFlow is imported
 
@@ -35,7 +35,7 @@ MODELS = {
 
 
 def write_digits(folder: pathlib.Path) -> None:
-    """Writes 200 images of one shape in several places: something to learn."""
+    """Writes 200 images of one shape at several heights, which a model can learn."""
     rng = np.random.default_rng(0)
     images = np.zeros([200, 28, 28, 1], np.float32)
     for image in images:
@@ -45,13 +45,13 @@ def write_digits(folder: pathlib.Path) -> None:
 
 
 def files(folder: pathlib.Path, scratch: pathlib.Path, **changes) -> loop.Files:
-    """Returns the files of a training on the folder's images."""
+    """Returns the files of a training on a folder's images."""
     pattern = [str(folder / "*.gz")]
     return loop.Files(train=pattern, eval=pattern, scratch=str(scratch), **changes)
 
 
 def losses(folder: pathlib.Path, replicas: int, count: int) -> list[float]:
-    """Returns the losses of some steps on so many replicas, from the same weights."""
+    """Trains `count` steps on replicas from fixed weights; returns their losses."""
     config = demo_train(
         batch_size=24, learning_rate=1e-2, weight_decay=0.5, replicas=replicas, ema=0.9
     )
@@ -68,14 +68,14 @@ def losses(folder: pathlib.Path, replicas: int, count: int) -> list[float]:
 
 
 def print_losses(folder: pathlib.Path, replicas: int, count: int) -> None:
-    """Prints `losses`, as JSON."""
+    """Prints the result of `losses` as JSON."""
     print(json.dumps(losses(folder, replicas, count)), flush=True)
 
 
 def fit(
     folder: pathlib.Path, name: str, network: str, epochs: int, checkpoints: str
 ) -> None:
-    """Trains, and saves the weights."""
+    """Trains a model and saves its weights in a file of the folder."""
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
     config = demo_train(
         epochs=epochs,

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 
 def example(image, bits, label=0) -> bytes:
-    """Returns a serialized example.
+    """Returns a serialized example as Transform writes it.
 
     Args:
       image: 784 pixels, multiples of 1/255 in [0, 1].
@@ -23,7 +23,7 @@ def example(image, bits, label=0) -> bytes:
 
 
 def write(path, images, bits, labels=None) -> None:
-    """Writes transformed examples to a gzipped TFRecord file."""
+    """Writes images, bits and labels to a gzipped TFRecord file, as Transform does."""
     labels = np.zeros(len(images), int) if labels is None else labels
     with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
         for row in zip(images, bits, labels):

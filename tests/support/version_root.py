@@ -1,4 +1,4 @@
-"""A root with pushed versions, and what the commands on it print."""
+"""A root with pushed versions, and the output of commands on it."""
 
 from components.registry import publish
 from components.registry.manifest import Manifest
@@ -8,7 +8,7 @@ from tests.support.places import FILES, write_model
 
 
 class VersionRoot:
-    """A root with versions, and what the last command on it printed."""
+    """A root with versions, and the output of the last command on it."""
 
     def __init__(self, path, capsys):
         self.path, self._capsys = path, capsys
@@ -23,7 +23,7 @@ class VersionRoot:
         return code
 
     def push(self, name, elbo, destination=None, samples=4):
-        """Pushes a model of 0.1 MB with such an ELBO; returns the version."""
+        """Pushes a model of 0.1 MB with an ELBO in nats; returns the version."""
         files = {**FILES, "saved_model.pb": name.encode() * 50_000}
         model = write_model(self.path / "models" / name, files)
         config = decisive(resolve("demo", settings=[f"gate.samples={samples}"]))

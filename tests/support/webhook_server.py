@@ -1,4 +1,4 @@
-"""An HTTP server on this machine that answers posts as a test says."""
+"""An HTTP server on this machine whose answers to POST a test chooses."""
 
 import contextlib
 import http.server
@@ -6,7 +6,7 @@ import threading
 
 
 class Server:
-    """Answers with one status after another, the last of them for ever."""
+    """A server that answers POSTs with the next status, and repeats the last one."""
 
     def __init__(self, *statuses, location=None, drops=False):
         self.requests = []
@@ -20,7 +20,7 @@ class Server:
                 server.requests.append((self.path, dict(self.headers), body))
                 status = left.pop(0) if len(left) > 1 else left[0]
                 while status is None and not server.stop.wait(0.1):
-                    if drops:  # each of them is in time
+                    if drops:  # each byte comes before the time-out
                         with contextlib.suppress(OSError):
                             self.wfile.write(b"HTTP/1.1 200 OK\r\n"[:1])
                 if status is None:
@@ -49,7 +49,7 @@ class Server:
 
 @contextlib.contextmanager
 def servers():
-    """Yields a function that starts a server; all of them end with the block."""
+    """Yields a function that starts a server; stops all servers at the end."""
     started = []
 
     def serve(*statuses, **options):

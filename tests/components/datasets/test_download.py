@@ -1,4 +1,4 @@
-"""Downloads from a server of our own: bad answers, bad digests, silence."""
+"""Downloads from a local server: bad answers, wrong digests, no answer."""
 
 import gzip
 import hashlib
@@ -20,7 +20,7 @@ FIRST, SECOND, *_ = idx.STREAMS
 
 @pytest.fixture
 def server():
-    """A server of what is put in `files`, by path: bytes, or a status."""
+    """Yields a server; `files` maps its paths to an answer: bytes, or a status code."""
     files, requests = {}, []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -45,7 +45,7 @@ def server():
 
 @pytest.fixture
 def streams(server):
-    """The four files, served as gzip."""
+    """Adds the four IDX files to the server, compressed by gzip; returns the arrays."""
     arrays = bars(0, 7, 3)
     for stream, array in arrays.items():
         data = gzip.compress(idx.to_bytes(array), mtime=0)

@@ -1,4 +1,4 @@
-"""The record of a prepared data set: digests of its files, fingerprint of its data."""
+"""The record of a prepared data set: file digests and the content's fingerprint."""
 
 import hashlib
 import json

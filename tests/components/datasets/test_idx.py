@@ -1,4 +1,4 @@
-"""The IDX reader, against files that are packed by hand."""
+"""The IDX reader, tested with files that are packed by hand."""
 
 import gzip
 import struct
@@ -81,7 +81,7 @@ def test_refuses_what_is_not_a_folder(tmp_path):
 
 
 def test_names_a_file_that_cannot_be_read(folder, monkeypatch):
-    # Root may read any file, so a real one cannot be made unreadable for this test.
+    # Root can read every file, so the test cannot make a real file unreadable.
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -182,7 +182,7 @@ def test_names_what_is_wrong_with_a_file(stream, name, data, message):
 
 @pytest.mark.parametrize("name", ["/etc/out", "../../out"])
 def test_the_name_inside_gzip_does_not_matter(folder, name):
-    """Its member may be called what it likes: it is never written anywhere."""
+    """The name of the gzip member may be anything, as no file gets this name."""
     expected = idx.read_folder(folder)
     plain = folder / "train-labels-idx1-ubyte"
     plain.unlink()

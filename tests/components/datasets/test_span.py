@@ -1,4 +1,4 @@
-"""Spans: their written forms."""
+"""The text and JSON forms of a span."""
 
 import json
 
@@ -8,7 +8,7 @@ from components.datasets import span
 from components.datasets.span import Span
 
 FIVE, SEVEN = Span(5, "a" * 64), Span(7, "b" * 64)
-# As releases wrote them before there was a Span.
+# The form that older releases, without the class Span, wrote.
 JSON = json.dumps(
     [{"span": 5, "fingerprint": "a" * 64}, {"span": 7, "fingerprint": "b" * 64}]
 )

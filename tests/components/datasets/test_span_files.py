@@ -1,4 +1,4 @@
-"""The files of a span: what is read of them, and what is wrong with them."""
+"""The files of a span: how they are read, and the errors about them."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_records_of_one_split_alone_are_refused(folder):
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 @pytest.mark.parametrize("lost", [0, 1, 2])
 def test_a_shard_that_is_not_there_is_named(tmp_path, suffix, lost):
-    """A span that is still being uploaded, or that lost a file."""
+    """The span is still being uploaded, or has lost a file."""
     write_records(tmp_path, bars(0, 30, 30), files=3, suffix=suffix)
     name = f"train-{lost:05}-of-00003.tfrecord{suffix}"
     (tmp_path / name).unlink()
@@ -57,7 +57,7 @@ def test_one_of_very_many_shards_is_not_all(tmp_path):
 
 
 def test_all_shards_are_read_however_they_are_numbered(tmp_path):
-    """As `write_records` names them, and as TFDS and Beam do."""
+    """`write_records`, TFDS and Beam number their shards differently."""
     arrays = bars(0, 30, 30)
     write_records(tmp_path, arrays, files=3)
     expected = span_files.read(str(tmp_path))

@@ -1,4 +1,4 @@
-"""Which spans are found."""
+"""The search for the newest spans."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.support.span_folders import bars, write_idx
 
 
 def find(pattern, window=1):
-    """Returns the numbers that are found, and what is said."""
+    """Returns the numbers of the spans that are found, and the lines of the console."""
     said = []
     found = spans.find_newest(str(pattern), window, print_line=said.append)
     return [span.number for span in found], said
@@ -27,7 +27,7 @@ def make(folder, *names):
         (folder / name).mkdir()
 
 
-# Which spans are found.
+# The search for the newest spans.
 
 
 def test_the_newest_is_the_highest_number_padded_or_not(folder):
@@ -179,6 +179,3 @@ def test_a_window_is_for_spans():
         resolve("smoke", settings=["data.span_window=2"])
     with pytest.raises(ConfigError, match="span_window must be at least 1, got 0"):
         resolve("smoke", settings=["data.span_window=0"])
-
-
-# What is made of them.

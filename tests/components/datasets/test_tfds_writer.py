@@ -1,4 +1,4 @@
-"""TFDS data sets, written from arrays and read back by TFDS."""
+"""TFDS data sets that are written from arrays and read by TFDS."""
 
 import shutil
 import types
@@ -51,7 +51,7 @@ def test_the_labels_must_be_below_the_number_of_classes(tmp_path, arrays):
 def test_a_disk_without_room_is_named_before_anything_is_written(
     tmp_path, arrays, monkeypatch
 ):
-    # 10 PNGs of some 150 bytes each, with 80 bytes of overhead.
+    # 10 PNGs of about 150 bytes each, with 80 bytes of overhead.
     monkeypatch.setattr(
         shutil, "disk_usage", lambda path: types.SimpleNamespace(free=10 * 80)
     )
@@ -116,7 +116,7 @@ def test_other_features_do_not_fit(features):
 
 
 class Failing(IdxDataset, skip_registration=True):
-    """A builder of TFDS whose preparation fails."""
+    """A TFDS builder whose preparation fails."""
 
     error: Exception = ValueError("no checksum")
 

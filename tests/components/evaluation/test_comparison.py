@@ -1,3 +1,5 @@
+"""Comparisons of the candidate with the baseline, against SciPy's intervals."""
+
 import math
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""How far data are apart, by TFDV itself, against NumPy."""
+"""The distances between data sets that TFDV computes, compared with NumPy."""
 
 import pathlib
 
@@ -40,7 +40,7 @@ def too_far(schema, images, labels, before):
 
 
 def jensen_shannon(one, other):
-    """In bits, of two histograms."""
+    """Returns the Jensen-Shannon divergence of two histograms, in bits."""
     p, q = one / one.sum(), other / other.sum()
     middle = (p + q) / 2
 
@@ -111,8 +111,8 @@ def test_spans_of_the_same_kind_pass(schema, seed, count):
     ("change", "features"),
     [
         (lambda x: 255 - x, {"pixel", "image_mean"}),
-        (lambda x: x // 2, {"pixel", "image_mean"}),  # 0..127
-        (lambda x: x // 255, {"pixel", "image_mean"}),  # 0..1
+        (lambda x: x // 2, {"pixel", "image_mean"}),  # values 0..127
+        (lambda x: x // 255, {"pixel", "image_mean"}),  # values 0 and 1
         (lambda x: np.where(x > 200, 255, 0).astype(np.uint8), {"pixel", "image_mean"}),
         (np.zeros_like, {"pixel", "image_mean"}),
     ],

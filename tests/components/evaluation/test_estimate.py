@@ -1,4 +1,4 @@
-"""Estimates: their words, and where they come from."""
+"""Estimates of the ELBO: their descriptions, and their sources."""
 
 import dataclasses
 

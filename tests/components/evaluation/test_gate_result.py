@@ -1,4 +1,4 @@
-"""The gate result: VERDICT.json, and what is wrong with one that no Pusher wrote."""
+"""The gate result: its VERDICT.json, and the errors about a file that is not valid."""
 
 import json
 import math
@@ -7,7 +7,7 @@ import pytest
 
 from components.evaluation.gate_result import GateResult, GateResultError
 
-# As releases wrote it before there was a GateResult.
+# The form that older releases, without the class GateResult, wrote.
 TEXT = """{
   "refusals": [],
   "elbo": -95.25,

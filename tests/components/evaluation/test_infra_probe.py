@@ -1,4 +1,4 @@
-"""The probe of an export: it names each fault; what the machine lacks is none."""
+"""The probe of an export, which reports faults of the model, not of the machine."""
 
 import json
 import os
@@ -29,7 +29,7 @@ from tests.support.probed_models import (
 
 PROBE = pathlib.Path(__file__).parents[3] / "components/evaluation/infra_probe.py"
 
-# What goes wrong, a fault each.
+# One fault each.
 
 weights = tf.Module()
 weights.bias = tf.Variable([0.0, np.nan])
@@ -106,7 +106,7 @@ examples_with_neighbours = of_examples(
 
 @of_examples
 def elbo_of_bits(examples):
-    """Reads the evaluation's binary pixels: eight to a byte, the first one highest."""
+    """Returns the ELBO terms of examples whose `bits` pack 8 pixels a byte."""
     spec = tf.io.FixedLenFeature([], tf.string)
     packed = tf.io.parse_example(examples, {"bits": spec})["bits"]
     packed = tf.io.decode_raw(packed, tf.uint8, fixed_length=98)[..., tf.newaxis]
@@ -204,8 +204,8 @@ FAULTS = {
     ),
 }
 
-# Calls the probe's function on each of the folders argv[3:], in one process;
-# then imports the modules argv[1].
+# Calls the probe's function on each of the folders argv[3:] in one process, and then
+# imports the modules argv[1].
 REFUSALS = """
 import json, runpy, sys
 refusal = runpy.run_path(sys.argv[2])["find_refusal"]
@@ -275,7 +275,7 @@ def test_a_model_server_has_neither_tfp_nor_our_code(refusals, name):
 
 
 def run_as_script(folder):
-    """Returns the exit code, and the lines of standard output as JSON."""
+    """Runs the probe on a folder; returns the exit code and its JSON lines, parsed."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment.pop("TF_USE_LEGACY_KERAS")
     result = subprocess.run(

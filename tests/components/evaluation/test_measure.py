@@ -1,4 +1,4 @@
-"""Measuring by signatures whose answers are known, against NumPy."""
+"""Measurements by signatures with known answers, compared with NumPy."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from components.evaluation.measure import (
     measure_batches,
 )
 
-SIZES = [5, 5, 3]  # of the batches
+SIZES = [5, 5, 3]  # of the three batches
 IMAGES = tf.TensorSpec([None, 28, 28, 1], tf.float32, name="images")
 
 
@@ -28,14 +28,14 @@ def batches(pixels):
     ]
 
 
-# Latents of variances 1, 0.0101 and 0.0099 over the images, around a mean of 3.
+# Latents whose variances over the images are 1, 0.0101 and 0.0099, and means are 3.
 _ALTERNATING = np.where(np.arange(13) % 2, 1.0, -1.0)
 _UNIT = (_ALTERNATING - _ALTERNATING.mean()) / _ALTERNATING.std()
 LOC = 3.0 + _UNIT[:, None] * np.sqrt([1.0, 0.0101, 0.0099])
 
 
 def signatures():
-    """Bounds that stand in the pixels; latents in the order of the images."""
+    """Returns signatures whose bounds are pixels, and whose latents are known."""
     given = []
 
     def elbo(images):
@@ -85,7 +85,7 @@ def test_a_latent_is_active_above_a_variance_of_a_hundredth(pixels):
 
 
 def test_sums_lose_no_digits():
-    """In float32, 1e8 + 1 is 1e8: the mean would be 0."""
+    """In float32, 1e8 + 1 is 1e8, so the mean would be 0."""
     given = iter([np.float32([1e8, 1.0]), np.float32([-1e8])])
 
     def elbo(images):

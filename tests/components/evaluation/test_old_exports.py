@@ -1,4 +1,4 @@
-"""Which exports need examples of older releases, and the conversion."""
+"""Exports of older releases: which of them need a conversion of examples, and how."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_a_converted_example_has_a_number_per_pixel(images, binary):
         feature["binarized"].int64_list.value, binary[0].ravel()
     )
     assert feature["label"].int64_list.value == [7]
-    # Today's features are there still: the candidate reads those.
+    # This release's features stay in the example, because the candidate reads them.
     today = tf.train.Example.FromString(serialized).features.feature
     assert {name: feature[name] for name in today} == dict(today)
 

@@ -1,4 +1,4 @@
-"""The push destination, of each kind: what is numbered, served, verified, fetched."""
+"""The versions at each kind of push destination: listing, verification, fetching."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ def test_the_highest_version_is_served(model, place):
     )
     assert new.number > old.number
     assert listing.find_served_version(place.uri) == new
-    place.remove(str(new.number))  # rolled back
+    place.remove(str(new.number))  # a rollback
     assert listing.find_served_version(place.uri) == old
 
 
@@ -109,7 +109,7 @@ on_a_folder = pytest.mark.parametrize("place", ["folder"], indirect=True)
 
 
 def copy(place, version, number):
-    """Puts a version's files under another number too."""
+    """Copies a version's files to another number."""
     prefix = f"{version.number}/"
     for name, data in place.read().items():
         if name.startswith(prefix):
@@ -117,7 +117,7 @@ def copy(place, version, number):
 
 
 def assert_damaged(place, served, number, why):
-    """Asserts that the newest is no baseline, that it is described, and what is one."""
+    """Asserts that version `number` is described as damaged and `served` is served."""
     found, [damaged] = listing.find_served_and_damaged(place.uri)
     assert found == served == listing.find_served_version(place.uri)
     assert (damaged.number, damaged.path) == (number, f"{place.uri}/{number}")
@@ -264,7 +264,7 @@ def fetched(folder):
 
 
 def assert_wrong(version, tmp_path, wrong):
-    """Asserts that it is seen where it is, and in a copy, of which nothing is left."""
+    """Asserts that verifying and fetching fail with a message and leave no copy."""
     with pytest.raises(listing.VersionError, match=r"missing|SHA-256") as error:
         listing.verify_version(version)
     assert str(error.value) == wrong

@@ -1,4 +1,4 @@
-"""Manifests: digests of each file and of all, and facts about the model."""
+"""Manifests: the digests of the files, and facts about the model."""
 
 import dataclasses
 import hashlib
@@ -74,7 +74,7 @@ def test_one_digest_sees_names_and_contents():
     assert len(digests) == 5
 
 
-# Typed facts. The content is that of a manifest that a release before wrote.
+# Typed facts. The content is that of a manifest of an older release.
 
 CONTENT = {
     "singleprint": "1/2/3",

@@ -1,4 +1,4 @@
-"""Publication: what a version is made of, its number, and what leaves nothing."""
+"""Publication: the content and number of a version, and failures that leave nothing."""
 
 import hashlib
 import json
@@ -190,7 +190,7 @@ def test_a_file_beside_the_versions_leaves_no_staging(model, tmp_path):
 def test_what_is_renamed_into_place_is_on_the_disk_before_and_after(
     model, tmp_path, monkeypatch
 ):
-    """Power may be lost at any time: a version's name must not outlive its files."""
+    """A power cut at any time must not leave a version's name without its files."""
     events = []
     sync, rename = os.fsync, os.rename
 
@@ -226,7 +226,7 @@ def test_what_is_renamed_into_place_is_on_the_disk_before_and_after(
 
 
 def test_a_store_loses_the_manifest_first(model, s3):
-    """Readers ignore a version without one, which may be gone in part."""
+    """Readers ignore a version without a manifest, whose other files may be deleted."""
     uri = f"s3://{s3.name}/vae"
     version = publish.publish_version(
         model, destination=uri, manifest=Manifest.from_content({})

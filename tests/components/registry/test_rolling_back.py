@@ -1,4 +1,4 @@
-"""Going back to an older version, on a folder and on an object store."""
+"""Rollback to an older version, in a folder and in an object store."""
 
 import dataclasses
 import datetime
@@ -21,8 +21,10 @@ on_each_kind = pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)
 
 @pytest.fixture
 def push(place, tmp_path):
-    """Returns a function that pushes a model of this name, with TensorFlow's identity
-    of it if any."""
+    """Returns a function that pushes a model with this name.
+
+    The manifest has the model's fingerprint by TensorFlow, `singleprint`, if given.
+    """
 
     def push(name, singleprint=None):
         files = {**FILES, "saved_model.pb": name.encode()}
@@ -50,7 +52,8 @@ def test_the_older_model_gets_the_highest_number(place, push):
     assert listing.find_served_version(place.uri) == again
     assert again.digest == one.digest
     assert model_of(place, again) == "one"
-    assert before.items() <= place.read().items()  # readers of the others mind nothing
+    # readers of the older versions are not affected
+    assert before.items() <= place.read().items()
     record = dict(again.manifest.content["rolled_back"])
     at = datetime.datetime.fromisoformat(record.pop("at"))
     age = datetime.datetime.now(datetime.timezone.utc) - at
@@ -61,7 +64,8 @@ def test_the_older_model_gets_the_highest_number(place, push):
         "by": f"{getpass.getuser()}@{socket.gethostname()}",
         "why": "blurred digits",
     }
-    # All else of the manifest is the older one's: the next run sees its own model.
+    # The rest of the manifest is the older version's, so that the next run finds its
+    # own model.
     rest = {key: again.manifest.content[key] for key in one.manifest.content}
     assert rest == one.manifest.content
     assert set(again.manifest.content) - set(one.manifest.content) == {"rolled_back"}
@@ -104,7 +108,7 @@ def test_what_was_gone_back_from_is_remembered(place, push):
         f"version {two.number} was rolled back from by {record.by} at {record.at} "
         "(blurred)"
     )
-    # Also when none of the versions is left that could tell of it.
+    # Also when the versions that record the rollback have been removed.
     for version in (two, again):
         place.remove(str(version.number))
     assert (
@@ -123,7 +127,7 @@ def test_without_a_number_it_is_the_one_before(place, push):
 
 @on_a_folder
 def test_twice_goes_back_by_two(place, push):
-    """Neither a version that was rolled back, nor the same model, is a target."""
+    """The target is never a version that was rolled back, nor one of its model."""
     for name in ("one", "two", "three"):
         push(name)
     assert (
@@ -231,7 +235,7 @@ def test_nothing_is_older(place, push):
 
 @on_a_folder
 def test_what_is_served_goes_above_a_damaged_version(place, push):
-    """Nothing is known against the model whose files were damaged."""
+    """The model is not rejected, although its files were damaged."""
     one, two = push("one"), push("two")
     place.write(f"{two.number}/saved_model.pb", b"damage")
     again = rolling_back.roll_back(place.uri, one.number, why="its disk failed")
@@ -322,7 +326,7 @@ def test_a_store_that_refuses_is_no_rollback(s3, tmp_path):
 def test_a_target_that_cannot_be_fetched_leaves_no_note(place, push, monkeypatch):
     push("one"), push("two")
     before = place.read()
-    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # as when there is no room
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # as if the disk were full
     with pytest.raises(FileNotFoundError, match="/nowhere"):
         rolling_back.roll_back(place.uri, None, why="worse")
     assert place.read() == before

@@ -1,4 +1,4 @@
-"""Version numbers: which are in use, the next one, and claims in an object store."""
+"""Version numbers: those in use, the next one, and claims in an object store."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""A folder of versions: complete ones alone, whenever a push is killed."""
+"""Versions in a folder: all are complete, whenever a push is killed."""
 
 import contextlib
 import hashlib
@@ -32,7 +32,7 @@ def destination(tmp_path):
 
 
 def numbered(destination):
-    """Returns the folders that a server may take for versions, lowest first."""
+    """Returns the folders that a model server would take as versions, lowest first."""
     if not os.path.isdir(destination):
         return []
     names = [name for name in os.listdir(destination) if name.isdecimal()]
@@ -44,7 +44,7 @@ def staged(destination):
 
 
 def assert_complete(folder):
-    """Asserts that a version holds every byte of the model, and its manifest."""
+    """Asserts that a version has every byte of the model, and its manifest."""
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
     found = {
         path.relative_to(folder).as_posix(): path.read_bytes()
@@ -152,7 +152,7 @@ def test_a_destination_that_is_a_link_is_followed(model, destination, tmp_path):
     assert (tmp_path / "large" / str(version.number) / "MANIFEST.json").exists()
 
 
-# Root reads everything, but without these capabilities it does not.
+# Root can read every file, but not without these capabilities.
 AS_ANYBODY = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 INTACT = """
 import sys
@@ -166,7 +166,7 @@ print(listing.find_served_and_damaged(sys.argv[1]))
     "name", ["saved_model.pb", "variables", "assets/digits.txt", "MANIFEST.json", "."]
 )
 def test_a_version_that_cannot_be_read_is_not_damaged(model, destination, name):
-    """It may be what is served: an older one, or none, would be a wrong baseline."""
+    """The version may be the served one, so any other baseline would be wrong."""
     _, new = (
         publish.publish_version(
             model, destination=destination, manifest=Manifest.from_content({})
@@ -189,9 +189,9 @@ def test_a_version_that_cannot_be_read_is_not_damaged(model, destination, name):
     assert new.path in last
 
 
-# Kills, readers and other pushes: all in processes of their own.
+# Kills, readers and other pushes, all in processes of their own.
 
-# Pushes argv[1] to argv[2] argv[3] times.
+# Pushes the model argv[1] to the folder argv[2], argv[3] times.
 PUSH = """
 import sys
 from components.registry import listing, publish
@@ -203,8 +203,8 @@ for _ in range(int(times)):
     )
 """
 
-# Pushes argv[1] to argv[2]/1, /2 and so on. The nth push dies at its nth step on the
-# file system, of which Python tells its audit hooks; prints how many died.
+# Pushes argv[1] to argv[2]/1, argv[2]/2 and so on. Push n dies at its n-th operation on
+# the file system, which Python's audit hooks report. Prints how many pushes died.
 DIE = """
 import itertools, os, signal, sys
 from components.registry import listing, publish
@@ -266,7 +266,7 @@ def test_a_kill_at_any_step_leaves_complete_versions_alone(model, tmp_path):
         assert listing.find_served_version(destination) == version
         assert_complete(pathlib.Path(version.path))
         assert not staged(destination)
-    # Before the staging, within it, and after the rename: nothing in between.
+    # A push leaves nothing, a staging folder, or a complete version: no other state.
     assert [count for count, _ in itertools.groupby(counts)] == [(0, 0), (0, 1), (1, 0)]
     assert counts.count((0, 1)) > 30
 

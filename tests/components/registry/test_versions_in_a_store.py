@@ -1,4 +1,4 @@
-"""Pushes to an object store: their order, and what is left of one that dies."""
+"""Pushes to an object store: their order, and the remains of a push that dies."""
 
 import os
 import pathlib
@@ -19,7 +19,7 @@ from tests.support.s3 import Server
 ROOT = pathlib.Path(__file__).parents[3]
 LAST = ["fingerprint.pb", "saved_model.pb", "MANIFEST.json"]
 
-# Pushes argv[1] to argv[2] argv[3] times.
+# Pushes the model argv[1] to the URI argv[2], argv[3] times.
 PUSH = """
 import sys
 from components.registry import listing, publish
@@ -98,7 +98,7 @@ def test_a_push_that_is_refused_half_way(model, store, s3, name):
     assert later.number > max(int(path.split("/")[0]) for path in left)
     assert listing.find_served_version(store.uri) == later
     listing.verify_version(later)
-    assert left.items() <= store.read().items()  # nothing of others was touched
+    assert left.items() <= store.read().items()  # objects of other pushes are unchanged
 
 
 @pytest.mark.parametrize("name", ["variables.index", "saved_model.pb", "MANIFEST.json"])
@@ -110,7 +110,7 @@ def test_a_push_that_is_killed_half_way(model, store, s3, name):
 
     def kill():
         process.kill()
-        raise ConnectionAbortedError  # so that what it was writing is not there
+        raise ConnectionAbortedError  # so that the object being written does not appear
 
     s3.server.before["PUT", name] = kill
     assert process.wait(60) != 0
@@ -128,7 +128,7 @@ def test_a_push_that_is_killed_half_way(model, store, s3, name):
 
 def test_a_server_that_goes_away_half_way(model, s3, s3_elsewhere, monkeypatch):
     uri = f"s3://{s3.name}/serving/vae"
-    server = Server()  # of the same objects
+    server = Server()  # serves the same objects
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     version = publish.publish_version(
         model, destination=uri, manifest=Manifest.from_content({})
@@ -183,7 +183,8 @@ def test_pushes_at_the_same_time_take_different_numbers(model, store):
         numbers += process.communicate(timeout=120)[0].split()
         assert process.returncode == 0
     assert len(set(numbers)) == 16
-    manifest = listing.find_served_version(store.uri).manifest  # the same of each
+    # the same in all versions
+    manifest = listing.find_served_version(store.uri).manifest
     for number in map(int, numbers):
         listing.verify_version(
             listing.Version(
@@ -193,7 +194,7 @@ def test_pushes_at_the_same_time_take_different_numbers(model, store):
 
 
 def test_of_two_pushes_that_claim_one_number_one_gets_it(tmp_path, store, s3):
-    """Both have looked before either has written: made sure of by the server."""
+    """The server makes both pushes list the versions before either writes its claim."""
     store.write("20000000000/of-somebody", b"")
     models = {}
     for name in ("one", "two"):
@@ -201,7 +202,8 @@ def test_of_two_pushes_that_claim_one_number_one_gets_it(tmp_path, store, s3):
         models[name] = write_model(tmp_path / name, files)
     both = threading.Barrier(2, timeout=60)
 
-    def wait():  # of each push, for the other: its claim is what it writes first
+    # Each push waits for the other before its first write, which is its claim.
+    def wait():
         if len(claims) < 2:
             claims.append(1)
             both.wait()
@@ -221,7 +223,7 @@ def test_of_two_pushes_that_claim_one_number_one_gets_it(tmp_path, store, s3):
 
 
 def test_a_push_goes_on_beside_one_that_is_half_way(model, store, s3):
-    """What is not complete yet is no baseline, and becomes one when it is."""
+    """An incomplete version is no baseline until it is complete."""
     old = publish.publish_version(
         model, destination=store.uri, manifest=Manifest.from_content({})
     )

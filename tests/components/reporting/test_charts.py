@@ -1,4 +1,4 @@
-"""The report's charts: their size, colours and files."""
+"""The report's charts: size, colours and files."""
 
 import io
 

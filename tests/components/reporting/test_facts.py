@@ -1,4 +1,4 @@
-"""The facts of the report, against numbers worked out by hand."""
+"""The facts of the report, compared with numbers computed by hand."""
 
 import json
 import math
@@ -34,7 +34,7 @@ def of_model(elbo):
 
 
 def scores(differences, elbo=-99.5):
-    """Images of labels 3 and 5 in turn, whose baselines differ by so much."""
+    """Returns scores with ELBO differences; the labels alternate between 3 and 5."""
     count = len(differences)
     ours = np.full(count, elbo)
     return Scores(

@@ -1,4 +1,4 @@
-"""The report's pictures, by facts about them."""
+"""The report's figures, tested by properties of their pixels and axes."""
 
 import io
 
@@ -113,7 +113,7 @@ def test_images_are_where_they_belong(drawn, digits):
     side = picture.shape[1] // 10
     for row, column in ((0, 0), (1, 3), (2, 9)):
         cell = picture[row * side : (row + 1) * side, column * side :][:, :side]
-        # Four pixels for one, in a frame and some space.
+        # Each pixel covers 4 x 4 pixels of the figure, inside a frame and a margin.
         image = cell[5:-5:4, 5:-5:4]
         np.testing.assert_array_equal(image, digits.ten[row, column, ..., 0])
 

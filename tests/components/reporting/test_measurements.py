@@ -1,4 +1,4 @@
-"""What the report measures, against the model in memory, NumPy and scikit-learn."""
+"""The report's measurements, against the model in memory, NumPy and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -122,7 +122,7 @@ def close(actual, expected):
 
 
 def test_one_image_of_each_label_is_rebuilt(vae, digits, binary):
-    first = [1, 8, 0, 4]  # of 1, 2, 4, 7
+    first = [1, 8, 0, 4]  # the first images of labels 1, 2, 4 and 7
     np.testing.assert_array_equal(digits.labels, [1, 2, 4, 7])
     mean = vae.decode(vae.encode(binary[first]).mean()).mean()
     np.testing.assert_array_equal(digits.ten[0], binary[first])
@@ -146,7 +146,8 @@ def test_a_traversal_moves_one_latent(vae, digits, scores):
 
 
 def test_interpolations_end_at_the_images(digits):
-    assert digits.interpolations.shape == (2, 11, 28, 28, 1)  # 1 to 2, and 4 to 7
+    # from 1 to 2, and from 4 to 7
+    assert digits.interpolations.shape == (2, 11, 28, 28, 1)
     close(digits.interpolations[0, 0], digits.ten[2, 0])
     close(digits.interpolations[0, -1], digits.ten[2, 1])
     close(digits.interpolations[1, -1], digits.ten[2, 3])

@@ -1,4 +1,4 @@
-"""The page: what a browser would make of it, and what its facts say."""
+"""The report's page: its HTML as a browser parses it, and its texts."""
 
 import base64
 import json

@@ -1,3 +1,5 @@
+"""The likelihoods p(x|z), compared with NumPy and the formulas of a paper."""
+
 import numpy as np
 import pytest
 from scipy import integrate
@@ -7,17 +9,20 @@ from model.distributions import likelihood
 
 
 def a_likelihood(kind, logits):
-    """Returns p(x|z) whose first pixels have these logits and whose rest have 0."""
+    """Returns p(x|z) whose first pixels have the given logits, and the rest have 0."""
     rows = np.zeros([2, 784], np.float32)
     rows[0, : len(logits)] = logits
     return likelihood.layer(ModelConfig(likelihood=kind))(rows)
 
 
 def log_constant(logit):
-    """Loaiza-Ganem & Cunningham 2019, eq. 6, with 2 artanh(1 - 2 p) = -logit."""
+    """Returns the log of the continuous Bernoulli's normalizing constant.
+
+    Source: Loaiza-Ganem & Cunningham 2019, eq. 6, with 2 artanh(1 - 2 p) = -logit.
+    """
     if logit == 0:
         return np.log(2)
-    logit = abs(logit)  # it is even; no exponential overflows
+    logit = abs(logit)  # the function is even; no exponential overflows
     return np.log(logit) - np.log(np.tanh(logit / 2))
 
 
@@ -48,7 +53,7 @@ def test_continuous_bernoulli_is_the_papers():
     constants = np.array([log_constant(logit) for logit in LOGITS])
     expected = first * LOGITS - np.logaddexp(0, LOGITS) + constants
     np.testing.assert_allclose(pixels[0, : len(LOGITS)], expected, rtol=1e-4, atol=2e-6)
-    # At logit 0 it is uniform.
+    # The distribution at logit 0 is uniform.
     np.testing.assert_allclose(pixels[1], 0, atol=1e-6)
     total = p_x.log_prob(x)
     np.testing.assert_allclose(total, pixels.sum(axis=1), rtol=1e-5, atol=1e-4)

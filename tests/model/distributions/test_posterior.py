@@ -1,3 +1,5 @@
+"""The posteriors q(z|x), compared with SciPy and NumPy."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,7 +16,7 @@ BATCH, UNITS, CONTEXT = 3, 7, 64
 
 
 def a_posterior(kind, size=3, layers=2):
-    """Returns the layer, its weights moved, and parameters of three images."""
+    """Returns a layer with changed weights, and the parameters of three images."""
     tfk.utils.set_random_seed(0)
     posterior = Posterior(
         demo_model(
@@ -45,14 +47,14 @@ def numpy_normal(kind, params, size):
     loc, scale = params[:size], params[size:]
     if kind == "diagonal":
         return loc, np.diag(softplus(scale) + 1e-5)
-    # TFP fills a triangle clockwise, from the corner on.
+    # TFP fills a triangle clockwise, from the corner.
     square = np.concatenate([scale[size:], scale[::-1]]).reshape(size, size)
     return loc, np.tril(square, -1) + np.diag(softplus(np.diag(square)) + 1e-5)
 
 
 def numpy_weights(network):
-    """Returns the kernels of z [Z, H], [H, 2 Z], their biases and the context's."""
-    weights = {w.shape: w for w in network.get_weights()}  # no two have one shape
+    """Returns a network's kernels [Z, H] and [H, 2 Z], biases and context kernels."""
+    weights = {w.shape: w for w in network.get_weights()}  # each shape is unique
     outputs = 2 * network.event_shape[0]
     return (
         weights[outputs // 2, UNITS],
@@ -65,7 +67,10 @@ def numpy_weights(network):
 
 
 def numpy_iaf(networks, params, noise):
-    """Kingma et al. 2016, algorithm 1, for one z: returns z and log q(z|x)."""
+    """Returns z and log q(z|x) of one noise vector.
+
+    Source: Kingma et al. 2016, algorithm 1.
+    """
     size = len(noise)
     loc, scale, context = np.split(params, [size, 2 * size])
     sigma = softplus(scale) + 1e-5
@@ -77,7 +82,8 @@ def numpy_iaf(networks, params, noise):
         out = hidden @ last + context @ told_last + last_bias
         shift, gate = out.reshape(size, 2).T
         sigma = expit(gate + 1.5)
-        z = (sigma * z + (1 - sigma) * shift)[::-1]  # the next in reverse order
+        # the next network gets z in reverse order
+        z = (sigma * z + (1 - sigma) * shift)[::-1]
         log_q -= np.sum(np.log(sigma))
     return z, log_q
 
@@ -115,7 +121,7 @@ def test_an_iaf_is_the_papers_algorithm():
 
 
 def test_an_iafs_masks_hold_after_a_step():
-    """Each shift and gate depends on every latent before its own and on no other."""
+    """Each shift and gate depends on all latents before its own, and on no other."""
     layer, params = a_posterior("iaf")
     with tf.GradientTape() as tape:
         draws = draw(layer(params), noise_of(4))
@@ -125,7 +131,8 @@ def test_an_iafs_masks_hold_after_a_step():
     optimizer.apply_gradients(zip(gradients, layer.trainable_variables))
     for network in layer.networks:
         first, last, *_ = numpy_weights(network)
-        paths = (np.abs(first) @ np.abs(last)).reshape(3, 3, 2)  # from, to, which
+        # input latent, output latent, shift or gate
+        paths = (np.abs(first) @ np.abs(last)).reshape(3, 3, 2)
         for which in (0, 1):
             earlier = np.triu(np.ones([3, 3], bool), 1)
             np.testing.assert_array_equal(paths[..., which] > 0, earlier)
@@ -135,7 +142,7 @@ def test_an_iafs_masks_hold_after_a_step():
 def test_draws_have_the_distributions_own_density(kind):
     layer, params = a_posterior(kind)
     z, log_prob = draw(layer(params), noise_of(4))
-    # Another distribution and tensor: no bijector remembers z's noise.
+    # A new distribution and a new tensor, as a bijector caches the noise of its z.
     close(layer(params).log_prob(z.numpy()), log_prob)
 
 

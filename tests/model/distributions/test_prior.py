@@ -1,3 +1,5 @@
+"""The priors p(z), compared with NumPy."""
+
 import numpy as np
 import pytest
 import tf_keras as tfk
@@ -27,7 +29,7 @@ def a_prior(kind, size=3, **settings):
 
 
 def an_encoder(size, kind="full"):
-    """Returns images -> q(z|x)."""
+    """Returns a model that maps images to q(z|x)."""
     posterior = Posterior(demo_model(latent_size=size, posterior=kind))
     spread = tfk.initializers.RandomNormal(stddev=0.1)
     return tfk.Sequential(
@@ -48,7 +50,10 @@ def close(actual, expected):
 
 
 def numpy_coupling(weights, x):
-    """Returns shift and log scale of the dimensions that change: Dinh et al. 2017."""
+    """Returns shift and log scale of a coupling layer's changed dimensions.
+
+    Source: Dinh et al. 2017.
+    """
     first, first_bias, second, second_bias, last, last_bias = weights
     hidden = np.maximum(x @ first + first_bias, 0)
     hidden = np.maximum(hidden @ second + second_bias, 0)
@@ -57,10 +62,11 @@ def numpy_coupling(weights, x):
 
 
 def numpy_realnvp(layers, z):
-    """Returns the noise that z is made of, and log |d noise / d z|."""
+    """Returns the noise from which z is made, and log |d noise / d z|."""
     z, log_det = z.copy(), 0.0
     half = z.shape[-1] // 2
-    for number, weights in enumerate(layers):  # the last one to act on noise first
+    # the layer that acts on noise last is inverted first
+    for number, weights in enumerate(layers):
         kept, changed = slice(None, half), slice(half, None)
         if number % 2:
             kept, changed = slice(-half, None), slice(None, -half)
@@ -120,7 +126,7 @@ def test_a_realnvp_is_its_change_of_variables(size):
         flow = prior.distribution(None)
         close(flow.log_prob(z), stats.norm.logpdf(noise).sum(axis=-1) + log_det)
         close(flow.bijector.forward(noise), z)
-        # From NumPy: no bijector remembers where a tensor came from.
+        # NumPy arrays, as a bijector caches the inverse of a tensor.
         close(flow.bijector.inverse(flow.bijector.forward(z).numpy()), z)
 
 
@@ -146,7 +152,7 @@ def test_a_density_has_mass_1_and_its_samples_moments(kind):
         ("standard", 0, 0),
         ("mixture", 3, COUNT + 2 * COUNT * 5),
         ("vampprior", 1, COUNT * 28 * 28),
-        # Two dimensions decide what the other three do; 4 networks of 3 layers.
+        # Two dimensions determine the other three; 4 networks of 3 layers.
         ("realnvp", 24, 4 * (3 * UNITS + 8 * UNITS + (UNITS + 1) * 2 * 3)),
     ],
 )

@@ -1,4 +1,4 @@
-"""A file is written as a whole, or stays as it was."""
+"""Atomic writes: a file is replaced as a whole, or stays unchanged."""
 
 import os
 import stat
@@ -45,7 +45,7 @@ def test_a_write_that_fails_leaves_the_old_text(tmp_path, monkeypatch, call):
 
 
 def test_text_and_folder_are_on_the_disk_in_that_order(tmp_path, monkeypatch):
-    """A power cut after the call loses neither; one before it keeps the old text."""
+    """A power cut after the call loses nothing; one during it keeps the old text."""
     calls = []
     real_fsync, real_replace = os.fsync, os.replace
 

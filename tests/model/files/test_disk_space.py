@@ -1,4 +1,4 @@
-"""Full disks: recognized in errors, and described."""
+"""Full disks: how errors about them are recognized and described."""
 
 import errno
 import shutil
@@ -36,7 +36,7 @@ def test_a_full_disk_behind_another_error_is_recognized():
 
 @pytest.fixture
 def free(monkeypatch):
-    """Sets how much is free of 100 MB in folders, by their names."""
+    """Returns a function that sets the free MB of folders, by name, out of 100 MB."""
 
     def set_free(**megabytes):
         def usage(folder):

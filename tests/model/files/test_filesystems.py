@@ -1,4 +1,4 @@
-"""Folders and URIs, and what is said when an object store does not do its part."""
+"""Folders and URIs, and the errors about object stores that fail."""
 
 import time
 
@@ -54,7 +54,7 @@ def test_an_object_stores_uri_has_no_local_path(uri):
     assert filesystems.local_path(uri) is None
 
 
-# Endpoints: nothing is asked of them here.
+# Endpoints: these tests send no requests.
 
 
 def test_s3_is_amazons_without_an_endpoint(s3_elsewhere):
@@ -71,12 +71,12 @@ def test_minio_is_that_of_kubeflow_without_an_endpoint(s3_elsewhere):
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
 def test_the_endpoint_of_the_environment(s3_elsewhere, monkeypatch, scheme, variable):
     monkeypatch.setenv(variable, "http://store.example:9000")
-    # The bucket in the path: it is no part of such a host's name.
+    # The bucket is in the path, because it cannot be part of such a host's name.
     assert url(f"{scheme}://bucket/vae") == "http://store.example:9000/bucket/vae"
 
 
 def test_gs_is_googles(monkeypatch):
-    # With an emulator there are no credentials to look for.
+    # The client looks for no credentials with an emulator.
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
     files, path = filesystems.find_filesystem("gs://bucket/vae/")
     assert "gs" in files.protocol
@@ -101,7 +101,7 @@ def test_what_another_wrote_is_seen(s3):
 
 
 def error_of(uri):
-    """Returns what is said of a store from which a listing was asked."""
+    """Returns the message of the error when a store's objects are listed."""
     with (
         pytest.raises(filesystems.StorageError) as error,
         filesystems.open_filesystem(uri) as (files, path),
@@ -114,7 +114,8 @@ def error_of(uri):
         "s3:// and minio://), and the credentials allow to list, read and write"
     )
     assert SECRET not in text
-    assert exit_codes.cause(error.value) == text  # in one line, wherever it is shown
+    # one line, for every place where it is shown
+    assert exit_codes.cause(error.value) == text
     return text
 
 

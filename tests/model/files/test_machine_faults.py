@@ -1,4 +1,4 @@
-"""Which errors are the machine's, and which a model's or the data's."""
+"""Errors that are faults of the machine, not of the model or the data."""
 
 import errno
 import os
@@ -28,8 +28,8 @@ def of_tensorflow(kind):
         of_tensorflow(tf.errors.ResourceExhaustedError),
         of_tensorflow(tf.errors.DeadlineExceededError),
         of_tensorflow(tf.errors.UnavailableError),
-        of_tensorflow(tf.errors.UnknownError),  # EIO
-        of_tensorflow(tf.errors.InternalError),  # CUDA's
+        of_tensorflow(tf.errors.UnknownError),  # from EIO
+        of_tensorflow(tf.errors.InternalError),  # from CUDA
     ],
     ids=repr,
 )

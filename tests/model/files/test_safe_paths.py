@@ -1,4 +1,4 @@
-"""Names of others, and symbolic links: none leads out of its folder."""
+"""Names from other sources and symbolic links: none leads out of its folder."""
 
 import os
 import pathlib
@@ -58,7 +58,8 @@ def test_links_below_a_folder(tmp_path):
     (folder / "sub").mkdir(parents=True)
     safe_paths.refuse_links(str(folder))
     (tmp_path / "link").symlink_to(folder)
-    safe_paths.refuse_links(str(tmp_path / "link"))  # its own path is its owner's
+    # the user chose the folder's own path, which may be a link
+    safe_paths.refuse_links(str(tmp_path / "link"))
     (folder / "sub" / "file").symlink_to("/etc/passwd")
     for path in (folder, tmp_path / "link"):
         with pytest.raises(safe_paths.PathError) as error:
@@ -139,7 +140,7 @@ def test_a_home_that_is_none_is_named(monkeypatch):
 def test_every_path_of_the_command_line_and_the_settings_knows_the_home(
     home, tmp_path, monkeypatch, capsys
 ):
-    """And means the same as when it is written out, wherever it is used."""
+    """`~` means the home folder in every path, as if the path were written in full."""
     bars.write_idx(home / "bars", labels=range(10))
     (home / "config.yaml").write_text("metrics: {textfile: ~/vae.prom}\n")
     (home / "hook").write_text(f"#!/bin/sh\ncat >{tmp_path}/notified\n")
@@ -224,7 +225,7 @@ def test_what_becomes_a_pattern_is_refused_at_once(
         with pytest.raises(ConfigError, match=f"^{key} ") as error:
             resolve("smoke", settings=[options.format_setting(key, value)])
         assert f"{message}{value!r}" in str(error.value)
-    # A relative path is one of the current folder's.
+    # A relative path is relative to the current folder.
     (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / name)
     assert main.main(["run"]) == 2

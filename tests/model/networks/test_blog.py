@@ -1,4 +1,4 @@
-"""The layer that is not the post's own computes what the post's does."""
+"""The layer that replaces a layer of the post's network, and computes the same."""
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +15,7 @@ def features(*shape):
 
 
 def output_and_gradients(layer, x):
-    """Returns y, and the gradients of a weighted sum of it in x, kernel and bias."""
+    """Returns y, and the gradients of a weighted sum of y in x, kernel and bias."""
     x = tf.constant(x)
     with tf.GradientTape() as tape:
         tape.watch(x)
@@ -25,7 +25,7 @@ def output_and_gradients(layer, x):
 
 
 def turned(kernel):
-    """Returns a kernel turned by 180 degrees, with its input and output swapped."""
+    """Returns a kernel rotated by 180 degrees, with input and output axes swapped."""
     return np.swapaxes(kernel[::-1, ::-1], 2, 3)
 
 
@@ -45,7 +45,7 @@ def test_the_layer_of_the_logits():
 
 
 def test_the_logits_weights_begin_as_the_posts():
-    """Glorot's uniform distribution: from -sqrt(6 / fans) to sqrt(6 / fans)."""
+    """Glorot's uniform distribution is on [-sqrt(6 / fans), sqrt(6 / fans)]."""
     logits = blog.decoder(demo_model(network="blog", base_depth=64), "float32")[-1]
     logits.build([None, 28, 28, 64])
     kernel = logits.get_weights()[0]

@@ -1,4 +1,4 @@
-"""The encoder and decoder as they are put together."""
+"""The encoder and the decoder that are built from the configuration."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The small residual convolutions: their shapes, and their rearranging of pixels."""
+"""The small residual convolutions: their shapes and their rearrangement of pixels."""
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +22,7 @@ def shapes_after_each_layer(layers, x):
 
 
 def test_sub_pixels_fill_squares_row_by_row():
-    """As Shi et al. 2016, eq. 4: the channel decides the place in the square."""
+    """The channel determines the position in the square: Shi et al. 2016, eq. 4."""
     x = np.arange(2 * 3 * 3 * 8, dtype=np.float32).reshape(2, 3, 3, 8)
     found = SubPixels()(x).numpy()
     assert found.shape == (2, 6, 6, 2)
@@ -61,7 +61,7 @@ def test_the_decoder_doubles_the_image_twice():
 
 
 def test_activations_come_between_linear_layers():
-    """Two linear layers in a row would be one."""
+    """Two linear layers in a row would have no more power than one."""
     for layers in (
         conv_residual.encoder(CONFIG, "float32"),
         conv_residual.decoder(CONFIG, "float32"),
@@ -77,4 +77,5 @@ def test_the_hidden_layers_compute_in_the_given_precision():
     encoder = conv_residual.encoder(CONFIG, "mixed_bfloat16")
     decoder = conv_residual.decoder(CONFIG, "mixed_bfloat16")
     assert {layer.compute_dtype for layer in encoder + decoder[:-2]} == {"bfloat16"}
-    assert {layer.compute_dtype for layer in decoder[-2:]} == {"float32"}  # the logits
+    # the layers of the logits
+    assert {layer.compute_dtype for layer in decoder[-2:]} == {"float32"}

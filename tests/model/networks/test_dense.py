@@ -1,4 +1,4 @@
-"""The dense networks, against the same layers written out in NumPy."""
+"""The dense networks, compared with the same layers in NumPy."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def silu(x):
 
 
 def normalized(x, gamma, beta):
-    """Returns layer normalization, with the epsilon of Keras."""
+    """Returns the layer normalization of x, with Keras's epsilon."""
     centered = x - x.mean(axis=-1, keepdims=True)
     return gamma * centered / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-3) + beta
 
@@ -41,7 +41,7 @@ def network():
 
 
 def weights_by_role(layers):
-    """Returns the weights in the order in which `hidden` takes them."""
+    """Returns the weights of a network in the order of the arguments of `hidden`."""
     dense_layer, block, last = layers[:3]
     branch = block._branch.layers
     return [
@@ -78,4 +78,4 @@ def test_the_hidden_layers_compute_in_the_given_precision(network):
     layers = dense.decoder(CONFIG, "mixed_bfloat16")
     network(layers)(np.zeros([1, LATENTS], np.float32))
     assert [layer.compute_dtype for layer in layers[:-1]] == ["bfloat16"] * 4
-    assert layers[-1].compute_dtype == "float32"  # the logits
+    assert layers[-1].compute_dtype == "float32"  # the layer of the logits

@@ -1,3 +1,5 @@
+"""The choice of the precision, and the ELBO of one model in both precisions."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -20,7 +22,7 @@ ARM = "processor\t: {}\nFeatures\t: fp asimd bf16\n\n"
         ([AVX512_BF16, AVX512_BF16], True),
         ([AMX_BF16], True),
         ([AVX512_BF16, AVX2], False),
-        ([ARM], False),  # oneDNN's for Arm has other kernels: not measured
+        ([ARM], False),  # oneDNN has other kernels for Arm, which were not measured
         ([], False),
     ],
 )
@@ -67,7 +69,7 @@ def test_auto_without_a_cpuinfo_is_float32(tmp_path, monkeypatch):
 
 
 def strokes(count):
-    """Returns binary images, float32 [N, 28, 28, 1]: two strokes each, and noise."""
+    """Returns binary images, float32 [N, 28, 28, 1], with two strokes and noise."""
     rng = np.random.default_rng(0)
     images = np.zeros([count, 28, 28, 1], np.float32)
     for image in images:
@@ -79,10 +81,11 @@ def strokes(count):
 
 
 def trained(config, images, steps):
-    """Returns a VAE, in float32, whose logits are far from 0."""
+    """Returns a float32 VAE, trained until its logits are far from 0."""
     tfk.utils.set_random_seed(0)
     vae = VAE(config)
-    # Down to 0: the ELBO is flat about the weights then, as at the end of a training.
+    # The rate falls to 0, so that the ELBO is flat around the weights, as at the end of
+    # a training.
     rate = tfk.optimizers.schedules.CosineDecay(5e-3, steps)
     optimizer = tfk.optimizers.Adam(rate)
     optimizer.build(vae.trainable_variables)
@@ -101,8 +104,9 @@ def trained(config, images, steps):
     return vae
 
 
-# TensorFlow's emulation, for CPUs without bfloat16, cuts products of matrices off where
-# the processors round: for dense layers a shift of 0.2% that hardware does not have.
+# On CPUs without bfloat16, TensorFlow's emulation truncates matrix products that
+# hardware rounds. For dense layers this is a shift of 0.2%, which hardware does not
+# have.
 @pytest.mark.parametrize(
     ("network", "steps"), [("dense", 800), ("blog", 120), ("conv_residual", 120)]
 )
@@ -119,5 +123,6 @@ def test_both_precisions_have_the_elbo_of_the_same_weights(network, steps):
     logits = vae.decode(noise[:, 0]).distribution.logits_parameter()
     assert np.abs(logits).mean() > 2
     assert [term.dtype for term in halfs] == [tf.float32, tf.float32]
-    assert not np.array_equal(terms.elbo(), halfs.elbo())  # two precisions indeed
+    # the two precisions do differ
+    assert not np.array_equal(terms.elbo(), halfs.elbo())
     assert np.mean(halfs.elbo()) == pytest.approx(np.mean(terms.elbo()), abs=0.1)

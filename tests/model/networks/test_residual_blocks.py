@@ -1,3 +1,5 @@
+"""The residual networks: shapes, parameters, and the formulas of their blocks."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -38,12 +40,13 @@ def test_the_parameters_are_those_counted_by_hand(vae):
         return size * size * before * after + after
 
     def conv_block(depth):
-        return 2 * conv(3, depth, depth) + depth  # and a scale per channel
+        return 2 * conv(3, depth, depth) + depth  # the scale has one value per channel
 
     def dense(before, after):
         return (before + 1) * after
 
-    dense_block = dense(UNITS, UNITS) + 3 * UNITS  # normalization's two, and a scale
+    # gamma and beta of the normalization, and a scale
+    dense_block = dense(UNITS, UNITS) + 3 * UNITS
     double = 2 * DEPTH
     encoder = (
         conv(4, 1, DEPTH)
@@ -91,7 +94,8 @@ def test_a_dense_block_is_its_formula(vae):
 
 def test_sub_pixels_are_numpys():
     x = np.random.default_rng(0).normal(size=[2, 3, 5, 4 * 6]).astype(np.float32)
-    squares = x.reshape(2, 3, 5, 2, 2, 6)  # row, column, row within, column within
+    # row, column, row within the square, column within the square
+    squares = x.reshape(2, 3, 5, 2, 2, 6)
     expected = squares.transpose(0, 1, 3, 2, 4, 5).reshape(2, 6, 10, 6)
     np.testing.assert_array_equal(SubPixels()(x), expected)
 

@@ -1,4 +1,4 @@
-"""The baseline of the benchmarks is the post's recipe, with all that it does."""
+"""The benchmarks' baseline, which must match the blog post's recipe in all details."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def seed():
 
 
 def test_its_networks_are_those_of_the_preset_blog(seed, binary):
-    """With the same weights, but for the last kernel's layout, they are equal."""
+    """With the same weights, except the last kernel's layout, outputs are equal."""
     ours = VAE(demo_model(network="blog"))
     *weights, kernel, bias = seed.get_weights()
     turned = np.swapaxes(kernel[::-1, ::-1], 2, 3)
@@ -33,11 +33,12 @@ def test_its_networks_are_those_of_the_preset_blog(seed, binary):
 
 
 def test_it_counts_the_kl_twice(seed, binary):
-    binary = np.tile(binary, [20, 1, 1, 1])  # so many that two estimates are near
+    # enough images for two estimates to be close
+    binary = np.tile(binary, [20, 1, 1, 1])
     tf.random.set_seed(0)
     seed(binary)
     first, second = map(float, seed.losses)
-    assert first == pytest.approx(second, rel=0.2)  # estimated from samples
+    assert first == pytest.approx(second, rel=0.2)  # both are estimated from samples
     reconstruction, kl = blog_recipe.elbo_terms(seed, binary)
     printed = seed.evaluate(binary, binary, verbose=0)
     once = np.mean(kl - reconstruction)

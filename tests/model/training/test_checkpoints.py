@@ -1,4 +1,4 @@
-"""Where checkpoints go, beside what test_crashes.py does with real processes."""
+"""The folders of checkpoints; test_crashes.py tests the rest with real processes."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Training through crashes: real processes, real signals."""
+"""Trainings that are interrupted, with real processes and real signals."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ import pytest
 from tests.support import forks, training
 from tests.support.training import MODEL  # noqa: F401, chooses Keras 2 first
 
-EPOCHS = 6  # of 10 steps
+EPOCHS = 6  # each of 10 steps
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def started(digits, name, checkpoints, epochs=EPOCHS, network="dense", **environ
 
 
 def wait_for(process, what):
-    """Returns the lines up to the first one with these words."""
+    """Returns the lines up to the first line that contains the words."""
     lines = []
     for line in process.stdout:
         lines.append(line)
@@ -98,7 +98,7 @@ def test_a_terminated_training_ends_with_the_same_weights(
 
 
 def test_convolutions_in_half_precision_end_with_the_same_weights(digits, tmp_path):
-    """And a flow: whatever the fastest kernels are, they repeat their sums' order."""
+    """The model has a flow too. All kernels used repeat the order of their sums."""
 
     def fit(name, folder):
         return started(digits, name, tmp_path / folder, 2, "conv_residual")
@@ -118,7 +118,7 @@ def test_convolutions_in_half_precision_end_with_the_same_weights(digits, tmp_pa
 
 
 def test_with_a_uri_training_goes_on_where_there_is_no_disk(digits, s3, uninterrupted):
-    """A pod that is evicted, and another one on another machine."""
+    """The process models a pod that is evicted and restarted on another machine."""
     uri = f"s3://{s3.name}/checkpoints"
     stopped(digits, "pod", uri, signal.SIGTERM)
     shutil.rmtree(digits / "scratch-pod")
@@ -137,7 +137,7 @@ def test_a_damaged_checkpoint_is_passed_over(digits, killed, uninterrupted):
 
 @pytest.fixture
 def cluster():
-    """TF_CONFIG of two workers on loopback."""
+    """Returns the TF_CONFIG of each of two workers on the loopback."""
     ports = []
     for _ in range(2):
         with socket.socket() as free:

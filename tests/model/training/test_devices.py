@@ -1,4 +1,4 @@
-"""Devices and workers: who writes, who agrees, and who gets which part of a batch."""
+"""Devices and workers: which one writes, how they agree, and how they split a batch."""
 
 import json
 import types
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from model.training import devices
 
-LOGICAL = 4  # CPUs, as tests/conftest.py configures them
+LOGICAL = 4  # logical CPUs, which tests/conftest.py configures
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_process_alone_writes():
 
 
 def strategy_of(*values):
-    """Returns a strategy whose replicas have these values."""
+    """Returns a strategy whose replicas have the given values."""
     return types.SimpleNamespace(
         num_replicas_in_sync=len(values),
         run=lambda function: function(),

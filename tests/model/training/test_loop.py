@@ -1,3 +1,5 @@
+"""The training loop: losses, learning rate, weight decay, early stop, warm start."""
+
 import dataclasses
 import json
 import logging
@@ -30,12 +32,13 @@ def digits(tmp_path_factory):
 
 def test_replicas_follow_the_same_losses(digits):
     one, two = (training.losses(digits, replicas, 20) for replicas in (1, 2))
-    # A process of its own: TensorFlow takes one size of group in each
+    # A process of its own, because TensorFlow accepts only one group size per process
     # (tensorflow/tensorflow#50926).
     process = forks.Fork(training.print_losses, digits, 4, 20)
     four = json.loads(process.stdout.read().splitlines()[-1])
     assert process.wait() == 0
-    assert one[-1] < 0.8 * one[0]  # far enough from the start to differ
+    # training has changed the loss enough to show differences
+    assert one[-1] < 0.8 * one[0]
     np.testing.assert_allclose(two, one, rtol=1e-4)
     np.testing.assert_allclose(four, one, rtol=1e-4)
 
@@ -45,7 +48,7 @@ def test_replicas_follow_the_same_losses(digits):
     [({}, 0, 1.0), ({"beta": 0.3}, 0, 0.3), ({}, 4, 0.5)],
 )
 def test_one_step_descends_the_hand_written_loss(digits, settings, done, kl_weight):
-    """The loss and its gradient, from the distributions alone, against SGD's step."""
+    """The test computes loss and gradient from the distributions, for SGD's step."""
     model_config = dataclasses.replace(MODEL, **settings)
     config = demo_train(batch_size=20, kl_warmup_steps=10 if done else 0)
     strategy = devices.create_strategy(1)
@@ -73,9 +76,11 @@ def test_one_step_descends_the_hand_written_loss(digits, settings, done, kl_weig
     assert taken == 1
     assert state.step.numpy() == done + 1
     assert of_step.numpy() == pytest.approx(loss.numpy(), rel=1e-5)
-    elbo = tf.reduce_mean(log_prob - kl)  # whatever beta and the warm-up are
+    # the ELBO does not depend on beta and the warm-up
+    elbo = tf.reduce_mean(log_prob - kl)
     np.testing.assert_allclose(state.sums[0], elbo, rtol=1e-5)
-    assert max(np.abs(g).max() for g in gradients) > 0.5  # not all zeros
+    # the gradients are not all zero
+    assert max(np.abs(g).max() for g in gradients) > 0.5
     for old, gradient, variable in zip(before, gradients, vae.trainable_variables):
         np.testing.assert_allclose(old - variable, gradient, rtol=2e-3, atol=2e-3)
 
@@ -134,7 +139,7 @@ def test_an_elbo_that_is_no_number_stops_training(digits, tmp_path):
 
 
 def test_an_eval_elbo_that_is_no_number_stops_training(digits, tmp_path):
-    """The first loss is still one; what the first step makes of the weights is not."""
+    """The first loss is a number; the weights after the first step give NaN."""
     config = demo_train(
         epochs=3, batch_size=200, learning_rate=1e30, clip_norm=None, replicas=1
     )
@@ -152,7 +157,7 @@ def rates(config, steps):
 
 @pytest.mark.parametrize(("decay", "kept"), [(0.0, 1.0), (0.5, 1 - 0.1 * 0.5)])
 def test_the_weights_of_kernels_decay_and_no_others(decay, kept):
-    """Loshchilov & Hutter 2019, algorithm 2, line 12, where the gradient is zero."""
+    """Loshchilov & Hutter 2019, algorithm 2, line 12, for a gradient of zero."""
     config = demo_train(
         learning_rate=0.1, schedule="constant", warmup_steps=0, weight_decay=decay
     )
@@ -221,9 +226,9 @@ def test_the_best_weights_are_kept(state):
 
 
 def test_training_stops_when_the_eval_elbo_gets_no_better(digits, tmp_path, caplog):
-    """A rate so large that an early epoch is the best."""
-    # float32: such weights are so large that bfloat16, where processors have it,
-    # rounds the evaluation here and the one in the training graph 0.3% apart.
+    """The learning rate is so large that an early epoch is the best."""
+    # float32, because the weights become so large that in bfloat16, where processors
+    # have it, this evaluation and the one in the training graph differ by 0.3%.
     config = demo_train(
         epochs=50,
         batch_size=20,
@@ -248,7 +253,7 @@ def test_training_stops_when_the_eval_elbo_gets_no_better(digits, tmp_path, capl
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """The folder of a served model, and its weights."""
+    """Returns the folder of a served model, and the model's weights."""
     vae = VAE(MODEL)
     folder = str(tmp_path_factory.mktemp("served") / "1")
     export.export(vae, folder, samples=1, seed=0)
@@ -297,14 +302,14 @@ def test_no_model_starts_cold(tmp_path):
 
 
 def test_a_served_model_that_cannot_be_read_starts_nothing(tmp_path):
-    """A cold start would be another model, and be cached."""
+    """A cold start would give another model, which the cache would keep."""
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError):
         warm_start.load_weights(VAE(MODEL), str(tmp_path / "file" / "model"))
 
 
 def test_too_few_devices_are_named():
-    """In a process of its own, where TensorFlow has started with one."""
+    """The test is a process of its own, in which TensorFlow has one device."""
     code = (
         "import tensorflow as tf; tf.constant(1.0)\n"
         "from model.training import devices; devices.create_strategy(2)"

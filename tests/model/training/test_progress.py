@@ -1,4 +1,4 @@
-"""How far training is and how long it will take, by clocks that are turned by hand."""
+"""The progress of a training and its remaining time, with clocks set by hand."""
 
 import logging
 import threading
@@ -19,7 +19,7 @@ class Clock:
 
 
 class Training:
-    """A training whose clock is turned by what it does."""
+    """A training that advances the clock by the time of each action."""
 
     def __init__(self, caplog, epochs=3, steps=100, first=0):
         self.clock, self._caplog = Clock(), caplog
@@ -47,7 +47,7 @@ class Training:
 
 def test_the_rate_is_that_of_the_last_ten_seconds():
     rate = Rate()
-    rate.add(1, 60.0)  # the first never counts
+    rate.add(1, 60.0)  # the first value never counts
     assert rate.seconds_per_step() is None
     rate.add(100, 10.0)
     assert rate.seconds_per_step() == pytest.approx(0.1)
@@ -89,17 +89,17 @@ def test_what_follows_each_epoch_is_in_the_time_left_once_it_is_known(caplog):
     training = Training(caplog, epochs=4)
     training.take(1, 50.0)
     training.take(99, 9.9)
-    training.clock.now += 30.0  # evaluation and checkpoint; the first one traces
+    training.clock.now += 30.0  # evaluation and checkpoint; the first step traces
     training.ended()
     training.take(50, 5.0)
     found = training.within()
     assert not found.has_epoch_ends
     assert found.seconds_left == pytest.approx(250 * 0.1)
-    training.clock.now -= 0.6  # which `within` took
+    training.clock.now -= 0.6  # the time that `within` added
     training.take(50, 5.0)
     training.clock.now += 2.0
     training.ended()
-    training.clock.now += 1.0  # the checkpoint
+    training.clock.now += 1.0  # the time of the checkpoint
     training.take(50, 5.0)
     found = training.within()
     assert found.has_epoch_ends
@@ -138,7 +138,7 @@ def test_images_that_are_measured_have_a_rate_and_a_time_left():
 
 
 class Event(threading.Event):
-    """An event whose waits end as the test says; the block ends when all are over."""
+    """An event whose waits end as the test decides; `with` ends when all have ended."""
 
     def __init__(self, waits):
         super().__init__()

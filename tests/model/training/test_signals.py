@@ -1,3 +1,5 @@
+"""Signals and interrupts that wait until a block of code has ended."""
+
 import signal
 import threading
 
@@ -8,7 +10,7 @@ from model.training import signals
 
 @pytest.fixture
 def handler():
-    """Sets SIGTERM's, for a test."""
+    """Yields a function that sets SIGTERM's handler until the end of the test."""
     before = signal.getsignal(signal.SIGTERM)
     yield lambda action: signal.signal(signal.SIGTERM, action)
     signal.signal(signal.SIGTERM, before)
@@ -25,7 +27,7 @@ def test_a_signal_acts_when_the_block_has_ended(handler):
 
 
 def test_a_signal_whose_action_is_nothing_ends_the_process_all_the_same(handler):
-    """As Linux has it for the first process of a container."""
+    """Signals have no default action in a container's first process on Linux."""
     handler(lambda signum, frame: None)
     with pytest.raises(SystemExit) as ended, signals.defer_signals():
         signal.raise_signal(signal.SIGTERM)
@@ -66,7 +68,7 @@ def test_another_thread_than_the_main_one_changes_no_handler():
 
 @pytest.fixture
 def repeated_at_once(monkeypatch):
-    """Shortens the wait after which a swallowed interrupt is raised again."""
+    """Shortens the wait after which an interrupt that was swallowed is raised again."""
     monkeypatch.setattr(signals, "_REPEAT_AFTER", 0.01)
 
 
@@ -80,7 +82,7 @@ def test_an_interrupt_that_is_swallowed_is_raised_again(signum):
             try:
                 if not swallowed:
                     signal.raise_signal(signum)
-                signal.pause()  # until the alarm
+                signal.pause()  # waits for the alarm
             except KeyboardInterrupt:
                 swallowed += 1
         signal.pause()

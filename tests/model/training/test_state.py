@@ -1,4 +1,4 @@
-"""The state of a training, against averages and choices computed by hand."""
+"""The state of a training, compared with averages and choices computed by hand."""
 
 import math
 
@@ -29,14 +29,14 @@ def fill(variables, value):
 
 
 def values(variables):
-    """Returns the value of which each variable is full."""
+    """Returns the one value that all elements of the variables have."""
     found = {float(x) for v in variables for x in np.unique(v.numpy())}
     assert len(found) == 1
     return found.pop()
 
 
 def test_the_average_begins_with_a_short_memory(make):
-    """Decay (1 + t) / (10 + t) after step t, and the given one later."""
+    """The decay is (1 + t) / (10 + t) after step t, and the configured value later."""
     vae, state = make(ema=0.5)
     weights = vae.trainable_variables
     strategy = tf.distribute.get_strategy()
@@ -137,4 +137,4 @@ def test_training_begins_at_step_0_with_no_sums_and_no_history(make):
     assert state.best_epoch == 0
     assert state.best_elbo == -math.inf
     assert np.isnan(state.history.numpy()).all()
-    assert state.history.shape[0] == 3  # a row an epoch
+    assert state.history.shape[0] == 3  # one row per epoch

@@ -1,4 +1,4 @@
-"""Steps of training and evaluation, against the VAE's own ELBO and by-hand descent."""
+"""Training and evaluation steps, compared with the VAE's ELBO and descent by hand."""
 
 import numpy as np
 import pytest
@@ -105,7 +105,7 @@ def test_the_average_moves_with_each_step(make, batches):
     made = make(ema=0.9)
     first = [v.numpy() for v in made[1].averages]
     take(made, batches, 1)
-    rate = 1 - 2 / 11  # of step 1
+    rate = 1 - 2 / 11  # 1 - the decay of step 1
     for start, average, weight in zip(
         first, made[1].averages, made[0].trainable_variables, strict=True
     ):

@@ -17,11 +17,11 @@ EPOCHS = 4
 
 
 class Killed(Exception):
-    """Stands for what ends a process."""
+    """Replaces a signal that ends the process."""
 
 
 class Killer(logging.Handler):
-    """Raises Killed at the end of an epoch, before its checkpoint is there."""
+    """Raises Killed at the end of an epoch, before its checkpoint is written."""
 
     def __init__(self, epoch):
         super().__init__(logging.INFO)
@@ -35,7 +35,7 @@ class Killer(logging.Handler):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The files of a training that was killed at the end of its third epoch."""
+    """Returns the files of a training that was killed at the end of its third epoch."""
     place = tmp_path_factory.mktemp("training")
     training.write_digits(place)
     config = demo_train(
@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
 
 
 def events(folder, split):
-    # 0: all of them, and not a sample.
+    # 0: all events, not a sample of them.
     sizes = {"tensors": 0, "graph": 1, "images": 0, "scalars": 0}
     accumulator = EventAccumulator(str(folder / split), sizes)
     accumulator.Reload()
@@ -99,7 +99,7 @@ def test_the_digits_are_there_after_each_epoch_and_the_graph_once(folder):
     images = [t for t in read.Tags()["tensors"] if t.startswith(("images", "the dec"))]
     assert len(images) == 2
     for tag in images:
-        # Those of before the kill went with its process.
+        # The events before the kill were lost with the process.
         assert [event.step for event in read.Tensors(tag)] == [3, 4]
         width, height, png = read.Tensors(tag)[-1].tensor_proto.string_val
         picture = tf.io.decode_png(png)

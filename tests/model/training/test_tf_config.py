@@ -1,4 +1,4 @@
-"""TF_CONFIG, in the forms of TensorFlow's documentation and in broken ones."""
+"""TF_CONFIG in the forms of TensorFlow's documentation, and in invalid forms."""
 
 import json
 

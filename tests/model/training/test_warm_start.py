@@ -1,4 +1,4 @@
-"""A warm start takes the weights of a model that fits, and of no other."""
+"""A warm start uses the weights of a model that fits, and of no other model."""
 
 import os
 
@@ -18,7 +18,7 @@ def vae_of(seed=0, **changes):
 
 
 def save(folder, variables):
-    """Writes a SavedModel that has its variables where an export has them."""
+    """Writes a SavedModel whose variables have the names of an export's variables."""
     module = tf.Module()
     module.variables_ = [tf.Variable(value) for value in variables]
     tf.saved_model.save(module, str(folder))
@@ -26,7 +26,7 @@ def save(folder, variables):
 
 
 def load_into(vae, folder):
-    """Returns what was done, and whether a weight has changed."""
+    """Returns the message of the warm start, and whether a weight has changed."""
     before = vae.get_weights()
     said = warm_start.load_weights(vae, folder)
     pairs = zip(before, vae.get_weights(), strict=True)
@@ -91,7 +91,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path):
 
 
 def test_a_fault_of_the_disk_is_an_error(tmp_path, monkeypatch):
-    """Another run may be a warm start."""
+    """Another run may succeed with a warm start, so a cold start would be wrong."""
 
     def fail(folder):
         raise OSError(5, "Input/output error")

@@ -13,7 +13,7 @@ def model_root(tmp_path_factory):
 
 @pytest.fixture
 def use(model_root, tmp_path, capfd, monkeypatch, nothing_is_slow):
-    """Returns a function of arguments that gives the code, stdout and stderr."""
+    """Returns a function that runs a command; returns exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def use(*arguments):

@@ -1,4 +1,4 @@
-"""What the commands for a cluster share, before any cluster is reached."""
+"""The options that all commands for a cluster share, without a cluster."""
 
 import argparse
 
@@ -9,7 +9,7 @@ from pipeline.config.loading import ConfigError, resolve
 
 
 class Console:
-    """Keeps the lines that are shown."""
+    """A console that keeps its lines."""
 
     def __init__(self):
         self.lines = []

@@ -1,4 +1,4 @@
-"""The console of a command: its log, its failures and the slow work it names."""
+"""The console of a command: its log, its errors, and lines about slow work."""
 
 import argparse
 import logging

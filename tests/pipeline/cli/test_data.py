@@ -1,4 +1,4 @@
-"""The command `data`: what it prepares, prints and refuses."""
+"""The command `data`: the data sets it prepares, its lines and its errors."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from tests.support.bars import write_idx
 
 @pytest.fixture
 def data(tmp_path, capfd, nothing_is_slow):
-    """Returns a function of flags that gives the exit code and the printed lines."""
+    """Returns a function that runs `data` with flags; returns exit code and lines."""
 
     def data(*flags):
         folders = ["--root", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "d")]
@@ -35,7 +35,7 @@ def test_the_prepared_splits_are_counted(data, tmp_path):
     name, _, folder = prepared.partition(" is prepared in ")
     assert name == "bars"
     assert os.path.isfile(os.path.join(folder, "dataset_info.json"))
-    assert data(*flags)[1][-1] == fingerprint  # the same content
+    assert data(*flags)[1][-1] == fingerprint  # the content is the same
 
 
 def test_data_that_are_not_there_are_bad_input(tmp_path):

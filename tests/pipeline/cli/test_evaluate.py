@@ -1,4 +1,4 @@
-"""The command `evaluate`, on a real export and a small data set."""
+"""The command `evaluate`, with a real export and a small data set."""
 
 import os
 import pathlib
@@ -26,11 +26,11 @@ from tests.support.bars import write_idx
 from tests.support.configs import demo_model
 from tests.support.known_model import KnownModel
 
-SAMPLES, SEED = 3, 11  # of the export: not the defaults
+SAMPLES, SEED = 3, 11  # of the export; they differ from the defaults
 
 
 class Place:
-    """Data, a root, and two versions pushed below it."""
+    """A root with a data set and two pushed versions."""
 
     def __init__(self, path):
         self.path = path
@@ -69,7 +69,7 @@ class Place:
         ]
 
     def images(self, count):
-        """Returns the first test images, as TFDS gives them."""
+        """Returns the first `count` test images in [0, 1], as TFDS reads them."""
         split = f"test[:{count}]"
         rows = tfds.load(
             self.data.name, data_dir=self.path / "data", split=split, download=False
@@ -84,7 +84,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def evaluate(place, capfd, nothing_is_slow):
-    """Returns a function of flags that gives the exit code and what was printed."""
+    """Returns a function that runs `evaluate` with flags; returns code and output."""
 
     def evaluate(*flags):
         code = main.main(place.arguments(*flags))
@@ -95,7 +95,7 @@ def evaluate(place, capfd, nothing_is_slow):
 
 
 def figures(printed):
-    """Returns the closing table's values by name; folded lines in one."""
+    """Returns the closing table's values by name; joins the lines of folded cells."""
     rows = re.findall(r"│ (.{14}) │ (.*?) *│", printed)
     table, last = [], None
     for name, value in rows:
@@ -155,7 +155,7 @@ def test_by_default_it_is_what_is_served_and_what_the_settings_say(place, evalua
     assert table["model"] == f"version {version.number} of {place.destination}"
     images = place.images(40)[:, 20, 20]
     assert np.any((images > 0) & (images < 1))
-    iwae = -100 * images.mean() / 4  # as they are: grey
+    iwae = -100 * images.mean() / 4  # grey images, without binarization
     assert table["IWAE"].startswith(f"{iwae:.2f} nats")
     assert table["estimated by"] == (
         "the importance-weighted bound, 4 samples of z per image, grey pixels, "

@@ -1,4 +1,4 @@
-"""The command `generate`, on a real export."""
+"""The command `generate`, with a real export."""
 
 import pathlib
 import re
@@ -19,7 +19,7 @@ def test_generate_shows_what_the_model_draws(model_root, use):
     drawn = signature(n=tf.constant(5), seed=tf.constant(9, tf.int64))
     shown = tiles("digits.png", 3)
     assert_shows(shown[:5], drawn["mode"].numpy())
-    assert np.unique(shown[5]) == 128  # none
+    assert np.unique(shown[5]) == 128  # an empty cell
     code, _, _ = use("generate", "-n", "5", "--seed", "9", "--mean", "-o", "means.png")
     assert code == 0
     assert_shows(tiles("means.png", 3)[:5], drawn["mean"].numpy())

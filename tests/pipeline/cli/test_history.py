@@ -1,4 +1,4 @@
-"""The command `history`, on records as runs leave them."""
+"""The command `history`, with run records in every state."""
 
 import json
 import subprocess
@@ -96,7 +96,7 @@ def test_json_has_the_records_keys(root, capsys):
     assert main.main(["history", "--root", str(root), "--json", "-n", "4"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [each["run_id"] for each in found] == ["run-5", "run-4", "run-3", "run-2"]
-    # Other programs read them: a name that changes or goes breaks those programs.
+    # Other programs read these names, so none may change or disappear.
     assert set(found[3]) >= {
         *("run_id", "started", "ended", "seconds", "verdict", "step", "error"),
         *("dataset", "fingerprint", "model", "config_digest", "run_key", "process"),

@@ -1,4 +1,4 @@
-"""Reading images: what is harmless is converted and said, all else is refused."""
+"""The reader of image files, which converts harmless forms and refuses others."""
 
 import io
 import struct
@@ -34,7 +34,7 @@ def saved(tmp_path, image, name="a.png", **options):
 
 
 def read_one(path):
-    """Returns the pixels, and what was said of them."""
+    """Reads one image file; returns its pixels, and the notes about its conversion."""
     notes = []
     file = read(path, notes.append)
     assert file.names == [path]
@@ -176,7 +176,7 @@ def png():
 
 
 def huge():
-    """A PNG that says it has 60,000 x 60,000 pixels: 3.6 GB."""
+    """Returns a PNG whose header states 60,000 x 60,000 pixels, which are 3.6 GB."""
 
     def chunk(kind, data):
         crc = zlib.crc32(kind + data)
@@ -324,7 +324,7 @@ def test_the_grid_shows_each_image_where_it_belongs():
     assert np.unique(picture[2:58, 2:58]) == 0
     assert np.unique(picture[2:58, 60:116]) == 255
     assert np.unique(picture[60:116, 2:58]) == 51
-    assert np.unique(picture[60:116, 60:116]) == 128  # none
+    assert np.unique(picture[60:116, 60:116]) == 128  # an empty cell
     apart = np.asarray(image_files.grid(three, 2, group=1))
     assert apart.shape == (118, 124)
     assert np.unique(apart[2:58, 66:122]) == 255

@@ -1,3 +1,5 @@
+"""The command line: list of commands, help, interrupts and early errors."""
+
 import importlib
 import os
 import pathlib
@@ -68,7 +70,8 @@ def test_an_interrupt_ends_with_130_and_a_word(tmp_path, signum):
         time.sleep(0.01)
     process.send_signal(signum)
     _, stderr = process.communicate(timeout=120)
-    # Interrupted within exec(), CPython ends itself by SIGINT: 130 to a shell as well.
+    # CPython ends itself by SIGINT when an interrupt comes within exec(); a shell shows
+    # 130 too.
     assert process.returncode in (130, -signal.SIGINT)
     assert "interrupted; the same command goes on where it stopped" in stderr
     ((kept,), _) = run_record.read_all(tmp_path)

@@ -1,4 +1,4 @@
-"""Options: the settings and the destination that the flags name."""
+"""The settings and the push destination that the flags determine."""
 
 import pytest
 

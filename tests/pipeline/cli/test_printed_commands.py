@@ -1,4 +1,4 @@
-"""Every command that is printed, pasted into a shell."""
+"""The commands that the program prints, each pasted into a shell."""
 
 import csv
 import dataclasses
@@ -22,12 +22,12 @@ from pipeline.config import loading
 from tests.support import bars
 from tests.support.configs import demo_model
 
-NAME = "my digits"  # push.model_name
+NAME = "my digits"  # value of push.model_name
 BIN = os.path.dirname(sys.executable)
 
 
 def next_commands(args, destination, is_served=True):
-    """Returns the command lines that are printed after a run, by their purpose."""
+    """Returns purpose -> command line, for the commands printed after a run."""
     found = printed_commands.next_commands(
         args, options.resolve(args), destination=destination, is_served=is_served
     )
@@ -36,7 +36,7 @@ def next_commands(args, destination, is_served=True):
 
 @dataclasses.dataclass
 class Place:
-    """A folder to be in, with a root and data whose paths need quotes."""
+    """A folder to run in, with a root and data whose paths need quotes."""
 
     path: pathlib.Path
 
@@ -60,13 +60,13 @@ class Place:
         return f"{self.args.root}/serving/{NAME}"
 
     def commands(self):
-        """Returns the words of each command that is printed after a run."""
+        """Returns purpose -> command line, for the commands printed after a run."""
         lines = next_commands(self.args, self.destination)
         assert len(lines) == 6
         return lines
 
     def paste(self, line, *more, code=0):
-        """Returns what a shell prints for a line, to which smaller sizes are added."""
+        """Runs a line with more arguments in a shell; returns the shell's output."""
         line = " ".join([line, *map(shlex.quote, more)])
         result = subprocess.run(
             ["sh", "-c", line], cwd=self.path, capture_output=True, text=True
@@ -75,7 +75,7 @@ class Place:
         return result.stdout + result.stderr
 
     def paste_until(self, line, pattern, *more):
-        """Starts a shell's line, and ends it when it prints what is expected."""
+        """Runs a line in a shell, and stops it when its output matches a pattern."""
         line = " ".join(["exec", line, *map(shlex.quote, more)])
         with subprocess.Popen(
             ["sh", "-c", line],
@@ -118,12 +118,12 @@ def made(tmp_path_factory):
 @pytest.fixture
 def place(made, monkeypatch):
     monkeypatch.chdir(made.path)
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # the program is not there
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # a PATH without the program
     return made
 
 
 def options_of(words):
-    """Returns what the real parser makes of a command of this program."""
+    """Returns the options that the real parser reads from a command line's words."""
     program, *arguments = words
     assert program == os.path.join(BIN, "vae-pipeline")
     return main.build_parser().parse_args(arguments)
@@ -174,7 +174,7 @@ def test_run(place):
     printed = place.paste(line, "--print-config")
     assert f"model_name: {NAME}\n" in printed
     assert "eval_images: 200\n" in printed
-    assert "network: conv_residual\n" in printed  # of the better preset
+    assert "network: conv_residual\n" in printed  # from the better preset
 
 
 def test_evaluate(place):
@@ -309,7 +309,7 @@ def test_what_starts_the_runs_on_time(place, capsys, kind):
 
 
 def _systemd_words(line):
-    """Returns the words of an ExecStart, by systemd.service(5)."""
+    """Returns the words of an ExecStart line, split as systemd.service(5) describes."""
     words = re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', line)
     return [
         (re.sub(r"\\(.)", r"\1", quoted) or plain).replace("$$", "$").replace("%%", "%")

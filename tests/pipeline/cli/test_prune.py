@@ -1,4 +1,4 @@
-"""The command `prune`, on metadata as TFX writes them."""
+"""The command `prune`, with metadata as TFX writes them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How commands find the pushed model that they use."""
+"""The search of the commands for the pushed model that they use."""
 
 import os
 import shutil

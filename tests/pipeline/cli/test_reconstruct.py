@@ -1,4 +1,4 @@
-"""The command `reconstruct`, on a real export."""
+"""The command `reconstruct`, with a real export."""
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def test_reconstruct_shows_input_mode_and_mean(model_root, use):
 def test_reconstruct_puts_many_beside_each_other(model_root, use):
     code, _, _ = use("reconstruct", str(model_root.path / "many.npy"))
     assert code == 0
-    shown = tiles("reconstructed.png", 21, 3)  # seven a row
+    shown = tiles("reconstructed.png", 21, 3)  # seven images in a row
     np.testing.assert_array_equal(shown[: 3 * 130 : 3], model_root.images)
 
 

@@ -1,4 +1,4 @@
-"""The command `report`, on metadata as TFX leaves them."""
+"""The command `report`, with metadata as TFX writes them."""
 
 import io
 import pathlib
@@ -18,7 +18,7 @@ def runs(tmp_path):
 
 @pytest.fixture
 def report(runs, capsys):
-    """Calls the command; returns its exit code, output and error."""
+    """Returns a function that runs `report`; returns exit code, stdout and stderr."""
 
     def report(*arguments):
         code = main.main(["report", "--root", str(runs.path), *arguments])

@@ -1,4 +1,4 @@
-"""The command `rollback`: what it prints, and its exit codes."""
+"""The command `rollback`: its output and its exit codes."""
 
 import pathlib
 

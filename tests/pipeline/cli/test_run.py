@@ -1,4 +1,4 @@
-"""The command `run`: what it refuses, prints and records before its steps run."""
+"""The command `run` before its first step: its errors, its lines and its record."""
 
 import os
 import subprocess

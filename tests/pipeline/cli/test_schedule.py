@@ -1,7 +1,7 @@
-"""The command `schedule`: what it refuses, and how its run finds its root.
+"""The command `schedule`: its errors, and how its runs find their root.
 
-tests/pipeline/kubeflow has its tests against an API server, tests/pipeline/scheduling
-those of what runs here.
+tests/pipeline/kubeflow has its tests with an API server. tests/pipeline/scheduling has
+the tests of the scheduler on this machine.
 """
 
 import pytest

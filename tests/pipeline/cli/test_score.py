@@ -1,4 +1,4 @@
-"""The command `score`, on a real export."""
+"""The command `score`, with a real export."""
 
 import json
 import pathlib
@@ -63,7 +63,7 @@ def test_an_image_that_is_not_there_is_named(use, tmp_path):
 
 
 def test_it_needs_tensorflow_alone_and_its_reader_may_leave(model_root, tmp_path):
-    """As `score ... | head -1` in a shell."""
+    """The shell command is `score ... | head -1`."""
     code = (
         "import sys; from pipeline.cli import main\n"
         "try:\n"

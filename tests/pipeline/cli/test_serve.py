@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A root of a model that takes a second or more for each of its `sizes`."""
+    """Returns a root with a model whose signature `sizes` takes a second or more."""
     return make_root(tmp_path_factory.mktemp("root"), seconds=2.0)
 
 
@@ -31,7 +31,7 @@ def make_root(path, seconds):
 
 
 class Process:
-    """`serve` on some port; its model answers slowly."""
+    """A process of `serve` on a free port, whose model answers slowly."""
 
     def __init__(self, root, *flags):
         command = [sys.executable, "-m", "pipeline", "serve", "--root", str(root)]
@@ -53,7 +53,7 @@ class Process:
         self.process.communicate()
 
     def read(self, pattern):
-        """Reads what it says until there is such a line."""
+        """Reads the output until a line matches a pattern; returns the match."""
         for line in self.process.stderr:
             self.said += line
             if found := re.search(pattern, line):
@@ -61,7 +61,7 @@ class Process:
         raise AssertionError(self.said)
 
     def stop(self, signum):
-        """Returns the exit code and all that it said."""
+        """Sends a signal; returns the exit code and the whole output."""
         self.process.send_signal(signum)
         _, rest = self.process.communicate(timeout=60)
         return self.process.returncode, self.said + rest
@@ -73,7 +73,7 @@ class Process:
 def test_what_has_begun_is_answered_before_it_ends(root, signum, code):
     with (
         Process(root, "--max-batch", "1", "--access-log") as server,
-        requests.Session() as idle,  # must not hold the end up
+        requests.Session() as idle,  # an idle connection must not delay the end
         concurrent.futures.ThreadPoolExecutor(4) as clients,
     ):
         assert idle.get(server.url, timeout=20).status_code == 200
@@ -84,7 +84,7 @@ def test_what_has_begun_is_answered_before_it_ends(root, signum, code):
             return answer.status_code, answer.json()["predictions"][0]
 
         answers = [clients.submit(ask, float(x)) for x in range(4)]
-        time.sleep(0.3)  # all four are there, and one at a time is computed
+        time.sleep(0.3)  # all four requests have arrived, and one at a time is computed
         assert not all(answer.done() for answer in answers)
         exit_code, said = server.stop(signum)
         got = [answer.result() for answer in answers]

@@ -1,6 +1,6 @@
-"""The command `submit`: the table that it ends with, and the commands that it names.
+"""The command `submit`: its closing table, and the commands in the table.
 
-tests/pipeline/kubeflow has the command's tests against an API server.
+tests/pipeline/kubeflow has the command's tests with an API server.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Tables of ELBOs on terminals of every width, by the commands that print them."""
+"""The tables of ELBOs on terminals of every width, printed by the real commands."""
 
 import functools
 import itertools
@@ -22,12 +22,12 @@ COLUMNS = [40, 50, 60, 80, 120, 200]
 class Root(NamedTuple):
     path: pathlib.Path
     pushed: list[int]
-    printed: Callable[[str, int], str]  # by a command, on a terminal so wide
+    printed: Callable[[str, int], str]  # (command, width of the terminal) -> output
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A root with runs of every kind and versions of every state."""
+    """Returns a root with runs of every kind and versions in every state."""
     tmp_path = tmp_path_factory.mktemp("root")
     one = {"estimate": "the evidence lower bound, 4 samples of z per image"}
     two = {"estimate": "the evidence lower bound, 16 samples of z per image"}
@@ -84,7 +84,7 @@ def test_numbers_are_whole_and_what_is_left_out_is_named(root, command, columns)
     assert max(map(len, printed.splitlines())) <= columns
     assert "…" not in printed
     text = printed.split("not shown")[0].replace(str(root.path), "")
-    # Each is one that the widest table has: a part of a number would be another.
+    # Each number is a number of the widest table: a part of it would be another number.
     cells = itertools.chain.from_iterable(joined_cells(text))
     assert numbers(" ".join(cells)) <= numbers(wide)
     shown = re.split("[┃]", next(s for s in printed.splitlines() if "┃" in s))[1:-1]
@@ -104,7 +104,8 @@ def test_history_has_the_gate_decision_and_the_elbo(root, columns):
     for part in ("-12290.47 (1)", "-271.25 (2)", "pushed", "bad data in DataGate: "):
         assert part in text
     folded = "refused: ELBO -12290.47 must be at least the floor, -10100.25 nats per"
-    # Other cells of its row come between its lines where it is not the last column.
+    # Unless the column is the last one, other cells come between the lines of this
+    # cell.
     for word in folded.split():
         assert word in text
 

@@ -1,4 +1,4 @@
-"""The command `versions`: what it prints, and its exit codes."""
+"""The command `versions`: its output and its exit codes."""
 
 import dataclasses
 import datetime
@@ -50,7 +50,7 @@ def test_versions_are_listed_newest_first(root):
     for row in rows:
         number = (
             int(row[0]) if row[0] else min(states)
-        )  # it goes on from the line above
+        )  # an empty cell continues the row above
         states[number] = f"{states.get(number, '')} {row[5]}".strip()
     assert states[again.number] == (
         f"served; version {one.number} again, in place of {two.number}: by "

@@ -1,3 +1,5 @@
+"""The presets, and how settings, files and presets are combined."""
+
 import dataclasses
 import importlib.resources
 import typing
@@ -30,7 +32,7 @@ def test_a_preset_holds_only_what_differs_from_the_defaults(preset):
     assert restated == []
 
 
-# As the README's table of results names the presets' models.
+# The names of the presets' models are those of the README's table of results.
 @pytest.mark.parametrize(
     ("preset", "network", "prior", "epochs", "floor"),
     [
@@ -75,7 +77,7 @@ def test_settings_go_over_the_file_over_the_preset(tmp_path):
     resolved = resolve("smoke", str(file), settings=["train.seed=2", "model.beta=2"])
     assert resolved.train.epochs == 7
     assert resolved.train.seed == 2
-    assert resolved.train.batch_size == 100  # the preset's
+    assert resolved.train.batch_size == 100  # from the preset
     assert resolved.gate.elbo_floor == -99.0
     assert resolved.model.beta == 2.0
 
@@ -96,7 +98,7 @@ def test_a_file_changes_only_what_it_sets(preset, tmp_path):
 
 
 def float_settings():
-    """Returns a format of --set for each float field, a step's container included."""
+    """Returns a format of --set for each float field, including a step's container."""
     found = []
     for section in (*dataclasses.fields(PipelineConfig), None):
         kind = StepConfig if section is None else section.type

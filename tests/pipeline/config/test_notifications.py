@@ -1,4 +1,4 @@
-"""The settings of notifications and metrics: what they may be; what is not shown."""
+"""The settings of notifications and metrics: valid values, and hidden secrets."""
 
 import dataclasses
 
@@ -161,7 +161,7 @@ def test_a_token_that_names_no_place_is_refused(token):
 
 
 def test_nothing_is_notified_unless_it_is_set_and_a_run_without_change_never():
-    """A nightly run that finds nothing new would notify each night."""
+    """A nightly run that finds no change would otherwise notify every night."""
     default = NotifyConfig()
     assert default.events == ["pushed", "refused", "failed", "bad_data"]
     assert (default.webhook, default.token, default.command) == ("", "", [])

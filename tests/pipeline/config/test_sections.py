@@ -1,4 +1,4 @@
-"""The sections on data, gate, push and Kubeflow: what each setting may be."""
+"""The sections for data, gate, push and Kubeflow: valid values of each setting."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ NAMES = {
 
 
 def refusal(section, **settings):
-    """Returns the message about settings that a section refuses, without its name."""
+    """Returns a section's error message about settings, without the section's name."""
     if section is StepConfig:
         message = refusal(KubeflowConfig, steps={"Trainer": settings})
         return message.removeprefix("steps.Trainer.")
@@ -76,7 +76,7 @@ def test_a_bad_setting_is_named_with_what_was_expected(section, settings, messag
 
 
 def test_a_release_keeps_the_defaults_of_the_one_before():
-    """Runs of users who set nothing change with them: CHANGELOG names each change."""
+    """A new default changes the runs of other users, so CHANGELOG names the change."""
     assert dataclasses.asdict(DataConfig()) == {
         "dataset": "mnist",
         "source": "auto",

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of what runs in Kubeflow's containers."""
+"""Fixtures for the tests of the code that runs in Kubeflow's containers."""
 
 import functools
 import logging
@@ -12,7 +12,7 @@ from tests.support.packages import compile_package
 
 @pytest.fixture
 def restored_logging():
-    """Removes the handlers that the entrypoint adds."""
+    """Removes the log handlers that the entrypoint adds."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
@@ -22,25 +22,28 @@ def restored_logging():
 
 @pytest.fixture
 def folders(tmp_path):
-    """The launcher's folders: scheme -> folder."""
+    """Returns the launcher's folders: scheme -> folder."""
     return {scheme: str(tmp_path / scheme) for scheme in ("minio", "s3", "gs")}
 
 
 @pytest.fixture
 def report_file(tmp_path):
-    """The file in which a step leaves its report."""
+    """Returns the path of the file into which a step writes its report."""
     return tmp_path / "kfp_outputs" / "output_metadata.json"
 
 
 @pytest.fixture
 def start(folders, report_file, restored_logging):
-    """Starts a Recorder as KFP's launcher does; returns the exit code."""
+    """Returns a function that starts a Recorder as KFP's launcher does.
+
+    The function returns the exit code.
+    """
     return functools.partial(launched_steps.start_step, folders, report_file)
 
 
 @pytest.fixture(scope="session")
 def smoke_spec(tmp_path_factory):
-    """The compiled pipeline of the preset smoke, with checkpoints."""
+    """Returns the compiled pipeline of the preset smoke, with checkpoints."""
     path = compile_package(
         tmp_path_factory.mktemp("kubeflow"),
         "push.destination=/serving",

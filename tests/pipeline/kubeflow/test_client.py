@@ -1,3 +1,5 @@
+"""The client of Kubeflow's API: credentials, errors and repeated requests."""
+
 import json
 import socket
 
@@ -165,7 +167,7 @@ def test_tls_that_is_none_is_said(kfp):
 
 
 def test_a_connection_that_is_not_made_is_not_waited_for():
-    # A full backlog: the kernel answers no more.
+    # The backlog of the socket is full, so the kernel does not answer.
     with socket.socket() as full, socket.socket() as first, socket.socket() as second:
         full.bind(("127.0.0.1", 0))
         full.listen(0)

@@ -1,3 +1,5 @@
+"""The compiled pipeline: its schema, containers, tasks and cache keys."""
+
 import hashlib
 import json
 import os
@@ -18,7 +20,8 @@ from pipeline.kubeflow.kubernetes import make_task_name
 from tests.support.graph_steps import STEPS, UPSTREAM, find_steps_read_by
 from tests.support.packages import DESTINATION, IMAGE, SETTINGS, compile_package
 
-OUTSIDE = {"Ingest", "ServedModel"}  # what they give, KFP does not see change
+# KFP cannot see that the sources of their outputs change
+OUTSIDE = {"Ingest", "ServedModel"}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,7 @@ def documents(path):
 
 @pytest.fixture(scope="module")
 def spec(documents):
-    # Strict, as KFP's API server is: an unknown field is an error.
+    # An unknown field is an error, as in KFP's API server.
     return json_format.ParseDict(documents[0], pipeline_spec_pb2.PipelineSpec())
 
 
@@ -78,13 +81,13 @@ def test_every_executor_is_a_container_of_the_image_and_nothing_more(spec, execu
 
 
 def test_no_two_steps_start_the_same_container(executors):
-    # KFP files components under a hash of their containers.
+    # KFP identifies components by a hash of their containers.
     texts = {executor.SerializeToString() for executor in executors.values()}
     assert len(texts) == len(executors)
 
 
 def test_nothing_else_is_in_double_braces(path):
-    # Argo and KFP's launcher replace what is.
+    # Argo and KFP's launcher replace text in double braces.
     found = set(re.findall(r"\{\{[^}]*\}\}", path.read_text()))
     assert found == {"{{$}}", "{{$.pipeline_job_uuid}}"}
 
@@ -102,7 +105,7 @@ def test_kfps_ui_knows_the_page_and_the_metrics(spec, executors):
         "metrics": "system.Metrics",
     }
     assert {kind.schema_version for kind in kinds.values()} == {"0.0.1"}
-    # TFX knows neither: the entrypoint gets its own types.
+    # TFX does not know KFP's two types, so the entrypoint gets types that TFX can load.
     args = list(executors["exec-report"].container.args)
     compiled = json.loads(args[args.index("--outputs") + 1])["artifacts"]
     titles = {
@@ -135,8 +138,9 @@ def test_names_are_kubernetes_names(spec, executors, tasks):
     assert set(tasks) == set(map(make_task_name, STEPS))
     assert len(tasks) == len(spec.components) == len(executors)
     for name, task in tasks.items():
-        assert task.task_info.name == name  # by it, KFP's driver finds a producer
-        assert task.component_ref.name == f"comp-{name}"  # kfp.local cuts comp- off
+        assert task.task_info.name == name  # KFP's driver finds a producer by this name
+        # kfp.local removes the prefix comp-
+        assert task.component_ref.name == f"comp-{name}"
         assert spec.components[f"comp-{name}"].executor_label == f"exec-{name}"
 
 
@@ -163,7 +167,8 @@ def test_the_second_document_is_for_kubernetes(documents, executors):
 
 
 def test_a_container_gets_tfxs_arguments_and_then_the_compilers(executors):
-    # By sha256sum of the settings that decide what a run makes, as sorted JSON.
+    # The SHA-256, by sha256sum, of the settings that determine a run's results, as
+    # sorted JSON.
     decisive = json.dumps(loading.decisive(resolve("demo", settings=SETTINGS)))
     text = json.dumps(json.loads(decisive), sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()
@@ -278,7 +283,7 @@ def test_a_step_gets_the_fingerprints_of_what_comes_before(spec, tasks):
 
 
 def test_every_setting_is_in_the_cache_key_of_every_step(executors, tmp_path):
-    """KFP's cache sees the arguments, and of an input nothing but its name."""
+    """KFP's cache key has the arguments, and of an input only its name."""
     other = compile_package(tmp_path, *SETTINGS, "model.latent_size=3")
     (document, _) = yaml.safe_load_all(other.read_text())
     for name, executor in document["deploymentSpec"]["executors"].items():
@@ -287,7 +292,7 @@ def test_every_setting_is_in_the_cache_key_of_every_step(executors, tmp_path):
 
 def test_what_is_for_kubernetes_alone_changes_no_step(documents, tmp_path):
     other = compile_package(tmp_path, DESTINATION, SETTINGS[2])
-    (document,) = yaml.safe_load_all(other.read_text())  # nothing for Kubernetes
+    (document,) = yaml.safe_load_all(other.read_text())  # no document for Kubernetes
 
     def without_resources(spec):
         executors = spec["deploymentSpec"]["executors"]
@@ -314,7 +319,7 @@ def test_kfp_loads_it(settings, tmp_path):
 
 
 def test_the_same_config_gives_the_same_bytes(path, tmp_path):
-    # In another process, whose sets and hashes come in another order.
+    # In another process, where sets and hashes have another order.
     code = (
         "import pathlib, sys; from tests.support import packages\n"
         "packages.compile_package(pathlib.Path(sys.argv[1]), *packages.SETTINGS)"
@@ -336,7 +341,7 @@ def test_the_configs_values_are_the_defaults(tmp_path):
     constant = task["inputs"]["parameters"]["custom_config"]["runtimeValue"]["constant"]
     assert json.loads(constant)["train"]["epochs"] == 3
     evaluator = document["root"]["dag"]["tasks"]["evaluator"]["inputs"]["parameters"]
-    assert "tolerance" in evaluator  # though the config's is 0
+    assert "tolerance" in evaluator  # also when the setting is 0
 
 
 @pytest.mark.parametrize(

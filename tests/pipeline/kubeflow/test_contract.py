@@ -1,4 +1,4 @@
-"""The tables of the contract, compared with the graph that they describe."""
+"""The contract's tables of the graph, compared with the graph itself."""
 
 import argparse
 import dataclasses
@@ -40,9 +40,9 @@ def build(config):
 
 
 def change(config, parameter):
-    """Returns the configuration with another value of a run parameter."""
+    """Returns a copy of the configuration with another value of a run parameter."""
     section = getattr(config, parameter.section)
-    # Twice as much: a batch stays a multiple of the replicas.
+    # Doubled, so that the batch size stays a multiple of the replicas.
     value = parameter.read(config) * 2 or 1
     section = dataclasses.replace(section, **{parameter.field: value})
     return dataclasses.replace(config, **{parameter.section: section})
@@ -104,7 +104,8 @@ def test_fingerprints_are_the_properties_that_the_steps_write():
 
 
 def test_fingerprints_are_of_the_steps_that_have_one_from_a_runner():
-    # The local runner gives these steps the fingerprints; on Kubeflow they find them.
+    # The local runner gives these steps the fingerprints; on Kubeflow they compute
+    # them.
     holders = {step for step, name in build(PipelineConfig()) if name == "fingerprint"}
     assert holders == set(contract.FINGERPRINTS)
 

@@ -1,3 +1,5 @@
+"""The entrypoint of a step's container: properties, parameters, report, log."""
+
 import dataclasses
 import json
 import pathlib
@@ -47,7 +49,8 @@ def test_properties_have_their_types(start):
 
 def test_a_failure_ends_with_its_cause(start, capsys, report_file):
     report_file.parent.mkdir(parents=True)
-    report_file.write_text('{"parameterValues": {"limit": 4}}')  # of an earlier attempt
+    # left by an earlier attempt
+    report_file.write_text('{"parameterValues": {"limit": 4}}')
     assert start(executor=Failing) == 1
     err = capsys.readouterr().err
     assert last_line(err) == "Recorder failed: OSError: the disk is full"
@@ -258,7 +261,7 @@ def test_the_page_and_the_metrics_are_as_kfps_ui_wants_them(
     assert config["train"]["epochs"] == 3
     artifacts = json.loads(report_file.read_text())["artifacts"]
     (page,), (metrics,) = (artifacts[key]["artifacts"] for key in ("page", "metrics"))
-    # The file itself: KFP's launcher uploads it, and its UI shows it.
+    # The URI of the file itself: KFP's launcher uploads it, and its UI shows it.
     assert page["uri"] == f"minio://{RUN}/report/page"
     local = pathlib.Path(folders["minio"], RUN, "report/page")
     assert local.read_text(encoding="utf-8") == "<p>blessed</p>"
@@ -267,7 +270,7 @@ def test_the_page_and_the_metrics_are_as_kfps_ui_wants_them(
     assert metrics["metadata"] == {"elbo": -91.5}
 
 
-# Real steps, from the compiled pipeline.
+# Real steps from the compiled pipeline.
 
 
 def test_the_schema_is_the_installed_packages(smoke_spec, folders, report_file):
@@ -281,7 +284,10 @@ def test_the_schema_is_the_installed_packages(smoke_spec, folders, report_file):
 
 @pytest.fixture
 def serve(smoke_spec, folders, report_file, tmp_path):
-    """Starts ServedModel; returns its exit code and the fingerprint that it gives."""
+    """Returns a function that starts ServedModel.
+
+    The function returns the exit code and the fingerprint that the step writes.
+    """
 
     def serve():
         file = tmp_path / "kfp_outputs" / "fingerprint"
@@ -326,7 +332,7 @@ def test_no_two_runs_without_a_served_model_are_the_same(serve):
 
 
 def test_a_step_that_fails_fails_its_container(smoke_spec, tmp_path):
-    # As a container starts it, and as kfp.local gives artifacts: by their paths.
+    # The step starts as in a container, and gets artifacts by path as from kfp.local.
     anomalies = tmp_path / "anomalies"
     (anomalies / "Split-train").mkdir(parents=True)
     found = anomalies_pb2.Anomalies(baseline=schema_pb2.Schema())

@@ -1,3 +1,5 @@
+"""The Kubernetes settings of steps: names, resources, volumes and secrets."""
+
 import re
 
 import pytest
@@ -12,7 +14,7 @@ from tests.support.packages import DESTINATION, SETTINGS
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/: RFC 1123
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
-# As kfp-kubernetes writes them.
+# The form that kfp-kubernetes writes.
 ACCESS = {
     "pvcMount": [{"constant": "datasets", "mountPath": "/data"}],
     "secretAsEnv": [

@@ -1,3 +1,5 @@
+"""The files of KFP's launcher: a step's input artifacts, outputs and report."""
+
 import json
 import os
 import pathlib
@@ -28,7 +30,7 @@ def test_remote_artifacts_are_where_the_launcher_keeps_them(
     assert start(examples=[examples], root=f"{scheme}://{RUN}/recorder") == 0
     (given,) = Recorder.inputs["examples"]
     assert given.uri == str(tmp_path / scheme / RUN / "ingest/examples")
-    # What the launcher uploads, and where to.
+    # The launcher uploads this folder to the artifact's URI.
     local = tmp_path / scheme / RUN / "recorder/model"
     assert (local / "weights").read_text() == "0.5"
     (model,) = json.loads(report_file.read_text())["artifacts"]["model"]["artifacts"]
@@ -211,7 +213,7 @@ def test_output_parameters_are_not_for_tfx(tmp_path):
 def test_the_folders_of_outputs_are_made(tmp_path):
     localize(executor_input(f"{tmp_path}/a/model"))
     assert (tmp_path / "a" / "model").is_dir()
-    localize(executor_input(f"{tmp_path}/a/model"))  # a second attempt
+    localize(executor_input(f"{tmp_path}/a/model"))  # as in a second attempt
 
 
 @pytest.mark.parametrize(("number", "text"), [(3.0, "3"), (2.5, "2.5"), (-0.0, "0")])
@@ -221,7 +223,7 @@ def test_a_number_is_an_integer_if_it_is_one(number, text):
 
 
 def shown_report(uri, **metadata):
-    """Returns the report of a step with one output, `shown`."""
+    """Returns the report of a step with one output, `shown`, and the output."""
     report = pipeline_spec_pb2.ExecutorOutput()
     artifact = report.artifacts["shown"].artifacts.add(uri=uri)
     artifact.metadata.update(metadata)

@@ -1,3 +1,5 @@
+"""The recurring run of a schedule: how it is created, changed and left alone."""
+
 import datetime
 
 import kfp_server_api
@@ -81,7 +83,7 @@ def test_a_schedule_is_what_was_asked_for(kfp, schedule, version):
 
 def test_the_same_schedule_again_changes_nothing(kfp, schedule):
     first, _ = schedule()
-    going_on(kfp, first)  # not even then is there a reason to refuse
+    going_on(kfp, first)  # the active run is no reason for an error either
     before = kfp.writes()
     assert schedule() == (first, False)
     assert kfp.writes() == before
@@ -111,7 +113,7 @@ def test_one_that_is_paused_is_enabled(kfp, connection, schedule, version):
     assert len(kfp.recurring_runs) == 1
 
 
-# The writes of a change: POST (create), :disable, :enable, DELETE.
+# The writing requests of a change: POST (create), :disable, :enable, DELETE.
 @pytest.mark.parametrize("after", [False, True], ids=["not done", "done"])
 @pytest.mark.parametrize(
     ("method", "path", "enabled", "half"),

@@ -1,3 +1,5 @@
+"""The upload of a pipeline and the start of its runs."""
+
 import dataclasses
 import pathlib
 
@@ -37,7 +39,7 @@ def test_the_first_upload_makes_the_pipeline_and_a_version(kfp, connection, pack
     assert kfp.packages[version.version_id] == package.read_bytes()
     (pipeline,) = kfp.pipelines.values()
     assert (pipeline.display_name, pipeline.pipeline_id) == ("vae", version.pipeline_id)
-    # By sha256sum.
+    # The expected hash is by sha256sum.
     assert version.name == "vae-d246cce450fed978"
     assert list(kfp.versions) == [version.version_id]
 
@@ -57,7 +59,8 @@ def test_the_same_bytes_are_uploaded_once(kfp, connection, package):
 def test_a_version_that_another_uploads_meanwhile_is_used(
     kfp, connection, package, status
 ):
-    # It is made, but the answer is that it is there already: so it looks to a second.
+    # The server creates the version but answers that it exists already, as it does to
+    # the second of two clients.
     kfp.faults = [
         Fault(status, method="POST", path="upload_version", times=1, after=True)
     ]

@@ -1,3 +1,5 @@
+"""The progress of a run on the cluster, its end and its gate decision."""
+
 import datetime
 import json
 import os
@@ -120,13 +122,13 @@ def test_each_step_is_shown_when_it_starts_and_when_it_ends(kfp, connection, run
 
 def test_a_server_that_is_away_for_a_while_is_waited_for(kfp, connection, run_id):
     kfp.task(run_id, "ingest", "RUNNING")
-    away = Fault(503, times=9, path="runs/")  # more than one request's attempts
+    away = Fault(503, times=9, path="runs/")  # more than the attempts of one request
 
-    times = iter(range(0, 600, 100))  # the server is away for less than 300 s
+    times = iter(range(0, 600, 100))  # the server is unavailable for less than 300 s
 
     def sleep(seconds):
         if kfp.faults:
-            kfp.finish(run_id)  # while it does not answer
+            kfp.finish(run_id)  # the run ends while the server does not answer
         else:
             kfp.faults = [away]
 
@@ -205,7 +207,7 @@ def test_the_root_that_was_compiled_is_looked_into(kfp, connection, store, tmp_p
 
 def test_the_last_attempt_counts(kfp, connection, run_id, store):
     leave(store, run_id, BLESSED, attempt="z/")
-    # As if it were older: S3 gives the time in seconds.
+    # The first result becomes 2 s older, as S3 has times in whole seconds.
     bucket = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets["mlpipeline"]
     for key in bucket.keys.values():
         key.last_modified -= datetime.timedelta(seconds=2)

@@ -1,3 +1,5 @@
+"""The checksums of artifacts' files, and the damage that they reveal."""
+
 import hashlib
 import json
 
@@ -19,7 +21,7 @@ def store():
 
 @pytest.fixture
 def artifact(store, tmp_path):
-    """Returns an artifact with checksums, as metadata return it."""
+    """Returns an artifact with checksums, as the metadata store returns it."""
     folder = tmp_path / "examples" / "1"
     for name in ("Split-train/shard-0.gz", "Split-train/shard-1.gz", "info.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

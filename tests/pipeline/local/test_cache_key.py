@@ -1,4 +1,4 @@
-"""Which steps a changed file runs again, and which settings make another run."""
+"""The cache keys of steps: which files and settings change them."""
 
 import importlib
 import pathlib
@@ -21,7 +21,7 @@ OWN_CODE = ALL - {"ImportSchemaGen", "StatisticsGen", "ExampleValidator"}
 
 @pytest.fixture
 def project(tmp_path):
-    """A copy of the packages of the steps."""
+    """Returns a folder with a copy of the packages of the steps."""
     for package in ("components", "model"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / package, tmp_path / package, ignore=ignored)
@@ -76,7 +76,7 @@ def test_a_file_that_no_step_imports_changes_none(project):
 
 
 def test_a_new_import_counts_with_all_that_it_imports(project):
-    """The last module of the chain is the one that changes."""
+    """The module that changes is the last one in a chain of imports."""
     (project / "model" / "first.py").write_text("def f():\n    from . import second\n")
     (project / "model" / "second.py").write_text("import model.third\n")
     (project / "model" / "third.py").write_text("x = 1\n")
@@ -90,7 +90,7 @@ def test_a_new_import_counts_with_all_that_it_imports(project):
 
 
 def test_a_file_counts_by_its_place_too(project):
-    """Two modules that exchange their contents are other modules."""
+    """The cache key changes if two modules exchange their contents."""
     one, two = project / "model" / "one.py", project / "model" / "two.py"
     one.write_text("x = 1\n")
     two.write_text("x = 2\n")
@@ -145,7 +145,7 @@ def test_the_table_has_the_modules_of_the_graphs_steps():
 
 
 def modules_used_by(module):
-    """Yields the names of this project's modules whose content a module has."""
+    """Yields the names of the project's modules that a module's objects are from."""
     for value in vars(module).values():
         name = value.__name__ if isinstance(value, types.ModuleType) else None
         name = name or getattr(value, "__module__", None) or ""
@@ -157,7 +157,8 @@ def modules_used_by(module):
 def test_all_that_python_imported_is_found(step):
     found = cache_key.find_files(cache_key.STEP_MODULES[step])
     files = {REPOSITORY / path for path in found if path.suffix == ".py"}
-    # A package has all its modules that anyone imported. The probe is a program.
+    # A package has all modules that anything imported. The probe is a program of its
+    # own.
     skipped = ("__init__", "infra_probe")
     for path in sorted(found):
         if path.suffix != ".py" or path.stem in skipped:

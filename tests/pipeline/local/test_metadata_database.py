@@ -1,4 +1,4 @@
-"""Metadata files that a run could not use, each a real one."""
+"""Metadata files that a run cannot use, all of them real files."""
 
 import contextlib
 import pathlib
@@ -22,7 +22,7 @@ def opened(file):
 
 @pytest.fixture
 def root(tmp_path):
-    """A root with metadata that know of an execution, and its artifact."""
+    """Returns a root whose metadata have one execution, and whose artifact exists."""
     store = opened(tmp_path / "metadata.sqlite")
     kind = store.put_execution_type(metadata_store_pb2.ExecutionType(name="Step"))
     store.put_executions([metadata_store_pb2.Execution(type_id=kind)])
@@ -31,7 +31,7 @@ def root(tmp_path):
 
 
 def check(root, **kwargs):
-    """Returns the lines that a check prints."""
+    """Checks a root's metadata; returns the lines that the check prints."""
     lines = []
     metadata_database.check_metadata(
         root / "metadata.sqlite", root / "artifacts", print_line=lines.append, **kwargs
@@ -128,7 +128,7 @@ def test_a_lock_that_stays_is_named_and_one_that_goes_is_waited_for(root):
         f"{file} is locked by another process, and was for 0 s: wait until that ends, "
         "or find it with `fuser` and end it"
     )
-    other.stdin.close()  # it ends
+    other.stdin.close()  # ends the process
     assert check(root) == []
     other.wait()
     other.stdout.close()

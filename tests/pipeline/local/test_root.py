@@ -1,4 +1,4 @@
-"""The places of a root."""
+"""The files and folders of a root."""
 
 import pathlib
 
@@ -13,7 +13,7 @@ from pipeline.local.root import Root
 
 
 def test_the_state_is_below_the_root():
-    """Other releases and people look for it there."""
+    """Other releases and people expect the state in the root."""
     runs = Root(pathlib.Path("/runs"))
     assert str(runs.metadata) == "/runs/metadata.sqlite"
     assert str(runs.artifacts) == "/runs/artifacts"

@@ -1,4 +1,4 @@
-"""The report of a run, rendered again from metadata as TFX leaves them."""
+"""The report of a run, made again from metadata as TFX writes them."""
 
 import re
 
@@ -30,7 +30,7 @@ def test_the_page_has_the_run_and_its_steps(runs):
 
 
 def test_a_run_of_several_turns_has_the_report_of_its_last(runs):
-    """The artifacts of the first turn were damaged."""
+    """The run had a second turn because artifacts of the first one were damaged."""
     runs.add("run-1", {"Ingest": CACHED})
     runs.add("run-1.2", {"Ingest": COMPLETE, "Report": COMPLETE})
     assert run_report.make(runs.path, "run-1").parent.name == "run-1"

@@ -1,4 +1,4 @@
-"""A local run: what stops it before its first step, and its baseline."""
+"""A local run: errors before its first step, and its baseline."""
 
 import errno
 import json
@@ -21,7 +21,7 @@ from tests.support.s3 import SECRET
 
 
 def why_it_fails(config, folder):
-    """Returns the message of a run that fails before its first step."""
+    """Returns the error message of a run that fails before its first step."""
     console = Screen(str(folder / "log"))
     try:
         with pytest.raises(PipelineError) as error:
@@ -104,7 +104,7 @@ def test_versions_that_cannot_be_read_are_not_counted(s3):
 
 
 def test_a_version_that_cannot_be_read_is_named(tmp_path, monkeypatch):
-    """As a disk that fails reports it."""
+    """A failing disk reports such an error."""
 
     def fail(destination):
         raise OSError(errno.EIO, os.strerror(errno.EIO), f"{destination}/12")

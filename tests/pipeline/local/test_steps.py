@@ -1,4 +1,4 @@
-"""The steps of small real pipelines, by TFX, with metadata and files on the disk."""
+"""The steps of small real pipelines under TFX, with metadata and files on disk."""
 
 import pathlib
 
@@ -26,7 +26,7 @@ from tests.support.records import make_record
 def Write(
     examples: OutputArtifact[standard_artifacts.Examples], content: Parameter[str]
 ) -> None:
-    """Writes a file."""
+    """Writes the content to a file."""
     pathlib.Path(examples.uri, "data").write_text(content, encoding="utf-8")
 
 
@@ -36,7 +36,7 @@ def Copy(
     copy: OutputArtifact[standard_artifacts.Examples],
     failure: Parameter[str],
 ) -> None:
-    """Copies the file, or fails."""
+    """Copies the file, or raises the error that `failure` names."""
     if failure == "anomaly":
         raise data_gate.DataAnomalyError("no labels")
     if failure == "drift":
@@ -48,7 +48,7 @@ def Copy(
 
 
 class Runner:
-    """Runs a pipeline of two steps, by names that the graph has too."""
+    """A runner of a pipeline with two steps, which have names of the graph's steps."""
 
     def __init__(self, folder):
         self.folder, self.root = folder, Root(folder / "runs")
@@ -83,7 +83,7 @@ class Runner:
             console.close()
 
     def cached(self, **options):
-        """Returns of each step whether it came from the cache."""
+        """Runs the pipeline; returns for each step whether it came from the cache."""
         return [step.cached for step in self.run(**options)]
 
     def names(self):
@@ -136,7 +136,7 @@ def test_a_damaged_step_and_those_after_it_run_again(runner, capfd):
         f"its examples can't be used: {file} has 3 bytes, not 4; it runs again"
         in capfd.readouterr().out
     )
-    # Each step counts once: those of the turn that was given up do not.
+    # Each step counts once: steps of the turn that was given up do not count.
     assert runner.names() == ["Imports", "Data", "ImportSchemaGen", "Transform"]
     assert runner.cached() == [True, True]
 
@@ -157,7 +157,7 @@ def test_a_failure_is_named_with_its_step(runner, capfd):
     assert runner.recorder.record.step == "Transform"
     assert runner.names()[-1] == "ImportSchemaGen"
     assert " failed" in capfd.readouterr().out
-    # What was done before it comes from the cache.
+    # The step before the failed one comes from the cache.
     assert runner.cached() == [True, False]
 
 

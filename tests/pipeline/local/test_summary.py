@@ -1,4 +1,4 @@
-"""The summary of a run: its record, its closing table and the words for each step."""
+"""The summary of a run: its record, its closing table and the text for each step."""
 
 import json
 
@@ -86,7 +86,7 @@ def recorder(tmp_path):
 
 @pytest.fixture
 def fill(recorder):
-    """Records a summary; returns the record."""
+    """Returns a function that adds a summary to the record, and returns the record."""
 
     def fill(found):
         summary.record_summary(recorder, found)
@@ -203,7 +203,7 @@ def test_a_run_from_the_cache_names_no_seconds():
     assert rows["seconds per step"] == "Report 3.0; 2 steps from the cache"
 
 
-# The words for each step.
+# The text for each step.
 
 
 def describe(name, **outputs):

@@ -1,4 +1,4 @@
-"""Which artifacts are removed, with real metadata of runs that a test records."""
+"""The artifacts that `prune` removes, with real metadata of recorded runs."""
 
 import os
 import pathlib
@@ -53,7 +53,8 @@ def test_the_log_of_a_run_of_two_turns_stays_with_it(root):
     made = root.whole_run(key="made")
     root.run(*[("Trainer", COMPLETE), ("Pusher", COMPLETE)], log=False)
     [again] = [c for c in root.store.get_contexts() if c.name == NAME.format(2)]
-    again.name = NAME.format(2) + ".2"  # what came from the cache was damaged
+    # a second turn, as the cached outputs were damaged
+    again.name = NAME.format(2) + ".2"
     again.ClearField("id")
     [again.id] = root.store.put_contexts([again])
     steps = [e.id for e in root.store.get_executions()][2:4]
@@ -109,7 +110,7 @@ def test_what_a_later_run_took_from_the_cache_stays(root):
 
 
 def test_what_a_later_run_read_stays(root):
-    """Even of a step that has failed."""
+    """This holds even if the step that read it has failed."""
     trainer, _ = root.whole_run()
     root.whole_run()
     root.run(("Evaluator", FAILED, trainer))
@@ -118,7 +119,7 @@ def test_what_a_later_run_read_stays(root):
 
 
 def test_runs_that_did_not_end_do_not_count(root):
-    """Nor do they push out one that did; what they made is there to go on from."""
+    """They do not count as kept runs, and their artifacts stay for a later run."""
     whole = root.whole_run()
     halves = [
         root.run(("Ingest", COMPLETE), ("Trainer", state))[0]
@@ -157,7 +158,7 @@ def test_the_run_that_made_a_version_that_stays_stays(root):
 
 
 def test_a_clock_that_went_back_changes_nothing(root):
-    """The order of runs is that of metadata, not of their names."""
+    """The order of runs is that of the metadata, not of the run names."""
     root._runs = 50
     old = root.whole_run()
     root._runs = 10
@@ -233,7 +234,7 @@ def test_reports_and_what_was_set_aside_before_go(root):
 
 
 def test_artifacts_on_another_disk(root, tmp_path):
-    """The folder is a symbolic link: what is marked as deleted is removed too."""
+    """The folder is a link. Files of artifacts marked as deleted are removed too."""
     runs = [root.whole_run() for _ in range(2)]
     (root.path / "artifacts").rename(tmp_path / "disk")
     (root.path / "artifacts").symlink_to(tmp_path / "disk")
@@ -271,7 +272,7 @@ def test_nothing_beyond_the_root_is_touched(root, tmp_path):
 
 
 def test_a_root_that_was_moved(root, tmp_path):
-    """Artifacts go by their place in it; metadata tell of the old one."""
+    """Artifacts are found by their path in the root, as metadata have the old root."""
     runs = [root.whole_run() for _ in range(2)]
     moved = tmp_path / "moved"
     root.path.rename(moved)
@@ -300,7 +301,7 @@ def test_the_newest_versions_stay(root):
     todo = root.prune(2)
     assert root.numbers() == [pushed[3].number, pushed[2].number]
     assert todo.versions == [pushed[0].number, pushed[1].number]
-    assert size < todo.version_bytes / 2 < size + 2000  # and a manifest each
+    assert size < todo.version_bytes / 2 < size + 2000  # each also has a manifest
     assert listing.find_served_and_damaged(root.destination) == (pushed[3], [])
     names = {path.name for path in pathlib.Path(root.destination).iterdir()}
     assert names == {".pushing.lock", str(pushed[2].number), str(pushed[3].number)}
@@ -341,11 +342,11 @@ def test_damaged_versions_before_what_is_served_go(root):
 
 
 def test_what_was_not_compared_with_its_manifest_stays(root, tmp_path):
-    """It may be good, or another's: it could not be read, or is not ours."""
+    """It may be intact or of another program: its manifest can't be read or used."""
     unread, foreign, linked, served = (root.push(name) for name in "abcd")
     manifest = pathlib.Path(unread.path, "MANIFEST.json")
     manifest.rename(tmp_path / "manifest")
-    manifest.mkdir()  # it is there, and can't be read, by root either
+    manifest.mkdir()  # a folder in its place, which root cannot read as a file either
     pathlib.Path(foreign.path, "MANIFEST.json").write_text(
         '{"name": "another"}', encoding="utf-8"
     )
@@ -384,7 +385,7 @@ def test_an_object_store(root, s3):
             )
         )
     half, another = pushed[0].number - 1, 7
-    s3.files.pipe_file(f"{path}/.claim-{half}", b"")  # a push that died
+    s3.files.pipe_file(f"{path}/.claim-{half}", b"")  # left by a push that died
     for number in (half, another):
         s3.files.pipe_file(f"{path}/{number}/saved_model.pb", b"")
     claims = [name for name in s3.files.ls(path, detail=False) if ".claim-" in name]
@@ -395,7 +396,7 @@ def test_an_object_store(root, s3):
     assert [v.number for v in listing.list_versions(uri)] == [pushed[2].number, another]
     found = s3.files.ls(path, detail=False)
     assert [name for name in found if ".claim-" in name] == claims
-    # A version that is half gone has no manifest.
+    # A version that is partly deleted has no manifest.
     deleted = [
         request
         for request in s3.server.requests

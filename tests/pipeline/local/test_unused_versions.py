@@ -1,4 +1,4 @@
-"""Which versions stay at a push destination."""
+"""The versions that stay at a push destination."""
 
 import pathlib
 
@@ -16,7 +16,7 @@ END = "2026-11-23T19:00:00+01:00"
 
 @pytest.fixture
 def push(tmp_path):
-    """Pushes another model; returns the number of its version."""
+    """Returns a function that pushes another model and returns its version number."""
     pushed = []
 
     def push(**manifest):
@@ -67,7 +67,7 @@ def test_a_damaged_version_goes_if_an_intact_one_is_newer(tmp_path, push):
     damaged, intact, newest = push(), push(), push()
     for number in (damaged, newest):
         pathlib.Path(tmp_path, "serving", str(number), "saved_model.pb").unlink()
-    # The newest one may be one that another process writes now.
+    # The newest version may be one that another process is writing.
     assert unused(tmp_path, 1) == ([damaged], [intact])
 
 

@@ -1,4 +1,4 @@
-"""When a run would come to what one has come to already."""
+"""The conditions under which a run would repeat the result of an earlier run."""
 
 import pytest
 
@@ -46,10 +46,10 @@ SAME = "nothing to do: span 7 and the configuration are those of "
             served(12, "now"),
             f"{SAME}run run-1, which was pushed as version 12",
         ),
-        # The root's file may be lost, or of another run.
+        # The root's record may be lost, or be that of another run.
         (None, served(12, "now"), f"{SAME}version 12"),
         (last(REFUSED, run_key="other"), served(12, "now"), f"{SAME}version 12"),
-        # It was rolled back from.
+        # The version was rolled back.
         (
             last(PUSHED),
             served(11, "other"),
@@ -78,10 +78,10 @@ def test_what_would_be_the_same_is_not_run(before, version, expected):
         (None, None),
         (None, served(12, "other")),
         (last(PUSHED, run_key="other"), served(12, "other")),
-        # What was pushed is gone, and nothing else is there.
+        # The pushed version is removed, and no other version exists.
         (last(PUSHED), None),
         (last(UNCHANGED), None),
-        # It was refused for being worse than another baseline.
+        # The model was refused because it was worse than another baseline.
         (last(REFUSED, baseline="10 y"), served(11, "other")),
     ],
 )

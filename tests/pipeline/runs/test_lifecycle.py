@@ -1,4 +1,4 @@
-"""The lifecycle of a run: whatever happens, its end is recorded and notified."""
+"""The lifecycle of a run, whose end is recorded and notified in all cases."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from tests.support.records import make_record
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs a block as a run, and returns the lines that were printed."""
+    """Returns a function that runs a block as a run and returns the printed lines."""
 
     def run(block, *settings):
         lines = []
@@ -48,7 +48,7 @@ def succeed(recorder):
 
 
 def events_to_file(tmp_path):
-    """Returns settings that append the event of each notification to a file."""
+    """Returns settings that append each notification's event to a file."""
     script = f'echo "$VAE_PIPELINE_EVENT" >>{tmp_path}/notified'
     events = "[pushed, unchanged, refused, failed, bad_data, interrupted]"
     command = f"notify.command=['/bin/sh', '-c', '{script}']"
@@ -79,12 +79,12 @@ def test_an_exception_that_nobody_expected_is_recorded_and_goes_on(run, tmp_path
     assert (tmp_path / "notified").read_text() == "failed\n"
 
 
-AGAIN = 0.1  # seconds until an interrupt comes again
+AGAIN = 0.1  # seconds until the interrupt is repeated
 
 
 @contextlib.contextmanager
 def interruptible():
-    """Raises KeyboardInterrupt as the command line does, and again a moment later."""
+    """Raises KeyboardInterrupt as the command line does, and repeats it."""
 
     def interrupt(signum, frame):
         signal.setitimer(signal.ITIMER_REAL, AGAIN)
@@ -106,7 +106,7 @@ def test_an_interrupt_is_recorded_and_comes_only_once(run, tmp_path, signum):
         os.kill(os.getpid(), signum)
         time.sleep(30)
 
-    # Takes longer than the time after which an interrupt comes again.
+    # The command takes longer than the time after which an interrupt is repeated.
     command = f"notify.command=['/bin/sh', '-c', 'sleep 0.4; touch {tmp_path}/sent']"
     with pytest.raises(KeyboardInterrupt), interruptible():
         run(block, command, "notify.events=[interrupted]")
@@ -125,7 +125,7 @@ def test_an_interrupt_after_the_work_changes_no_verdict(run, tmp_path):
 
 
 def test_the_next_run_need_not_wait_for_a_target(run, tmp_path, monkeypatch):
-    """The command itself takes the root's lock."""
+    """The notification command itself acquires the root's lock."""
     monkeypatch.setenv("PYTHONPATH", str(pathlib.Path(__file__).parents[3]))
     (tmp_path / "run.py").write_text(
         "import pathlib, sys\nfrom pipeline.runs import lock\n"
@@ -142,7 +142,7 @@ def test_what_cannot_be_written_is_printed_and_changes_nothing(run, tmp_path):
     (tmp_path / "runs" / "history").write_text("in the way")
     textfile = tmp_path / "absent" / "vae.prom"
     lines = run(succeed, f"metrics.textfile={textfile}")
-    assert len(lines) == 3  # at its begin, and at its end
+    assert len(lines) == 3  # written at the run's start and end
     for line in lines[:2]:
         assert line.startswith("the run's record could not be written: ")
     assert lines[2].startswith("the run's metrics could not be written: FileNotFoundE")
@@ -162,7 +162,7 @@ def test_a_target_that_fails_is_printed_and_changes_nothing(run, tmp_path):
 
 
 def test_an_interrupt_that_was_swallowed_does_not_break_into_the_end(run, tmp_path):
-    """As Beam's bare `except:` does: it leads to another error."""
+    """Beam's bare `except:` swallows an interrupt, which leads to another error."""
 
     def block(recorder):
         try:
@@ -178,7 +178,7 @@ def test_an_interrupt_that_was_swallowed_does_not_break_into_the_end(run, tmp_pa
     assert (tmp_path / "sent").exists()
 
 
-# Writes a record and dies: argv are the root and the record's step.
+# Writes a record and dies. The arguments are the root and the record's step.
 DEAD = """
 import dataclasses, pathlib, sys
 from pipeline.runs import run_record

@@ -1,4 +1,4 @@
-"""One run at a time on a root: real processes, real signals."""
+"""One run at a time on a root, with real processes and real signals."""
 
 import dataclasses
 import json
@@ -20,8 +20,8 @@ from pipeline.runs.process import current
 
 REPOSITORY = pathlib.Path(__file__).parents[3]
 
-# Holds the lock until a line comes; "wait" waits for it; "child" forks one that
-# outlives it.
+# Holds the lock until it reads a line. With the argument "wait" it waits for the lock;
+# with "child" it forks a process that outlives it.
 HOLDER = """
 import os, pathlib, sys
 from model.training import signals
@@ -106,7 +106,7 @@ def test_after_a_sigkill_the_next_goes_on(start):
     first.wait()
     second = start()
     assert second.stdout.readline() == "held\n"
-    # What the dead one left names it no more.
+    # The file of the dead process no longer names it as the holder.
     out, _ = start().communicate(timeout=30)
     assert re.search(said_of(second), out)
 
@@ -134,7 +134,7 @@ def test_a_wait_can_be_interrupted(start, signum):
 
 
 def test_a_process_it_has_forked_does_not_keep_the_lock(start):
-    """Beam's and TensorFlow's may outlive a run that is killed."""
+    """Processes that Beam and TensorFlow fork may outlive a run that is killed."""
     first = start("child")
     assert first.stdout.readline() == "held\n"
     first.kill()
@@ -143,7 +143,7 @@ def test_a_process_it_has_forked_does_not_keep_the_lock(start):
 
 
 class Clock:
-    """A clock that moves only while something sleeps."""
+    """A clock that advances only while something sleeps."""
 
     def __init__(self, at_sleep=lambda: None):
         self.now, self.at_sleep = 0.0, at_sleep
@@ -189,7 +189,7 @@ def test_who_has_not_said_who_it_is_is_unknown(tmp_path):
 
 
 def test_the_command_leaves_a_record_of_it(start, tmp_path, capfd):
-    """Without an import of TensorFlow: it leaves at once."""
+    """The command ends at once, without importing TensorFlow."""
     first = start()
     assert first.stdout.readline() == "held\n"
     root = str(tmp_path / "runs")
@@ -227,4 +227,4 @@ def test_the_command_that_waits_ends_with_130(start, tmp_path):
     assert "interrupted" in stderr
     ((found,), _) = run_record.read_all(tmp_path / "runs")
     assert found.status == "interrupted"
-    assert (tmp_path / "runs" / "running.json").exists()  # the first's
+    assert (tmp_path / "runs" / "running.json").exists()  # the first run's file

@@ -1,4 +1,4 @@
-"""Notifications: to a real HTTP server, to real processes."""
+"""Notifications to a real HTTP server and to real processes."""
 
 import json
 import pathlib
@@ -31,7 +31,7 @@ def token(monkeypatch):
 
 
 def send(**settings):
-    """Notifies of a refused run, and returns the lines that were printed."""
+    """Sends notifications of a refused run, and returns the lines that are printed."""
     lines = []
     record = make_record(
         status="refused", refusals=["ELBO -290.00 must be at least the floor, -100.00"]
@@ -167,7 +167,7 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(tmp_path):
 
 @pytest.fixture
 def interruptible():
-    # What a shell starts in the background ignores SIGINT.
+    # Processes that a shell starts in the background ignore SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -175,7 +175,7 @@ def interruptible():
 
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_the_command_too(tmp_path):
-    # The command itself interrupts the run, when it has read its standard input.
+    # The command reads its standard input and then interrupts the run.
     script = f"echo $$ >{tmp_path}/pid; cat >/dev/null; kill -INT $PPID; exec sleep 300"
     with pytest.raises(KeyboardInterrupt):
         send(command=shell(script), timeout=60.0)
@@ -188,7 +188,7 @@ def test_an_interrupt_while_the_command_starts_ends_it_too(monkeypatch):
     started = []
 
     class Interrupted(subprocess.Popen):
-        """Starts a process, and is interrupted before its caller has it."""
+        """A process whose start is interrupted before the caller gets the object."""
 
         def __init__(self, *args, **options):
             super().__init__(*args, **options)
@@ -206,7 +206,7 @@ def test_an_interrupt_while_the_command_starts_ends_it_too(monkeypatch):
 
 
 def test_nothing_that_a_run_leaves_or_prints_holds_a_secret(serve, tmp_path, capfd):
-    """It ends at another's lock, before TensorFlow is imported: that is quick."""
+    """The run ends quickly: another run has the lock, so TensorFlow is not imported."""
     for name, server in (("works", serve(200)), ("fails", serve(503))):
         (tmp_path / "url").write_text(f"{server.url}{SECRET_PATH}?key={TOKEN}")
         file = tmp_path / "config.yaml"
@@ -231,7 +231,7 @@ def test_nothing_that_a_run_leaves_or_prints_holds_a_secret(serve, tmp_path, cap
         kept = b"".join(path.read_bytes() for path in root.rglob("*") if path.is_file())
         assert len(server.requests) >= 1
         assert server.requests[0][1]["Authorization"] == f"Bearer {TOKEN}"
-        assert b"env:HOOK_TOKEN" in kept  # the settings are kept
+        assert b"env:HOOK_TOKEN" in kept  # the record keeps the settings
         for text in (out.encode(), err.encode(), kept):
             assert TOKEN.encode() not in text
             assert SECRET_PATH.encode() not in text

@@ -1,4 +1,4 @@
-"""Metrics: read back by Prometheus's own parser, and over real HTTP."""
+"""Metrics, read by Prometheus's own parser and sent over real HTTP."""
 
 import dataclasses
 import datetime
@@ -21,7 +21,7 @@ from tests.support.records import make_pushed_record, make_record
 
 
 def samples(text):
-    """Returns values by name and labels; each name must have a type and a help."""
+    """Returns values by name and labels; asserts that each name has type and help."""
     found = {}
     for family in parser.text_string_to_metric_families(text):
         assert (family.type, bool(family.documentation)) == ("gauge", True)
@@ -67,7 +67,8 @@ def test_the_text_file_says_what_the_record_does(tmp_path):
     path.write_text("old")
     prometheus.write_metrics(path, make_pushed_record())
     assert samples(path.read_text()) == EXPECTED
-    assert list(tmp_path.iterdir()) == [path]  # written beside, then renamed
+    # the file was written beside the old one, and then renamed
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_is_not_known_is_not_there(tmp_path):
@@ -97,7 +98,7 @@ def test_over_http_it_is_the_newest_run_that_ended(tmp_path):
         )
         run_record.write(tmp_path, older)
         run_record.write(tmp_path, make_pushed_record("run-2"))
-        run_record.write(tmp_path, make_record("run-3"))  # it has not ended
+        run_record.write(tmp_path, make_record("run-3"))  # a run that has not ended
         assert get(port) == EXPECTED
     with pytest.raises(urllib.error.URLError):
         get(port)

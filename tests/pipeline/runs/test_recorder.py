@@ -1,4 +1,4 @@
-"""The writer of a run's record: what each event changes, and what is on the disk."""
+"""The writer of a run record: the changes by each event, and the file on disk."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from tests.support.records import make_record
 
 
 class Clock:
-    """A clock that only a test moves."""
+    """A clock that only the test advances."""
 
     def __init__(self):
         self.now = 1000.0
@@ -170,7 +170,7 @@ def test_a_run_that_ends_without_a_status_failed(recorder):
 
 def test_the_wall_time_begins_when_the_run_has_the_lock(recorder, clock):
     created = recorder.record.started
-    clock.now += 3600.0  # it waited
+    clock.now += 3600.0  # the run waited
     recorder.record_run_started()
     clock.now += 61.23456
     recorder.record_end()

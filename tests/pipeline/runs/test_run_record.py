@@ -1,4 +1,4 @@
-"""Records of runs: written whole, read with suspicion."""
+"""Run records: written as a whole, and validated when they are read."""
 
 import dataclasses
 import datetime
@@ -60,7 +60,7 @@ def test_what_is_written_is_read(tmp_path):
 
 
 def test_the_keys_and_their_order_stay():
-    """Other programs read them."""
+    """Other programs read the keys."""
     assert list(run_record.to_dict(make_record())) == [
         *("run_id", "started", "process", "model", "dataset", "config_digest"),
         *("verdict", "ended", "seconds", "step", "error", "steps", "fingerprint"),
@@ -189,7 +189,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 
 
 def test_the_last_run_is_the_one_that_ended_last(tmp_path):
-    """One that left at the lock of another began later and ended earlier."""
+    """A run that found a lock began later and ended earlier."""
     for name, started, ended in [("a", 1, 5), ("b", 2, 3), ("c", 4, None)]:
         record = make_record(
             name,

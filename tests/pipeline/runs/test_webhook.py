@@ -1,4 +1,4 @@
-"""Posts to real HTTP servers; only the waits between tries are not waited for."""
+"""Posts to real HTTP servers; the tests skip only the waits between attempts."""
 
 import re
 
@@ -20,7 +20,7 @@ def serve():
 
 @pytest.fixture
 def sleeps():
-    """The waits between tries, in seconds."""
+    """Returns the list of the waits between attempts, in seconds."""
     return []
 
 

@@ -1,4 +1,4 @@
-"""Expected times are from a calendar: 23 November 2026 is a Monday."""
+"""Cron schedules. Expected times are by calendar: 23 November 2026 is a Monday."""
 
 import datetime
 import os
@@ -17,7 +17,7 @@ UTC = datetime.timezone.utc
 MINUTE = datetime.timedelta(minutes=1)
 FIVE_MINUTES = 5 * MINUTE
 
-# From Monday, 23 November 2026, 10:00 UTC: the next times, in UTC.
+# The next times, in UTC, after Monday, 23 November 2026, 10:00 UTC.
 TIMES = [
     ("0 3 * * *", None, ["2026-11-24 03:00", "2026-11-25 03:00"]),
     ("0 3 * * *", "Europe/Berlin", ["2026-11-24 02:00", "2026-11-25 02:00"]),
@@ -74,7 +74,7 @@ TIMES = [
     ("0 0 31 * *", None, ["2026-12-31 00:00", "2027-01-31 00:00", "2027-03-31 00:00"]),
     ("0 0 29 2 *", None, ["2028-02-29 00:00", "2032-02-29 00:00"]),
     (
-        "0 3 13 * 5",  # the 13th, and every Friday
+        "0 3 13 * 5",  # the 13th of each month, and every Friday
         None,
         [
             "2026-11-27 03:00",
@@ -84,9 +84,9 @@ TIMES = [
         ],
     ),
     ("0 3 13 * 0-6", None, ["2026-11-24 03:00", "2026-11-25 03:00"]),
-    # A day that begins with a star is not enough: Mondays on odd days.
+    # A day field that begins with a star must match too: Mondays on odd days.
     ("0 3 */2 * 1", None, ["2026-12-07 03:00", "2026-12-21 03:00", "2027-01-11 03:00"]),
-    # The star does not begin the field, so one of the two is enough: every day.
+    # This field does not begin with a star, so one matching field is enough: every day.
     ("0 3 5,* * 1", None, ["2026-11-24 03:00", "2026-11-25 03:00"]),
     ("0 3 * * */2,7", None, ["2026-11-24 03:00", "2026-11-26 03:00"]),
     (
@@ -98,7 +98,7 @@ TIMES = [
 
 
 def following(expression, timezone, start, count):
-    """Returns the next times of a schedule, in UTC."""
+    """Returns the next `count` times of a schedule, in UTC."""
     schedule = parse_cron(expression, timezone)
     time = datetime.datetime.fromisoformat(f"{start}+00:00")
     times = []
@@ -117,7 +117,7 @@ def test_a_schedule_has_the_times_of_the_calendar(expression, timezone, expected
 
 
 def systemd_times(events, start, count):
-    """Returns the next times of calendar events by systemd, in UTC."""
+    """Returns the next `count` times of calendar events by systemd, in UTC."""
     times = set()
     for event in events:
         result = subprocess.run(
@@ -159,7 +159,7 @@ def test_on_calendar(expression, timezone, events):
     assert parse_cron(expression, timezone).to_systemd_events() == events
 
 
-# From tzdata, by zdump: in these nights the clocks go from 24:00 to 1:00.
+# From tzdata, by zdump: on these nights the clocks change from 24:00 to 1:00.
 NO_MIDNIGHT = [
     ("America/Santiago", "2026-09-05", ["2026-09-06 04:00", "2026-09-07 03:00"]),
     ("Africa/Cairo", "2026-04-23", ["2026-04-23 22:00", "2026-04-24 21:00"]),
@@ -171,7 +171,7 @@ NO_MIDNIGHT = [
 @pytest.mark.parametrize(("zone", "day", "expected"), NO_MIDNIGHT)
 def test_a_midnight_that_does_not_exist_loses_no_day(zone, day, expected):
     assert following("0 0 * * *", zone, f"{day} 12:00", 2) == expected
-    # All times of the hour that does not exist come at the same minute, once.
+    # All times in the skipped hour occur once, at the same minute.
     assert following("*/20 0 * * *", zone, f"{day} 12:00", 2) == expected
     assert following("0 0,1 * * *", zone, f"{day} 12:00", 2) == expected
     weekday = (datetime.date.fromisoformat(day).isoweekday() + 1) % 7
@@ -182,7 +182,8 @@ def test_a_midnight_that_does_not_exist_loses_no_day(zone, day, expected):
 @pytest.mark.parametrize(
     ("zone", "expression", "day", "expected"),
     [
-        # From 24:00 back to 23:00, in Havana from 1:00 to 0:00, in Berlin from 3 to 2.
+        # The clocks change from 24:00 to 23:00, in Havana from 1:00 to 0:00, in Berlin
+        # from 3:00 to 2:00.
         (
             *("America/Santiago", "30 23 * * *", "2026-04-04"),
             ["2026-04-05 02:30", "2026-04-06 03:30"],
@@ -207,7 +208,7 @@ def test_a_midnight_that_does_not_exist_loses_no_day(zone, day, expected):
 )
 def test_a_time_that_comes_twice_runs_once(zone, expression, day, expected):
     assert following(expression, zone, f"{day} 12:00", 2) == expected
-    # The same after a start in the hour that comes again: its 10th and 40th minute.
+    # The result is the same after a start in the repeated hour: its minutes 10 and 40.
     first = datetime.datetime.fromisoformat(expected[0])
     for minutes in (40, 70):
         start = first + minutes * MINUTE
@@ -238,7 +239,7 @@ def test_every_quarter_is_one_of_real_time(zone, start):
 
 
 def test_a_skipped_time_runs_when_the_clocks_have_changed():
-    # 2:30 of 29 March does not exist in Berlin: 3:00 by the new time.
+    # Berlin skips 2:30 of 29 March: the time becomes 3:00 after the change.
     times = following("30 2 * * *", "Europe/Berlin", "2026-03-28 12:00", 2)
     assert times == ["2026-03-29 01:00", "2026-03-30 00:30"]
 
@@ -250,10 +251,10 @@ def test_the_next_time_exists_on_the_clock():
 
 
 def list_clock_of_2026(zone):
-    """Returns each fifth minute of the year with its local time.
+    """Returns every fifth minute of the year with its local time.
 
-    The third value has the local times that the clocks skipped just before. A local
-    time that comes twice has a fold of 1 when it comes again.
+    The third value has the local times that the clocks skipped just before. A repeated
+    local time has a fold of 1 at its second occurrence.
     """
     clock = []
     time = datetime.datetime(2026, 1, 1, tzinfo=UTC)
@@ -301,7 +302,7 @@ MATCHED = [
     "zone",
     [
         *("UTC", "America/Santiago", "Africa/Cairo", "America/Havana", "Asia/Beirut"),
-        "Australia/Lord_Howe",  # changes by half an hour
+        "Australia/Lord_Howe",  # this zone changes by half an hour
     ],
 )
 def test_a_year_is_as_by_brute_force(zone):
@@ -405,7 +406,7 @@ def test_systemd_loses_the_day_as_the_docs_say(zone, day, expected):
         ("** * * * *", "got '**' in"),
         ("+5 * * * *", "got '+5' in"),
         ("1, * * * *", "got '1,' in"),
-        # A zero of Arabic, a full-width one, a long s, a Kelvin sign.
+        # An Arabic zero, a full-width zero, a long s and a Kelvin sign.
         ("\u0660 3 * * *", "got '\u0660' in"),
         ("\uff10 3 * * *", "got '\uff10' in"),
         ("0 3 * * \u017fun", "got '\u017fun' in"),
@@ -464,7 +465,7 @@ def test_all_values_of_all_fields_are_not_too_long():
         ("europe/berlin", ", did you mean Europe/Berlin?"),
         ("Europe/Berln", ", did you mean Europe/Berlin?"),
         (" Africa/Cairo ", ", did you mean Africa/Cairo?"),
-        # Files of the database that are no time zones, or count leap seconds.
+        # Files of the database that are not time zones, or that count leap seconds.
         ("tzdata.zi", ""),
         ("right/Asia/Beirut", ", did you mean Asia/Beirut?"),
     ],
@@ -479,7 +480,7 @@ def test_an_unknown_time_zone_is_named(timezone, hint):
 
 
 def test_an_unknown_local_time_zone_is_named():
-    # In a process of its own: the local time zone is looked up once.
+    # In a process of its own, because Python reads the local time zone once.
     result = subprocess.run(
         [
             *(sys.executable, "-c"),
@@ -508,7 +509,7 @@ def test_an_unknown_local_time_zone_is_named():
         ("5 4 * * mon-fri", "0 5 4 * * 1,2,3,4,5"),
         ("5 4 * * 5-7", "0 5 4 * * 0,5,6"),
         ("5 4 * * 1-7/2", "0 5 4 * * 0,1,3,5"),
-        # Every day, but no star: else it would be on the 13th alone.
+        # Every day, but without a star; otherwise it would be the 13th alone.
         ("5 4 13 * 0-6", "0 5 4 13 * 0,1,2,3,4,5,6"),
         ("5 4 13 * */2", "0 5 4 13 * */2"),
         ("5 4 13 * */2,7", "0 5 4 13 * */2,0,2,4,6"),
@@ -524,7 +525,7 @@ KFP_NAMES = {"sun": 0, "mon": 1, "fri": 5, "jan": 1, "feb": 2}
 
 
 def kfp_values(field, low, high):
-    """Returns the values of a field as robfig/cron 1.2 reads it, and if it has a star.
+    """Returns a field's values as robfig/cron 1.2 reads it, and whether it has a star.
 
     Source: getField() and getRange() in its parser.go.
     """

@@ -1,4 +1,4 @@
-"""Real processes and real signals; only the trigger is quicker than cron's."""
+"""The scheduler, with real processes and signals; its trigger is faster than cron."""
 
 import contextlib
 import datetime
@@ -19,8 +19,8 @@ from pipeline.scheduling.cron import parse_cron
 
 ROOT = pathlib.Path(__file__).parents[3]
 
-# Runs every so many seconds, or at the given seconds after its start, which may have
-# been before it.
+# Runs at an interval of seconds, or at the given seconds after its start, which may be
+# negative.
 SCHEDULER = """
 import datetime, pathlib, sys
 from apscheduler.triggers.base import BaseTrigger
@@ -44,7 +44,7 @@ sys.exit(
 )
 """
 
-# Says its process id; after SIGTERM, ends when there is a file `go`.
+# Prints its process id. After SIGTERM, ends when the file `go` exists.
 TIDY = """
 tidy() {
     echo asked >>said
@@ -56,7 +56,7 @@ trap tidy TERM
 echo $$ >pid; while :; do sleep 0.05; done
 """
 
-# Ignores SIGTERM, and so does what it starts.
+# Ignores SIGTERM, and so does its child process.
 STUBBORN = """
 trap 'echo asked >>said' TERM
 (trap '' TERM; exec sleep 300) & echo $! >grandchild
@@ -66,7 +66,7 @@ echo $$ >pid; while :; do sleep 0.05; done
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts a scheduler of a shell command that runs in tmp_path."""
+    """Returns a function that starts a scheduler of a shell command in tmp_path."""
     processes = []
 
     def start(shell, seconds=0.5, grace=30.0, before=()):
@@ -78,7 +78,7 @@ def start(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # The tests themselves may run under nohup, or behind what is like it.
+            # The tests may run under nohup or a similar program, which ignores SIGHUP.
             preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
         processes.append(process)
@@ -95,7 +95,7 @@ def start(tmp_path):
 
 
 def wait_for(file, pattern=r".*\n", seconds=30):
-    """Returns what a file says when it matches."""
+    """Waits until a file's text matches a pattern, and returns the text."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         text = file.read_text() if file.exists() else ""
@@ -106,7 +106,7 @@ def wait_for(file, pattern=r".*\n", seconds=30):
 
 
 def wait_until_delivered(process, seconds=30):
-    """Waits until no signal to a process is pending."""
+    """Waits until all signals to a process are delivered."""
     status = pathlib.Path(f"/proc/{process.pid}/status")
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -129,7 +129,7 @@ def alive(pid):
 
 def test_each_run_has_a_line_with_its_outcome(start, tmp_path):
     (tmp_path / "codes").write_text("0\n2\n3\n130\n1\n")
-    # Each run takes the next code; the one after the last is killed.
+    # Each run ends with the next exit code; a signal kills the run after the last.
     process = start(
         "code=$(head -n 1 codes); sed -i 1d codes; date +output%s; "
         '[ "$code" ] || kill -9 $$; exit $code'
@@ -267,7 +267,7 @@ def test_nohup_keeps_it_going(start, tmp_path):
 
 
 def test_of_the_times_that_were_missed_one_is_made_up_for(start, tmp_path):
-    """All but the last time are over, as for a machine that wakes."""
+    """All times but the last are in the past, as on a machine that was suspended."""
     process = start("echo ran >>ran", seconds="-7200,-3600,-1800,86400")
     log = tmp_path / "logs" / "schedule.log"
     wait_for(log, "done")
@@ -293,7 +293,7 @@ def test_run_says_when_it_will_run_in_the_time_zone(tmp_path):
 
 
 class EndsAtOnce(IntervalTrigger):
-    """Sends SIGTERM to this process when it is asked for its first time."""
+    """A trigger that sends SIGTERM to this process when its first time is requested."""
 
     is_sent = False
 
@@ -305,7 +305,7 @@ class EndsAtOnce(IntervalTrigger):
 
 
 class ClockThatChanges(datetime.tzinfo):
-    """Goes forward by one more hour each time that it is read."""
+    """A clock that advances by one more hour at each reading."""
 
     hours = 0
 
@@ -324,7 +324,7 @@ class ClockThatChanges(datetime.tzinfo):
 
 
 class RunsAtOnce(IntervalTrigger):
-    """Gives a time at once, and the next one a day later, on a clock that changes."""
+    """A trigger whose first time is now and the next one a day later, on that clock."""
 
     zone = ClockThatChanges()
 
@@ -351,7 +351,7 @@ def test_the_handlers_are_restored(tmp_path):
         times = EndsAtOnce(days=1)
         assert daemon.run_at_times(times, ["true"], log_folder=tmp_path) == 0
         assert signal.getsignal(signal.SIGTERM) is handler
-        assert received == []  # the scheduler's own handler got it
+        assert received == []  # the scheduler's own handler received it
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -1,3 +1,5 @@
+"""The lines for crontab and the units for systemd, and the commands they start."""
+
 import json
 import pathlib
 import shutil
@@ -10,7 +12,7 @@ from pipeline.config.loading import ConfigError
 from pipeline.scheduling import service_files
 from pipeline.scheduling.cron import parse_cron
 
-# What a shell, cron or systemd could take for something else.
+# Words with characters that are special to a shell, cron or systemd.
 WORDS = [
     *("two words", "50%", "%h", r"\%", r"\\%%", "it's", '"', "'\\%", "\\", "\\n", ""),
     *(
@@ -30,7 +32,7 @@ WORDS = [
     ),
 ]
 
-# Writes what it was given and where it was started to the first argument.
+# Writes its arguments and working folder to the file that the first argument names.
 TELL = (
     "import json, os, pathlib, sys; "
     "pathlib.Path(sys.argv[1]).write_text(json.dumps([os.getcwd(), *sys.argv[2:]]))"
@@ -38,9 +40,10 @@ TELL = (
 
 
 def as_cron_runs(line):
-    """Returns the exit code of a crontab's line, run as cron does it."""
+    """Runs a line of a crontab as cron does, and returns the exit code."""
     command = line.split(maxsplit=5)[5].rstrip("\n")
-    # do_command.c: a backslash goes if a % comes next, and a bare % ends the command.
+    # As in cron's do_command.c: a backslash before % is removed, and a bare % ends the
+    # command.
     shell, escaped = "", False
     for character in command:
         if escaped and character == "%":
@@ -105,7 +108,8 @@ def test_the_units_of_systemd(tmp_path):
     )
     lines = text.splitlines()
     assert "WorkingDirectory=/srv/100%% of it" in lines
-    # By systemd.service(5); a user's systemd 252 gave a program just these words.
+    # Expected by systemd.service(5); systemd 252 passed these words to a user's
+    # program.
     assert (
         r'ExecStart="/opt/my $x/python" -m pipeline run --set=a.b=c '
         r'"two words" "50%%" "%%h" "\\%%" "\\\\%%%%" "it' + "'" + r's" "\"" '
@@ -137,7 +141,7 @@ def test_systemd_takes_the_units(tmp_path):
         text=True,
         check=False,
     )
-    # Of a line that it does not know, it says so and goes on.
+    # systemd reports a line that it does not know, and continues.
     ours = [line for line in result.stderr.splitlines() if "vae-pipeline" in line]
     assert (result.returncode, ours) == (0, [])
 

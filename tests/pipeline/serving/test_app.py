@@ -1,4 +1,4 @@
-"""The server by real HTTP: the documentation's examples, limits, many clients."""
+"""The server over real HTTP: the documentation's examples, limits, many clients."""
 
 import concurrent.futures
 import gc
@@ -24,7 +24,7 @@ from tests.support.serving_http import Affine, Server, place
 
 @pytest.fixture(scope="module")
 def vae(tmp_path_factory):
-    """A real export, and a server of it."""
+    """Yields a server of a real export."""
     path = tmp_path_factory.mktemp("vae")
     tfk.utils.set_random_seed(0)
     export.export(
@@ -47,7 +47,7 @@ def vae(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def half(tmp_path_factory):
-    """The documentation's model, half_plus_three, as version 123."""
+    """Yields a server of the documentation's model half_plus_three, as version 123."""
     path = tmp_path_factory.mktemp("half")
     place(Affine(0.5, 3.0).export(path / "model"), path / "half", 123)
     with Server(path / "half", "half_plus_three", delay=0.2) as server:
@@ -91,7 +91,7 @@ def test_the_predictions_of_the_documentation(half):
 @pytest.mark.parametrize(
     ("method", "path", "status", "error"),
     [
-        # The documentation's own:
+        # The documentation's own example:
         (
             "POST",
             "/v1/models/half:predict",
@@ -156,7 +156,7 @@ def test_paths_that_are_refused(half, method, path, status, error):
 
 
 def test_metadata_is_that_of_the_saved_model(vae):
-    """By protobuf's own JSON, which is what TensorFlow Serving writes."""
+    """The expected JSON is protobuf's own, which TensorFlow Serving writes."""
     message = saved_model_pb2.SavedModel()
     message.ParseFromString((vae.path / "saved_model.pb").read_bytes())
     answer = vae.get("/v1/models/vae/metadata").json()
@@ -250,7 +250,7 @@ def test_a_body_that_is_too_large(vae):
     body = json.dumps({"instances": [[0.5] * 100_000]})
     assert len(body) > 400_000
     error = "the body must be at most 400,000 bytes: send fewer images at a time"
-    # Announced by a header, and found while reading.
+    # The size is known from a header, or found while reading.
     for data in (body, iter([body.encode()])):
         assert vae.predict_raw(data) == (413, {"error": error})
     assert vae.predict({"instances": rows(1).tolist()})[0] == 200
@@ -279,7 +279,7 @@ def test_what_is_no_http(vae):
 
 
 def test_clients_at_once_share_batches_and_get_their_own(half):
-    """Eight clients, 0.2 s to wait for each other: each gets the answer to its own."""
+    """Eight clients wait up to 0.2 s for each other, and each gets its own answer."""
     half.predict({"instances": [0.0], "signature_name": "sizes"})
 
     def ask(client):
@@ -292,7 +292,7 @@ def test_clients_at_once_share_batches_and_get_their_own(half):
 
     with concurrent.futures.ThreadPoolExecutor(8) as clients:
         sizes = list(clients.map(ask, range(8)))
-    assert sum(2 / size for size in sizes) <= 4  # as many batches, at the most
+    assert sum(2 / size for size in sizes) <= 4  # at most as many batches
     assert max(sizes) >= 4
 
 

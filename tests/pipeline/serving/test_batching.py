@@ -1,4 +1,4 @@
-"""Batching, with functions of NumPy."""
+"""The batching of requests, with functions of NumPy."""
 
 import asyncio
 import concurrent.futures
@@ -12,7 +12,7 @@ from pipeline.serving.protocol import RequestError
 
 
 class Doubler:
-    """Doubles rows, refuses negative ones, and notes the sizes of its batches."""
+    """Doubles rows, refuses negative rows, and records the sizes of its batches."""
 
     def __init__(self):
         self.sizes = []
@@ -29,9 +29,9 @@ class Doubler:
 
 
 def run(limits, calls, function=None):
-    """Makes the first call, and the others while it is computed.
+    """Makes the first call, and the other calls while the first is computed.
 
-    Returns the sizes of the batches, and what each call gave.
+    Returns the sizes of the batches, and the result of each call.
     """
     function = function or Doubler()
 
@@ -52,7 +52,7 @@ def run(limits, calls, function=None):
 def test_each_gets_its_own_rows_back():
     calls = [[0.0], [1.0, 2.0], [3.0], [4.0, 5.0, 6.0]]
     sizes, answers = run(Limits(rows=100), calls)
-    # The first one is computed at once; the others came meanwhile.
+    # The first call is computed at once; the others arrived meanwhile.
     assert sizes == [1, 6]
     for call, answer in zip(calls, answers):
         np.testing.assert_array_equal(answer["twice"], np.array(call) * 2)
@@ -61,7 +61,7 @@ def test_each_gets_its_own_rows_back():
 
 def test_no_batch_is_larger_than_the_limit():
     sizes, _ = run(Limits(rows=3), [[0.0], [1.0], [1.0, 2.0], [1.0] * 3, [1.0] * 7])
-    assert sizes == [1, 3, 3, 7]  # the last one is of a single call
+    assert sizes == [1, 3, 3, 7]  # the last batch is that of one call
 
 
 def test_one_at_a_time_without_batching():
@@ -72,7 +72,8 @@ def test_one_at_a_time_without_batching():
 def test_a_delay_collects_the_first_ones_too():
     sizes, _ = run(Limits(rows=100, delay=0.3), [[0.0]] * 4)
     assert sizes == [4]
-    sizes, _ = run(Limits(rows=4, delay=60.0), [[0.0]] * 4)  # full: no waiting
+    # a full batch does not wait
+    sizes, _ = run(Limits(rows=4, delay=60.0), [[0.0]] * 4)
     assert sizes == [4]
 
 

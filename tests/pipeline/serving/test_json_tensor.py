@@ -1,4 +1,4 @@
-"""JSON values as tensors, and back, by TensorFlow Serving's own tests.
+"""The conversion of JSON values to tensors and back, by TensorFlow Serving's tests.
 
 Source: json_tensor_test.cc of github.com/tensorflow/serving.
 """
@@ -26,7 +26,7 @@ def refusal(value, dtype):
     return str(error.value)
 
 
-# What a signature takes.
+# Inputs of signatures.
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_lists_become_what_numpy_makes_of_them(value, dtype):
     ("value", "data"),
     [
         ("a\u00e4", b"a\xc3\xa4"),
-        ("\ud800", b"\xed\xa0\x80"),  # half a pair: legal in JSON
-        ({"b64": "aW1hZ2UgYnl0ZXM="}, b"image bytes"),  # of the documentation
+        ("\ud800", b"\xed\xa0\x80"),  # half of a surrogate pair, which is legal in JSON
+        ({"b64": "aW1hZ2UgYnl0ZXM="}, b"image bytes"),  # the documentation's example
         ({"b64": "aW1hZ2UgYnl0ZXM"}, b"image bytes"),
         ({"b64": ""}, b""),
     ],

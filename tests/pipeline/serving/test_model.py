@@ -1,4 +1,4 @@
-"""A version as it is served: its signatures, its warm-up and its description."""
+"""A served version: its signatures, its warm-up and its description."""
 
 import concurrent.futures
 import logging
@@ -17,7 +17,7 @@ from tests.support.serving_http import place
 
 
 class Counting(tf.Module):
-    """Has signatures of each kind; those that draw and read count their calls."""
+    """A module with signatures of each kind; `draw` and `read` count their calls."""
 
     def __init__(self):
         super().__init__()

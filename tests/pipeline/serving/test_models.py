@@ -1,4 +1,4 @@
-"""The version that is served: found, exchanged while requests come, and described."""
+"""The served version: how it is found, exchanged under load, and described."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from tests.support.serving_http import Affine, Server, place
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """Two models: each adds its number to x."""
+    """Returns the folders of two models, which add 1 and 2 to x."""
     path = tmp_path_factory.mktemp("exported")
     return [Affine(1.0, float(n)).export(path / str(n)) for n in (1, 2)]
 
@@ -30,7 +30,7 @@ PREDICT = Target("predict", "vae", None, None)
 
 @pytest.fixture(scope="module")
 def served(exported, tmp_path_factory):
-    """The models of a destination with version 5, which is served."""
+    """Yields the Models of a destination whose version 5 is served."""
     path = tmp_path_factory.mktemp("served")
     place(exported[0], path / "vae", 5)
     with serving(path / "vae") as models:
@@ -40,7 +40,7 @@ def served(exported, tmp_path_factory):
 
 @contextlib.contextmanager
 def serving(destination):
-    """Gives the models of a destination, at which nobody has looked yet."""
+    """Yields the Models of a destination, before the first refresh."""
     models = Models("vae", str(destination), limits=Limits(), threads=1)
     try:
         yield models
@@ -188,7 +188,7 @@ def test_a_version_that_cannot_be_loaded_is_an_end_with_the_reason(
 def test_a_folder_without_a_manifest_is_no_warning_but_a_damaged_version_is(
     exported, tmp_path, caplog
 ):
-    """The first may be another program's, or a push that has not ended."""
+    """The folder may be another program's, or an unfinished push."""
     caplog.set_level(logging.INFO, "pipeline")
     (tmp_path / "vae" / "9").mkdir(parents=True)
     (tmp_path / "vae" / "9" / "saved_model.pb").touch()
@@ -220,7 +220,7 @@ def test_a_fault_that_comes_again_after_a_push_is_logged_again(
             for _ in range(2):
                 asyncio.run(models.refresh())
             (tmp_path / "vae" / "6").rename(other)
-            for _ in range(2):  # the second look finds nothing new
+            for _ in range(2):  # the second refresh finds nothing new
                 asyncio.run(models.refresh())
     text = f"version 6 of {tmp_path}/vae is not served: "
     assert len([line for _, line in log_lines(caplog) if line.startswith(text)]) == 2
@@ -236,7 +236,7 @@ def test_a_closed_server_loads_and_computes_nothing_more(tmp_path):
 
 
 class Clients:
-    """Ask all the time, and note every answer, until the `with` block ends."""
+    """Clients that send requests and record all answers until the `with` block ends."""
 
     def __init__(self, server, count):
         self.answers, self.wrong = [], []
@@ -278,7 +278,7 @@ def test_a_swap_under_load_loses_no_request(exported, tmp_path):
             place(exported[1], tmp_path / "vae", 2)
             server.wait(lambda: clients.answers[-1] == 2.0)
             server.wait(lambda: server.states() == {2: "AVAILABLE", 1: "END"})
-            # Back to what was: the number is lower, and it is what is served now.
+            # The older version, with a lower number, is served again.
             shutil.rmtree(tmp_path / "vae" / "2")
             server.wait(lambda: server.states() == {2: "END", 1: "AVAILABLE"})
             server.wait(lambda: clients.answers[-1] == 1.0)
@@ -317,7 +317,7 @@ def test_a_damaged_version_is_told_and_not_served(exported, tmp_path, caplog, da
         assert server.get("/readyz").status_code == 200
         server.wait(lambda: expected in caplog.text)
     told = [r for r in caplog.records if expected in r.getMessage()]
-    assert len(told) == 1  # at each look, but said once
+    assert len(told) == 1  # the condition holds at each refresh, but is logged once
 
 
 def test_what_did_not_change_is_not_read_again(exported, tmp_path, monkeypatch):

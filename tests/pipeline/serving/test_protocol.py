@@ -1,4 +1,4 @@
-"""The protocol, by TensorFlow Serving's documentation and its own tests.
+"""The REST protocol, by TensorFlow Serving's documentation and its own tests.
 
 Source: https://www.tensorflow.org/tfx/serving/api_rest, and json_tensor_test.cc and
 http_rest_api_handler_test.cc of github.com/tensorflow/serving.
@@ -94,7 +94,7 @@ def test_paths_with_too_little_or_too_much():
 
 
 def test_rows_and_columns_say_the_same():
-    """The documentation's own pair of examples."""
+    """The two examples are the documentation's own."""
     rows = parsed(
         {
             "signature_name": "three",
@@ -159,7 +159,7 @@ def test_scalars_of_another_type():
 
 
 def test_bytes():
-    aw = {"b64": "aW1hZ2UgYnl0ZXM="}  # of the documentation
+    aw = {"b64": "aW1hZ2UgYnl0ZXM="}  # the documentation's example
     for key in ("instances", "inputs"):
         content = {"signature_name": "text", key: [aw, "sea\u00e4", {"b64": "AAE"}]}
         got = parsed(content).inputs["examples"].tolist()

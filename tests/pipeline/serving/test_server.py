@@ -1,4 +1,4 @@
-"""The server's life: it listens, ends by a signal, and closes idle connections."""
+"""The server's lifetime: it listens, ends by a signal, and closes idle connections."""
 
 import asyncio
 import logging
@@ -49,7 +49,7 @@ def parts(tmp_path):
 
 
 async def ask(reader, writer, request=ALIVE):
-    """Returns the status and the body of the answer to a request."""
+    """Sends a request; returns the status and the body of the answer."""
     writer.write(request)
     await writer.drain()
     head = await reader.readuntil(b"\r\n\r\n")
@@ -61,12 +61,12 @@ async def ask(reader, writer, request=ALIVE):
 
 
 async def read_to_the_end(reader):
-    """Returns what comes until the connection is closed."""
+    """Returns the bytes that arrive until the connection is closed."""
     return await asyncio.wait_for(reader.read(), 20)
 
 
 def finish(coroutine):
-    """Returns the result of a coroutine that has 20 seconds."""
+    """Runs a coroutine for at most 20 seconds; returns its result."""
     return asyncio.run(asyncio.wait_for(coroutine, 20))
 
 
@@ -90,7 +90,8 @@ def test_it_ends_by_a_signal_and_says_which(parts, signum, caplog):
     caplog.set_level(logging.INFO, "pipeline")
 
     def started():
-        socket.create_connection(parts.address).close()  # it listens already
+        # succeeds because the server already listens
+        socket.create_connection(parts.address).close()
         os.kill(os.getpid(), signum)
 
     came = run_until_signal(parts, grace=2.5, started=started)
@@ -111,7 +112,7 @@ def test_the_first_of_two_signals_counts(parts, caplog):
     assert [r.getMessage() for r in caplog.records if r.name == "asyncio"] == []
 
 
-# The end.
+# The end of the server.
 
 
 def test_what_has_begun_is_answered_and_nothing_else_is_taken(parts, tmp_path):
@@ -126,7 +127,7 @@ def test_what_has_begun_is_answered_and_nothing_else_is_taken(parts, tmp_path):
             assert await ask(*idle) == (200, b'{"status": "ok"}')
             parts.models.executor.submit(may_compute.wait)
             begun = asyncio.create_task(ask(*await parts.connect(), PREDICT))
-            await ask(*idle)  # the server has read the other request by now
+            await ask(*idle)  # the server has read the other request by then
 
             async def let_it_compute():
                 try:
@@ -174,7 +175,7 @@ def test_the_search_for_new_versions_ends_with_the_server(parts):
     finish(run())
 
 
-# Connections that are idle.
+# Idle connections.
 
 
 def test_a_connection_that_sends_no_request_is_closed(parts, monkeypatch):
@@ -189,7 +190,7 @@ def test_a_connection_that_sends_no_request_is_closed(parts, monkeypatch):
             slow[1].write(ALIVE[:20])
             assert await read_to_the_end(silent[0]) == b""
             assert await read_to_the_end(slow[0]) == b""
-            assert (await ask(*asked))[0] == 200  # it may stay
+            assert (await ask(*asked))[0] == 200  # this connection stays open
 
     finish(run())
 

@@ -1,4 +1,4 @@
-"""What others leave in the environment of this program, as processes of their own."""
+"""Unusual environments of the program, each in a process of its own."""
 
 import os
 import pathlib
@@ -13,7 +13,7 @@ PROGRAM = os.path.join(os.path.dirname(sys.executable), "vae-pipeline")
 
 
 def run(*arguments, cwd, program=(PROGRAM,), **environment):
-    """Returns the result of the program in a folder, with more in its environment."""
+    """Runs the program in a folder with more variables; returns the result."""
     return subprocess.run(
         [*program, *arguments],
         cwd=cwd,
@@ -24,7 +24,7 @@ def run(*arguments, cwd, program=(PROGRAM,), **environment):
 
 
 def refusal(result):
-    """Returns the message of a program that was refused, in a line."""
+    """Asserts that a program was refused; returns its message, one line."""
     assert (result.returncode, result.stdout) == (2, ""), result.stderr
     (line,) = result.stderr.splitlines()
     return line
@@ -66,7 +66,7 @@ def test_a_package_that_hides_one_of_ours_is_named(tmp_path, name):
     assert message.endswith(
         "remove the folder from PYTHONPATH, or start the program in another folder"
     )
-    # An empty entry is the current folder.
+    # An empty entry of PYTHONPATH means the current folder.
     empty = run("history", cwd=tmp_path / "elsewhere", PYTHONPATH=os.pathsep)
     assert f" has a package or module {name}, which" in refusal(empty)
 
@@ -74,7 +74,8 @@ def test_a_package_that_hides_one_of_ours_is_named(tmp_path, name):
 def test_what_hides_nothing_on_pythonpath_is_let_be(tmp_path):
     for name in ("mine", "tests", "google/mine", "numpy"):
         (tmp_path / name).mkdir(parents=True)
-        if name != "numpy":  # a namespace: the regular package is found after it
+        # a namespace package: Python prefers the regular package further on the path
+        if name != "numpy":
             (tmp_path / name / "__init__.py").touch()
     (tmp_path / "rich").symlink_to(os.path.dirname(rich.__file__))
     (tmp_path / "runs").mkdir()

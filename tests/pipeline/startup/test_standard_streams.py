@@ -1,4 +1,4 @@
-"""Readers that leave early, streams that are closed, and what can't be encoded."""
+"""Readers that close early, closed streams, and text that cannot be encoded."""
 
 import json
 import os
@@ -19,7 +19,7 @@ PROGRAM = os.path.join(os.path.dirname(sys.executable), "vae-pipeline")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A root with so many runs that no pipe holds their list."""
+    """Returns a root with so many runs that their list does not fit into a pipe."""
     root = tmp_path_factory.mktemp("runs")
     run_record.write(root, make_pushed_record())
     (file,) = (root / "history").iterdir()
@@ -29,7 +29,7 @@ def runs(tmp_path_factory):
 
 
 def shell(line, **environment):
-    """Returns the result of a line for bash, with the program as $P."""
+    """Runs a line in bash, where $P is the program; returns the result."""
     return subprocess.run(
         ["bash", "-c", f"set -o pipefail; P={shlex.quote(PROGRAM)}; {line}"],
         env={**os.environ, **environment},

@@ -1,4 +1,4 @@
-"""What is left of a process's temporary files: nothing, however it ends."""
+"""The temporary files of a process: none remains, however the process ends."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ from pipeline.cli import main
 from pipeline.startup import temporary_folder
 from tests.support import bars
 
-# Does what TFDS and AutoGraph do: a folder and a module that nobody removes.
+# Leaves a folder and a module in the temporary folder, as TFDS and AutoGraph do.
 LEAVE = """
 import importlib.util, os, pathlib, subprocess, sys, tempfile
 from model.training import signals
@@ -35,7 +35,7 @@ with signals.interrupt_on_signals(), temporary_folder.own_folder():
 
 @pytest.fixture
 def parent(tmp_path, monkeypatch):
-    """The folder for temporary files, empty."""
+    """Returns an empty folder, which is set as the folder for temporary files."""
     path = tmp_path / "temporary (1)"
     path.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(path))
