@@ -1,13 +1,16 @@
 """The options, the connection and the upload of the commands for a cluster."""
 
-import argparse
+import dataclasses
 import pathlib
 import tempfile
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import click
+
+from pipeline.cli.command import literal
 from pipeline.cli.command_console import fail, open_console
-from pipeline.cli.options import add_settings_options, resolve, settings
+from pipeline.cli.options import Settings, resolve, settings_options
 from pipeline.config import loading
 from pipeline.exit_codes import FAILED
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.kubeflow.client import Cluster
     from pipeline.kubeflow.submission import RunRequest
 
-CREDENTIALS = """\
+CREDENTIALS = literal("""\
 credentials are those of kfp.Client, and never flags:
   KF_PIPELINES_SA_TOKEN_PATH        a file with a token, read again for each request
   KF_PIPELINES_IAP_OAUTH2_CLIENT_ID, KF_PIPELINES_APP_OAUTH2_CLIENT_ID and ..._SECRET
@@ -28,38 +31,86 @@ credentials are those of kfp.Client, and never flags:
 Without --host and KF_PIPELINES_ENDPOINT, kfp.Client connects as its pod's service
 account, or by the kubeconfig. KF_PIPELINES_UI_ENDPOINT is for links, if the UI has
 another address.
-"""
+""")
+
+_Function = TypeVar("_Function", bound=Callable[..., int])
 
 
-def image(args: argparse.Namespace) -> str:
-    """Returns the image that the flags name.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClusterOptions(Settings):
+    """The options that `cluster_options` adds."""
+
+    host: str | None
+    image: str | None
+    namespace: str | None
+    experiment: str
+
+
+image_option = click.option(
+    "--image",
+    metavar="REF",
+    show_default="none, but what is compiled or started needs one",
+    help="the image of every step, such as registry/vae-pipeline:1.0; best with its "
+    "digest, for KFP's cache knows an image by this text alone",
+)
+
+
+def cluster_options(function: _Function) -> _Function:
+    """Adds the options of a command that starts runs on a cluster."""
+    own = (
+        click.option(
+            "--host",
+            metavar="URL",
+            show_default="KF_PIPELINES_ENDPOINT, else the cluster that this runs in",
+            help="of the KFP API server: what comes before /apis/",
+        ),
+        image_option,
+        click.option(
+            "--namespace",
+            metavar="NAME",
+            show_default="none",
+            help="a user's, where KFP has several users (profiles)",
+        ),
+        click.option(
+            "--experiment",
+            metavar="NAME",
+            default=loading.NAME,
+            help="that the runs belong to; made if need be",
+        ),
+    )
+    function = settings_options(function)
+    for option in reversed(own):
+        function = option(function)
+    return function
+
+
+def check_image(image: str | None) -> str:
+    """Returns the image that --image names.
 
     Raises:
-      ConfigError: they name none.
+      ConfigError: it names none.
     """
-    if not args.image:
+    if not image:
         raise loading.ConfigError(
             "--image must name the image of every step, such as "
             "registry/vae-pipeline:1.0, got nothing"
         )
-    return args.image
+    return image
 
 
-def connect(args: argparse.Namespace) -> "Cluster":
+def connect(args: ClusterOptions) -> "Cluster":
     """Returns the connection to the cluster that the flags name."""
     from pipeline.kubeflow import client
 
     return client.connect(args.host, args.namespace, limits=client.Limits())
 
 
-def run_on_cluster(
-    args: argparse.Namespace, command: str, *, act: Callable[["Screen"], int]
-) -> int:
+def run_on_cluster(root: str, command: str, *, act: Callable[["Screen"], int]) -> int:
     """Runs the function of a command with a console; returns the exit code.
 
     Shows the message of a ClusterError that the function raises.
     """
-    with open_console(args, command) as console:
+    with open_console(root, command) as console:
         from pipeline.kubeflow.client import ClusterError
 
         try:
@@ -69,7 +120,7 @@ def run_on_cluster(
 
 
 def upload(
-    args: argparse.Namespace, cluster: "Cluster", *, console: "Screen"
+    args: ClusterOptions, cluster: "Cluster", *, console: "Screen"
 ) -> "RunRequest":
     """Uploads the pipeline, unless the cluster has a version of the same content.
 
@@ -83,11 +134,13 @@ def upload(
 
     # A setting that is a run parameter goes with the run, and makes no new version.
     of_runs = {parameter.setting for parameter in contract.RUN_PARAMETERS}
-    kept = [s for s in settings(args) if s.partition("=")[0] not in of_runs]
-    compiled = loading.resolve(args.preset, args.config, settings=kept)
+    kept = [s for s in args.set if s.partition("=")[0] not in of_runs]
+    compiled = loading.resolve(
+        args.preset, args.config, settings=kept, overrides=args.overrides()
+    )
     with tempfile.TemporaryDirectory() as folder:
         package = pathlib.Path(folder, "pipeline.yaml")
-        compiler.compile_pipeline(compiled, str(package), image=image(args))
+        compiler.compile_pipeline(compiled, str(package), image=check_image(args.image))
         version = submission.upload_pipeline(cluster, package)
     state = "is uploaded" if version.is_new else "was there already"
     console.line(f"version {version.name} {state}")
@@ -116,34 +169,3 @@ def import_compiler(console: "Screen") -> None:
         from pipeline.kubeflow import compiler  # noqa: F401
 
         step.done("TensorFlow and TFX")
-
-
-def add_cluster_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of a command that starts runs on a cluster."""
-    parser.add_argument(
-        "--host",
-        metavar="URL",
-        help="of the KFP API server: what comes before /apis/ "
-        "(default: KF_PIPELINES_ENDPOINT, else the cluster that this runs in)",
-    )
-    add_image_option(parser)
-    parser.add_argument(
-        "--namespace", help="a user's, where KFP has several users (profiles)"
-    )
-    parser.add_argument(
-        "--experiment",
-        default=loading.NAME,
-        metavar="NAME",
-        help=f"that the runs belong to; made if need be (default: {loading.NAME})",
-    )
-    add_settings_options(parser)
-
-
-def add_image_option(parser: argparse.ArgumentParser) -> None:
-    """Adds the option for the container image of the steps."""
-    parser.add_argument(
-        "--image",
-        metavar="REF",
-        help="the image of every step, such as registry/vae-pipeline:1.0; best with "
-        "its digest, for KFP's cache knows an image by this text alone",
-    )

@@ -1,6 +1,5 @@
 """The console of a command: where its lines, its log and its failures go."""
 
-import argparse
 import contextlib
 import datetime
 import logging
@@ -12,15 +11,20 @@ from typing import TYPE_CHECKING
 
 from model.errors import PipelineError
 from pipeline.config import loading
-from pipeline.exit_codes import code_of
+from pipeline.exit_codes import OK, UNREAD, code_of
+from pipeline.startup import standard_streams
 
 if TYPE_CHECKING:
     from pipeline.console import Screen
 
 
 @contextlib.contextmanager
-def open_console(args: argparse.Namespace, command: str) -> Iterator["Screen"]:
+def open_console(root: str, command: str) -> Iterator["Screen"]:
     """Gives the console of a command; its log is in the root's folder of logs.
+
+    Args:
+      root: the folder of the runs' state.
+      command: the command's name.
 
     Raises:
       ConfigError: the root is no folder that can be written to.
@@ -30,15 +34,15 @@ def open_console(args: argparse.Namespace, command: str) -> Iterator["Screen"]:
 
     # To the microsecond: it names the run, and a cached one takes less than a second.
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-    log = pathlib.Path(args.root, "logs", f"{command}-{now}.log")
+    log = pathlib.Path(root, "logs", f"{command}-{now}.log")
     try:
         # A model server may read versions below the root; other files have the umask's
         # modes.
-        filesystems.make_public_folder(os.path.abspath(args.root))
+        filesystems.make_public_folder(os.path.abspath(root))
         console = Screen(str(log.absolute()))
     except OSError as error:
         raise loading.ConfigError(
-            f"--root must be a folder that can be written to, got {args.root}: "
+            f"--root must be a folder that can be written to, got {root}: "
             f"{error.strerror}"
         ) from error
     try:
@@ -50,7 +54,6 @@ def open_console(args: argparse.Namespace, command: str) -> Iterator["Screen"]:
         raise
     finally:
         console.close()
-        args.is_output_lost = console.is_output_lost
 
 
 @contextlib.contextmanager
@@ -72,6 +75,20 @@ def log_slow_work_to_stderr() -> Iterator[None]:
 def fail_with(console: "Screen", error: PipelineError) -> int:
     """Shows an error and where the log is; returns the error's exit code."""
     return fail(console, str(error), code=code_of(error))
+
+
+def code_of_result(console: "Screen | None" = None) -> int:
+    """Returns the exit code of a command that has printed all of its result.
+
+    It is OK, or UNREAD if the reader left early. A command whose result is not what it
+    prints has done its work even then, and does not call this.
+
+    Args:
+      console: what the command printed to; None for standard output.
+    """
+    sys.stdout.flush()
+    is_lost = console.is_output_lost if console else False
+    return UNREAD if is_lost or standard_streams.is_lost(sys.stdout) else OK
 
 
 def fail(console: "Screen", message: str, *, code: int) -> int:

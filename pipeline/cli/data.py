@@ -1,31 +1,31 @@
 """The command `data`: fetches, verifies and prepares the data."""
 
-import argparse
+import dataclasses
 
 from model.errors import PipelineError
 from pipeline.cli import options
+from pipeline.cli.command import command
 from pipeline.cli.command_console import fail_with, open_console
 from pipeline.exit_codes import OK
 
 
-def add_command(commands: options.Commands) -> None:
-    """Adds the command `data` to the command line."""
-    parser = commands.add_parser(
-        "data",
-        help="fetch, verify and prepare the data",
-        description="Prepares a TFDS dataset that tfds.load(..., data_dir=DATA_DIR, "
-        "download=False) reads. `run` does this too when it has to.",
-        epilog=options.EXIT_CODES,
-    )
-    options.add_data_dir_option(parser)
-    options.add_settings_options(parser)
-    parser.set_defaults(command=prepare_data)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions(options.Settings):
+    """The options of `data`."""
+
+    data_dir: str
 
 
-def prepare_data(args: argparse.Namespace) -> int:
+@command(
+    description="Prepares a TFDS dataset that tfds.load(..., data_dir=DATA_DIR, "
+    "download=False) reads. `run` does this too when it has to."
+)
+@options.data_dir_option
+@options.settings_options
+def prepare_data(args: DataOptions) -> int:
     """Prepares the data set, or each of its spans; returns the exit code."""
     resolved = options.resolve(args)
-    with open_console(args, "data") as console:
+    with open_console(args.root, "data") as console:
         from components.datasets import prepare_spans
 
         try:

@@ -1,17 +1,25 @@
 """The command `evaluate`: measures a pushed model on the test split."""
 
-import argparse
 import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import click
+
 from model.errors import PipelineError
 from pipeline.cli import options, pushed_model
-from pipeline.cli.command_console import fail, fail_with, open_console
+from pipeline.cli.command import command
+from pipeline.cli.command_console import (
+    code_of_result,
+    fail,
+    fail_with,
+    open_console,
+)
+from pipeline.cli.option_types import Number
 from pipeline.config import loading
-from pipeline.exit_codes import INTERRUPTED, OK
+from pipeline.exit_codes import INTERRUPTED
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -34,49 +42,47 @@ pixels are those that the model was exported with.
 and an hour for convolutions; Ctrl-C gives the means so far."""
 
 
-def add_command(commands: options.Commands) -> None:
-    """Adds the command `evaluate` to the command line."""
-    parser = commands.add_parser(
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(options.Settings):
+    """The options of `evaluate`."""
+
+    iwae: int | None
+    version: int | None
+    limit: int | None
+    data_dir: str
+
+
+@command(
+    description=_DESCRIPTION,
+    examples=[
         "evaluate",
-        help="measure the served model's bounds on the test split",
-        description=_DESCRIPTION,
-        epilog="such as:\n"
-        "  vae-pipeline evaluate\n"
-        "  vae-pipeline evaluate --iwae 1000 --limit 2000\n"
-        "  vae-pipeline evaluate --version 1795435726 --set "
-        f"push.destination=s3://models/serving\n\n{options.EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--iwae",
-        type=int,
-        metavar="K",
-        help="samples of z per image in the importance-weighted bound (default: the "
-        "setting gate.iwae_samples)",
-    )
-    options.add_version_option(parser)
-    parser.add_argument(
-        "--limit",
-        type=int,
-        metavar="IMAGES",
-        help="take only the first so many images of the test split (default: all that "
-        "the setting data.limit leaves)",
-    )
-    options.add_data_dir_option(parser)
-    options.add_settings_options(parser)
-    parser.set_defaults(command=evaluate, is_result_printed=True)
-
-
-def evaluate(args: argparse.Namespace) -> int:
+        "evaluate --iwae 1000 --limit 2000",
+        "evaluate --version 1795435726 --set push.destination=s3://models/serving",
+    ],
+)
+@click.option(
+    "--iwae",
+    type=Number(int, least=1),
+    metavar="K",
+    show_default="the setting gate.iwae_samples",
+    help="samples of z per image in the importance-weighted bound",
+)
+@options.version_option
+@click.option(
+    "--limit",
+    type=Number(int, least=1),
+    metavar="IMAGES",
+    show_default="all that the setting data.limit leaves",
+    help="take only the first so many images of the test split",
+)
+@options.data_dir_option
+@options.settings_options
+def evaluate(args: EvaluateOptions) -> int:
     """Measures a pushed model and shows the figures; returns the exit code."""
     resolved = options.resolve(args)
-    for flag in ("iwae", "limit"):
-        value = getattr(args, flag)
-        if value is not None and value < 1:
-            raise loading.ConfigError(f"--{flag} must be at least 1, got {value}")
-    options.check_encoding(args)
+    options.check_encoding(args.root, args.data_dir)
     destination = options.destination(args, resolved)
-    with open_console(args, "evaluate") as console:
+    with open_console(args.root, "evaluate") as console:
         try:
             with pushed_model.fetch(
                 destination, args.version, warn=console.line
@@ -87,7 +93,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def _measure(
-    args: argparse.Namespace,
+    args: EvaluateOptions,
     resolved: loading.PipelineConfig,
     *,
     model: "PushedModel",
@@ -153,7 +159,7 @@ def _measure(
         )
         rows.append(("INTERRUPTED", text))
     console.table("What was measured", rows)
-    return INTERRUPTED if is_interrupted else OK
+    return INTERRUPTED if is_interrupted else code_of_result(console)
 
 
 def _figure_rows(

@@ -3,12 +3,16 @@
 It needs the SavedModel and TensorFlow; no TFX, no TFP, no data set.
 """
 
-import argparse
+import dataclasses
 import math
 import secrets
 from typing import TYPE_CHECKING
 
+import click
+
 from pipeline.cli import options, pushed_model
+from pipeline.cli.command import command
+from pipeline.cli.option_types import Number
 from pipeline.config import loading
 
 if TYPE_CHECKING:
@@ -18,37 +22,43 @@ if TYPE_CHECKING:
 _MOST_IMAGES = 10_000  # no viewer shows a larger picture
 
 
-def add_command(commands: options.Commands) -> None:
-    """Adds the command `generate` to the command line."""
-    parser = pushed_model.add_model_command(
-        commands,
-        "generate",
-        function=generate,
-        summary="draw new images from the served model",
-        description="Draws z from the prior; shows the modes, or the means, of p(x|z) "
-        "in one PNG.",
-        examples=["generate", "generate -n 100 --seed 7 --mean -o means.png"],
-    )
-    parser.add_argument(
-        "-n", type=int, default=64, metavar="N", help="how many (default: 64)"
-    )
-    parser.add_argument(
-        "--seed", type=int, help="the same images again (default: others each time)"
-    )
-    parser.add_argument(
-        "--mean", action="store_true", help="the means of p(x|z), not its modes"
-    )
-    options.add_picture_option(parser, "digits.png")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GenerateOptions(pushed_model.ModelOptions):
+    """The options of `generate`."""
+
+    n: int
+    seed: int | None
+    mean: bool
+    output: str
 
 
-def generate(args: argparse.Namespace) -> int:
+@command(
+    description="Draws z from the prior; shows the modes, or the means, of p(x|z) "
+    "in one PNG.",
+    examples=["generate", "generate -n 100 --seed 7 --mean -o means.png"],
+)
+@click.option(
+    "-n",
+    type=Number(int, least=1, most=_MOST_IMAGES),
+    metavar="IMAGES",
+    default=64,
+    help="how many",
+)
+@click.option(
+    "--seed",
+    type=Number(int),
+    metavar="N",
+    show_default="another one each time",
+    help="the same images again",
+)
+@click.option("--mean", is_flag=True, help="the means of p(x|z), not its modes")
+@options.picture_option("digits.png")
+@pushed_model.model_options
+def generate(args: GenerateOptions) -> int:
     """Writes a picture of new images; returns the exit code."""
-    if not 1 <= args.n <= _MOST_IMAGES:
-        raise loading.ConfigError(f"-n must be from 1 to {_MOST_IMAGES}, got {args.n}")
     seed = secrets.randbelow(2**31) if args.seed is None else args.seed
     if not -(2**63) <= seed < 2**63:
         raise loading.ConfigError(f"--seed must be of 64 bits, got {seed}")
-    options.check_picture_option(args)
 
     def use(model: "PushedModel", console: "Screen") -> None:
         import tensorflow as tf

@@ -1,14 +1,18 @@
 """The command `history`: lists the runs of a root and how each ended."""
 
-import argparse
+import dataclasses
 import json
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import click
+
 from pipeline.cli import options, tables
-from pipeline.exit_codes import OK
+from pipeline.cli.command import command, literal
+from pipeline.cli.command_console import code_of_result
+from pipeline.cli.option_types import Number
 
 if TYPE_CHECKING:
     from pipeline.runs.run_record import RunRecord
@@ -33,35 +37,26 @@ ROOT/history/RUN.json; a field without a value is null. These names stay.
 """
 
 
-def add_command(commands: options.Commands) -> None:
-    """Adds the command `history` to the command line."""
-    parser = commands.add_parser(
-        "history",
-        help="list the runs and how each ended",
-        description=_DESCRIPTION,
-        epilog=f"{_EPILOG}\n{options.EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    options.add_root_option(parser, "of the runs")
-    parser.add_argument(
-        "-n",
-        type=_parse_count,
-        metavar="N",
-        default=20,
-        help="the newest N alone (default: 20; 0: all)",
-    )
-    parser.add_argument("--json", action="store_true", help="for machines")
-    parser.set_defaults(command=history, is_result_printed=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HistoryOptions:
+    """The options of `history`."""
+
+    root: str
+    n: int
+    json: bool
 
 
-def _parse_count(text: str) -> int:
-    """Returns the number of runs to list, as `-n` gives it."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a number from 0, got {text!r}")
-    return int(text)
-
-
-def history(args: argparse.Namespace) -> int:
+@command(description=_DESCRIPTION, epilog=literal(_EPILOG))
+@options.root_option("of the runs")
+@click.option(
+    "-n",
+    type=Number(int, least=0),
+    metavar="RUNS",
+    default=20,
+    help="how many of the newest; 0: all",
+)
+@click.option("--json", is_flag=True, help="for machines")
+def history(args: HistoryOptions) -> int:
     """Prints the newest runs of a root; returns the exit code."""
     from pipeline.config import loading
     from pipeline.runs import run_record
@@ -83,7 +78,7 @@ def history(args: argparse.Namespace) -> int:
         _print_table(shown)
         if len(shown) < len(found):
             print(f"{len(found) - len(shown)} older: -n 0 lists all")
-    return OK
+    return code_of_result()
 
 
 def _print_table(records: Sequence["RunRecord"]) -> None:

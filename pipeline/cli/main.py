@@ -1,127 +1,227 @@
-"""The command line: the parser, its commands, interrupts and exit codes.
+"""The command line: its commands, mistakes in it, interrupts and exit codes.
 
-A command imports what it needs when it runs: TFX takes seconds, and `--help` must not.
+A command's module is imported when the command is called, and what the command needs
+when it runs: TFX takes seconds, and `--help` must not.
 """
 
-import argparse
+import functools
+import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
 
 from model.errors import PipelineError
 from model.files import disk_space, machine_faults
 from model.training import signals
-from pipeline.cli import (
-    compile,
-    data,
-    evaluate,
-    generate,
-    history,
-    options,
-    prune,
-    reconstruct,
-    report,
-    rollback,
-    run,
-    schedule,
-    score,
-    serve,
-    submit,
-    versions,
-)
-from pipeline.exit_codes import UNREAD, code_of
-from pipeline.startup import standard_streams, temporary_folder
+from pipeline.cli.command import EXIT_CODES
+from pipeline.cli.option_types import name_of
+from pipeline.config.names import suggest
+from pipeline.exit_codes import BAD_INPUT, code_of
+from pipeline.startup import temporary_folder
 
-# In the order in which --help lists them.
-_COMMANDS = (
-    data,
-    run,
-    evaluate,
-    report,
-    compile,
-    submit,
-    schedule,
-    history,
-    prune,
-    versions,
-    rollback,
-    serve,
-    generate,
-    reconstruct,
-    score,
-)
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+_PROGRAM = "vae-pipeline"
+_COMPLETE = "_VAE_PIPELINE_COMPLETE"  # what Click's completion scripts set
+
+# In the order in which --help lists them: the function in the module of the command's
+# name, and the command's line in that list.
+_COMMANDS = {
+    "data": ("prepare_data", "fetch, verify and prepare the data"),
+    "run": ("run_pipeline", "run the whole pipeline here"),
+    "evaluate": ("evaluate", "measure the served model's bounds on the test split"),
+    "report": ("report", "make a run's report again, and show it"),
+    "compile": ("compile_pipeline", "write the pipeline for Kubeflow Pipelines v2"),
+    "submit": ("submit", "run the pipeline on Kubeflow Pipelines v2"),
+    "schedule": (
+        "schedule",
+        "run the pipeline again and again, on a cluster or here",
+    ),
+    "history": ("history", "list the runs and how each ended"),
+    "prune": ("prune", "remove old versions, and artifacts that nothing refers to"),
+    "versions": ("list_versions", "list what was pushed, and what is served"),
+    "rollback": ("roll_back", "make an older version the served one"),
+    "serve": ("serve", "serve the pushed model over HTTP, as TensorFlow Serving does"),
+    "generate": ("generate", "draw new images from the served model"),
+    "reconstruct": ("reconstruct", "show images as the served model gives them back"),
+    "score": ("score", "find the images that the served model finds unlikely"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     os.umask(os.umask(0o077) | 0o002)  # no file becomes writable for every user
+    if instruction := os.environ.get(_COMPLETE):
+        return _complete(instruction)
     try:
-        args = build_parser().parse_args(argv)
+        work = parse(sys.argv[1:] if argv is None else argv)
         with signals.interrupt_on_signals(), temporary_folder.own_folder():
-            code = args.command(args)
+            code = work()
         sys.stdout.flush()
-        return code if _is_delivered(args) else code or UNREAD
+        return code
+    except click.exceptions.Exit as done:  # after --help and --version
+        return done.exit_code
+    except click.UsageError as error:
+        print(f"{_PROGRAM}: {_describe(error)}", file=sys.stderr)
+        return BAD_INPUT
     except PipelineError as error:
-        print(f"vae-pipeline: {error}", file=sys.stderr)
+        print(f"{_PROGRAM}: {error}", file=sys.stderr)
         return code_of(error)
     except OSError as error:
         if not machine_faults.is_fault(error):
             raise
         is_full = disk_space.is_full(error)
         advice = "; free some space, and the same command goes on" if is_full else ""
-        print(f"vae-pipeline: {error}{advice}", file=sys.stderr)
+        print(f"{_PROGRAM}: {error}{advice}", file=sys.stderr)
         return code_of(error)
     except KeyboardInterrupt as error:
         print(
-            "\nvae-pipeline: interrupted; the same command goes on where it stopped: "
+            f"\n{_PROGRAM}: interrupted; the same command goes on where it stopped: "
             "the steps that ended come from the cache",
             file=sys.stderr,
         )
         return code_of(error)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of the whole command line."""
-    parser = _Parser(
-        prog="vae-pipeline",
-        description="Trains, gates and ships a variational autoencoder.",
-        epilog=options.EXIT_CODES,
-    )
-    parser.add_argument(
-        "--version",
-        action=_ShowVersion,
-        nargs=0,
-        help="print the release, the stack and the commit, and exit",
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in _COMMANDS:
-        command.add_command(commands)
-    return parser
+def parse(arguments: Sequence[str]) -> functools.partial[int]:
+    """Returns the work that the arguments name: a function and its typed arguments.
 
-
-def _is_delivered(args: argparse.Namespace) -> bool:
-    """Returns whether everything that a command exists to print was read.
-
-    True of a command whose result is not what it prints: it has done its work, even if
-    the reader of its lines left early.
+    Raises:
+      click.UsageError: the arguments name no command, or one that can't be run so.
+      click.exceptions.Exit: all is done: --help or --version was printed.
     """
-    is_lost = standard_streams.is_lost(sys.stdout) or getattr(
-        args, "is_output_lost", False
-    )
-    return not (is_lost and getattr(args, "is_result_printed", False))
+    # Not `.main()`: that makes something else of an interrupt and of a broken pipe.
+    with _commands.make_context(_PROGRAM, list(arguments)) as context:
+        return _commands.invoke(context)
 
 
-class _ShowVersion(argparse.Action):
-    """Prints the release, the stack and the commit."""
+class _Commands(click.Group):
+    """The commands, each in a module that is imported when it is called."""
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Returns the names of the commands."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Returns a command, from its module; None for an unknown name."""
+        if cmd_name not in _COMMANDS:
+            return None
+        function, _ = _COMMANDS[cmd_name]
+        module = importlib.import_module(f"pipeline.cli.{cmd_name}")
+        return getattr(module, function)
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Writes the list of the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def shell_complete(
+        self, ctx: click.Context, incomplete: str
+    ) -> "list[CompletionItem]":
+        """Returns the commands, or the options, that begin so; imports no command."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=text)
+            for name, (_, text) in _COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+
+def _show_version(
+    context: click.Context, parameter: click.Parameter, is_given: bool
+) -> None:
+    """Prints the release, the stack and the commit, and ends the parsing."""
+    if is_given and not context.resilient_parsing:
         from pipeline import version
 
         print(version.describe())
-        parser.exit()
+        context.exit()
 
 
-class _Parser(argparse.ArgumentParser):
-    def print_help(self, file=None) -> None:
-        """Prints the help; Python 3.13's own would hide that the disk is full."""
-        print(self.format_help(), end="", file=file or sys.stdout)
+@click.group(
+    cls=_Commands,
+    no_args_is_help=False,
+    help="Trains, gates and ships a variational autoencoder.",
+    epilog=EXIT_CODES,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 88,
+        "show_default": True,
+    },
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="print the release, the stack and the commit, and exit",
+)
+def _commands() -> None:
+    """Has no work of its own."""
+
+
+def _complete(instruction: str) -> int:
+    """Prints what Click's completion script for a shell asks for."""
+    from click.shell_completion import shell_complete
+
+    return shell_complete(
+        _commands,
+        ctx_args={},
+        prog_name=_PROGRAM,
+        complete_var=_COMPLETE,
+        instruction=instruction,
+    )
+
+
+def _describe(error: click.UsageError) -> str:
+    """Returns a mistake in the arguments in one line, with what was expected."""
+    path = error.ctx.command_path if error.ctx else _PROGRAM
+    if isinstance(error, click.NoSuchOption):
+        name = error.option_name
+        return f"unknown option {name}{_suggest_option(name, error.ctx)}{_see(path)}"
+    if isinstance(error, click.exceptions.NoSuchCommand):
+        hint = suggest(error.command_name, _COMMANDS)
+        hint = hint or f": must be one of {', '.join(_COMMANDS)}"
+        return f"unknown command {error.command_name}{hint}"
+    if isinstance(error, click.MissingParameter):
+        return f"{name_of(error.param)} must be given{_see(path)}"
+    if isinstance(error, click.BadParameter):
+        return f"{name_of(error.param)} {error.message}"
+    if isinstance(error, click.BadOptionUsage):
+        return f"{error.option_name} {_describe_value(error)}{_see(path)}"
+    if error.ctx is not None and error.ctx.command is _commands:
+        return f"a command must be given: one of {', '.join(_COMMANDS)}"
+    return f"{error.message[0].lower()}{error.message[1:]}{_see(path)}"
+
+
+def _suggest_option(name: str, context: click.Context | None) -> str:
+    """Returns a question after the command's option that resembles a mistyped one."""
+    return suggest(name, [o for each in _options(context) for o in each.opts])
+
+
+def _describe_value(error: click.BadOptionUsage) -> str:
+    """Returns whether an option must have a value, and which."""
+    context = error.ctx or click.Context(_commands)
+    for option in _options(context):
+        if error.option_name in option.opts and not option.is_flag:
+            return f"must have a value: {option.make_metavar(context)}"
+    return "must have no value"
+
+
+def _options(context: click.Context | None) -> list[click.Option]:
+    """Returns the options of the command that the arguments name."""
+    parameters = context.command.get_params(context) if context else []
+    return [each for each in parameters if isinstance(each, click.Option)]
+
+
+def _see(path: str) -> str:
+    return f"; see {path} --help"

@@ -1,6 +1,5 @@
 """Command lines that are printed for people to paste, or given to other programs."""
 
-import argparse
 import csv
 import dataclasses
 import io
@@ -11,7 +10,7 @@ import shutil
 import sys
 
 from model.files import filesystems
-from pipeline.cli.options import DEFAULTS, format_setting
+from pipeline.cli.options import DEFAULTS, Settings, format_setting
 from pipeline.config import loading
 from pipeline.config.sections import PushConfig
 
@@ -57,14 +56,14 @@ def line(*words: str, program_name: str = _PROGRAM) -> str:
     return shlex.join([first, *rest, *words])
 
 
-def options_in_force(args: argparse.Namespace, *names: str) -> list[str]:
+def options_in_force(args: Settings, *names: str) -> list[str]:
     """Returns those of the named options whose values are not the defaults."""
     result = []
     for name in names:
         value = getattr(args, name.replace("-", "_"), None)
         if not value or value == DEFAULTS.get(name):
             continue
-        for each in value if isinstance(value, list) else [value]:
+        for each in value if isinstance(value, tuple) else [value]:
             if each is True:
                 result.append(f"--{name}")
             elif str(each).startswith("-"):  # else it would be an option itself
@@ -74,9 +73,7 @@ def options_in_force(args: argparse.Namespace, *names: str) -> list[str]:
     return result
 
 
-def push_options(
-    args: argparse.Namespace, resolved: loading.PipelineConfig
-) -> list[str]:
+def push_options(args: Settings, resolved: loading.PipelineConfig) -> list[str]:
     """Returns the options by which a command finds what a run pushed."""
     result = options_in_force(args, "root")
     for field in dataclasses.fields(PushConfig):
@@ -87,7 +84,7 @@ def push_options(
 
 
 def next_commands(
-    args: argparse.Namespace,
+    args: Settings,
     resolved: loading.PipelineConfig,
     *,
     destination: str,

@@ -1,11 +1,15 @@
 """The command `prune`: removes old versions, and artifacts that nothing refers to."""
 
-import argparse
+import dataclasses
 import pathlib
 import sys
 from typing import TYPE_CHECKING
 
+import click
+
 from pipeline.cli import options
+from pipeline.cli.command import command
+from pipeline.cli.option_types import Number
 from pipeline.config import loading
 from pipeline.exit_codes import OK, code_of
 
@@ -23,38 +27,34 @@ and checkpoints go, and what failed steps left. A run that would have taken them
 the cache makes them anew. No run may be using ROOT."""
 
 
-def add_command(commands: options.Commands) -> None:
-    """Adds the command `prune` to the command line."""
-    parser = commands.add_parser(
-        "prune",
-        help="remove old versions, and artifacts that nothing refers to",
-        description=_DESCRIPTION,
-        epilog="such as:\n"
-        "  vae-pipeline prune --keep 5 --dry-run\n"
-        "  vae-pipeline prune --keep 5 --set push.destination=s3://models/serving\n\n"
-        f"{options.EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--keep",
-        type=int,
-        required=True,
-        metavar="K",
-        help="how many versions, and runs, stay",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what would go, and remove nothing"
-    )
-    options.add_settings_options(parser)
-    parser.set_defaults(command=prune)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PruneOptions(options.Settings):
+    """The options of `prune`."""
+
+    keep: int
+    dry_run: bool
 
 
-def prune(args: argparse.Namespace) -> int:
+@command(
+    description=_DESCRIPTION,
+    examples=[
+        "prune --keep 5 --dry-run",
+        "prune --keep 5 --set push.destination=s3://models/serving",
+    ],
+)
+@click.option(
+    "--keep",
+    type=Number(int, least=1),
+    required=True,
+    metavar="K",
+    help="how many versions, and runs, stay",
+)
+@click.option("--dry-run", is_flag=True, help="say what would go, and remove nothing")
+@options.settings_options
+def prune(args: PruneOptions) -> int:
     """Shows what no run and no version needs, and removes it; returns the exit code."""
     resolved = options.resolve(args)
-    if args.keep < 1:
-        raise loading.ConfigError(f"--keep must be at least 1, got {args.keep}")
-    options.check_encoding(args)
+    options.check_encoding(args.root)
     root = pathlib.Path(args.root).absolute()
     if not root.is_dir():
         raise loading.ConfigError(

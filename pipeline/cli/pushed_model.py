@@ -1,16 +1,15 @@
 """A pushed model, for the commands that use it: its version and its SavedModel."""
 
-import argparse
 import contextlib
 import dataclasses
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 from model.errors import PipelineError
 from pipeline.cli import options
-from pipeline.cli.command_console import open_console
+from pipeline.cli.command_console import code_of_result, open_console
 from pipeline.config import loading
 from pipeline.exit_codes import OK, code_of
 
@@ -22,6 +21,16 @@ if TYPE_CHECKING:
 
 class PushedModelError(PipelineError):
     """There is no pushed model to use, or its manifest lacks what is needed."""
+
+
+_Function = TypeVar("_Function", bound=Callable[..., int])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelOptions(options.Settings):
+    """The options that name a pushed model."""
+
+    version: int | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,61 +88,37 @@ def fetch(
         yield PushedModel(version, folder)
 
 
-def add_model_command(
-    commands: options.Commands,
-    name: str,
-    *,
-    function: Callable[[argparse.Namespace], int],
-    summary: str,
-    description: str,
-    examples: Sequence[str],
-) -> argparse.ArgumentParser:
-    """Adds a command that uses a pushed model, with the options that name the model.
-
-    Args:
-      commands: the commands of the command line.
-      name: the command's name.
-      function: runs the command and returns its exit code.
-      summary: the command's line in the list of all commands.
-      description: the first part of the command's help.
-      examples: command lines without the program's name.
-
-    Returns:
-      The parser, to which the command adds its own options.
-    """
-    lines = "".join(f"  vae-pipeline {example}\n" for example in examples)
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=description,
-        epilog=f"such as:\n{lines}\n{options.EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    options.add_version_option(parser)
-    options.add_settings_options(parser)
-    parser.set_defaults(command=function)
-    return parser
+def model_options(function: _Function) -> _Function:
+    """Adds the options that `ModelOptions` holds."""
+    return options.version_option(options.settings_options(function))
 
 
 def run_with_model(
-    args: argparse.Namespace,
+    args: ModelOptions,
     name: str,
     *,
     use: Callable[[PushedModel, "Screen"], None],
+    is_result_printed: bool = False,
 ) -> int:
-    """Calls a function with the model that the flags name; returns the exit code.
+    """Calls a function with the model that the options name; returns the exit code.
 
     Warnings and errors go to standard error: standard output is the command's result.
+
+    Args:
+      args: the options.
+      name: the command's name.
+      use: the function.
+      is_result_printed: whether the command's result is what it prints.
     """
     destination = options.destination(args, options.resolve(args))
-    with open_console(args, name) as console:
+    with open_console(args.root, name) as console:
         try:
             with fetch(destination, args.version, warn=console.aside) as model:
                 use(model, console)
         except (PipelineError, OSError) as error:
             console.aside(f"vae-pipeline: {error}")
             return code_of(error)
-    return OK
+        return code_of_result(console) if is_result_printed else OK
 
 
 def _find(

@@ -3,11 +3,12 @@
 It needs the SavedModel and TensorFlow; no TFX, no TFP, no data set.
 """
 
-import argparse
+import dataclasses
 import math
 from typing import TYPE_CHECKING
 
 from pipeline.cli import options, pushed_model
+from pipeline.cli.command import command
 
 if TYPE_CHECKING:
     from pipeline.cli.pushed_model import PushedModel
@@ -16,24 +17,24 @@ if TYPE_CHECKING:
 _MOST_IMAGES = 1_000
 
 
-def add_command(commands: options.Commands) -> None:
-    """Adds the command `reconstruct` to the command line."""
-    parser = pushed_model.add_model_command(
-        commands,
-        "reconstruct",
-        function=reconstruct,
-        summary="show images as the served model gives them back",
-        description="Shows each image, and the mode and the mean of p(x|z) at its z, "
-        f"side by side, in one PNG.\n\n{options.IMAGES}",
-        examples=["reconstruct seven.png", "reconstruct digits.npy -o pairs.png"],
-    )
-    options.add_images_argument(parser)
-    options.add_picture_option(parser, "reconstructed.png")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReconstructOptions(pushed_model.ModelOptions):
+    """The options of `reconstruct`."""
+
+    images: tuple[str, ...]
+    output: str
 
 
-def reconstruct(args: argparse.Namespace) -> int:
+@command(
+    description="Shows each image, and the mode and the mean of p(x|z) at its z, "
+    f"side by side, in one PNG.\n\n{options.IMAGES}",
+    examples=["reconstruct seven.png", "reconstruct digits.npy -o pairs.png"],
+)
+@options.images_argument
+@options.picture_option("reconstructed.png")
+@pushed_model.model_options
+def reconstruct(args: ReconstructOptions) -> int:
     """Writes a picture of images and their reconstructions; returns the exit code."""
-    options.check_picture_option(args)
 
     def use(model: "PushedModel", console: "Screen") -> None:
         import numpy as np

@@ -1,11 +1,14 @@
 """The command `report`: writes the page of a local run again, and shows it."""
 
-import argparse
+import dataclasses
 import pathlib
 import sys
 import webbrowser
 
+import click
+
 from pipeline.cli import options
+from pipeline.cli.command import command
 from pipeline.exit_codes import OK
 
 _DESCRIPTION = """\
@@ -14,34 +17,30 @@ HTML page that needs no network, and its pictures as PNG, in ROOT/reports/RUN. `
 made it already, of a model that the gate refused too."""
 
 
-def add_command(commands: options.Commands) -> None:
-    """Adds the command `report` to the command line."""
-    parser = commands.add_parser(
-        "report",
-        help="make a run's report again, and show it",
-        description=_DESCRIPTION,
-        epilog="such as:\n"
-        "  vae-pipeline report --open\n"
-        "  vae-pipeline report --run run-20261123-180015-785816\n\n"
-        f"{options.EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    options.add_root_option(parser, "where all state of local runs is")
-    parser.add_argument(
-        "--run",
-        metavar="ID",
-        help="the run, as its log in ROOT/logs is named (default: the last one that "
-        "has a report)",
-    )
-    parser.add_argument(
-        "--open", action="store_true", help="show the page in the browser"
-    )
-    parser.set_defaults(command=report)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """The options of `report`."""
+
+    root: str
+    run: str | None
+    open: bool
 
 
-def report(args: argparse.Namespace) -> int:
+@command(
+    description=_DESCRIPTION,
+    examples=["report --open", "report --run run-20261123-180015-785816"],
+)
+@options.root_option("where all state of local runs is")
+@click.option(
+    "--run",
+    metavar="ID",
+    show_default="the last one that has a report",
+    help="the run, as its log in ROOT/logs is named",
+)
+@click.option("--open", is_flag=True, help="show the page in the browser")
+def report(args: ReportOptions) -> int:
     """Writes the page of a run and prints its path; returns the exit code."""
-    options.check_encoding(args)
+    options.check_encoding(args.root)
     from pipeline.local import run_report
 
     page = run_report.make(pathlib.Path(args.root).absolute(), args.run)

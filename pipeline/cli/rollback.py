@@ -1,10 +1,14 @@
 """The command `rollback`: makes an older version the served one."""
 
-import argparse
+import dataclasses
 import sys
 
+import click
+
 from pipeline.cli import options
+from pipeline.cli.command import command
 from pipeline.cli.command_console import log_slow_work_to_stderr
+from pipeline.cli.option_types import Number
 from pipeline.config import loading
 from pipeline.exit_codes import OK, code_of
 
@@ -15,34 +19,27 @@ and why is kept in its manifest. The model that was served is noted beside the v
 and is never pushed there again. The next run's baseline is that older model."""
 
 
-def add_command(commands: options.Commands) -> None:
-    """Adds the command `rollback` to the command line."""
-    parser = commands.add_parser(
-        "rollback",
-        help="make an older version the served one",
-        description=_DESCRIPTION,
-        epilog="such as:\n"
-        "  vae-pipeline rollback --reason 'sevens look like ones'\n"
-        "  vae-pipeline rollback 1795457098 --reason 'sevens look like ones'\n\n"
-        f"{options.EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "version",
-        nargs="?",
-        type=int,
-        metavar="VERSION",
-        help="the version to go back to (default: the newest intact one before what is "
-        "served that holds another model and was not rolled back from)",
-    )
-    parser.add_argument(
-        "--reason", required=True, metavar="TEXT", help="why; it is kept"
-    )
-    options.add_settings_options(parser)
-    parser.set_defaults(command=roll_back)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RollbackOptions(options.Settings):
+    """The options of `rollback`."""
+
+    version: int | None
+    reason: str
 
 
-def roll_back(args: argparse.Namespace) -> int:
+@command(
+    description=f"{_DESCRIPTION}\n\nVERSION: the version to go back to (default: the "
+    "newest intact one before what is served that holds another model and was not "
+    "rolled back from).",
+    examples=[
+        "rollback --reason 'sevens look like ones'",
+        "rollback 1795457098 --reason 'sevens look like ones'",
+    ],
+)
+@click.argument("version", type=Number(int), required=False, metavar="[VERSION]")
+@click.option("--reason", required=True, metavar="TEXT", help="why; it is kept")
+@options.settings_options
+def roll_back(args: RollbackOptions) -> int:
     """Makes an older version the served one; returns the exit code."""
     destination = options.destination(args, options.resolve(args))
     reason = args.reason.strip()

@@ -1,15 +1,19 @@
 """The command `run`: runs the whole pipeline on this machine."""
 
-import argparse
+import dataclasses
 import logging
 import pathlib
 import time
 from typing import TYPE_CHECKING
 
+import click
+
 from model.errors import PipelineError
 from model.training import tf_config
 from pipeline.cli import options
-from pipeline.cli.command_console import fail_with, open_console
+from pipeline.cli.command import command, literal
+from pipeline.cli.command_console import code_of_result, fail_with, open_console
+from pipeline.cli.option_types import Number
 from pipeline.cli.printed_commands import next_commands
 from pipeline.config import loading
 from pipeline.exit_codes import OK, REFUSED, cause
@@ -19,73 +23,86 @@ if TYPE_CHECKING:
     from pipeline.runs.recorder import RunRecorder
 
 
-def add_command(commands: options.Commands) -> None:
-    """Adds the command `run` to the command line."""
-    parser = commands.add_parser(
-        "run",
-        help="run the whole pipeline here",
-        description="Ingests, validates, transforms, trains, evaluates, checks and, if "
-        "the model is blessed, pushes it to push.destination, or else to ROOT/serving. "
-        "Steps whose inputs have not changed come from the cache.",
-        epilog=f"every setting, as --preset {loading.DEFAULT} has it (see "
-        "docs/reference/settings.md):\n\n"
-        + loading.to_yaml(loading.resolve(loading.DEFAULT))
-        + f"\n{options.EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    options.add_data_dir_option(parser)
-    options.add_settings_options(parser)
-    parser.add_argument(
-        "--beam-arg",
-        action="append",
-        default=[],
-        metavar="ARG",
-        help="an option for Beam, such as --beam-arg=--runner=DataflowRunner; may be "
-        "given more than once; instead of the in-memory runner's",
-    )
-    parser.add_argument(
-        "--replicas",
-        type=int,
-        metavar="N",
-        help="train on N logical CPU devices in step, as on N GPUs (default: on every "
-        "GPU, or the one CPU); the same as --set train.replicas=N",
-    )
-    parser.add_argument(
-        "--warm-start",
-        action="store_true",
-        help="begin with the weights of the model that is served, if the networks "
-        "match; the same as --set train.warm_start=true",
-    )
-    parser.add_argument(
-        "--wait",
-        action="store_true",
-        help="if another run is using --root, wait until it ends (default: leave with "
-        "a message that names it)",
-    )
-    parser.add_argument(
-        "--if-changed",
-        action="store_true",
-        help="do nothing, and say so, if neither the data nor the settings nor the "
-        "code have changed since the last run that came to a verdict; so `schedule` "
-        "runs",
-    )
-    parser.add_argument(
-        "--print-config",
-        action="store_true",
-        help="print the resolved configuration as YAML, and do nothing else",
-    )
-    parser.set_defaults(command=run_pipeline)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunOptions(options.Settings):
+    """The options of `run`."""
+
+    data_dir: str
+    beam_arg: tuple[str, ...]
+    replicas: int | None
+    warm_start: bool
+    wait: bool
+    if_changed: bool
+    print_config: bool
+
+    def overrides(self) -> dict[str, loading.Value]:
+        """Returns the values of the options for one setting each, by the setting."""
+        given = super().overrides()
+        if self.replicas is not None:
+            given["train.replicas"] = self.replicas
+        if self.warm_start:
+            given["train.warm_start"] = True
+        return given
 
 
-def run_pipeline(args: argparse.Namespace) -> int:
+@command(
+    description="Ingests, validates, transforms, trains, evaluates, checks and, if "
+    "the model is blessed, pushes it to push.destination, or else to ROOT/serving. "
+    "Steps whose inputs have not changed come from the cache.",
+    epilog=f"every setting, as --preset {loading.DEFAULT} has it (see "
+    "docs/reference/settings.md):\n\n"
+    + literal(loading.to_yaml(loading.resolve(loading.DEFAULT))),
+)
+@options.data_dir_option
+@options.settings_options
+@click.option(
+    "--beam-arg",
+    multiple=True,
+    metavar="ARG",
+    show_default="those of the in-memory runner",
+    help="an option for Beam, such as --beam-arg=--runner=DataflowRunner; may be "
+    "given more than once; instead of the in-memory runner's",
+)
+@click.option(
+    "--replicas",
+    type=Number(int),
+    metavar="N",
+    show_default="on every GPU, or the one CPU",
+    help="train on N logical CPU devices in step, as on N GPUs; the same as "
+    "--set train.replicas=N",
+)
+@click.option(
+    "--warm-start",
+    is_flag=True,
+    help="begin with the weights of the model that is served, if the networks "
+    "match; the same as --set train.warm_start=true",
+)
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="if another run is using --root, wait until it ends; without, leave with "
+    "a message that names it",
+)
+@click.option(
+    "--if-changed",
+    is_flag=True,
+    help="do nothing, and say so, if neither the data nor the settings nor the "
+    "code have changed since the last run that came to a verdict; so `schedule` "
+    "runs",
+)
+@click.option(
+    "--print-config",
+    is_flag=True,
+    help="print the resolved configuration as YAML, and do nothing else",
+)
+def run_pipeline(args: RunOptions) -> int:
     """Runs the pipeline under a run record of its own; returns the exit code."""
     resolved = options.resolve(args)
     if args.print_config:
-        args.is_result_printed = True
         print(loading.to_yaml(resolved), end="")
-        return OK
+        return code_of_result()
     _check_can_run(args, resolved)
-    with open_console(args, "run") as console:
+    with open_console(args.root, "run") as console:
         from pipeline.runs import lifecycle
 
         for line in loading.lines(resolved):
@@ -108,14 +125,14 @@ def run_pipeline(args: argparse.Namespace) -> int:
             return fail_with(console, error)
 
 
-def _check_can_run(args: argparse.Namespace, resolved: loading.PipelineConfig) -> None:
+def _check_can_run(args: RunOptions, resolved: loading.PipelineConfig) -> None:
     """Raises ConfigError or TFConfigError for what would stop a run."""
     options.check_paths(args, resolved)
     tf_config.count_workers()
 
 
 def _run_steps(
-    args: argparse.Namespace,
+    args: RunOptions,
     resolved: loading.PipelineConfig,
     *,
     recorder: "RunRecorder",

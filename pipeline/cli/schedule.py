@@ -1,13 +1,17 @@
 """The command `schedule`: runs the pipeline again and again, on a cluster or here."""
 
-import argparse
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import click
+
 from pipeline.cli import cluster_options, options
-from pipeline.cli.command_console import fail
+from pipeline.cli.command import command
+from pipeline.cli.command_console import code_of_result, fail
+from pipeline.cli.option_types import Choice, Number
 from pipeline.cli.printed_commands import SETTINGS, options_in_force, program
 from pipeline.config import loading
 from pipeline.exit_codes import FAILED, OK
@@ -17,77 +21,97 @@ if TYPE_CHECKING:
     from pipeline.scheduling.cron import CronSchedule
 
 
-def add_command(commands: options.Commands) -> None:
-    """Adds the command `schedule` to the command line."""
-    parser = commands.add_parser(
-        "schedule",
-        help="run the pipeline again and again, on a cluster or here",
-        description="Makes one recurring run of this name on Kubeflow Pipelines v2, or "
-        "changes it: enabled, one run at a time, no catching up on missed times. The "
-        "same call again changes nothing; after one that failed, it mends what is "
-        "half done.",
-        epilog=f"{cluster_options.CREDENTIALS}\n{options.EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--cron",
-        help="when: minute, hour, day of the month, month, day of the week; such as "
-        "'0 3 * * *'",
-    )
-    parser.add_argument(
-        "--timezone",
-        metavar="TZ",
-        help="of --cron, such as Europe/Berlin, with --local and --print. On a cluster "
-        "only UTC: KFP takes no time zone, not even as a TZ= or CRON_TZ= before the "
-        "expression; CRON_SCHEDULE_TIMEZONE in its deployment "
-        "ml-pipeline-scheduledworkflow is that of all schedules (UTC if not set)",
-    )
-    parser.add_argument(
-        "--name",
-        default=loading.NAME,
-        help=f"of the schedule on the cluster (default: {loading.NAME})",
-    )
-    actions = parser.add_mutually_exclusive_group()
-    for action, text in (
-        ("list", "list the pipeline's schedules on the cluster"),
-        ("pause", "start no more runs, until --resume"),
-        ("resume", "start runs again"),
-        ("delete", "delete the schedule; not while a run of it goes on"),
-    ):
-        actions.add_argument(
-            f"--{action}",
-            dest="action",
-            action="store_const",
-            const=action,
-            help=text,
-        )
-    actions.add_argument(
-        "--local", action="store_true", help="no cluster: stay, and `run` here on time"
-    )
-    actions.add_argument(
-        "--print",
-        choices=("systemd", "crontab"),
-        help="no cluster: print what makes this machine `run` on time",
-    )
-    parser.add_argument(
-        "--metrics-port",
-        type=int,
-        metavar="PORT",
-        help="with --local: serve the last run's numbers over HTTP, for Prometheus",
-    )
-    parser.add_argument(
-        "--metrics-host",
-        default="127.0.0.1",
-        metavar="ADDRESS",
-        help="the address to serve them on (default: %(default)s, this machine alone)",
-    )
-    cluster_options.add_cluster_options(parser)
-    options.add_data_dir_option(parser)
-    parser.set_defaults(command=schedule)
+# At most one of these options is given.
+_ACTIONS = ("list", "pause", "resume", "delete", "local", "print")
 
 
-def schedule(args: argparse.Namespace) -> int:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScheduleOptions(cluster_options.ClusterOptions):
+    """The options of `schedule`."""
+
+    cron: str | None
+    timezone: str | None
+    name: str
+    list: bool
+    pause: bool
+    resume: bool
+    delete: bool
+    local: bool
+    print: str | None
+    metrics_port: int | None
+    metrics_host: str
+    data_dir: str
+
+
+@command(
+    description="Makes one recurring run of this name on Kubeflow Pipelines v2, or "
+    "changes it: enabled, one run at a time, no catching up on missed times. The "
+    "same call again changes nothing; after one that failed, it mends what is "
+    "half done. At most one of --list, --pause, --resume, --delete, --local and "
+    "--print does something else.",
+    epilog=cluster_options.CREDENTIALS,
+)
+@click.option(
+    "--cron",
+    metavar="FIELDS",
+    show_default="none",
+    help="when: minute, hour, day of the month, month, day of the week; such as "
+    "'0 3 * * *'",
+)
+@click.option(
+    "--timezone",
+    metavar="TZ",
+    show_default="this machine's; on a cluster UTC",
+    help="of --cron, such as Europe/Berlin, with --local and --print. On a cluster "
+    "only UTC: KFP takes no time zone, not even as a TZ= or CRON_TZ= before the "
+    "expression; CRON_SCHEDULE_TIMEZONE in its deployment "
+    "ml-pipeline-scheduledworkflow is that of all schedules (UTC if not set)",
+)
+@click.option(
+    "--name",
+    metavar="NAME",
+    default=loading.NAME,
+    help="of the schedule on the cluster",
+)
+@click.option(
+    "--list", is_flag=True, help="list the pipeline's schedules on the cluster"
+)
+@click.option("--pause", is_flag=True, help="start no more runs, until --resume")
+@click.option("--resume", is_flag=True, help="start runs again")
+@click.option(
+    "--delete",
+    is_flag=True,
+    help="delete the schedule; not while a run of it goes on",
+)
+@click.option("--local", is_flag=True, help="no cluster: stay, and `run` here on time")
+@click.option(
+    "--print",
+    type=Choice(["systemd", "crontab"]),
+    show_default="none",
+    help="no cluster: print what makes this machine `run` on time",
+)
+@click.option(
+    "--metrics-port",
+    type=Number(int),
+    metavar="PORT",
+    show_default="none",
+    help="with --local: serve the last run's numbers over HTTP, for Prometheus",
+)
+@click.option(
+    "--metrics-host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    help="the address to serve them on; 127.0.0.1: this machine alone",
+)
+@cluster_options.cluster_options
+@options.data_dir_option
+def schedule(args: ScheduleOptions) -> int:
     """Makes, changes or lists schedules, or runs one here; returns the exit code."""
+    given = [f"--{name}" for name in _ACTIONS if getattr(args, name)]
+    if len(given) > 1:
+        raise loading.ConfigError(
+            f"at most one of {', '.join(given)} can be done at a time"
+        )
     if args.metrics_port is not None and not args.local:
         raise loading.ConfigError(
             f"--metrics-port must come with --local, got {args.metrics_port} without: "
@@ -95,19 +119,19 @@ def schedule(args: argparse.Namespace) -> int:
         )
     if args.local or args.print:
         return _schedule_here(args)
-    act = _set_schedule if args.action is None else _change_schedules
+    act = _change_schedules if given else _set_schedule
     return cluster_options.run_on_cluster(
-        args, "schedule", act=lambda console: act(args, console)
+        args.root, "schedule", act=lambda console: act(args, console)
     )
 
 
-def _set_schedule(args: argparse.Namespace, console: "Screen") -> int:
+def _set_schedule(args: ScheduleOptions, console: "Screen") -> int:
     """Makes the recurring run that the flags name, or changes it to them."""
     from pipeline.kubeflow import recurring_runs
 
     options.resolve(args)  # raises for a wrong setting, before the connection
     cron = recurring_runs.to_kfp_cron(_parse_cron(args))
-    cluster_options.image(args)  # raises if it is missing, before the connection
+    cluster_options.check_image(args.image)  # before the connection
     cluster = cluster_options.connect(args)
     request = cluster_options.upload(args, cluster, console=console)
     recurring_run, is_changed = recurring_runs.set_schedule(
@@ -119,21 +143,20 @@ def _set_schedule(args: argparse.Namespace, console: "Screen") -> int:
     return OK
 
 
-def _change_schedules(args: argparse.Namespace, console: "Screen") -> int:
+def _change_schedules(args: ScheduleOptions, console: "Screen") -> int:
     """Lists the recurring runs, or pauses, resumes or deletes the named one."""
     from pipeline.kubeflow import recurring_runs, submission
 
     cluster = cluster_options.connect(args)
     pipeline_id = submission.find_pipeline(cluster)
-    if args.action == "list":
-        args.is_result_printed = True
+    if args.list:
         for run in recurring_runs.find_all(cluster, pipeline_id):
             state = "enabled" if recurring_runs.is_enabled(run) else "paused"
             link = cluster.make_link(f"recurringrun/details/{run.recurring_run_id}")
             console.line(
                 f"{run.display_name}  {state}  {recurring_runs.read_cron(run)}  {link}"
             )
-        return OK
+        return code_of_result(console)
     found = recurring_runs.find_by_name(cluster, args.name, pipeline_id=pipeline_id)
     if not found:
         return fail(
@@ -142,17 +165,20 @@ def _change_schedules(args: argparse.Namespace, console: "Screen") -> int:
             "make it with --cron",
             code=FAILED,
         )
-    change = {
-        "pause": recurring_runs.pause,
-        "resume": recurring_runs.resume,
-        "delete": recurring_runs.delete,
-    }[args.action]
-    change(cluster, found)
-    console.line(f"the schedule {args.name}: {args.action}d")
+    if args.pause:
+        done = "paused"
+        recurring_runs.pause(cluster, found)
+    elif args.resume:
+        done = "resumed"
+        recurring_runs.resume(cluster, found)
+    else:
+        done = "deleted"
+        recurring_runs.delete(cluster, found)
+    console.line(f"the schedule {args.name}: {done}")
     return OK
 
 
-def _schedule_here(args: argparse.Namespace) -> int:
+def _schedule_here(args: ScheduleOptions) -> int:
     """Runs the pipeline at cron's times, or prints what makes this machine do so."""
     times = _parse_cron(args)
     # A bad path must fail now, and not at the first run.
@@ -165,7 +191,6 @@ def _schedule_here(args: argparse.Namespace) -> int:
     if args.local:
         with _serve_metrics(args):
             return daemon.run_schedule(times, command=command, log_folder=log_folder)
-    args.is_result_printed = True
     folder = pathlib.Path.cwd()
     if args.print == "systemd":
         text = service_files.make_systemd_units(times, command=command, folder=folder)
@@ -174,11 +199,11 @@ def _schedule_here(args: argparse.Namespace) -> int:
             times, command=command, folder=folder, logs=log_folder
         )
     print(text, end="")
-    return OK
+    return code_of_result()
 
 
 @contextlib.contextmanager
-def _serve_metrics(args: argparse.Namespace) -> Iterator[None]:
+def _serve_metrics(args: ScheduleOptions) -> Iterator[None]:
     """Serves the metrics of the last run while the block runs, if a port is given."""
     if args.metrics_port is None:
         yield
@@ -193,7 +218,7 @@ def _serve_metrics(args: argparse.Namespace) -> Iterator[None]:
         yield
 
 
-def _parse_cron(args: argparse.Namespace) -> "CronSchedule":
+def _parse_cron(args: ScheduleOptions) -> "CronSchedule":
     """Returns the schedule that --cron and --timezone give.
 
     Raises:

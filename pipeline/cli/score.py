@@ -3,14 +3,16 @@
 It needs the SavedModel and TensorFlow; no TFX, no TFP, no data set.
 """
 
-import argparse
 import dataclasses
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import click
+
 from pipeline.cli import options, pushed_model
+from pipeline.cli.command import command
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -32,23 +34,23 @@ class ImageScore:
     kl: float
 
 
-def add_command(commands: options.Commands) -> None:
-    """Adds the command `score` to the command line."""
-    parser = pushed_model.add_model_command(
-        commands,
-        "score",
-        function=score,
-        summary="find the images that the served model finds unlikely",
-        description="Prints each image's ELBO, a lower bound on log p(x) in nats, the "
-        f"lowest first: outliers come first.\n\n{options.IMAGES}",
-        examples=["score seven.png eight.png", "score digits.npy --json"],
-    )
-    options.add_images_argument(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON, not a list")
-    parser.set_defaults(is_result_printed=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoreOptions(pushed_model.ModelOptions):
+    """The options of `score`."""
+
+    images: tuple[str, ...]
+    json: bool
 
 
-def score(args: argparse.Namespace) -> int:
+@command(
+    description="Prints each image's ELBO, a lower bound on log p(x) in nats, the "
+    f"lowest first: outliers come first.\n\n{options.IMAGES}",
+    examples=["score seven.png eight.png", "score digits.npy --json"],
+)
+@options.images_argument
+@click.option("--json", is_flag=True, help="print JSON, not a list")
+@pushed_model.model_options
+def score(args: ScoreOptions) -> int:
     """Prints the score of each image, the lowest first; returns the exit code."""
 
     def use(model: "PushedModel", console: "Screen") -> None:
@@ -84,7 +86,7 @@ def score(args: argparse.Namespace) -> int:
                 f"{each.image}"
             )
 
-    return pushed_model.run_with_model(args, "score", use=use)
+    return pushed_model.run_with_model(args, "score", use=use, is_result_printed=True)
 
 
 def _score_images(

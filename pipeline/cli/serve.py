@@ -1,17 +1,19 @@
 """The command `serve`: serves the pushed model over HTTP."""
 
-import argparse
+import dataclasses
 import logging
-import math
 import os
 import signal
 import socket
 import sys
 import urllib.parse
 import warnings
-from collections.abc import Callable
+
+import click
 
 from pipeline.cli import options
+from pipeline.cli.command import command, literal
+from pipeline.cli.option_types import Number
 from pipeline.config import loading
 from pipeline.exit_codes import INTERRUPTED, OK
 
@@ -19,6 +21,7 @@ _DESCRIPTION = """\
 Serves the model that was pushed over HTTP, as TensorFlow Serving does, for machines
 that have none: its clients take another host and port, and nothing else.
 
+\b
   GET  /v1/models/NAME[/versions/N]            the versions and their states
   GET  /v1/models/NAME[/versions/N]/metadata   the signatures
   POST /v1/models/NAME[/versions/N]:predict    `instances` or `inputs`
@@ -29,71 +32,101 @@ loaded and served without a restart or a lost request; one that is damaged is no
 SIGTERM and Ctrl-C let what has begun end. There is no TLS and no access control: put
 it behind what has both before strangers reach it."""
 
-
-def _parse_positive(text: str) -> float:
-    """Returns a number of the command line that must be above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
-    return value
+_EXAMPLES = """\
+such as:
+  vae-pipeline serve
+  curl -d '{"signature_name": "generate", "inputs": {"n": 1, "seed": 7}}' \\
+      http://127.0.0.1:8501/v1/models/vae:predict"""
 
 
-_Parse = Callable[[str], str | int | float]
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServeOptions(options.Settings):
+    """The options of `serve`."""
 
-# Each with its metavariable, type, default and help.
-_OPTIONS: list[tuple[str, str, _Parse, str | int | float, str]] = [
-    ("--host", "ADDRESS", str, "127.0.0.1", "where to listen; 0.0.0.0: everywhere"),
-    ("--port", "PORT", int, 8501, "0: any that is free"),
-    ("--poll", "SECONDS", _parse_positive, 10.0, "between two looks for a new version"),
-    ("--max-batch", "IMAGES", int, 128, "that are computed at once; 1: no batching"),
-    ("--max-delay", "MS", float, 0.0, "that a request waits for others"),
-    ("--max-images", "IMAGES", int, 1024, "of one request"),
-    ("--max-body", "MB", _parse_positive, 32.0, "of one request"),
-    ("--grace", "SECONDS", _parse_positive, 30.0, "that the last answers may take"),
-]
-
-
-def add_command(commands: options.Commands) -> None:
-    """Adds the command `serve` to the command line."""
-    parser = commands.add_parser(
-        "serve",
-        help="serve the pushed model over HTTP, as TensorFlow Serving does",
-        description=_DESCRIPTION,
-        epilog="such as:\n"
-        "  vae-pipeline serve\n"
-        '  curl -d \'{"signature_name": "generate", "inputs": {"n": 1, "seed": 7}}\''
-        " \\\n      http://127.0.0.1:8501/v1/models/vae:predict\n\n"
-        f"{options.EXIT_CODES}; of this command, 0 after SIGTERM",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    for flag, metavar, kind, default, text in _OPTIONS:
-        shown = default if isinstance(default, str) else f"{default:g}"
-        parser.add_argument(
-            flag,
-            metavar=metavar,
-            type=kind,
-            default=default,
-            help=f"{text} (default: {shown})",
-        )
-    parser.add_argument(
-        "--model-name",
-        metavar="NAME",
-        help="in the paths (default: the setting push.model_name)",
-    )
-    parser.add_argument(
-        "--access-log", action="store_true", help="log a line for each request"
-    )
-    options.add_settings_options(parser)
-    parser.set_defaults(command=serve)
+    host: str
+    port: int
+    poll: float  # seconds
+    max_batch: int
+    max_delay: float  # milliseconds
+    max_images: int
+    max_body: float  # MB
+    grace: float  # seconds
+    model_name: str | None
+    access_log: bool
 
 
-def serve(args: argparse.Namespace) -> int:
+@command(
+    description=_DESCRIPTION,
+    epilog=literal(_EXAMPLES) + "\n\nof the exit codes of this command, 0 comes after "
+    "SIGTERM",
+)
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    help="where to listen; 0.0.0.0: everywhere",
+)
+@click.option(
+    "--port",
+    type=Number(int, least=0, most=65535),
+    metavar="PORT",
+    default=8501,
+    help="0: any that is free",
+)
+@click.option(
+    "--poll",
+    type=Number(float, is_positive=True),
+    metavar="SECONDS",
+    default=10.0,
+    help="between two looks for a new version",
+)
+@click.option(
+    "--max-batch",
+    type=Number(int, least=1),
+    metavar="IMAGES",
+    default=128,
+    help="that are computed at once; 1: no batching",
+)
+@click.option(
+    "--max-delay",
+    type=Number(float, least=0, most=1000, unit=" ms"),
+    metavar="MS",
+    default=0.0,
+    help="that a request waits for others",
+)
+@click.option(
+    "--max-images",
+    type=Number(int, least=1),
+    metavar="IMAGES",
+    default=1024,
+    help="of one request",
+)
+@click.option(
+    "--max-body",
+    type=Number(float, is_positive=True),
+    metavar="MB",
+    default=32.0,
+    help="of one request",
+)
+@click.option(
+    "--grace",
+    type=Number(float, is_positive=True),
+    metavar="SECONDS",
+    default=30.0,
+    help="that the last answers may take",
+)
+@click.option(
+    "--model-name",
+    metavar="NAME",
+    show_default="the setting push.model_name",
+    help="in the paths",
+)
+@click.option("--access-log", is_flag=True, help="log a line for each request")
+@options.settings_options
+def serve(args: ServeOptions) -> int:
     """Serves the pushed model until a signal; returns the exit code."""
     resolved = options.resolve(args)
-    _check_options(args)
+    _check_model_name(args.model_name)
     destination = options.destination(args, resolved)
     listening = _bind(args.host, args.port)
     logging.basicConfig(
@@ -156,25 +189,11 @@ def _import_tensorflow() -> None:
         os.close(null)
 
 
-def _check_options(args: argparse.Namespace) -> None:
-    """Raises ConfigError for an option whose value can't be used."""
-    for flag in ("max_batch", "max_images"):
-        if getattr(args, flag) < 1:
-            text = flag.replace("_", "-")
-            raise loading.ConfigError(
-                f"--{text} must be at least 1, got {getattr(args, flag)}"
-            )
-    if not 0 <= args.max_delay <= 1000:
+def _check_model_name(name: str | None) -> None:
+    """Raises ConfigError for a name that can't be in the paths."""
+    if name is not None and (not name or set(name) & set("/:")):
         raise loading.ConfigError(
-            f"--max-delay must be from 0 to 1000 ms, got {args.max_delay:g}"
-        )
-    if not 0 <= args.port <= 65535:
-        raise loading.ConfigError(f"--port must be from 0 to 65535, got {args.port}")
-    if args.model_name is not None and set(args.model_name) & set("/:") | (
-        {args.model_name} & {""}
-    ):
-        raise loading.ConfigError(
-            f"--model-name must be a name without / and :, got {args.model_name!r}"
+            f"--model-name must be a name without / and :, got {name!r}"
         )
 
 

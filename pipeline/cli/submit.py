@@ -1,10 +1,13 @@
 """The command `submit`: runs the pipeline on Kubeflow Pipelines v2."""
 
-import argparse
+import dataclasses
 import shlex
 from typing import TYPE_CHECKING
 
+import click
+
 from pipeline.cli import cluster_options, options
+from pipeline.cli.command import command
 from pipeline.cli.command_console import fail
 from pipeline.cli.printed_commands import line, options_in_force
 from pipeline.exit_codes import FAILED, INTERRUPTED, OK, REFUSED
@@ -15,39 +18,40 @@ if TYPE_CHECKING:
     from pipeline.kubeflow.client import Cluster
 
 
-def add_command(commands: options.Commands) -> None:
-    """Adds the command `submit` to the command line."""
-    parser = commands.add_parser(
-        "submit",
-        help="run the pipeline on Kubeflow Pipelines v2",
-        description="Compiles the pipeline, uploads it as a new version if its content "
-        "is new, and starts a run. A --set of train.epochs, train.batch_size, "
-        "train.learning_rate, train.seed, gate.elbo_floor or gate.tolerance goes with "
-        "the run, and makes no new version.",
-        epilog=f"{cluster_options.CREDENTIALS}\n{options.EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    cluster_options.add_cluster_options(parser)
-    parser.add_argument(
-        "--wait",
-        action="store_true",
-        help="follow the run to its end and to the gate's verdict, which is read from "
-        "the pipeline root: the store's credentials must be here too, and for minio:// "
-        "its address in AWS_ENDPOINT_URL",
-    )
-    parser.add_argument(
-        "--run",
-        metavar="ID",
-        help="submit nothing; wait for this run, which was submitted before",
-    )
-    parser.set_defaults(command=submit)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SubmitOptions(cluster_options.ClusterOptions):
+    """The options of `submit`."""
+
+    wait: bool
+    run: str | None
 
 
-def submit(args: argparse.Namespace) -> int:
+@command(
+    description="Compiles the pipeline, uploads it as a new version if its content "
+    "is new, and starts a run. A --set of train.epochs, train.batch_size, "
+    "train.learning_rate, train.seed, gate.elbo_floor or gate.tolerance goes with "
+    "the run, and makes no new version.",
+    epilog=cluster_options.CREDENTIALS,
+)
+@cluster_options.cluster_options
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="follow the run to its end and to the gate's verdict, which is read from "
+    "the pipeline root: the store's credentials must be here too, and for minio:// "
+    "its address in AWS_ENDPOINT_URL",
+)
+@click.option(
+    "--run",
+    metavar="ID",
+    show_default="none",
+    help="submit nothing; wait for this run, which was submitted before",
+)
+def submit(args: SubmitOptions) -> int:
     """Starts a run on a cluster, or waits for one; returns the exit code."""
     options.resolve(args)  # raises for a wrong setting, before the connection
     if args.run is None:
-        cluster_options.image(args)  # raises if it is missing, before the connection
+        cluster_options.check_image(args.image)  # before the connection
 
     def act(console: "Screen") -> int:
         from pipeline.kubeflow import submission
@@ -62,11 +66,11 @@ def submit(args: argparse.Namespace) -> int:
             return OK
         return _wait_for_run(args, cluster, run_id=run_id, console=console)
 
-    return cluster_options.run_on_cluster(args, "submit", act=act)
+    return cluster_options.run_on_cluster(args.root, "submit", act=act)
 
 
 def _wait_for_run(
-    args: argparse.Namespace, cluster: "Cluster", *, run_id: str, console: "Screen"
+    args: SubmitOptions, cluster: "Cluster", *, run_id: str, console: "Screen"
 ) -> int:
     """Shows a run until its end and the gate's decision; returns the exit code."""
     from pipeline.kubeflow import watch
@@ -115,7 +119,7 @@ def _logs_line(run_id: str, namespace: str) -> str:
     return shlex.join([*words, "-c", "main", "--prefix", "--tail=50"])
 
 
-def describe_waiting_again(args: argparse.Namespace, run_id: str) -> str:
+def describe_waiting_again(args: SubmitOptions, run_id: str) -> str:
     """Returns a sentence with the command that waits for a run again."""
     given = options_in_force(args, "host", "namespace", "root")
     return f"To wait for it again: {line('submit', *given, '--run', run_id)}"

@@ -1,15 +1,16 @@
 """The command `versions`: lists the pushed versions and which one is served."""
 
-import argparse
 import dataclasses
 import datetime
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import click
+
 from pipeline.cli import options, tables
-from pipeline.cli.command_console import log_slow_work_to_stderr
-from pipeline.exit_codes import OK
+from pipeline.cli.command import command
+from pipeline.cli.command_console import code_of_result, log_slow_work_to_stderr
 
 if TYPE_CHECKING:
     from components.registry.listing import DamagedVersion
@@ -21,21 +22,11 @@ its state. Served is the newest version whose files are those of its manifest: i
 next run's baseline. All files are read."""
 
 
-def add_command(commands: options.Commands) -> None:
-    """Adds the command `versions` to the command line."""
-    parser = commands.add_parser(
-        "versions",
-        help="list what was pushed, and what is served",
-        description=_DESCRIPTION,
-        epilog="such as:\n"
-        "  vae-pipeline versions\n"
-        "  vae-pipeline versions --set push.destination=s3://models/serving --json\n\n"
-        f"{options.EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", action="store_true", help="for machines")
-    options.add_settings_options(parser)
-    parser.set_defaults(command=list_versions, is_result_printed=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VersionsOptions(options.Settings):
+    """The options of `versions`."""
+
+    json: bool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +48,16 @@ class Row:
     rolled_back: dict[str, object] | None
 
 
-def list_versions(args: argparse.Namespace) -> int:
+@command(
+    description=_DESCRIPTION,
+    examples=[
+        "versions",
+        "versions --set push.destination=s3://models/serving --json",
+    ],
+)
+@click.option("--json", is_flag=True, help="for machines")
+@options.settings_options
+def list_versions(args: VersionsOptions) -> int:
     """Prints the versions at the destination; returns the exit code."""
     destination = options.destination(args, options.resolve(args))
     with log_slow_work_to_stderr():
@@ -68,7 +68,7 @@ def list_versions(args: argparse.Namespace) -> int:
         print(f"nothing was pushed to {destination}")
     else:
         _print_table(destination, rows)
-    return OK
+    return code_of_result()
 
 
 def read_rows(destination: str) -> list[Row]:

@@ -1,27 +1,36 @@
 """The configuration: the settings of presets, config files and flags, merged."""
 
 import dataclasses
-import difflib
 import importlib.resources
 import json
 import os
 import pathlib
 import re
 import sys
+import typing
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import pydantic
 import yaml
 
 from model.config import ModelConfig, TrainConfig
 from model.errors import PipelineError
+from pipeline.config.names import find_nearest, suggest
 from pipeline.config.notifications import MetricsConfig, NotifyConfig
-from pipeline.config.sections import DataConfig, GateConfig, KubeflowConfig, PushConfig
+from pipeline.config.sections import (
+    DataConfig,
+    GateConfig,
+    KubeflowConfig,
+    PushConfig,
+    StepConfig,
+)
 
 NAME = "vae"  # the name of the pipeline
 PRESETS = ("five_minutes", "ten_minutes", "one_hour", "demo", "blog", "smoke")
 DEFAULT = "five_minutes"  # preset
+
+Value: TypeAlias = str | int | bool  # of an option for one setting
 
 
 class ConfigError(PipelineError):
@@ -49,22 +58,32 @@ _INDECISIVE = ("kubeflow", "notify", "metrics")
 
 
 def resolve(
-    preset: str, file: str | None = None, *, settings: Sequence[str] = ()
+    preset: str,
+    file: str | None = None,
+    *,
+    settings: Sequence[str] = (),
+    overrides: Mapping[str, Value] | None = None,
 ) -> PipelineConfig:
     """Returns the configuration from a preset, a config file and single settings.
 
-    A field of the file replaces the field of the preset, and a setting replaces both.
+    A field of the file replaces the field of the preset, a setting replaces both, and
+    an override replaces all.
 
     Args:
       preset: one of PRESETS.
       file: a YAML file of sections, if any.
-      settings: `section.field=value` each, the value in YAML.
+      settings: `section.field=value` each. The value of a text is literal, unless it
+        is quoted; the value of any other field is YAML.
+      overrides: values as they are, by `section.field`.
 
     Raises:
       ConfigError: a setting is unknown or wrong, or the file cannot be read.
     """
     if preset not in PRESETS:
-        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}, got {preset!r}")
+        raise ConfigError(
+            f"preset must be one of {', '.join(PRESETS)}, got {preset!r}"
+            f"{suggest(preset, PRESETS)}"
+        )
     text = importlib.resources.files("pipeline").joinpath(f"presets/{preset}.yaml")
     layers = [_parse_sections(text.read_text(encoding="utf-8"), f"preset {preset}")]
     if file is not None:
@@ -75,6 +94,11 @@ def resolve(
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"can't read the config file {file}: {error}") from error
     layers += [_parse_setting(setting) for setting in settings]
+    for key, value in (overrides or {}).items():
+        section, _, field = key.partition(".")
+        if isinstance(value, str):
+            _check_decoded(value, key)
+        layers.append({section: {field: value}})
     merged: dict[str, dict[str, Any]] = {}
     for layer in layers:
         for section, fields in layer.items():
@@ -161,12 +185,14 @@ _Loader.add_implicit_resolver(
 )
 
 
-def parse_value(text: str) -> Any:
-    """Returns the value of a YAML text, such as 0.5 for `5e-1`, or None if invalid."""
+def is_quoted(text: str) -> bool:
+    """Returns whether a text is one text of YAML in quotes."""
+    if len(text) < 2 or text[0] not in "'\"" or text[-1] != text[0]:
+        return False
     try:
-        return _parse(text, "it")
+        return isinstance(_parse(text, "it"), str)
     except ConfigError:
-        return None
+        return False
 
 
 def _parse(text: str, where: str) -> Any:
@@ -209,7 +235,22 @@ def _parse_setting(setting: str) -> dict[str, dict[str, Any]]:
             f"got {'one of notify' if key.startswith('notify') else repr(setting)}"
         )
     _check_decoded(value, key)
-    return {section: {field: _parse(value, key)}}
+    is_literal = _is_text(_field_types().get(key)) and not is_quoted(value)
+    return {section: {field: value if is_literal else _parse(value, key)}}
+
+
+def _field_types() -> dict[str, Any]:
+    """Returns the type of each field, by `section.field`."""
+    return {
+        f"{section}.{field}": kind
+        for section, fields in typing.get_type_hints(PipelineConfig).items()
+        for field, kind in typing.get_type_hints(fields).items()
+    }
+
+
+def _is_text(kind: Any) -> bool:
+    """Returns whether a field's type is text, or one of several texts."""
+    return kind is str or typing.get_origin(kind) is Literal
 
 
 def _check_decoded(text: str, key: str) -> None:
@@ -229,19 +270,15 @@ def _check_decoded(text: str, key: str) -> None:
 
 def _check_keys(sections: Mapping[str, Mapping[str, Any]]) -> None:
     """Raises ConfigError for an unknown field, with the nearest known name."""
-    known = [
-        f"{section.name}.{field.name}"
-        for section in dataclasses.fields(PipelineConfig)
-        for field in dataclasses.fields(getattr(PipelineConfig, section.name))
-    ]
+    known = list(_field_types())
     for section, fields in sections.items():
         for field in fields:
             key = f"{section}.{field}"
             if key not in known:
-                close = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"one of {known}"
+                nearest = find_nearest(key, known)
+                hint = f"did you mean {nearest}?" if nearest else f"one of {known}"
                 # The value may be a secret whose key is mistyped.
-                secret = key.startswith("notify.") or "notify." in (*close, "")[0]
+                secret = key.startswith("notify.") or "notify." in (nearest or "")
                 value = "" if secret else f" ({fields[field]!r})"
                 raise ConfigError(f"unknown setting {key}{value}: {hint}")
 
@@ -264,11 +301,17 @@ def _describe(error: Any) -> str:
     if error["type"] == "value_error":  # raised by a section's __post_init__
         return f"{key}.{error['ctx']['error']}"
     if error["type"] == "unexpected_keyword_argument":  # in kubeflow.steps
-        return f"unknown setting {key} ({error['input']!r})"
+        known = [field.name for field in dataclasses.fields(StepConfig)]
+        hint = suggest(str(error["loc"][-1]), known)
+        return f"unknown setting {key} ({error['input']!r}){hint}"
+    hint = ""
     if error["type"] in _EXPECTED:
         expected = _EXPECTED[error["type"]].format(**error.get("ctx", {}))
     else:
         expected = error["msg"].replace("Input should be", "must be")
         if key.startswith("notify."):  # the value may be a secret in the wrong field
             return f"{key} {expected}"
-    return f"{key} {expected}, got {error['input']!r}"
+        if error["type"] == "literal_error":
+            names = re.findall("'(.*?)'", error["ctx"]["expected"])
+            hint = suggest(str(error["input"]), names)
+    return f"{key} {expected}, got {error['input']!r}{hint}"

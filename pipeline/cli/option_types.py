@@ -1,0 +1,106 @@
+"""The types of the options: each refuses a value in words that name what it expects."""
+
+import click
+
+from model.files import safe_paths
+from pipeline.config.names import suggest
+
+
+def name_of(parameter: click.Parameter | None) -> str:
+    """Returns a parameter's name as people type it: the long one of an option."""
+    if parameter is None:
+        return "a value"
+    if isinstance(parameter, click.Option):
+        return max(parameter.opts, key=len)
+    return parameter.human_readable_name.strip("[.]")
+
+
+class Choice(click.Choice[str]):
+    """One of several names; the message about another one has the nearest."""
+
+    def get_invalid_choice_message(
+        self, value: object, ctx: click.Context | None
+    ) -> str:
+        """Returns what was expected and what was given."""
+        given = str(value)
+        hint = suggest(given, self.choices)
+        return f"must be one of {', '.join(self.choices)}, got {given!r}{hint}"
+
+
+class Number(click.ParamType):
+    """An integer or a float in a range."""
+
+    def __init__(
+        self,
+        kind: type[int] | type[float],
+        *,
+        least: float | None = None,
+        most: float | None = None,
+        is_positive: bool = False,
+        unit: str = "",
+    ):
+        self.name = "integer" if kind is int else "number"
+        self._kind, self._is_positive = kind, is_positive
+        self._least, self._most, self._unit = least, most, unit
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
+        """Returns the number."""
+        try:
+            number = self._kind(str(value))
+        except ValueError:
+            article = "an" if self._kind is int else "a"
+            self.fail(f"must be {article} {self.name}, got {value!r}", param, ctx)
+        if expected := self._find_violated_bound(number):
+            shown = f"{number:g}" if isinstance(number, float) else str(number)
+            self.fail(f"must be {expected}{self._unit}, got {shown}", param, ctx)
+        return number
+
+    def _find_violated_bound(self, number: float) -> str | None:
+        """Returns the range in words if the number is outside it."""
+        if self._is_positive:
+            return None if 0 < number < float("inf") else "above 0"
+        least, most = self._least, self._most
+        if (least is None or number >= least) and (most is None or number <= most):
+            return None
+        return f"at least {least}" if most is None else f"from {least} to {most}"
+
+
+class Path(click.Path):
+    """A path with the home folder in place of `~`; nothing need be there."""
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        """Returns the path."""
+        try:
+            return safe_paths.expand_home(str(value))
+        except safe_paths.PathError as error:
+            raise click.UsageError(f"{name_of(param)}: {error}", ctx) from error
+
+
+class Picture(Path):
+    """The path of a PNG to write."""
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str:
+        """Returns the path."""
+        path = super().convert(value, param, ctx)
+        if not path.lower().endswith(".png"):
+            self.fail(f"must be the name of a .png, got {path}", param, ctx)
+        return path
+
+
+FILE = Path(dir_okay=False)
+FOLDER = Path(file_okay=False)
