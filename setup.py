@@ -52,6 +52,7 @@ setuptools.setup(
         "tensorflow-model-analysis",
         # tensorflow-hub imports pkg_resources, which setuptools 81 removed.
         "setuptools<81",
+        "click>=8.4",
         # `serve`'s HTTP server.
         "aiohttp>=3.9",
         "apscheduler>=3.10,<4",

@@ -53,7 +53,7 @@ _BOUNDS = {
 def help_of(*words: str) -> str:
     """Returns what `vae-pipeline WORDS --help` prints."""
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+    with contextlib.redirect_stdout(printed):
         main.main([*words, "--help"])
     return printed.getvalue()
 
@@ -61,7 +61,7 @@ def help_of(*words: str) -> str:
 def commands_page() -> str:
     """Returns the help of every command, in the order in which --help lists them."""
     overview = help_of()
-    names = re.findall(r"^ {2,4}([a-z]+)\s{2,}\S", overview, re.MULTILINE)
+    names = re.findall(r"^  ([a-z]+) {2,}\S", overview, re.MULTILINE)
     blocks = [f"```text\n{overview}```\n"]
     blocks += [f"## {name}\n\n```text\n{help_of(name)}```\n" for name in names]
     return "\n".join(blocks)

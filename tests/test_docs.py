@@ -1,5 +1,6 @@
 """The Markdown pages: lengths, links and commands of README.md, docs/ and others."""
 
+import dataclasses
 import importlib.util
 import pathlib
 import re
@@ -133,19 +134,15 @@ def test_a_link_to_a_missing_file_or_heading_is_found(tmp_path):
     assert broken_links(page) == ["other.md#three", "none.md", "none.png"]
 
 
-@pytest.fixture(scope="module")
-def parser():
-    return main.build_parser()
-
-
 @pytest.mark.parametrize("path", PAGES, ids=IDS)
-def test_every_command_is_one_that_the_program_understands(path, parser):
+def test_every_command_is_one_that_the_program_understands(path):
     for words in commands(path):
         if words == ["--version"]:  # the option prints the version and ends the process
             continue
-        args = parser.parse_args(words)
-        if hasattr(args, "preset"):
-            loading.resolve(args.preset, settings=options.settings(args))
+        args = main.parse(words).keywords["args"]
+        if isinstance(args, options.Settings):
+            # Its file is not here.
+            options.resolve(dataclasses.replace(args, config=None))
 
 
 def test_commands_are_found_in_shell_blocks_and_in_what_was_printed(tmp_path):
@@ -195,7 +192,7 @@ def test_the_reference_has_the_help_of_every_command(conf):
     page = conf.commands_page()
     assert set(re.findall(r"^## (\w+)$", page, re.MULTILINE)) == COMMANDS
     for command in COMMANDS:
-        assert f"```text\nusage: vae-pipeline {command} " in page
+        assert f"```text\nUsage: vae-pipeline {command} " in page
 
 
 def rows(page: str) -> dict[str, list[str]]:

@@ -12,9 +12,12 @@ POSITIONAL, ALL = 2, 6
 
 # TFX passes the inputs, outputs and properties of a component by position.
 FRAMEWORK_DECORATORS = {"component"}
+# The first parameters of a callback of Click.
+FRAMEWORK_CALLBACK = ["click.Context", "click.Parameter"]
 # The methods that a library's base class prescribes.
 FRAMEWORK_METHODS = {
-    "argparse.Action": {"__call__"},
+    "click.ParamType": {"convert"},
+    "click.Path": {"convert"},
     "tfx_executor.Executor": {"Do"},
 }
 
@@ -39,6 +42,11 @@ def is_prescribed(
 ) -> bool:
     """Returns whether a framework prescribes the signature of a function."""
     if FRAMEWORK_DECORATORS & set(decorators(function)):
+        return True
+    annotations = [
+        ast.unparse(a.annotation) for a in function.args.args if a.annotation
+    ]
+    if annotations[:2] == FRAMEWORK_CALLBACK:
         return True
     bases = map(ast.unparse, cls.bases) if cls else ()
     return any(function.name in FRAMEWORK_METHODS.get(base, ()) for base in bases)
@@ -128,7 +136,7 @@ def test_any_is_found(source):
             ["3: f: c is not keyword-only"],
         ),
         (
-            "class C(argparse.Action):\n  def f(self, a, b, c): ...",
+            "class C(click.ParamType):\n  def f(self, a, b, c): ...",
             ["2: f: c is not keyword-only"],
         ),
         (
@@ -150,7 +158,8 @@ def test_a_violation_is_found(source, expected):
         "class C:\n  @classmethod\n  def f(cls, a, b): ...",
         "@component\ndef f(a, b, c, d, e, g, h): ...",
         "@component(use_beam=True)\ndef f(a, b, c, d, e, g, h): ...",
-        "class C(argparse.Action):\n  def __call__(self, a, b, c, d=None): ...",
+        "class C(click.ParamType):\n  def convert(self, value, param, ctx): ...",
+        "def f(a: click.Context, b: click.Parameter, c: bool): ...",
         "class C(tfx_executor.Executor):\n  def Do(self, a, b, c): ...",
         "@dataclasses.dataclass\nclass C:\n  a: int\n  b: int",
     ],

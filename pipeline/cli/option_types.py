@@ -67,7 +67,9 @@ class Number(click.ParamType):
         least, most = self._least, self._most
         if (least is None or number >= least) and (most is None or number <= most):
             return None
-        return f"at least {least}" if most is None else f"from {least} to {most}"
+        if least is None or most is None:
+            return f"at least {least}" if most is None else f"at most {most}"
+        return f"from {least} to {most}"
 
 
 class Path(click.Path):
@@ -86,7 +88,11 @@ class Path(click.Path):
             raise click.UsageError(f"{name_of(param)}: {error}", ctx) from error
 
 
-class Picture(Path):
+FILE = Path(dir_okay=False)
+FOLDER = Path(file_okay=False)
+
+
+class Picture(click.Path):
     """The path of a PNG to write."""
 
     def convert(
@@ -96,11 +102,7 @@ class Picture(Path):
         ctx: click.Context | None,
     ) -> str:
         """Returns the path."""
-        path = super().convert(value, param, ctx)
+        path = FILE.convert(value, param, ctx)
         if not path.lower().endswith(".png"):
             self.fail(f"must be the name of a .png, got {path}", param, ctx)
         return path
-
-
-FILE = Path(dir_okay=False)
-FOLDER = Path(file_okay=False)

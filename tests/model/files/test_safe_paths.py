@@ -16,6 +16,7 @@ from pipeline.config.sections import KubeflowConfig
 from pipeline.local import runner
 from pipeline.runs import lifecycle, notify
 from tests.support import bars
+from tests.support.command_line import parse
 from tests.support.records import make_record
 
 
@@ -151,7 +152,7 @@ def test_every_path_of_the_command_line_and_the_settings_knows_the_home(
     monkeypatch.chdir(elsewhere)
     words = ["--dataset", "bars", "--source=~/bars", "--config=~/config.yaml"]
     words += ["--root", "~/runs", "--set", "push.destination=~/serving"]
-    args = main.build_parser().parse_args(["run", *words, "--data-dir", "~/data"])
+    args = parse("run", *words, "--data-dir", "~/data")
     assert (args.root, args.data_dir) == (f"{home}/runs", f"{home}/data")
     resolved = options.resolve(args)
     assert options.destination(args, resolved) == f"{home}/serving/vae"
@@ -247,7 +248,7 @@ def test_what_becomes_no_pattern_may_have_its_characters(tmp_path):
             *("--config", f"{folder}/my.yaml"),
         ]
         assert main.main(arguments) == 0
-        args = main.build_parser().parse_args(arguments)
+        args = parse(*arguments)
         data = prepare_spans.prepare_data(
             "bars", args.source, window=1, data_dir=args.data_dir
         )

@@ -1,7 +1,5 @@
 """The options that all commands for a cluster share, without a cluster."""
 
-import argparse
-
 import pytest
 
 from pipeline.cli import cluster_options, main
@@ -33,7 +31,7 @@ def test_sections_that_only_local_runs_use_are_named():
 @pytest.mark.parametrize("image", [None, ""])
 def test_an_image_is_asked_for(image):
     with pytest.raises(ConfigError) as error:
-        cluster_options.image(argparse.Namespace(image=image))
+        cluster_options.check_image(image)
     assert str(error.value) == (
         "--image must name the image of every step, such as registry/vae-pipeline:1.0, "
         "got nothing"
@@ -55,7 +53,6 @@ def test_what_the_cluster_does_not_do_is_a_failure(tmp_path, capfd):
     def refuse(console):
         raise ClusterError("GET /apis was answered with 403")
 
-    args = argparse.Namespace(root=str(tmp_path))
-    assert cluster_options.run_on_cluster(args, "submit", act=refuse) == 1
+    assert cluster_options.run_on_cluster(str(tmp_path), "submit", act=refuse) == 1
     assert "vae-pipeline: GET /apis was answered with 403\n" in capfd.readouterr().out
     assert list((tmp_path / "logs").glob("submit-*.log"))

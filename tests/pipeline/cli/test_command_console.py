@@ -1,6 +1,5 @@
 """The console of a command: its log, its errors, and lines about slow work."""
 
-import argparse
 import logging
 import os
 
@@ -13,21 +12,20 @@ from pipeline.config.loading import ConfigError
 
 
 def test_what_others_print_is_in_the_log_and_not_on_the_console(tmp_path, capfd):
-    args = argparse.Namespace(root=str(tmp_path / "runs"))
-    with open_console(args, "data") as console:
+    with open_console(str(tmp_path / "runs"), "data") as console:
         os.write(1, b"a library's line\n")
         console.line("a line for people")
+        assert command_console.code_of_result(console) == 0
     assert capfd.readouterr().out == "a line for people\n"
     (log,) = (tmp_path / "runs" / "logs").iterdir()
     assert log.name.startswith("data-")
     assert log.read_text() == "a library's line\n"
-    assert args.is_output_lost is False
 
 
 def test_a_root_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    args = argparse.Namespace(root=str(tmp_path / "file"))
-    with pytest.raises(ConfigError) as error, open_console(args, "run"):
+    root = str(tmp_path / "file")
+    with pytest.raises(ConfigError) as error, open_console(root, "run"):
         pytest.fail("there is no folder for a log")
     assert str(error.value).startswith(
         f"--root must be a folder that can be written to, got {tmp_path / 'file'}: "
@@ -35,8 +33,7 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_a_failure_shows_its_message_and_the_log(tmp_path, capfd):
-    args = argparse.Namespace(root=str(tmp_path))
-    with open_console(args, "data") as console:
+    with open_console(str(tmp_path), "data") as console:
         assert command_console.fail(console, "no images", code=2) == 2
     assert capfd.readouterr().out == (
         f"\nvae-pipeline: no images\nthe whole log: {console.log_path}\n"

@@ -130,11 +130,13 @@ def test_a_root_that_is_not_there_is_named(tmp_path, capsys):
     )
 
 
-def test_n_must_be_a_number(tmp_path, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        main.main(["history", "-n", "-1"])
-    assert exit_.value.code == 2
-    assert "must be a number from 0, got '-1'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("n", "message"),
+    [("-1", "must be at least 0, got -1"), ("x", "must be an integer, got 'x'")],
+)
+def test_n_must_be_a_number(capsys, n, message):
+    assert main.main(["history", "-n", n]) == 2
+    assert capsys.readouterr().err == f"vae-pipeline: -n {message}\n"
 
 
 def test_it_imports_nothing_that_is_slow(root):

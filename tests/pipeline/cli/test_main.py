@@ -10,32 +10,133 @@ import subprocess
 import sys
 import time
 
+import click
 import pytest
 
 from pipeline import cli
-from pipeline.cli import main
+from pipeline.cli import command, main
 from pipeline.runs import run_record
 from tests.support import disks
 
 
-def names_of_commands():
-    """Returns the names of the modules that add a command."""
-    modules = [module.name for module in pkgutil.iter_modules(cli.__path__)]
-    return [
-        name
-        for name in modules
-        if hasattr(importlib.import_module(f"pipeline.cli.{name}"), "add_command")
-    ]
+def find_commands():
+    """Returns the command of each module that has one, by the module's name."""
+    found = {}
+    for module in pkgutil.iter_modules(cli.__path__):
+        content = vars(importlib.import_module(f"pipeline.cli.{module.name}"))
+        for value in content.values():
+            if isinstance(value, command.Command):
+                found[module.name] = value
+    return found
+
+
+COMMANDS = find_commands()
 
 
 def test_each_command_is_listed_and_has_a_module_of_its_name(capsys):
-    with pytest.raises(SystemExit):
-        main.main(["--help"])
-    listed = re.findall(r"^    ([a-z]+)\b", capsys.readouterr().out, re.MULTILINE)
-    assert sorted(listed) == sorted(names_of_commands())
+    assert main.main(["--help"]) == 0
+    _, _, listed = capsys.readouterr().out.partition("\nCommands:\n")
+    names = re.findall(r"^  ([a-z]+)  ", listed, re.MULTILINE)
+    assert sorted(names) == sorted(COMMANDS)
 
 
-@pytest.mark.parametrize("args", [[], *([name] for name in names_of_commands())])
+def test_help_imports_no_command():
+    check = (
+        "import sys; from pipeline.cli import main; main.main(['--help'])\n"
+        "cli = {name for name in sys.modules if name.startswith('pipeline.cli.')}\n"
+        "expected = {'main', 'command', 'option_types'}\n"
+        "assert cli == {f'pipeline.cli.{name}' for name in expected}, cli\n"
+        "assert not {'pydantic', 'yaml'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_has_the_default_of_every_option_and_what_it_takes(name):
+    context = click.Context(COMMANDS[name], show_default=True)
+    for option in COMMANDS[name].params:
+        if isinstance(option, click.Option) and not option.is_flag:
+            words, text = option.get_help_record(context)
+            assert "[default: " in text or "[required]" in text, words
+            # Not the name of a type alone: the unit, or what the value is.
+            assert not re.search("INTEGER|NUMBER|FLOAT|TEXT$", words) or words == (
+                "--reason TEXT"
+            )
+
+
+MISTAKES = [
+    (["rnu"], "unknown command rnu: did you mean run?"),
+    (["zzz"], f"unknown command zzz: must be one of {', '.join(main._COMMANDS)}"),
+    ([], f"a command must be given: one of {', '.join(main._COMMANDS)}"),
+    (
+        ["run", "--prest", "demo"],
+        "unknown option --prest: did you mean --preset?; see vae-pipeline run --help",
+    ),
+    (["--zzz"], "unknown option --zzz; see vae-pipeline --help"),
+    (["run", "--zzz=1"], "unknown option --zzz; see vae-pipeline run --help"),
+    (
+        ["run", "--preset", "smok"],
+        "--preset must be one of five_minutes, ten_minutes, one_hour, demo, blog, "
+        "smoke, got 'smok': did you mean smoke?",
+    ),
+    (
+        ["run", "--set", "train.epoch=3"],
+        "unknown setting train.epoch (3): did you mean train.epochs?",
+    ),
+    (
+        ["run", "--set"],
+        "--set must have a value: SECTION.FIELD=VALUE; see vae-pipeline run --help",
+    ),
+    (
+        ["history", "--json=3"],
+        "--json must have no value; see vae-pipeline history --help",
+    ),
+    (["--version=3"], "--version must have no value; see vae-pipeline --help"),
+    (["run", "--span-window", "two"], "--span-window must be an integer, got 'two'"),
+    (["prune"], "--keep must be given; see vae-pipeline prune --help"),
+    (["score"], "IMAGE must be given; see vae-pipeline score --help"),
+    (
+        ["data", "mnist"],
+        "got unexpected extra argument (mnist); see vae-pipeline data --help",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_a_mistake_is_one_line_with_what_was_expected(arguments, message, capsys):
+    assert main.main(arguments) == 2
+    assert capsys.readouterr() == ("", f"vae-pipeline: {message}\n")
+
+
+def test_a_mistyped_key_of_a_file_has_the_nearest(tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text("gate: {elbo_flor: -100}\n")
+    assert main.main(["run", "--config", str(tmp_path / "mine.yaml")]) == 2
+    assert capsys.readouterr().err == (
+        "vae-pipeline: unknown setting gate.elbo_flor (-100): did you mean "
+        "gate.elbo_floor?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["r"], ["run", "report", "rollback", "reconstruct"]),
+        (["run", "--pre"], ["--preset"]),
+        (["run", "--preset", "s"], ["smoke"]),
+        (["schedule", "--print", ""], ["systemd", "crontab"]),
+    ],
+)
+def test_bash_completes_what_was_begun(words, expected, monkeypatch, capsys):
+    """As the script does that the page how-to/complete-commands.md installs."""
+    monkeypatch.setenv("_VAE_PIPELINE_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["vae-pipeline", *words]))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    assert main.main([]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.partition(",")[2] for line in printed] == expected
+
+
+@pytest.mark.parametrize("args", [[], *([name] for name in COMMANDS)])
 def test_help_teaches_without_importing_tensorflow(args):
     check = (
         "import sys; from pipeline.cli import main\n"

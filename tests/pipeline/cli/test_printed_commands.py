@@ -20,6 +20,7 @@ from model.vae import VAE
 from pipeline.cli import main, options, printed_commands
 from pipeline.config import loading
 from tests.support import bars
+from tests.support.command_line import parse
 from tests.support.configs import demo_model
 
 NAME = "my digits"  # value of push.model_name
@@ -53,7 +54,7 @@ class Place:
 
     @property
     def args(self):
-        return main.build_parser().parse_args(["run", *self.arguments])
+        return parse("run", *self.arguments)
 
     @property
     def destination(self):
@@ -126,7 +127,7 @@ def options_of(words):
     """Returns the options that the real parser reads from a command line's words."""
     program, *arguments = words
     assert program == os.path.join(BIN, "vae-pipeline")
-    return main.build_parser().parse_args(arguments)
+    return parse(*arguments)
 
 
 def test_each_is_parsed_with_the_options_of_the_run(place):
@@ -195,7 +196,7 @@ def test_a_plain_name_is_served_as_the_image_documents():
 
 def test_defaults_are_left_out(monkeypatch):
     monkeypatch.setenv("PATH", f"/usr/bin:{BIN}")
-    args = main.build_parser().parse_args(["run"])
+    args = parse("run")
     assert list(next_commands(args, "/s/vae").values()) == [
         "vae-pipeline generate",
         "vae-pipeline serve",
@@ -219,7 +220,7 @@ def test_defaults_are_left_out(monkeypatch):
     ],
 )
 def test_a_preset_that_reaches_more_is_next(preset, better):
-    args = main.build_parser().parse_args(["run", "--preset", preset])
+    args = parse("run", "--preset", preset)
     line = next_commands(args, "/s/vae", is_served=False).get("a better model")
     assert (line and shlex.split(line)[2:]) == better
 
@@ -233,7 +234,7 @@ def test_a_preset_that_reaches_more_is_next(preset, better):
     ],
 )
 def test_a_folder_of_versions_can_be_served(destination, folder):
-    args = main.build_parser().parse_args(["run"])
+    args = parse("run")
     docker = next_commands(args, destination).get("TensorFlow Serving itself")
     assert (docker is not None) == (folder is not None)
     assert docker is None or f"source={folder}," in docker
@@ -277,13 +278,11 @@ def test_a_program_that_is_nowhere_is_a_module(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("value", ["-x", "a b", "~x", "it's #1: y", "{a}", "null", "7"])
 def test_values_of_options_come_through(value):
-    args = main.build_parser().parse_args(
-        ["run", f"--source={value}" if value[0] != "~" else "--source=./~x"]
-    )
+    args = parse("run", f"--source={value}" if value[0] != "~" else "--source=./~x")
     words = shlex.split(
         printed_commands.line("run", *printed_commands.options_in_force(args, "source"))
     )
-    again = main.build_parser().parse_args(words[words.index("run") :])
+    again = parse(*words[words.index("run") :])
     assert again.source == args.source
     assert options.resolve(again).data.source == args.source
 
@@ -304,8 +303,7 @@ def test_what_starts_the_runs_on_time(place, capsys, kind):
     args = options_of(words)
     assert args.if_changed
     assert os.path.isabs(words[0])
-    expected = {**vars(place.args), "if_changed": True}
-    assert vars(args) == expected
+    assert args == dataclasses.replace(place.args, if_changed=True)
 
 
 def _systemd_words(line):

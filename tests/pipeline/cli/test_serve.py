@@ -153,12 +153,9 @@ def test_bad_flags(flags, message, capsys):
 @pytest.mark.parametrize("flag", ["--poll", "--max-body", "--grace"])
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1e999", "soon", ""])
 def test_times_and_sizes_are_numbers_above_zero(flag, value, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main.main(["serve", f"{flag}={value}"])
-    assert stop.value.code == 2
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.endswith(
-        f": error: argument {flag}: must be a number above 0, got {value!r}"
+    assert main.main(["serve", f"{flag}={value}"]) == 2
+    assert capsys.readouterr().err == (
+        f"vae-pipeline: {flag} must be a number above 0, got {value!r}\n"
     )
 
 

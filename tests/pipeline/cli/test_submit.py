@@ -11,16 +11,15 @@ import sys
 import pytest
 
 from components.evaluation.gate_result import GateResult
-from pipeline.cli import main, submit
+from pipeline.cli import submit
+from tests.support.command_line import parse
 
 BIN = os.path.dirname(sys.executable)
 
 
 def test_a_run_that_is_waited_for_again(monkeypatch):
     monkeypatch.setenv("PATH", f"/usr/bin:{BIN}")
-    args = main.build_parser().parse_args(
-        ["submit", "--host", "http://x:1", "--root", "a b", "--wait"]
-    )
+    args = parse("submit", "--host", "http://x:1", "--root", "a b", "--wait")
     assert submit.describe_waiting_again(args, "r-1") == (
         "To wait for it again: vae-pipeline submit --host http://x:1 --root 'a b' "
         "--run r-1"

@@ -216,8 +216,9 @@ def test_a_secret_in_the_wrong_place_is_not_shown():
     ("setting", "message"),
     [
         (
-            "model.network=cnn",
-            "model.network must be 'blog', 'dense' or 'conv_residual', got 'cnn'",
+            "model.network=dens",
+            "model.network must be 'blog', 'dense' or 'conv_residual', got 'dens': did "
+            "you mean dense?",
         ),
         ("train.epochs=0", "train.epochs must be at least 1, got 0"),
         ("train.epochs=ten", "train.epochs must be a valid integer, got 'ten'"),
@@ -242,7 +243,8 @@ def test_a_secret_in_the_wrong_place_is_not_shown():
             "push.model_name=../x",
             "push.model_name must be a plain folder name, got '../",
         ),
-        ("push.model_name=", "push.model_name must be a valid string, got None"),
+        ("push.model_name=", "push.model_name must be a plain folder name, got ''"),
+        ("gate.elbo_floor=null", "gate.elbo_floor must be a valid number, got None"),
         (
             "push.destination=hdfs://host/serving",
             "push.destination must be a folder or begin with minio://, s3://, gs://, "
@@ -269,8 +271,55 @@ def test_a_bad_setting_is_named_with_what_was_expected(setting, message):
 
 
 def test_an_unknown_preset_is_named():
-    with pytest.raises(ConfigError, match="one of five_minutes, .*, smoke, got 'big'"):
-        resolve("big")
+    with pytest.raises(ConfigError) as error:
+        resolve("five_minute")
+    assert str(error.value) == (
+        "preset must be one of five_minutes, ten_minutes, one_hour, demo, blog, smoke, "
+        "got 'five_minute': did you mean five_minutes?"
+    )
+
+
+# Each is something other than a text in YAML.
+TEXTS = ["null", "~x", "1e3", "123", "[a]", "true", "my data #2", "a: b", "'", "", "'a"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_is_literal(text):
+    assert resolve("demo", settings=[f"data.dataset={text}"]).data.dataset == text
+    overrides = {"data.dataset": text}
+    assert resolve("demo", overrides=overrides).data.dataset == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("'null'", "null"), ('"a\\tb"', "a\tb"), ("''", "")]
+)
+def test_a_text_in_quotes_is_yaml(text, expected):
+    assert resolve("demo", settings=[f"data.dataset={text}"]).data.dataset == expected
+    # But for an override it is a text like any other.
+    assert resolve("demo", overrides={"data.dataset": text}).data.dataset == text
+
+
+def test_what_is_no_text_is_yaml():
+    resolved = resolve(
+        "demo",
+        settings=[
+            *("data.limit=null", "train.warm_start=yes", "train.learning_rate=1e-3"),
+            "notify.command=[tell, 'a: b']",
+            "kubeflow.volumes={/data: claim}",
+        ],
+    )
+    assert resolved.data.limit is None
+    assert resolved.train.warm_start is True
+    assert resolved.train.learning_rate == 0.001
+    assert resolved.notify.command == ["tell", "a: b"]
+    assert resolved.kubeflow.volumes == {"/data": "claim"}
+
+
+def test_overrides_go_over_the_settings():
+    settings = ["data.dataset=kmnist", "train.replicas=1"]
+    overrides = {"data.dataset": "digits", "train.replicas": 2}
+    resolved = resolve("demo", settings=settings, overrides=overrides)
+    assert (resolved.data.dataset, resolved.train.replicas) == ("digits", 2)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""The types of the options: what they give, and the words of what they refuse."""
+
+import click
+import pytest
+
+from pipeline.cli.option_types import FILE, Choice, Number, Picture
+
+
+def convert(kind, text):
+    """Returns the value, or the message, of an option of a type."""
+    try:
+        return kind.convert(text, click.Option(["-o", "--option"]), None)
+    except click.BadParameter as error:
+        return error.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "expected"),
+    [
+        (Number(int), "-7", -7),
+        (Number(int), "x", "must be an integer, got 'x'"),
+        (Number(int), "1.5", "must be an integer, got '1.5'"),
+        (Number(float), "1e3", 1000.0),
+        (Number(float), "", "must be a number, got ''"),
+        (Number(int, least=1), "1", 1),
+        (Number(int, least=1), "0", "must be at least 1, got 0"),
+        (Number(int, least=0, most=10), "10", 10),
+        (Number(int, least=0, most=10), "11", "must be from 0 to 10, got 11"),
+        (
+            Number(int, most=2**40),
+            str(2**40 + 1),
+            "must be at most 1099511627776, got 1099511627777",
+        ),
+        (
+            Number(float, least=0, most=9, unit=" ms"),
+            "nan",
+            "must be from 0 to 9 ms, got nan",
+        ),
+        (Number(float, is_positive=True), "0.5", 0.5),
+        (Number(float, is_positive=True), "0", "must be above 0, got 0"),
+        (Number(float, is_positive=True), "inf", "must be above 0, got inf"),
+        (Choice(["smoke", "demo"]), "demo", "demo"),
+        (
+            Choice(["smoke", "demo"]),
+            "smok",
+            "must be one of smoke, demo, got 'smok': did you mean smoke?",
+        ),
+        (Choice(["smoke", "demo"]), "x", "must be one of smoke, demo, got 'x'"),
+        (FILE, "~/a b", "/home/ada/a b"),
+        (Picture(), "~/DIGITS.PNG", "/home/ada/DIGITS.PNG"),
+        (Picture(), "digits.gif", "must be the name of a .png, got digits.gif"),
+    ],
+)
+def test_a_value_is_converted_or_refused(kind, text, expected, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert convert(kind, text) == expected
+
+
+def test_a_home_that_is_not_there_is_named_with_the_option():
+    with pytest.raises(click.UsageError) as error:
+        convert(FILE, "~nosuchuser/a")
+    assert error.value.message.startswith(
+        "--option: ~nosuchuser must be a home folder, got '~nosuchuser/a': "
+    )
