@@ -22,6 +22,22 @@ def test_what_others_print_is_in_the_log_and_not_on_the_console(tmp_path, capfd)
     assert log.read_text() == "a library's line\n"
 
 
+def test_a_result_whose_reader_left_has_its_own_code(tmp_path, capfd):
+    reader, writer = os.pipe()
+    os.close(reader)
+    output = os.dup(1)
+    os.dup2(writer, 1)
+    try:
+        with open_console(str(tmp_path / "runs"), "evaluate") as console:
+            assert command_console.code_of_result(console) == 0
+            console.line("a figure")
+            assert command_console.code_of_result(console) == 141
+    finally:
+        os.dup2(output, 1)
+        os.close(output)
+        os.close(writer)
+
+
 def test_a_root_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     root = str(tmp_path / "file")

@@ -196,7 +196,7 @@ def test_every_field_has_a_description():
         ),
         (
             "kubeflow.steps={Trainer: {cpus: 3}}",
-            "unknown setting kubeflow.steps.Trainer.cpus (3)",
+            "unknown setting kubeflow.steps.Trainer.cpus (3): did you mean cpu?",
         ),
     ],
 )
