@@ -53,6 +53,12 @@ class Number(click.ParamType):
         try:
             number = self._kind(str(value))
         except ValueError:
+            number = None
+        if self._is_positive:
+            if number is None or not 0 < number < float("inf"):
+                self.fail(f"must be a number above 0, got {value!r}", param, ctx)
+            return number
+        if number is None:
             article = "an" if self._kind is int else "a"
             self.fail(f"must be {article} {self.name}, got {value!r}", param, ctx)
         if expected := self._find_violated_bound(number):
@@ -62,8 +68,6 @@ class Number(click.ParamType):
 
     def _find_violated_bound(self, number: float) -> str | None:
         """Returns the range in words if the number is outside it."""
-        if self._is_positive:
-            return None if 0 < number < float("inf") else "above 0"
         least, most = self._least, self._most
         if (least is None or number >= least) and (most is None or number <= most):
             return None

@@ -37,8 +37,8 @@ def convert(kind, text):
             "must be from 0 to 9 ms, got nan",
         ),
         (Number(float, is_positive=True), "0.5", 0.5),
-        (Number(float, is_positive=True), "0", "must be above 0, got 0"),
-        (Number(float, is_positive=True), "inf", "must be above 0, got inf"),
+        (Number(float, is_positive=True), "0", "must be a number above 0, got '0'"),
+        (Number(float, is_positive=True), "inf", "must be a number above 0, got 'inf'"),
         (Choice(["smoke", "demo"]), "demo", "demo"),
         (
             Choice(["smoke", "demo"]),

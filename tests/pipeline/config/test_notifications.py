@@ -39,19 +39,19 @@ TOKEN = "t0ken-that-nobody-may-see"
         (f"notify.tokenn={TOKEN}", "unknown setting notify.tokenn: did you mean no"),
         (f"notfy.token={TOKEN}", "unknown setting notfy.token: did you mean notify.t"),
         (
-            f"notify.token=[{TOKEN}",
-            "notify.token must be YAML: while parsing a flow sequence, at line 1, "
+            f"notify.command=[{TOKEN}",
+            "notify.command must be YAML: while parsing a flow sequence, at line 1, "
             "column ",
         ),
-        (f"notify.token=*{TOKEN}", "notify.token must be YAML: while reading a value"),
-        (f"notify.token=\a{TOKEN}", "must be YAML: it has characters that YAML"),
+        (f"notify.command=*{TOKEN}", "notify.command must be YAML: while reading a v"),
+        (f"notify.command=\a{TOKEN}", "must be YAML: it has characters that YAML"),
         (f"notify.token:{TOKEN}", "a setting must be section.field=value, such as gat"),
         (
             f"notify.token={TOKEN}",
             "notify.token must be env:NAME or file:PATH, got something else, which "
             "might be the token itself and is not shown",
         ),
-        ("notify.token=123456", "notify.token must be a valid string"),
+        ("notify.token=123456", "notify.token must be env:NAME or file:PATH, got so"),
         ("notify.timeout=0", "notify.timeout must be above 0.0, got 0"),
         ("notify.events=[won]", "notify.events.0 must be 'pushed', 'unchanged', "),
         (
