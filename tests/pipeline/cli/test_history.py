@@ -114,7 +114,7 @@ def test_what_is_no_record_is_told_beside(root, capsys):
     assert main.main(["history", "--root", str(root), "--json"]) == 0
     out, err = capsys.readouterr()
     assert len(json.loads(out)) == 5
-    assert err.startswith(f"vae-pipeline: {root}/history/notes.txt is not a run's rec")
+    assert err.startswith(f"vae-pipeline: {root}/history/notes.txt is not a run record")
 
 
 def test_no_run_yet(tmp_path, capsys):

@@ -38,7 +38,7 @@ def test_the_last_run_that_has_a_report_is_made_again(runs, report):
     reader = PageReader(page.read_text())
     assert "run-2, 2019-03-08" in reader.text
     assert [image["alt"] for image in reader.all("img")] == [
-        "test images, and the decoder's modes and means of them",
+        "test images, and the decoder's modes and means for them",
         "seconds per step",
     ]
     assert (page.parent / "rebuilt.png").read_bytes() == PNG

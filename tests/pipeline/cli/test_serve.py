@@ -123,7 +123,7 @@ def test_it_prints_its_own_lines_and_an_address_that_works_for_any_name(tmp_path
         (status,) = requests.get(server.url, timeout=20).json()["model_version_status"]
         assert (status["version"], status["state"]) == ("5", "AVAILABLE")
         _, said = server.stop(signal.SIGTERM)
-    words = ["listening on", "serving version", "SIGTERM: answering", "stopped"]
+    words = ["listening on", "serving version", "SIGTERM: finishing", "stopped"]
     lines = said.splitlines()
     assert len(lines) == len(words), said  # none is TensorFlow's
     assert all(word in line for word, line in zip(words, lines)), said
