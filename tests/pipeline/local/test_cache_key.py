@@ -44,8 +44,7 @@ def steps_that_change(project, change):
         ("components/report.py", {"Report"}),
         ("components/evaluation/infra_probe.py", {"InfraCheck"}),
         ("model/run_fn.py", {"Trainer"}),
-        # InfraCheck uses the exported model alone, without the code of this project.
-        ("model/__init__.py", OWN_CODE - {"InfraCheck"}),
+        ("model/__init__.py", OWN_CODE),
     ],
 )
 def test_a_changed_file_changes_the_steps_that_use_it(project, file, steps):
