@@ -62,7 +62,7 @@ def Pusher(  # noqa: N802, a component
     destination: Parameter[str],
     provenance: Parameter[str],
 ) -> None:
-    """Publishes a blessed model and writes the gate result of every model.
+    """Publishes a blessed model; writes the candidate's gate result in any case.
 
     A model is published if the Evaluator and InfraCheck blessed it, except in three
     cases: the same model is served already; a rollback rejected it; or another version

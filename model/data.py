@@ -26,12 +26,12 @@ class ImageFile:
     """
 
     def __init__(self, files: Sequence[str], folder: str):
-        """Decodes the feature `pixels` of all examples into a file without a name.
+        """Copies the pixels of all examples into an unnamed file, 784 bytes an image.
 
         Args:
           files: patterns of gzipped TFRecord files.
-          folder: a folder on the disk to use. The operating system frees the space
-            when this object is deleted or the process ends.
+          folder: an existing folder on the disk to use. The operating system frees
+            the space when this object is deleted or the process ends.
         """
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, kept open
         digest = hashlib.sha256()

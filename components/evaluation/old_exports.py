@@ -39,7 +39,7 @@ def needs_old_examples(signatures: Signatures) -> bool:
 
 
 def to_old_example(serialized: bytes) -> bytes:
-    """Adds the features of older releases to an example.
+    """Returns a serialized tf.Example with the features of older releases added.
 
     Args:
       serialized: a serialized tf.Example of the current Transform.

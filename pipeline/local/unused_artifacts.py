@@ -239,7 +239,7 @@ def _group_paths(root: pathlib.Path, kept: _Kept) -> Iterator[Group]:
 
 
 def _output(uri: str | pathlib.Path) -> str:
-    """Returns STEP/KEY/ID, the end of the path of a step's output."""
+    """Returns the last three parts of an output's path: STEP/KEY/EXECUTION_ID."""
     return "/".join(pathlib.Path(uri).parts[-3:])
 
 
