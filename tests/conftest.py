@@ -21,25 +21,25 @@ from tests.support.s3 import (  # noqa: F401, fixtures
 
 TESTS = pathlib.Path(__file__).parent
 
-# They come first: a worker that began one of them last would leave the other one idle.
+# These run first: if a worker began one of them last, the other worker would be idle.
 LONG = ("e2e/", "model/training/test_crashes.py", "model/test_export.py")
 
 
 def pytest_configure(config):
-    # All this before anything starts TensorFlow: some tests need replicas.
+    # This must come before anything starts TensorFlow: some tests need replicas.
     devices.configure_logical_cpus(4)
-    # The tests run side by side already, and their models are tiny: more threads would
-    # spend their time waiting for each other.
+    # The tests already run in parallel, and their models are tiny: with more threads,
+    # the threads would mostly wait for each other.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
-    if not hasattr(config, "workerinput"):  # workers have the environment of this
-        # What libraries leave in the folder for temporary files goes with it.
+    if not hasattr(config, "workerinput"):  # workers inherit these variables
+        # Libraries leave files in the folder for temporary files. This removes them.
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
         folder = tempfile.mkdtemp()
         # After multiprocessing has removed its own folders, with a priority of -100.
         util.Finalize(None, shutil.rmtree, args=(folder, True), exitpriority=-200)
         os.environ["TMPDIR"] = folder
-        tempfile.tempdir = None  # it is looked up anew
+        tempfile.tempdir = None  # tempfile must read TMPDIR again
 
 
 def pytest_collection_modifyitems(items):
@@ -52,9 +52,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module", autouse=True)
 def only_new_objects_are_searched_for_garbage():
-    """Keeps the collector from the libraries and from what earlier tests left.
+    """Excludes all objects that exist before a module from garbage collection.
 
-    A search takes seconds when it goes through all that.
+    A collection that searches the objects of the libraries takes seconds.
     """
     gc.collect()
     gc.freeze()
@@ -62,7 +62,7 @@ def only_new_objects_are_searched_for_garbage():
 
 @pytest.fixture
 def nothing_is_slow(monkeypatch):
-    """Keeps a busy machine from adding lines that name slow work to exact output."""
+    """Suppresses the lines about slow work, for tests that compare exact output."""
     monkeypatch.setattr(progress, "_FIRST_LOG_AFTER", 3600.0)
 
 

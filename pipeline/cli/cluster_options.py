@@ -1,4 +1,4 @@
-"""The options, the connection and the upload of the commands for a cluster."""
+"""Options, connection and pipeline upload for the commands that use a KFP cluster."""
 
 import dataclasses
 import pathlib
@@ -38,7 +38,7 @@ _Function = TypeVar("_Function", bound=Callable[..., int])
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClusterOptions(Settings):
-    """The options that `cluster_options` adds."""
+    """The values of the options that `cluster_options` adds to a command."""
 
     host: str | None
     image: str | None
@@ -56,7 +56,10 @@ image_option = click.option(
 
 
 def cluster_options(function: _Function) -> _Function:
-    """Adds the options of a command that starts runs on a cluster."""
+    """Adds the options of a command that starts runs on a cluster.
+
+    These are --host, --image, --namespace, --experiment and the settings options.
+    """
     own = (
         click.option(
             "--host",
@@ -85,10 +88,10 @@ def cluster_options(function: _Function) -> _Function:
 
 
 def check_image(image: str | None) -> str:
-    """Returns the image that --image names.
+    """Returns the value of --image.
 
     Raises:
-      ConfigError: it names none.
+      ConfigError: --image is missing or empty.
     """
     if not image:
         raise loading.ConfigError(
@@ -99,16 +102,21 @@ def check_image(image: str | None) -> str:
 
 
 def connect(args: ClusterOptions) -> "Cluster":
-    """Returns the connection to the cluster that the flags name."""
+    """Returns a connection to the cluster of --host and --namespace."""
     from pipeline.kubeflow import client
 
     return client.connect(args.host, args.namespace, limits=client.Limits())
 
 
 def run_on_cluster(root: str, command: str, *, act: Callable[["Screen"], int]) -> int:
-    """Runs the function of a command with a console; returns the exit code.
+    """Calls a command's function with a new console; returns the exit code.
 
-    Shows the message of a ClusterError that the function raises.
+    If the function raises a ClusterError, shows its message and returns FAILED.
+
+    Args:
+      root: folder of the runs' state, which gets the console's log.
+      command: name of the command.
+      act: the command's function, which returns the exit code.
     """
     with open_console(root, command) as console:
         from pipeline.kubeflow.client import ClusterError
@@ -122,17 +130,18 @@ def run_on_cluster(root: str, command: str, *, act: Callable[["Screen"], int]) -
 def upload(
     args: ClusterOptions, cluster: "Cluster", *, console: "Screen"
 ) -> "RunRequest":
-    """Uploads the pipeline, unless the cluster has a version of the same content.
+    """Compiles the pipeline, and uploads it unless the cluster has the same content.
 
     Returns:
-      what a run, or each run of a schedule, is started with.
+      the pipeline version and the arguments for a run, or for each run of a schedule.
     """
     resolved = resolve(args)
     warn_of_local_settings(resolved, console)
     import_compiler(console)
     from pipeline.kubeflow import compiler, contract, submission
 
-    # A setting that is a run parameter goes with the run, and makes no new version.
+    # A setting that is a run parameter is an argument of the run. It must not change
+    # the compiled pipeline, or else it would make a new version.
     of_runs = {parameter.setting for parameter in contract.RUN_PARAMETERS}
     kept = [s for s in args.set if s.partition("=")[0] not in of_runs]
     compiled = loading.resolve(
@@ -153,7 +162,7 @@ def upload(
 
 
 def warn_of_local_settings(resolved: loading.PipelineConfig, console: "Screen") -> None:
-    """Shows which sections have settings that only local runs use."""
+    """Shows a line for each section whose settings are given but unused on Kubeflow."""
     is_set = {
         "notify": resolved.notify.webhook or resolved.notify.command,
         "metrics": resolved.metrics.textfile,
@@ -164,7 +173,7 @@ def warn_of_local_settings(resolved: loading.PipelineConfig, console: "Screen") 
 
 
 def import_compiler(console: "Screen") -> None:
-    """Imports the compiler, and with it TFX, while the console shows a step for it."""
+    """Imports the compiler and TFX, shown as the step `Imports` on the console."""
     with console.step("Imports") as step:
         from pipeline.kubeflow import compiler  # noqa: F401
 

@@ -1,4 +1,4 @@
-"""A command of the command line: its help, and its options as typed values."""
+"""The decorator that turns a function into a command with help and typed options."""
 
 import dataclasses
 import functools
@@ -14,14 +14,14 @@ EXIT_CODES = (
 
 
 class Command(click.Command):
-    """A command whose invocation returns its work, with all arguments, undone.
+    """A Click command whose invocation returns its function with arguments, uncalled.
 
-    So mistakes in the arguments are found before the work begins, and Click's own
-    handling of interrupts and of broken pipes ends there.
+    The program calls the function later. So mistakes in the arguments are found before
+    the work begins, and Click does not handle the work's interrupts and broken pipes.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parses the arguments; a mistake in them names the command."""
+        """Parses the arguments; adds this command to a usage error that has none."""
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
@@ -29,7 +29,7 @@ class Command(click.Command):
             raise
 
     def invoke(self, ctx: click.Context) -> functools.partial[int]:
-        """Returns the function of the command and its arguments."""
+        """Returns the command's function with its arguments, without calling it."""
         if self.callback is None:
             raise TypeError(f"the command {self.name} has no function")
         return functools.partial(
@@ -40,15 +40,16 @@ class Command(click.Command):
 def command(
     *, description: str, examples: Sequence[str] = (), epilog: str = ""
 ) -> Callable[[Callable[..., int]], Command]:
-    """Returns the decorator that makes a command of a function.
+    """Returns a decorator that turns a function into a command.
 
-    The function returns the exit code. A parameter of it whose type is a dataclass
-    takes the options that are named as the fields are; any other takes one option.
+    The function must return the exit code. A parameter whose type is a dataclass gets
+    an instance with the value of one option for each field, by the field's name. Any
+    other parameter gets the value of the option with the parameter's name.
 
     Args:
-      description: the first part of the command's help.
+      description: first part of the command's help.
       examples: command lines without the program's name.
-      epilog: a part of the help below the options.
+      epilog: part of the help between the options and the exit codes.
     """
     parts = []
     if examples:
@@ -61,14 +62,19 @@ def command(
 
 
 def literal(text: str) -> str:
-    """Returns a text of the help whose lines Click must not fill."""
+    """Returns a help text with the marks that make Click keep its line breaks."""
     return "\n\n".join(f"\b\n{part}" for part in text.strip("\n").split("\n\n"))
 
 
 def _collect_arguments(
     function: Callable[..., int], values: Mapping[str, object]
 ) -> dict[str, object]:
-    """Returns the arguments of a command's function from the values of its options."""
+    """Returns the arguments for a command's function, from the values of its options.
+
+    Args:
+      function: the command's function, whose parameters have type hints.
+      values: the value of each option, by the option's name.
+    """
     result: dict[str, object] = {}
     for name, kind in typing.get_type_hints(function).items():
         fields = dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()

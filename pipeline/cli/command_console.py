@@ -1,4 +1,4 @@
-"""The console of a command: where its lines, its log and its failures go."""
+"""The console of a command with its log file, and the display of failures on it."""
 
 import contextlib
 import datetime
@@ -20,24 +20,27 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def open_console(root: str, command: str) -> Iterator["Screen"]:
-    """Gives the console of a command; its log is in the root's folder of logs.
+    """Yields the console of a command, whose log is a new file in ROOT/logs.
+
+    Creates the root if it does not exist. Logs the traceback of an unexpected error.
 
     Args:
-      root: the folder of the runs' state.
-      command: the command's name.
+      root: folder of the runs' state.
+      command: name of the command, with which the name of the log begins.
 
     Raises:
-      ConfigError: the root is no folder that can be written to.
+      ConfigError: the root is not a folder that can be written to.
     """
     from model.files import filesystems
     from pipeline.console import Screen
 
-    # To the microsecond: it names the run, and a cached one takes less than a second.
+    # With microseconds: the log's name becomes the run's ID, and a run whose steps all
+    # come from the cache takes less than a second.
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     log = pathlib.Path(root, "logs", f"{command}-{now}.log")
     try:
-        # A model server may read versions below the root; other files have the umask's
-        # modes.
+        # Any user may read the root: a model server may read versions below it. The
+        # modes of other files come from the umask.
         filesystems.make_public_folder(os.path.abspath(root))
         console = Screen(str(log.absolute()))
     except OSError as error:
@@ -47,7 +50,7 @@ def open_console(root: str, command: str) -> Iterator["Screen"]:
         ) from error
     try:
         yield console
-    except (PipelineError, OSError):  # of the user, or of the machine
+    except (PipelineError, OSError):  # faults of the input or the machine
         raise
     except Exception:
         logging.exception("%s failed", command)
@@ -58,7 +61,10 @@ def open_console(root: str, command: str) -> Iterator["Screen"]:
 
 @contextlib.contextmanager
 def log_slow_work_to_stderr() -> Iterator[None]:
-    """Prints which work is slow to standard error, for a command without a console."""
+    """Writes the log lines about slow work to standard error during the `with` block.
+
+    It is for commands without a console.
+    """
     from model.training import progress
 
     handler = logging.StreamHandler(sys.stderr)
@@ -73,18 +79,19 @@ def log_slow_work_to_stderr() -> Iterator[None]:
 
 
 def fail_with(console: "Screen", error: PipelineError) -> int:
-    """Shows an error and where the log is; returns the error's exit code."""
+    """Shows an error and the log's path on the console; returns its exit code."""
     return fail(console, str(error), code=code_of(error))
 
 
 def code_of_result(console: "Screen | None" = None) -> int:
     """Returns the exit code of a command that has printed all of its result.
 
-    It is OK, or UNREAD if the reader left early. A command whose result is not what it
-    prints has done its work even then, and does not call this.
+    The code is OK, or UNREAD if the reader of the output has closed it early. Only
+    commands whose result is their output call this: the work of other commands is done
+    even if nobody reads the output.
 
     Args:
-      console: what the command printed to; None for standard output.
+      console: the console that the command printed to; None: standard output.
     """
     sys.stdout.flush()
     is_lost = console.is_output_lost if console else False
@@ -92,7 +99,7 @@ def code_of_result(console: "Screen | None" = None) -> int:
 
 
 def fail(console: "Screen", message: str, *, code: int) -> int:
-    """Shows why the command failed and where its log is; returns the exit code."""
+    """Shows an error message and the log's path on the console; returns `code`."""
     console.line(f"\nvae-pipeline: {message}")
     console.line(f"the whole log: {console.log_path}")
     return code

@@ -35,7 +35,10 @@ class CompileOptions(options.Settings):
 )
 @cluster_options.image_option
 def compile_pipeline(args: CompileOptions) -> int:
-    """Writes the YAML and shows its run parameters; returns the exit code."""
+    """Writes the pipeline as YAML for Kubeflow Pipelines v2; returns the exit code.
+
+    Shows the names and values of the run parameters.
+    """
     resolved = options.resolve(args)
     image = cluster_options.check_image(args.image)
     with open_console(args.root, "compile") as console:

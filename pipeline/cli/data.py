@@ -1,4 +1,4 @@
-"""The command `data`: fetches, verifies and prepares the data."""
+"""The command `data`: fetches, verifies and prepares the data set."""
 
 import dataclasses
 
@@ -23,7 +23,10 @@ class DataOptions(options.Settings):
 @options.data_dir_option
 @options.settings_options
 def prepare_data(args: DataOptions) -> int:
-    """Prepares the data set, or each of its spans; returns the exit code."""
+    """Prepares the TFDS data set, or one for each span; returns the exit code.
+
+    Shows the number of images in each split, and the fingerprint of the data.
+    """
     resolved = options.resolve(args)
     with open_console(args.root, "data") as console:
         from components.datasets import prepare_spans

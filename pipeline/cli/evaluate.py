@@ -78,7 +78,10 @@ class EvaluateOptions(options.Settings):
 @options.data_dir_option
 @options.settings_options
 def evaluate(args: EvaluateOptions) -> int:
-    """Measures a pushed model and shows the figures; returns the exit code."""
+    """Measures a pushed model's ELBO and IWAE bound; returns the exit code.
+
+    Shows the figures in a table on the console.
+    """
     resolved = options.resolve(args)
     options.check_encoding(args.root, args.data_dir)
     destination = options.destination(args, resolved)
@@ -99,11 +102,16 @@ def _measure(
     model: "PushedModel",
     console: "Screen",
 ) -> int:
-    """Measures the model and shows the figures; returns the exit code.
+    """Measures the model on the test split and shows the figures in a table.
+
+    After an interrupt, the figures are those of the images measured before it.
+
+    Returns:
+      the exit code.
 
     Raises:
       SignatureError: the model lacks a signature.
-      DataError: the data can't be used.
+      DataError: the data set can't be used.
       PushedModelError: the model's manifest lacks settings.
       StorageError: the object store does not answer.
     """
@@ -133,14 +141,14 @@ def _measure(
     measured, is_interrupted = None, False
     rate, started = ImageRate(count), time.monotonic()
     try:
-        # A signal in the middle of a batch would break into TensorFlow.
+        # Signals wait for the end of a batch, so that they never interrupt TensorFlow.
         with console.progress("measuring") as show, signals.defer_signals() as stop:
             for measured, _ in measure.measure_batches(signatures, batches, k=k):
                 show(_describe_progress(measured, rate))
                 if stop.signal:
                     break
     except KeyboardInterrupt:
-        # The command line need not raise this interrupt again.
+        # The interrupt is handled here, so it must not be raised again.
         signals.cancel_repeated_interrupt()
         is_interrupted = True
     if measured is None:
@@ -165,10 +173,10 @@ def _measure(
 def _figure_rows(
     measured: "Measurements", estimate: "Estimate"
 ) -> list[tuple[str, str]]:
-    """Returns the names and values of the figures, and how they were estimated.
+    """Returns rows (name, value) with the figures and how each was estimated.
 
     Args:
-      measured: the figures.
+      measured: the figures, in nats per image.
       estimate: how the gate estimates the model's ELBO.
     """
     from components.evaluation.estimate import Bound
@@ -192,12 +200,14 @@ def _count_images(
     limit_in_all: int | None,
     limit_of_each: int | None,
 ) -> dict[str, int]:
-    """Returns how many test images are measured of each data set, by its path.
+    """Returns the number of test images to measure, by the path of their data set.
+
+    The first data sets use up the total limit; data sets without images are left out.
 
     Args:
       parts: the prepared TFDS data sets.
-      limit_in_all: images of all data sets together; None for no limit.
-      limit_of_each: images of one data set; None for no limit.
+      limit_in_all: maximum for all data sets together; None: no limit.
+      limit_of_each: maximum for each data set; None: no limit.
     """
     from components.evaluation.estimate import SPLIT
 
@@ -213,11 +223,11 @@ def _count_images(
 
 
 def _read_batches(counts: Mapping[str, int], seed: int | None) -> "tf.data.Dataset":
-    """Returns the first test images of each data set, uint8 [B, 28, 28, 1] a batch.
+    """Returns batches, uint8 [B, 28, 28, 1], of the first test images of each data set.
 
     Args:
-      counts: how many images of each prepared TFDS data set, by its path.
-      seed: of the fixed binarization to 0 and 255; None leaves the images grey.
+      counts: number of images to read, by the path of their prepared TFDS data set.
+      seed: seed of the fixed binarization to 0 and 255; None: the images stay grey.
     """
     import tensorflow as tf
     import tensorflow_datasets as tfds
@@ -243,7 +253,7 @@ def _read_batches(counts: Mapping[str, int], seed: int | None) -> "tf.data.Datas
 
 
 def _describe_progress(measured: "Measurements", rate: "ImageRate") -> str:
-    """Returns a line with the means so far and the pace."""
+    """Returns a progress line: images measured, mean bounds so far, images/s."""
     done, *pace = rate.describe(measured.images)
     bounds = f"ELBO {measured.elbo:.2f}  IWAE {measured.iwae:.2f} nats"
     return "  ".join([done, bounds, *pace])

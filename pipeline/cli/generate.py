@@ -1,6 +1,6 @@
-"""The command `generate`: draws new images from a pushed model.
+"""The command `generate`: writes a picture of images drawn from a pushed model.
 
-It needs the SavedModel and TensorFlow; no TFX, no TFP, no data set.
+It needs the SavedModel and TensorFlow, but no TFX, no TFP and no data set.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ class GenerateOptions(pushed_model.ModelOptions):
 @options.picture_option("digits.png")
 @pushed_model.model_options
 def generate(args: GenerateOptions) -> int:
-    """Writes a picture of new images; returns the exit code."""
+    """Writes a PNG of images drawn from a pushed model; returns the exit code."""
     seed = secrets.randbelow(2**31) if args.seed is None else args.seed
     if not -(2**63) <= seed < 2**63:
         raise loading.ConfigError(f"--seed must be of 64 bits, got {seed}")

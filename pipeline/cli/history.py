@@ -57,7 +57,7 @@ class HistoryOptions:
 )
 @click.option("--json", is_flag=True, help="for machines")
 def history(args: HistoryOptions) -> int:
-    """Prints the newest runs of a root; returns the exit code."""
+    """Prints the newest runs of a root as a table or JSON; returns the exit code."""
     from pipeline.config import loading
     from pipeline.runs import run_record
 
@@ -108,7 +108,7 @@ def _print_table(records: Sequence["RunRecord"]) -> None:
 
 
 def _describe_data(record: "RunRecord") -> str:
-    """Returns the data set's name, and the numbers of its spans if it has any."""
+    """Returns the name of a run's data set, and the numbers of its spans if any."""
     from components.datasets import span
 
     spans = span.parse_fingerprint(record.fingerprint or "")
@@ -118,7 +118,7 @@ def _describe_data(record: "RunRecord") -> str:
 
 
 def _describe_result(record: "RunRecord") -> str:
-    """Returns how a run ended, in which step, and why."""
+    """Returns a text that states how a run ended, in which step, and why."""
     text = record.status.value.replace("_", " ")
     if record.step:
         text += f" in {record.step}"

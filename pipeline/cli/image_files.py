@@ -1,6 +1,6 @@
-"""Files of images: those that people give are read or refused, a picture is written.
+"""The reader of the image files that users give, and the writer of PNG pictures.
 
-An image whose conversion would lose something is refused.
+The reader refuses an image whose conversion would lose information.
 """
 
 import os
@@ -13,43 +13,43 @@ from PIL import Image, UnidentifiedImageError
 
 from model.errors import PipelineError
 
-SIZE = 28  # pixels a side
+SIZE = 28  # pixels per side
 
-_FILE_BYTES = 1024**2  # of a PNG or JPEG: one of 28x28 pixels has some hundred
-_ARRAY_IMAGES = 100_000  # of one .npy
-_ORIENTATION = 0x0112  # EXIF's tag
+_FILE_BYTES = 1024**2  # maximum of a PNG or JPEG; 28x28 pixels need a few hundred
+_ARRAY_IMAGES = 100_000  # maximum in one .npy file
+_ORIENTATION = 0x0112  # EXIF's tag for how to turn an image
 _EXPECTED = "a grey PNG or JPEG of 28x28 pixels, or a .npy of such"
 
 
 class ImageError(PipelineError):
-    """A file of images was refused; the message says why, and what was expected."""
+    """An image file is refused; the message has the reason and what was expected."""
 
     is_bad_input = True
 
 
 class Images(NamedTuple):
-    """The images of one file."""
+    """The images of one file, and a name for each image."""
 
     names: list[str]
-    pixels: np.ndarray  # uint8 or float, [N, 28, 28]; a .npy's are mapped from the file
+    pixels: np.ndarray  # uint8 or float, [N, 28, 28]; may be memory-mapped
 
 
 def read(path: str, note: Callable[[str], None]) -> Images:
-    """Returns a file's images.
+    """Returns the images of a PNG, a JPEG or a .npy file.
 
     Args:
-      path: of a PNG, a JPEG, or a .npy of [28, 28], [28, 28, 1], [N, 28, 28] or
-        [N, 28, 28, 1], uint8 or of floats in [0, 1].
-      note: called with a line about what was converted.
+      path: path of the file. A .npy has the shape [28, 28], [28, 28, 1], [N, 28, 28]
+        or [N, 28, 28, 1], and uint8 or floats in [0, 1].
+      note: called with a line about each conversion.
 
     Raises:
-      ImageError: the file is none of those.
+      ImageError: the file is not such a file, or can't be read.
     """
     try:
         if path.lower().endswith(".npy"):
             return _read_array(path, note)
         return Images([path], _read_picture(path, note)[np.newaxis])
-    except OSError as error:  # also of a truncated picture
+    except OSError as error:  # PIL raises it for a truncated picture, too
         reason = error.strerror or str(error) or "it can't be read"
         raise ImageError(f"{path}: {reason}; expected {_EXPECTED}") from error
 
@@ -57,7 +57,9 @@ def read(path: str, note: Callable[[str], None]) -> Images:
 def batches(
     files: Iterable[Images], size: int
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Yields names and float32 [B, 28, 28, 1] in [0, 1] of at most `size` images.
+    """Yields batches of at most `size` images, across the files.
+
+    A batch is the names of the images, and float32 [B, 28, 28, 1] in [0, 1].
 
     Raises:
       ImageError: a float is not in [0, 1].
@@ -79,10 +81,14 @@ def batches(
 
 
 def _floats(names: list[str], pixels: np.ndarray) -> np.ndarray:
-    """Returns float32 [B, 28, 28] in [0, 1] of uint8 or of floats in that range."""
+    """Converts pixels, uint8 or floats in [0, 1], to float32 [B, 28, 28] in [0, 1].
+
+    Raises:
+      ImageError: a float is not in [0, 1]; the message has the image's name.
+    """
     if pixels.dtype.kind == "u":
         return pixels.astype(np.float32) / 255
-    bad = ~((pixels >= 0) & (pixels <= 1))  # NaN is neither
+    bad = ~((pixels >= 0) & (pixels <= 1))  # true for NaN, too
     if bad.any():
         index = np.argwhere(bad)[0]
         raise ImageError(
@@ -93,9 +99,9 @@ def _floats(names: list[str], pixels: np.ndarray) -> np.ndarray:
 
 
 def _read_array(path: str, note: Callable[[str], None]) -> Images:
-    """Returns the images of a .npy; their values are read when they are used."""
+    """Returns the images of a .npy file, memory-mapped unless they are booleans."""
     try:
-        # Only the header is read, and nothing is unpickled.
+        # This reads the header only, and unpickles nothing: a pickle can run any code.
         array = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, SyntaxError, OverflowError) as error:
         text = str(error).partition("\n")[0]
@@ -135,7 +141,7 @@ def _read_picture(path: str, note: Callable[[str], None]) -> np.ndarray:
             f"expected {_EXPECTED}"
         )
     try:
-        # The header alone: what is too large is never decoded.
+        # This reads the header only: a picture that is too large is never decoded.
         image = Image.open(pathlib.Path(path), formats=("PNG", "JPEG"))
     except UnidentifiedImageError as error:
         raise ImageError(
@@ -168,10 +174,11 @@ def _read_picture(path: str, note: Callable[[str], None]) -> np.ndarray:
 def _grey_values(
     path: str, image: Image.Image, *, note: Callable[[str], None]
 ) -> np.ndarray:
-    """Returns an image's grey values, uint8 [28, 28].
+    """Returns the grey values of an image of any PIL mode, uint8 [28, 28].
 
     Raises:
-      ImageError: it has colours, transparent pixels, or values that 8 bits can't hold.
+      ImageError: the image has colours, transparent pixels, or values that 8 bits
+        can't hold.
     """
     mode = image.mode
     if mode == "L" and "transparency" not in image.info:
@@ -197,7 +204,11 @@ def _grey_values(
 def _eight_of_16_bits(
     path: str, values: np.ndarray, *, note: Callable[[str], None]
 ) -> np.ndarray:
-    """Returns 16-bit values as uint8, if each is a value of 8 bits times 257."""
+    """Converts grey values of 16 bits to uint8, if that loses nothing.
+
+    Raises:
+      ImageError: a value is not an 8-bit value times 257.
+    """
     eight, rest = np.divmod(values.astype(np.int64), 257)  # 65535 is 257 * 255
     if rest.any() or not ((eight >= 0) & (eight <= 255)).all():
         raise ImageError(
@@ -208,16 +219,16 @@ def _eight_of_16_bits(
 
 
 def grid(images: np.ndarray, columns: int, *, group: int = 0) -> Image.Image:
-    """Returns a picture of images, row by row, each twice as large, on a grey ground.
+    """Returns one picture of all images, row by row on grey, each at twice its size.
 
     Args:
       images: [N, 28, 28, 1] in [0, 1].
-      columns: how many images are in a row.
-      group: how many neighbours in a row are one group; a gap separates the groups. 0
-        makes one group of each row.
+      columns: number of images in a row.
+      group: number of images in a group; wider gaps separate the groups of a row. 0:
+        each row is one group.
     """
     scale, gap = 2, 2
-    side = SIZE * scale + gap  # of an image and one gap
+    side = SIZE * scale + gap  # pixels of an image and one gap
     between = 3 * gap if group else 0
     groups = -(-columns // group) if group else 1
     rows = -(-len(images) // columns)
@@ -233,7 +244,7 @@ def grid(images: np.ndarray, columns: int, *, group: int = 0) -> Image.Image:
 
 
 def write_png(picture: Image.Image, path: str) -> None:
-    """Writes a picture as PNG; after a failure the file is as it was before.
+    """Writes a picture as a PNG file; a failure leaves an existing file unchanged.
 
     Raises:
       OSError: the file can't be written.

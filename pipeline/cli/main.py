@@ -1,7 +1,7 @@
-"""The command line: its commands, mistakes in it, interrupts and exit codes.
+"""The command line: list of commands, error messages, interrupts and exit codes.
 
-A command's module is imported when the command is called, and what the command needs
-when it runs: TFX takes seconds, and `--help` must not.
+The module of a command is imported when the command is called. It imports TensorFlow
+and TFX when the command runs: their import takes seconds, and `--help` must be fast.
 """
 
 import functools
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 _PROGRAM = "vae-pipeline"
-_COMPLETE = "_VAE_PIPELINE_COMPLETE"  # what Click's completion scripts set
+_COMPLETE = "_VAE_PIPELINE_COMPLETE"  # set by Click's completion scripts
 
-# In the order in which --help lists them: the function in the module of the command's
-# name, and the command's line in that list.
+# The commands in the order of --help. The key is the command's name and its module's;
+# the value is the function in the module, and the command's line in the list.
 _COMMANDS = {
     "data": ("prepare_data", "fetch, verify and prepare the data"),
     "run": ("run_pipeline", "run the whole pipeline here"),
@@ -53,7 +53,14 @@ _COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code."""
+    """Runs one command and returns its exit code.
+
+    Prints one line to standard error, without a traceback, for a mistake in the
+    arguments, a PipelineError, a fault of the machine and an interrupt.
+
+    Args:
+      argv: the arguments; None: the arguments of this process.
+    """
     os.umask(os.umask(0o077) | 0o002)  # no file becomes writable for every user
     if instruction := os.environ.get(_COMPLETE):
         return _complete(instruction)
@@ -88,26 +95,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str]) -> functools.partial[int]:
-    """Returns the work that the arguments name: a function and its typed arguments.
+    """Returns the function of a command with its typed arguments, without calling it.
+
+    Args:
+      arguments: the command's name, and its arguments as texts.
 
     Raises:
-      click.UsageError: the arguments name no command, or one that can't be run so.
-      click.exceptions.Exit: all is done: --help or --version was printed.
+      click.UsageError: the arguments name no command, or are wrong for it.
+      click.exceptions.Exit: --help or --version was printed, so there is no work.
     """
-    # Not `.main()`: that makes something else of an interrupt and of a broken pipe.
+    # Not `.main()`, which handles interrupts and broken pipes in its own way.
     with _commands.make_context(_PROGRAM, list(arguments)) as context:
         return _commands.invoke(context)
 
 
 class _Commands(click.Group):
-    """The commands, each in a module that is imported when it is called."""
+    """The group of all commands, which imports a command's module when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Returns the names of the commands."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Returns a command, from its module; None for an unknown name."""
+        """Imports a command's module and returns the command; None: unknown name."""
         if cmd_name not in _COMMANDS:
             return None
         function, _ = _COMMANDS[cmd_name]
@@ -117,14 +127,17 @@ class _Commands(click.Group):
     def format_commands(
         self, ctx: click.Context, formatter: click.HelpFormatter
     ) -> None:
-        """Writes the list of the commands without importing them."""
+        """Writes the list of the commands to the help, without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
     def shell_complete(
         self, ctx: click.Context, incomplete: str
     ) -> "list[CompletionItem]":
-        """Returns the commands, or the options, that begin so; imports no command."""
+        """Returns the commands and options that begin with an incomplete word.
+
+        Imports no command.
+        """
         from click.shell_completion import CompletionItem
 
         found = [
@@ -138,7 +151,10 @@ class _Commands(click.Group):
 def _show_version(
     context: click.Context, parameter: click.Parameter, is_given: bool
 ) -> None:
-    """Prints the release, the stack and the commit, and ends the parsing."""
+    """Prints the release, the stack and the commit if --version is given.
+
+    Then ends the parsing of the arguments.
+    """
     if is_given and not context.resilient_parsing:
         from pipeline import version
 
@@ -166,11 +182,18 @@ def _show_version(
     help="print the release, the stack and the commit, and exit",
 )
 def _commands() -> None:
-    """Has no work of its own."""
+    """Does nothing: the group holds the commands, and each command does its work."""
 
 
 def _complete(instruction: str) -> int:
-    """Prints what Click's completion script for a shell asks for."""
+    """Prints the completions that a shell's completion script asks for.
+
+    Args:
+      instruction: what to print, in Click's terms, such as `bash_complete`.
+
+    Returns:
+      the exit code.
+    """
     from click.shell_completion import shell_complete
 
     return shell_complete(
@@ -183,7 +206,7 @@ def _complete(instruction: str) -> int:
 
 
 def _describe(error: click.UsageError) -> str:
-    """Returns a mistake in the arguments in one line, with what was expected."""
+    """Returns a one-line message about a mistake in the arguments."""
     path = error.ctx.command_path if error.ctx else _PROGRAM
     if isinstance(error, click.NoSuchOption):
         name = error.option_name
@@ -204,12 +227,12 @@ def _describe(error: click.UsageError) -> str:
 
 
 def _suggest_option(name: str, context: click.Context | None) -> str:
-    """Returns a question after the command's option that resembles a mistyped one."""
+    """Returns `: did you mean OPTION?` for a mistyped option, or an empty text."""
     return suggest(name, [o for each in _options(context) for o in each.opts])
 
 
 def _describe_value(error: click.BadOptionUsage) -> str:
-    """Returns whether an option must have a value, and which."""
+    """Returns the part of a message that says whether an option must have a value."""
     context = error.ctx or click.Context(_commands)
     for option in _options(context):
         if error.option_name in option.opts and not option.is_flag:
@@ -218,7 +241,7 @@ def _describe_value(error: click.BadOptionUsage) -> str:
 
 
 def _options(context: click.Context | None) -> list[click.Option]:
-    """Returns the options of the command that the arguments name."""
+    """Returns the options of a context's command; an empty list without a context."""
     parameters = context.command.get_params(context) if context else []
     return [each for each in parameters if isinstance(each, click.Option)]
 

@@ -1,4 +1,4 @@
-"""The types of the options: each refuses a value in words that name what it expects."""
+"""The Click types of the options, whose error messages state the expected value."""
 
 import click
 
@@ -7,7 +7,10 @@ from pipeline.config.names import suggest
 
 
 def name_of(parameter: click.Parameter | None) -> str:
-    """Returns a parameter's name as people type it: the long one of an option."""
+    """Returns a parameter's name as users type it, for messages.
+
+    An option with a short and a long name has the long one, such as --output.
+    """
     if parameter is None:
         return "a value"
     if isinstance(parameter, click.Option):
@@ -16,19 +19,30 @@ def name_of(parameter: click.Parameter | None) -> str:
 
 
 class Choice(click.Choice[str]):
-    """One of several names; the message about another one has the nearest."""
+    """The type of an option whose value is one of several names.
+
+    The error message for any other value suggests the most similar name.
+    """
 
     def get_invalid_choice_message(
         self, value: object, ctx: click.Context | None
     ) -> str:
-        """Returns what was expected and what was given."""
+        """Returns the error message: the choices, the value and the nearest choice."""
         given = str(value)
         hint = suggest(given, self.choices)
         return f"must be one of {', '.join(self.choices)}, got {given!r}{hint}"
 
 
 class Number(click.ParamType):
-    """An integer or a float in a range."""
+    """The type of an option whose value is an integer or a float in a range.
+
+    Args:
+      kind: type of the number.
+      least: smallest valid number; None: no limit.
+      most: largest valid number; None: no limit.
+      is_positive: whether the number must be finite and above 0, in place of limits.
+      unit: unit of the limits, for the error message.
+    """
 
     def __init__(
         self,
@@ -49,7 +63,7 @@ class Number(click.ParamType):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> float:
-        """Returns the number."""
+        """Returns the value as a number, or fails if it is not a valid one."""
         try:
             number = self._kind(str(value))
         except ValueError:
@@ -67,7 +81,7 @@ class Number(click.ParamType):
         return number
 
     def _find_violated_bound(self, number: float) -> str | None:
-        """Returns the range in words if the number is outside it."""
+        """Returns the range as a text if the number is outside it, else None."""
         least, most = self._least, self._most
         if (least is None or number >= least) and (most is None or number <= most):
             return None
@@ -77,7 +91,7 @@ class Number(click.ParamType):
 
 
 class Path(click.Path):
-    """A path with the home folder in place of `~`; nothing need be there."""
+    """The type of an option whose value is a path, which need not exist."""
 
     def convert(
         self,
@@ -97,7 +111,7 @@ FOLDER = Path(file_okay=False)
 
 
 class Picture(click.Path):
-    """The path of a PNG to write."""
+    """The type of an option whose value is the path of a PNG file to write."""
 
     def convert(
         self,

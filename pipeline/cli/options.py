@@ -1,4 +1,4 @@
-"""The options that commands share, and the configuration that they name."""
+"""The options that several commands share, and the configuration that they give."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from pipeline.config import loading
 
 DEFAULTS = {"root": "runs", "data-dir": "data", "preset": loading.DEFAULT}
 
-# The help on the argument that `images_argument` adds.
+# The help text for the argument that `images_argument` adds.
 IMAGES = (
     "IMAGE: a grey PNG or JPEG of 28x28 pixels, white on black as MNIST's; or a .npy "
     "of [28, 28], [28, 28, 1], [N, 28, 28] or [N, 28, 28, 1], uint8 or floats in "
@@ -27,7 +27,7 @@ _Function = TypeVar("_Function", bound=Callable[..., int])
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The options that `settings_options` adds."""
+    """The values of the options that `settings_options` adds to a command."""
 
     root: str
     preset: str
@@ -38,7 +38,7 @@ class Settings:
     span_window: int | None
 
     def overrides(self) -> dict[str, loading.Value]:
-        """Returns the values of the options for one setting each, by the setting."""
+        """Returns the settings for which an option was given: name -> given value."""
         given = {
             "data.dataset": self.dataset,
             "data.source": self.source,
@@ -48,10 +48,10 @@ class Settings:
 
 
 def root_option(text: str) -> Callable[[_Function], _Function]:
-    """Returns the decorator that adds the folder of the runs' state.
+    """Returns a decorator that adds --root, the folder of the runs' state.
 
     Args:
-      text: the option's help.
+      text: help text of the option.
     """
     return click.option(
         "--root", type=FOLDER, metavar="DIR", default=DEFAULTS["root"], help=text
@@ -107,7 +107,7 @@ _SETTINGS = (
 
 
 def settings_options(function: _Function) -> _Function:
-    """Adds the options that `Settings` holds."""
+    """Adds the options for the root and the settings, which `Settings` holds."""
     for option in reversed(_SETTINGS):
         function = option(function)
     return function
@@ -129,14 +129,18 @@ version_option = click.option(
     help="which version below push.destination, or else below ROOT/serving",
 )
 
-# `IMAGES` describes them.
+# Its help text is `IMAGES`.
 images_argument = click.argument(
     "images", type=FILE, nargs=-1, required=True, metavar="IMAGE..."
 )
 
 
 def picture_option(default: str) -> Callable[[_Function], _Function]:
-    """Returns the decorator that adds the PNG that a command writes."""
+    """Returns a decorator that adds --output, the PNG file that a command writes.
+
+    Args:
+      default: name of the file if the option is not given.
+    """
     return click.option(
         "-o",
         "--output",
@@ -148,24 +152,28 @@ def picture_option(default: str) -> Callable[[_Function], _Function]:
 
 
 def resolve(args: Settings) -> loading.PipelineConfig:
-    """Returns the configuration that the options name."""
+    """Returns the configuration from the preset, the config file and the options.
+
+    Raises:
+      ConfigError: a setting is unknown or wrong, or the file can't be read.
+    """
     return loading.resolve(
         args.preset, args.config, settings=args.set, overrides=args.overrides()
     )
 
 
 def destination(args: Settings, resolved: loading.PipelineConfig) -> str:
-    """Returns the absolute path, or the URI, of the folder of versions."""
+    """Returns the absolute path, or the URI, of the folder of pushed versions."""
     from pipeline.local.root import Root
 
     return Root(pathlib.Path(args.root)).destination(resolved)
 
 
 def check_paths(args: Settings, resolved: loading.PipelineConfig) -> None:
-    """Checks the root and the destination of a run before it begins.
+    """Checks the root, the data folder and the destination of a run before it begins.
 
     Raises:
-      ConfigError: one of them can't be used.
+      ConfigError: libraries would read one of the paths as another path or a pattern.
     """
     check_encoding(args.root, getattr(args, "data_dir", None))
     try:
@@ -176,10 +184,16 @@ def check_paths(args: Settings, resolved: loading.PipelineConfig) -> None:
 
 
 def check_encoding(root: str, data_dir: str | None = None) -> None:
-    """Checks the root, and the data folder if there is one, of a command.
+    """Checks that libraries get the paths of the root and the data folder right.
+
+    TensorFlow and ML Metadata encode paths in UTF-8, and the locale may not.
+
+    Args:
+      root: the root.
+      data_dir: the data folder; None: the command has none.
 
     Raises:
-      ConfigError: libraries would take one of them for another path.
+      ConfigError: libraries would use another path.
     """
     for name, folder in (("--root", root), ("--data-dir", data_dir)):
         if folder is None:
@@ -191,7 +205,7 @@ def check_encoding(root: str, data_dir: str | None = None) -> None:
 
 
 def format_setting(key: str, value: str) -> str:
-    """Returns `key=value` as --set takes it for a text."""
-    if loading.is_quoted(value):  # it would lose its quotes
+    """Returns `key=value` for --set, from which --set reads exactly the same text."""
+    if loading.is_quoted(value):  # --set would remove these quotes
         value = json.dumps(value, ensure_ascii=False)
     return f"{key}={value}"

@@ -1,4 +1,4 @@
-"""Command lines that are printed for people to paste, or given to other programs."""
+"""Command lines that are printed for users to paste, or passed to other programs."""
 
 import csv
 import dataclasses
@@ -14,20 +14,21 @@ from pipeline.cli.options import DEFAULTS, Settings, format_setting
 from pipeline.config import loading
 from pipeline.config.sections import PushConfig
 
-# Options for the data and the settings of a run, as `options_in_force` takes them.
+# Names of the options for a run's data and settings, for `options_in_force`.
 SETTINGS = ("config", "dataset", "source", "span-window", "set")
 
 _PROGRAM = "vae-pipeline"
 
-# The preset that takes longer and reaches a higher ELBO, for those presets whose next
-# one is not the default.
+# Preset -> next preset, which takes longer and reaches a higher ELBO; None: there is
+# none. The next preset of all others is the default.
 _BETTER = {"five_minutes": "ten_minutes", "ten_minutes": "one_hour", "one_hour": None}
 
 
 def program(name: str = _PROGRAM) -> list[str]:
-    """Returns the words that start a program of this environment.
+    """Returns the words of a command that starts a program of this environment.
 
-    Avoids `python -m` where it can: that imports from the current folder.
+    Uses `python -m` only if there is no script, because it also imports modules from
+    the current folder.
     """
     script = os.path.join(os.path.dirname(sys.executable), name)
     if os.access(script, os.X_OK):
@@ -39,11 +40,11 @@ def program(name: str = _PROGRAM) -> list[str]:
 
 
 def line(*words: str, program_name: str = _PROGRAM) -> str:
-    """Returns a command as a line to paste into a shell in the current folder.
+    """Returns a shell command that starts a program from the current folder.
 
     Args:
-      words: the arguments.
-      program_name: a program of this environment.
+      words: the arguments of the program.
+      program_name: name of a program of this environment.
     """
     first, *rest = program(program_name)
     found = shutil.which(program_name)
@@ -57,7 +58,12 @@ def line(*words: str, program_name: str = _PROGRAM) -> str:
 
 
 def options_in_force(args: Settings, *names: str) -> list[str]:
-    """Returns those of the named options whose values are not the defaults."""
+    """Returns the words for those of the named options that differ from the defaults.
+
+    Args:
+      args: the values of the options.
+      names: names of options, without `--`. Options that `args` lacks are left out.
+    """
     result = []
     for name in names:
         value = getattr(args, name.replace("-", "_"), None)
@@ -66,7 +72,7 @@ def options_in_force(args: Settings, *names: str) -> list[str]:
         for each in value if isinstance(value, tuple) else [value]:
             if each is True:
                 result.append(f"--{name}")
-            elif str(each).startswith("-"):  # else it would be an option itself
+            elif str(each).startswith("-"):  # else read as an option
                 result.append(f"--{name}={each}")
             else:
                 result += [f"--{name}", str(each)]
@@ -74,7 +80,7 @@ def options_in_force(args: Settings, *names: str) -> list[str]:
 
 
 def push_options(args: Settings, resolved: loading.PipelineConfig) -> list[str]:
-    """Returns the options by which a command finds what a run pushed."""
+    """Returns the option words with which a command finds a run's pushed model."""
     result = options_in_force(args, "root")
     for field in dataclasses.fields(PushConfig):
         value = getattr(resolved.push, field.name)
@@ -90,7 +96,7 @@ def next_commands(
     destination: str,
     is_served: bool,
 ) -> list[tuple[str, str]]:
-    """Returns what can be done after a run, each with its command line for a shell.
+    """Returns pairs of a purpose and a shell command, for what to do after a run.
 
     Args:
       args: the arguments of the run.
@@ -125,15 +131,17 @@ def next_commands(
 
 
 def docker_line(folder: str, name: str) -> str:
-    """Returns the command that serves a folder of versions by TensorFlow Serving.
+    """Returns the docker command that serves a folder of versions.
+
+    The container runs TensorFlow Serving.
 
     Args:
       folder: absolute path of the folder of versions.
-      name: the model's name in the paths of the server.
+      name: name of the model in the server's URL paths.
     """
     fields = ["type=bind", f"source={folder}", f"target=/models/{name}", "readonly"]
     mount = io.StringIO()
-    csv.writer(mount, lineterminator="").writerow(fields)  # --mount is read as CSV
+    csv.writer(mount, lineterminator="").writerow(fields)  # docker reads --mount as CSV
     words = ["docker", "run", "-p", "8501:8501", "--mount", mount.getvalue()]
     if re.fullmatch(r"[\w.-]+", name):
         words += ["-e", f"MODEL_NAME={name}", "tensorflow/serving"]

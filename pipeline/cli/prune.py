@@ -52,7 +52,10 @@ class PruneOptions(options.Settings):
 @click.option("--dry-run", is_flag=True, help="say what would go, and remove nothing")
 @options.settings_options
 def prune(args: PruneOptions) -> int:
-    """Shows what no run and no version needs, and removes it; returns the exit code."""
+    """Removes old versions and unused artifacts; returns the exit code.
+
+    Shows them first. With --dry-run, removes nothing.
+    """
     resolved = options.resolve(args)
     options.check_encoding(args.root)
     root = pathlib.Path(args.root).absolute()
@@ -80,7 +83,7 @@ def prune(args: PruneOptions) -> int:
 
 
 def describe_plan(plan: "Plan") -> list[str]:
-    """Returns a line for each kind of thing to remove, and one for what stays."""
+    """Returns lines: the versions and files to remove, and the versions that stay."""
     result = []
     if plan.versions:
         result.append(

@@ -1,4 +1,4 @@
-"""A pushed model, for the commands that use it: its version and its SavedModel."""
+"""The pushed model that a command uses: its options, its version, its SavedModel."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class PushedModelError(PipelineError):
-    """There is no pushed model to use, or its manifest lacks what is needed."""
+    """No version is served, or the manifest of a version lacks settings."""
 
 
 _Function = TypeVar("_Function", bound=Callable[..., int])
@@ -28,24 +28,24 @@ _Function = TypeVar("_Function", bound=Callable[..., int])
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelOptions(options.Settings):
-    """The options that name a pushed model."""
+    """The values of the options that `model_options` adds to a command."""
 
     version: int | None
 
 
 @dataclasses.dataclass(frozen=True)
 class PushedModel:
-    """A version and a verified copy of its SavedModel."""
+    """A pushed version, and a local, verified copy of its SavedModel."""
 
     version: "Version"
-    folder: str  # of the copy
+    folder: str  # path of the copy
 
     def read_estimate(self) -> "Estimate":
         """Returns how the gate estimated the version's ELBO.
 
         Raises:
-          PushedModelError: its manifest does not say, or has settings of another
-            release.
+          PushedModelError: the manifest lacks the settings for that, or has those of
+            another release.
         """
         from components.evaluation.estimate import Estimate
 
@@ -67,17 +67,17 @@ class PushedModel:
 def fetch(
     destination: str, number: int | None, *, warn: Callable[[str], None]
 ) -> Iterator[PushedModel]:
-    """Gives a pushed model, whose copy is removed when the block ends.
+    """Yields a pushed model with a copy, which is removed after the `with` block.
 
     Args:
-      destination: the folder of versions, or its URI.
-      number: of the version; None for the one that is served.
+      destination: path or URI of the folder of versions.
+      number: number of the version; None: the served version.
       warn: called with a line for each damaged version newer than the served one.
 
     Raises:
-      ConfigError: there is no such version.
-      PushedModelError: nothing is served.
-      VersionError: its files are not those that were pushed.
+      ConfigError: there is no version with this number.
+      PushedModelError: no version is served.
+      VersionError: the version's files are not those that were pushed.
       StorageError: the object store does not answer.
     """
     from components.registry import listing
@@ -89,7 +89,7 @@ def fetch(
 
 
 def model_options(function: _Function) -> _Function:
-    """Adds the options that `ModelOptions` holds."""
+    """Adds --version and the settings options, which `ModelOptions` holds."""
     return options.version_option(options.settings_options(function))
 
 
@@ -100,15 +100,15 @@ def run_with_model(
     use: Callable[[PushedModel, "Screen"], None],
     is_result_printed: bool = False,
 ) -> int:
-    """Calls a function with the model that the options name; returns the exit code.
+    """Calls a function with a pushed model and a console; returns the exit code.
 
     Warnings and errors go to standard error: standard output is the command's result.
 
     Args:
-      args: the options.
-      name: the command's name.
+      args: the options, which name the model.
+      name: name of the command.
       use: the function.
-      is_result_printed: whether the command's result is what it prints.
+      is_result_printed: whether the output of the command is its result.
     """
     destination = options.destination(args, options.resolve(args))
     with open_console(args.root, name) as console:
@@ -124,7 +124,17 @@ def run_with_model(
 def _find(
     destination: str, number: int | None, *, warn: Callable[[str], None]
 ) -> "Version":
-    """Returns the version of a number, or the one that is served."""
+    """Returns the version with a number, or the served version if it is None.
+
+    Args:
+      destination: path or URI of the folder of versions.
+      number: number of the version; None: the served version.
+      warn: called with a line for each damaged version newer than the served one.
+
+    Raises:
+      ConfigError: there is no version with this number.
+      PushedModelError: no version is served.
+    """
     from components.registry import listing
 
     if number is not None:

@@ -1,6 +1,6 @@
-"""The command `reconstruct`: shows images as a pushed model reconstructs them.
+"""The command `reconstruct`: writes a picture of a pushed model's reconstructions.
 
-It needs the SavedModel and TensorFlow; no TFX, no TFP, no data set.
+It needs the SavedModel and TensorFlow, but no TFX, no TFP and no data set.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ class ReconstructOptions(pushed_model.ModelOptions):
 @options.picture_option("reconstructed.png")
 @pushed_model.model_options
 def reconstruct(args: ReconstructOptions) -> int:
-    """Writes a picture of images and their reconstructions; returns the exit code."""
+    """Writes a PNG of images and their reconstructions; returns the exit code."""
 
     def use(model: "PushedModel", console: "Screen") -> None:
         import numpy as np
@@ -57,7 +57,8 @@ def reconstruct(args: ReconstructOptions) -> int:
             columns = [pixels, outputs["mode"].numpy(), outputs["mean"].numpy()]
             rows.append(np.stack(columns, axis=1))
         shown = np.concatenate(rows)  # [N, 3, 28, 28, 1]
-        # About as wide as high: several images, of three columns each, in a row.
+        # The picture is about as wide as high: `across` images, of three columns each,
+        # are in a row.
         across = max(1, round(math.sqrt(count / 3)))
         images = shown.reshape(-1, *shown.shape[2:])
         picture = image_files.grid(images, 3 * across, group=3)

@@ -1,4 +1,4 @@
-"""The command `report`: writes the page of a local run again, and shows it."""
+"""The command `report`: writes the HTML report of a local run again."""
 
 import dataclasses
 import pathlib
@@ -39,7 +39,10 @@ class ReportOptions:
 )
 @click.option("--open", is_flag=True, help="show the page in the browser")
 def report(args: ReportOptions) -> int:
-    """Writes the page of a run and prints its path; returns the exit code."""
+    """Writes a run's HTML report and prints its path; returns the exit code.
+
+    With --open, shows the report in the browser.
+    """
     options.check_encoding(args.root)
     from pipeline.local import run_report
 

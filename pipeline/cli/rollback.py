@@ -40,7 +40,10 @@ class RollbackOptions(options.Settings):
 @click.option("--reason", required=True, metavar="TEXT", help="why; it is kept")
 @options.settings_options
 def roll_back(args: RollbackOptions) -> int:
-    """Makes an older version the served one; returns the exit code."""
+    """Pushes an older version's files as the newest version; returns the exit code.
+
+    Model servers then serve these files.
+    """
     destination = options.destination(args, options.resolve(args))
     reason = args.reason.strip()
     if not reason:

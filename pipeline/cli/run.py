@@ -36,7 +36,7 @@ class RunOptions(options.Settings):
     print_config: bool
 
     def overrides(self) -> dict[str, loading.Value]:
-        """Returns the values of the options for one setting each, by the setting."""
+        """Returns the settings for which an option was given: name -> given value."""
         given = super().overrides()
         if self.replicas is not None:
             given["train.replicas"] = self.replicas
@@ -96,7 +96,10 @@ class RunOptions(options.Settings):
     help="print the resolved configuration as YAML, and do nothing else",
 )
 def run_pipeline(args: RunOptions) -> int:
-    """Runs the pipeline under a run record of its own; returns the exit code."""
+    """Runs the pipeline and writes its run record; returns the exit code.
+
+    With --print-config, prints the configuration and runs nothing.
+    """
     resolved = options.resolve(args)
     if args.print_config:
         print(loading.to_yaml(resolved), end="")
@@ -126,7 +129,12 @@ def run_pipeline(args: RunOptions) -> int:
 
 
 def _check_can_run(args: RunOptions, resolved: loading.PipelineConfig) -> None:
-    """Raises ConfigError or TFConfigError for what would stop a run."""
+    """Checks the paths and TF_CONFIG before a run.
+
+    Raises:
+      ConfigError: a path can't be used.
+      TFConfigError: TF_CONFIG is not valid.
+    """
     options.check_paths(args, resolved)
     tf_config.count_workers()
 
@@ -140,7 +148,7 @@ def _run_steps(
 ) -> int:
     """Runs the steps and shows the result; returns the exit code.
 
-    Writes to the run record how the run failed, if it does.
+    If the run fails, writes its status and the error to the run record.
     """
     started = time.monotonic()
     recorder.record_step_started("Imports")
@@ -170,7 +178,7 @@ def _run_steps(
         status = RunStatus.BAD_DATA if is_bad_data else RunStatus.FAILED
         recorder.record_failure(status, str(error))
         return fail_with(console, error)
-    if outcome is None:  # nothing has changed
+    if outcome is None:  # --if-changed, and nothing has changed
         return OK
     destination = root.destination(resolved)
     rows = [*summary.rows(outcome, destination), ("report", _make_report(root.path))]
@@ -186,7 +194,7 @@ def _run_steps(
 
 
 def _make_report(root: pathlib.Path) -> str:
-    """Writes the page of the last run; returns its path, or why there is none."""
+    """Writes the last run's HTML report; returns its path, or why it failed."""
     from model.training.progress import log_if_slow
     from pipeline.local import run_report
 

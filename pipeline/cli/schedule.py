@@ -1,4 +1,4 @@
-"""The command `schedule`: runs the pipeline again and again, on a cluster or here."""
+"""The command `schedule`: runs the pipeline at set times, on a cluster or locally."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.scheduling.cron import CronSchedule
 
 
-# At most one of these options is given.
+# These options exclude each other.
 _ACTIONS = ("list", "pause", "resume", "delete", "local", "print")
 
 
@@ -106,7 +106,11 @@ class ScheduleOptions(cluster_options.ClusterOptions):
 @cluster_options.cluster_options
 @options.data_dir_option
 def schedule(args: ScheduleOptions) -> int:
-    """Makes, changes or lists schedules, or runs one here; returns the exit code."""
+    """Makes, changes or lists schedules on a cluster, or runs a schedule locally.
+
+    Returns:
+      the exit code.
+    """
     given = [f"--{name}" for name in _ACTIONS if getattr(args, name)]
     if len(given) > 1:
         raise loading.ConfigError(
@@ -126,7 +130,11 @@ def schedule(args: ScheduleOptions) -> int:
 
 
 def _set_schedule(args: ScheduleOptions, console: "Screen") -> int:
-    """Makes the recurring run that the flags name, or changes it to them."""
+    """Makes or changes the recurring run of --name on the cluster.
+
+    Returns:
+      the exit code.
+    """
     from pipeline.kubeflow import recurring_runs
 
     options.resolve(args)  # raises for a wrong setting, before the connection
@@ -144,7 +152,11 @@ def _set_schedule(args: ScheduleOptions, console: "Screen") -> int:
 
 
 def _change_schedules(args: ScheduleOptions, console: "Screen") -> int:
-    """Lists the recurring runs, or pauses, resumes or deletes the named one."""
+    """Lists the recurring runs, or pauses, resumes or deletes the one of --name.
+
+    Returns:
+      the exit code.
+    """
     from pipeline.kubeflow import recurring_runs, submission
 
     cluster = cluster_options.connect(args)
@@ -179,7 +191,13 @@ def _change_schedules(args: ScheduleOptions, console: "Screen") -> int:
 
 
 def _schedule_here(args: ScheduleOptions) -> int:
-    """Runs the pipeline at cron's times, or prints what makes this machine do so."""
+    """Runs the pipeline at the times of --cron, or prints systemd or crontab entries.
+
+    The entries make this machine run the pipeline at these times.
+
+    Returns:
+      the exit code.
+    """
     times = _parse_cron(args)
     # A bad path must fail now, and not at the first run.
     options.check_paths(args, options.resolve(args))
@@ -204,7 +222,7 @@ def _schedule_here(args: ScheduleOptions) -> int:
 
 @contextlib.contextmanager
 def _serve_metrics(args: ScheduleOptions) -> Iterator[None]:
-    """Serves the metrics of the last run while the block runs, if a port is given."""
+    """Serves the last run's metrics during the `with` block, if a port is given."""
     if args.metrics_port is None:
         yield
         return
@@ -219,10 +237,10 @@ def _serve_metrics(args: ScheduleOptions) -> Iterator[None]:
 
 
 def _parse_cron(args: ScheduleOptions) -> "CronSchedule":
-    """Returns the schedule that --cron and --timezone give.
+    """Returns the schedule of --cron and --timezone.
 
     Raises:
-      ConfigError: there is no --cron, or it or the time zone is bad.
+      ConfigError: --cron is missing or not valid, or the time zone is not valid.
     """
     if not args.cron:
         raise loading.ConfigError(

@@ -1,6 +1,6 @@
-"""The command `score`: prints the ELBO of single images under a pushed model.
+"""The command `score`: prints the ELBO of each image under a pushed model.
 
-It needs the SavedModel and TensorFlow; no TFX, no TFP, no data set.
+It needs the SavedModel and TensorFlow, but no TFX, no TFP and no data set.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ _REPORT_EVERY = 5.0  # seconds
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageScore:
-    """The ELBO of an image and its terms, in nats; the names are those of --json."""
+    """The ELBO of an image and its terms, in nats. `--json` prints these names."""
 
     image: str
     elbo: float
@@ -51,7 +51,7 @@ class ScoreOptions(pushed_model.ModelOptions):
 @click.option("--json", is_flag=True, help="print JSON, not a list")
 @pushed_model.model_options
 def score(args: ScoreOptions) -> int:
-    """Prints the score of each image, the lowest first; returns the exit code."""
+    """Prints the ELBO of each image, the lowest first; returns the exit code."""
 
     def use(model: "PushedModel", console: "Screen") -> None:
         from components.evaluation import measure
@@ -95,7 +95,13 @@ def _score_images(
     *,
     console: "Screen",
 ) -> Iterator[ImageScore]:
-    """Yields the score of each image, and now and then shows how many are scored."""
+    """Yields the score of each image; shows a progress line every few seconds.
+
+    Args:
+      files: the images.
+      signature: the signature `elbo` of the SavedModel.
+      console: the console for the progress lines.
+    """
     import tensorflow as tf
 
     from components.evaluation.measure import BATCH

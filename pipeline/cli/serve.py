@@ -124,7 +124,7 @@ class ServeOptions(options.Settings):
 @click.option("--access-log", is_flag=True, help="log a line for each request")
 @options.settings_options
 def serve(args: ServeOptions) -> int:
-    """Serves the pushed model until a signal; returns the exit code."""
+    """Serves the pushed model over HTTP until a signal; returns the exit code."""
     resolved = options.resolve(args)
     _check_model_name(args.model_name)
     destination = options.destination(args, resolved)
@@ -135,8 +135,8 @@ def serve(args: ServeOptions) -> int:
     logging.getLogger("pipeline").setLevel(logging.INFO)
     access = logging.INFO if args.access_log else logging.WARNING
     logging.getLogger("pipeline.serving.app.access").setLevel(access)
-    warnings.simplefilter("ignore", FutureWarning)  # of Google's libraries
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its own lines on each start
+    warnings.simplefilter("ignore", FutureWarning)  # Google's libraries give them
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no log lines at each start
     _import_tensorflow()
 
     import asyncio
@@ -170,14 +170,17 @@ def serve(args: ServeOptions) -> int:
 
     try:
         signum = asyncio.run(run())
-    except KeyboardInterrupt:  # came before the server listened
+    except KeyboardInterrupt:  # before the server listened
         return INTERRUPTED
     log.info("stopped")
     return INTERRUPTED if signum == signal.SIGINT else OK
 
 
 def _import_tensorflow() -> None:
-    """Imports TensorFlow without the lines that no level of its log suppresses."""
+    """Imports TensorFlow and discards what it writes to standard error meanwhile.
+
+    No log level suppresses all of these lines.
+    """
     sys.stderr.flush()
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
@@ -190,7 +193,11 @@ def _import_tensorflow() -> None:
 
 
 def _check_model_name(name: str | None) -> None:
-    """Raises ConfigError for a name that can't be in the paths."""
+    """Checks that a model's name can be a part of the server's URL paths.
+
+    Raises:
+      ConfigError: the name is empty, or contains / or a colon.
+    """
     if name is not None and (not name or set(name) & set("/:")):
         raise loading.ConfigError(
             f"--model-name must be a name without / and :, got {name!r}"
@@ -198,7 +205,13 @@ def _check_model_name(name: str | None) -> None:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Returns a bound socket, so that a bad address fails before the imports."""
+    """Returns a socket that is bound to an address.
+
+    It is bound before TensorFlow is imported, so that a bad address fails at once.
+
+    Raises:
+      ConfigError: the address is not one of this machine, or is in use.
+    """
     try:
         family, kind, proto, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

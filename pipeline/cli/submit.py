@@ -48,7 +48,7 @@ class SubmitOptions(cluster_options.ClusterOptions):
     help="submit nothing; wait for this run, which was submitted before",
 )
 def submit(args: SubmitOptions) -> int:
-    """Starts a run on a cluster, or waits for one; returns the exit code."""
+    """Starts a run on a cluster, or waits for an earlier one; returns the exit code."""
     options.resolve(args)  # raises for a wrong setting, before the connection
     if args.run is None:
         cluster_options.check_image(args.image)  # before the connection
@@ -72,7 +72,11 @@ def submit(args: SubmitOptions) -> int:
 def _wait_for_run(
     args: SubmitOptions, cluster: "Cluster", *, run_id: str, console: "Screen"
 ) -> int:
-    """Shows a run until its end and the gate's decision; returns the exit code."""
+    """Shows a run's progress until it ends, and the gate decision.
+
+    Returns:
+      the exit code.
+    """
     from pipeline.kubeflow import watch
     from pipeline.kubeflow.client import ClusterError
 
@@ -100,7 +104,7 @@ def _wait_for_run(
 
 
 def _decision_rows(result: "GateResult") -> list[tuple[str, str]]:
-    """Returns the names and values of the closing table: the gate's decision."""
+    """Returns the rows (name, value) of the closing table with the gate decision."""
     baseline = "none: nothing was served"
     if result.baseline_elbo is not None:
         baseline = f"{result.baseline_elbo:.2f}; difference {result.difference:+.2f}"
@@ -114,12 +118,12 @@ def _decision_rows(result: "GateResult") -> list[tuple[str, str]]:
 
 
 def _logs_line(run_id: str, namespace: str) -> str:
-    """Returns the command that shows the logs of a run's pods."""
+    """Returns the kubectl command that shows the logs of a run's pods."""
     words = ["kubectl", "logs", "-n", namespace, "-l", f"pipeline/runid={run_id}"]
     return shlex.join([*words, "-c", "main", "--prefix", "--tail=50"])
 
 
 def describe_waiting_again(args: SubmitOptions, run_id: str) -> str:
-    """Returns a sentence with the command that waits for a run again."""
+    """Returns a sentence with the `submit` command that waits for a run again."""
     given = options_in_force(args, "host", "namespace", "root")
     return f"To wait for it again: {line('submit', *given, '--run', run_id)}"

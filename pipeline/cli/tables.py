@@ -1,4 +1,4 @@
-"""A table with ELBOs for the terminal, and below it how each was estimated."""
+"""Tables of ELBOs for the terminal, with lines on how each ELBO was estimated."""
 
 import dataclasses
 import sys
@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Elbo:
-    """A cell: an ELBO in nats per image, and the words for how it was estimated."""
+    """A table cell: an ELBO in nats per image, and a text on how it was estimated."""
 
     value: float | None
     estimate: str | None
 
 
-_FOLDED = 14  # the width to which a column may fold: no number in it is longer
-_FRAME = 3  # the width of a column beside its text: a line and two spaces
+# Least width of the text in a column that may fold; no number in the text is longer.
+_FOLDED = 14
+_FRAME = 3  # width that a column needs beside its text: a line and two spaces
 
 
 def show(
@@ -24,17 +25,17 @@ def show(
     title: str | None = None,
     priorities: Sequence[str],
 ) -> None:
-    """Prints the table; where estimates differ, each ELBO shows the number of its own.
+    """Prints a table, and below it how its ELBOs were estimated.
 
-    On a terminal that is too narrow for all columns, leaves out whole columns and names
-    them: no cell is cut.
+    If ELBOs were estimated in different ways, each one has the number of its way.
+    On a terminal that is too narrow for all columns, leaves out whole columns and
+    prints their titles, so that no cell is cut.
 
     Args:
-      columns: `left`, `right` or `fold` (left, and over several lines), by the title of
-        the column.
-      rows: a cell for each column.
-      title: of the table.
-      priorities: the columns' titles, the most important first.
+      columns: title -> `left`, `right` or `fold` (left, and over several lines).
+      rows: rows with a cell for each column.
+      title: title of the table; None: no title.
+      priorities: titles of all columns, the most important first.
     """
     from rich.console import Console
     from rich.table import Table
@@ -57,7 +58,7 @@ def show(
         name: min(longest[name], _FOLDED) if kind == "fold" else longest[name]
         for name, kind in columns.items()
     }
-    # Without a terminal there is no width to fold the table to.
+    # Without a terminal there is no width that the table must fit.
     on_terminal = sys.stdout.isatty()
     width = Console().width if on_terminal else max(120, _width(least.values()))
     kept = _columns_that_fit(least, priorities, width=width)
@@ -94,12 +95,12 @@ def _columns_that_fit(
 ) -> list[str]:
     """Returns the titles of the columns that fit, in the table's order.
 
-    Chooses the most important columns first; the first of all is always there.
+    Adds columns by importance; the most important one is there at any width.
 
     Args:
-      least: the least width of each column's text, by title.
-      priorities: the columns' titles, the most important first.
-      width: of the terminal.
+      least: title -> least width of the column's text.
+      priorities: titles of all columns, the most important first.
+      width: width of the terminal.
     """
     first, *others = priorities
     kept = {first}
@@ -110,12 +111,12 @@ def _columns_that_fit(
 
 
 def _width(texts: Iterable[int]) -> int:
-    """Returns the width of a table whose columns' texts have these widths."""
+    """Returns the width of a table with its frame, from the widths of the texts."""
     return 1 + sum(text + _FRAME for text in texts)
 
 
 def _format_elbo(cell: Elbo, marks: Mapping[str, str]) -> str:
-    """Returns the ELBO and the mark of its estimate; nothing if there is no ELBO."""
+    """Returns an ELBO and its estimate's mark as text; empty without an ELBO."""
     if cell.value is None:
         return ""
     return f"{cell.value:.2f}{marks.get(cell.estimate or '', '')}"

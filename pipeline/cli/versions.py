@@ -31,20 +31,23 @@ class VersionsOptions(options.Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """What the command shows of a version; the names are those of --json, and stay."""
+    """A version as the command shows it.
+
+    The fields' names are keys of --json, so they must not change.
+    """
 
     version: int
-    path: str  # or the URI
-    pushed_at: str | None  # ISO 8601, UTC; its number is that time
+    path: str  # path or URI
+    pushed_at: str | None  # ISO 8601, UTC; read from the number
     state: str  # served, older or damaged
     damage: str | None  # what is wrong with its files
     elbo: float | None  # nats per image, higher is better
     estimate: str | None  # how the ELBO was estimated
     data_fingerprint: str | None
     bytes: int
-    # Who rolled back from its model, when and why; None if nobody did.
+    # The rollback from this model: who made it, when and why. None: there is none.
     rejected: dict[str, object] | None
-    # If a rollback made it: from, to, by, why, at.
+    # The rollback that made this version: from, to, by, why, at. None: there is none.
     rolled_back: dict[str, object] | None
 
 
@@ -58,7 +61,7 @@ class Row:
 @click.option("--json", is_flag=True, help="for machines")
 @options.settings_options
 def list_versions(args: VersionsOptions) -> int:
-    """Prints the versions at the destination; returns the exit code."""
+    """Prints the pushed versions as a table or JSON; returns the exit code."""
     destination = options.destination(args, options.resolve(args))
     with log_slow_work_to_stderr():
         rows = read_rows(destination)
@@ -72,11 +75,11 @@ def list_versions(args: VersionsOptions) -> int:
 
 
 def read_rows(destination: str) -> list[Row]:
-    """Returns what the command shows of each version, the newest first.
+    """Returns a row for each version at a destination, the newest version first.
 
     Raises:
       StorageError: the object store does not answer.
-      RejectionError: a record of a rollback can't be read.
+      RejectionError: the record of a rollback can't be read.
     """
     from components.evaluation.estimate import Estimate
     from components.registry import listing, rolling_back
@@ -115,7 +118,10 @@ def read_rows(destination: str) -> list[Row]:
 
 
 def _damaged_row(found: "DamagedVersion", size: int) -> Row:
-    """Returns the row of a damaged version, whose manifest may be of other files."""
+    """Returns the row of a damaged version, without figures from its manifest.
+
+    The manifest may describe other files.
+    """
     return Row(
         version=found.number,
         path=found.path,
@@ -156,7 +162,7 @@ def _print_table(destination: str, rows: Sequence[Row]) -> None:
 
 
 def _describe_state(row: Row) -> str:
-    """Returns whether a version is served, and the rollbacks that it was part of."""
+    """Returns a text with a version's state and the rollbacks to or from its model."""
     parts = [row.state if row.damage is None else f"damaged: {row.damage}"]
     if record := row.rolled_back:
         parts.append(
@@ -173,7 +179,7 @@ def _describe_state(row: Row) -> str:
 
 
 def _push_time(number: int) -> str | None:
-    """Returns when a version was pushed; None if its number is no time."""
+    """Returns the time that a version's number encodes, in ISO 8601, or None."""
     try:
         zone = datetime.timezone.utc
         return datetime.datetime.fromtimestamp(number, zone).isoformat()

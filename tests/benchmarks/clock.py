@@ -23,7 +23,7 @@ _EVALUATED = 500  # images per batch of the evaluation
 
 @dataclasses.dataclass
 class Training:
-    """What to train, and the -ELBO at which the training ends."""
+    """The settings of a training, and the -ELBO at which the training ends."""
 
     name: str
     folder: str  # has the files that `digits` wrote
@@ -35,7 +35,7 @@ class Training:
 
 
 class _ReachedError(Exception):
-    """Ends the function `train` at the bound; `train` itself has no bound."""
+    """The bound is reached; `train` has no bound of its own, so this error ends it."""
 
 
 class Log:

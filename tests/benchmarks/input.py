@@ -1,4 +1,4 @@
-"""The input pipeline alone: its batches, and its memory for ten times as many images.
+"""The peak memory of the input pipeline, for few and for ten times as many images.
 
 `python -m tests.benchmarks.input IMAGES` writes IMAGES images, makes batches of them
 as training does, and prints the peak memory of its process in MB.
@@ -61,7 +61,7 @@ def main(few: int = 25_000) -> None:
 
 
 def _make(images: int) -> None:
-    """Makes batches and frees them, as they must not outlive the process."""
+    """Makes batches of random images, and frees them before the process ends."""
     made = batches(images, 16, demo_train())
     for _ in range(_BATCHES):
         next(made)

@@ -10,7 +10,7 @@ from tests.benchmarks.clock import Training
 
 
 def test_ratios_are_medians_of_each_turns_own():
-    """A turn in which the machine was busy then counts equally for all contenders."""
+    """So a turn in which the machine was busy counts equally for all contenders."""
     speeds = [[100.0, 150.0], [10.0, 16.0], [120.0, 240.0]]
     first, second = race.table(["base", "ours"], ["float32", "bfloat16"], speeds)
     assert " ".join(first.split()) == "base 100 images/s 1.00 x base (float32)"

@@ -1,7 +1,7 @@
-"""Processes of their own that need not import TensorFlow and TFX again.
+"""Processes that call a function without importing TensorFlow and TFX again.
 
 The imports take most of a small training's time. One process makes the imports and does
-nothing else; each process of this module is a fork of it.
+nothing else; each process of this module is a fork of that process.
 """
 
 import gc
@@ -28,7 +28,7 @@ context.set_forkserver_preload(_IMPORTED)
 
 
 class Fork:
-    """A process that calls a function; `stdout` is a stream of what it prints."""
+    """A process that calls a function; `stdout` is a stream of the process's output."""
 
     def __init__(
         self,
@@ -62,14 +62,17 @@ class Fork:
         self.send_signal(signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Waits for the end; returns the exit code, -N for a signal N, or None."""
+        """Waits for the process to end; returns its exit code.
+
+        The code is -N after signal N, and None if the process has not ended in time.
+        """
         self._process.join(timeout)
         return self._process.exitcode
 
 
 def _call(writer, environment, function, arguments):
-    """What a forked process does."""
-    gc.freeze()  # what was imported is not looked through for garbage
+    """Calls the function in the forked process, with its environment and output."""
+    gc.freeze()  # garbage collection must not search the imports
     for stream in (sys.stdout, sys.stderr):
         os.dup2(writer.fileno(), stream.fileno())
     # The fork server has the environment of the first test.

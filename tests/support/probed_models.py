@@ -1,4 +1,4 @@
-"""Minimal SavedModels: one that can be served, and parts of others that cannot."""
+"""A minimal SavedModel that can be served, and models with other signatures."""
 
 import tensorflow as tf
 
@@ -8,7 +8,7 @@ EXAMPLES = tf.TensorSpec([None], tf.string)
 
 
 def signature(**inputs):
-    """Returns a decorator that makes a tf.function with these inputs."""
+    """Returns a decorator that makes a tf.function with the named, typed inputs."""
     specs = [
         tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in inputs.items()
     ]
@@ -91,11 +91,11 @@ GOOD = {
 
 
 def save_model(folder, faults, root=None):
-    """Writes the good model with some signatures replaced, or removed where None.
+    """Writes the minimal model with some signatures replaced or removed.
 
     Args:
       folder: folder of the SavedModel.
-      faults: signature name -> its function, or None.
+      faults: signature name -> its new function; None removes the signature.
       root: owner of the variables that the functions use.
     """
     signatures = {**GOOD, **faults}

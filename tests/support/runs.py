@@ -1,7 +1,7 @@
-"""Real runs in processes of their own, with the smallest possible settings.
+"""Real pipeline runs, each in its own process, with the smallest possible settings.
 
 Importing TensorFlow and TFX takes most of a small run's time. One process makes the
-imports and does nothing else, and each run is a fork of it.
+imports and does nothing else, and each run is a fork of that process.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ import traceback
 from components.registry import listing
 from tests.support import bars
 
-SECONDS = 600  # after which a run that has not ended is killed
+SECONDS = 600  # maximum for a run, which is then killed
 
 # 1,000 train and 500 test images, two epochs of a tiny network, and a gate that blesses
 # every model.
@@ -46,7 +46,7 @@ _forks.set_forkserver_preload(_IMPORTED)
 
 
 def _time_out(signum, frame):
-    """Makes the work of a step fail with a time-out, as if a library had raised it."""
+    """Handles a signal: a step fails with a time-out, as if a library had raised it."""
 
     def raise_in_executor(frame, event, arg):
         # The signal comes shortly before the step's work or during it.
@@ -58,8 +58,8 @@ def _time_out(signum, frame):
 
 
 def _main(argv, output, environment):
-    """What a forked process does."""
-    gc.freeze()  # what was imported is not looked through for garbage
+    """Runs the command line in the forked process, with its output in a file."""
+    gc.freeze()  # garbage collection must not search the imports
     from pipeline.cli import main
 
     signal.signal(signal.SIGUSR1, _time_out)
@@ -74,7 +74,7 @@ def _main(argv, output, environment):
 
 
 class Run:
-    """A started run."""
+    """A run that has been started, and the file of its output."""
 
     def __init__(self, argv, environment):
         # The file is removed with this object.
@@ -184,7 +184,7 @@ class Place:
         return run.printed
 
     def push(self, code: int = 0, **others) -> str:
-        """Runs the run whose model a prepared place has trained but not pushed."""
+        """Repeats a run whose model was trained but not pushed; returns its output."""
         return self.run("train.seed=1", code=code, **others)
 
     def served(self) -> listing.Version:

@@ -29,7 +29,7 @@ from tests.support.probed_models import (
 
 PROBE = pathlib.Path(__file__).parents[3] / "components/evaluation/infra_probe.py"
 
-# One fault each.
+# Each of these functions and variables has one fault.
 
 weights = tf.Module()
 weights.bias = tf.Variable([0.0, np.nan])

@@ -41,7 +41,7 @@ def test_only_what_is_done_makes_room_for_the_next_training(state, place, tmp_pa
     for identity in ("ended", "given-up"):
         checkpoints(identity).save()
     checkpoints("ended").mark_done()
-    checkpoints("ended").restore()  # its own stay: the model may not be safe yet
+    checkpoints("ended").restore()  # keeps its own: the model may not be saved yet
     assert names(place) == ["ended", "given-up"]
     checkpoints("next").restore()
     assert "ended" not in names(place)

@@ -60,7 +60,7 @@ def stopped(digits, name, checkpoints, signum):
 
 @pytest.fixture(scope="module")
 def of_killed(digits, tmp_path_factory):
-    """The checkpoints of a training that SIGKILL stopped."""
+    """Returns the checkpoints of a training that SIGKILL stopped, for all tests."""
     checkpoints = tmp_path_factory.mktemp("checkpoints")
     stopped(digits, "killed", checkpoints, signal.SIGKILL)
     return checkpoints
@@ -68,12 +68,12 @@ def of_killed(digits, tmp_path_factory):
 
 @pytest.fixture
 def killed(of_killed, tmp_path):
-    """A copy of them."""
+    """Returns a copy of the checkpoints of the killed training, for one test."""
     return shutil.copytree(of_killed, tmp_path / "killed")
 
 
 def goes_on(digits, name, checkpoints, uninterrupted):
-    """Starts a training again; its weights are those of one that nothing stopped."""
+    """Resumes a training; asserts that its weights equal the uninterrupted ones."""
     said = wait_for(started(digits, name, checkpoints), "trained")
     assert "resuming from step " in said
     assert "epoch 6/6" in said
@@ -82,7 +82,8 @@ def goes_on(digits, name, checkpoints, uninterrupted):
     return said
 
 
-# Weights, their average, the best of them, schedules and place in the data.
+# A resumed training has the same weights, their average, the best weights, schedules
+# and position in the data.
 
 
 def test_a_killed_training_ends_with_the_same_weights(digits, killed, uninterrupted):
@@ -118,7 +119,7 @@ def test_convolutions_in_half_precision_end_with_the_same_weights(digits, tmp_pa
 
 
 def test_with_a_uri_training_goes_on_where_there_is_no_disk(digits, s3, uninterrupted):
-    """The process models a pod that is evicted and restarted on another machine."""
+    """The process behaves like a pod that is evicted and restarted elsewhere."""
     uri = f"s3://{s3.name}/checkpoints"
     stopped(digits, "pod", uri, signal.SIGTERM)
     shutil.rmtree(digits / "scratch-pod")

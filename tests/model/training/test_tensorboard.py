@@ -17,7 +17,7 @@ EPOCHS = 4
 
 
 class Killed(Exception):
-    """Replaces a signal that ends the process."""
+    """The error that `Killer` raises in place of a signal that ends the process."""
 
 
 class Killer(logging.Handler):

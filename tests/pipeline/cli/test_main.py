@@ -127,7 +127,7 @@ def test_a_mistyped_key_of_a_file_has_the_nearest(tmp_path, capsys):
     ],
 )
 def test_bash_completes_what_was_begun(words, expected, monkeypatch, capsys):
-    """As the script does that the page how-to/complete-commands.md installs."""
+    """The variables are those that the script of how-to/complete-commands.md sets."""
     monkeypatch.setenv("_VAE_PIPELINE_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", " ".join(["vae-pipeline", *words]))
     monkeypatch.setenv("COMP_CWORD", str(len(words)))

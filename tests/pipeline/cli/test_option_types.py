@@ -1,4 +1,4 @@
-"""The types of the options: what they give, and the words of what they refuse."""
+"""The types of the options: the values that they return, and their messages."""
 
 import click
 import pytest
@@ -7,7 +7,7 @@ from pipeline.cli.option_types import FILE, Choice, Number, Picture
 
 
 def convert(kind, text):
-    """Returns the value, or the message, of an option of a type."""
+    """Returns the value that a type makes of a text, or its error message."""
     try:
         return kind.convert(text, click.Option(["-o", "--option"]), None)
     except click.BadParameter as error:

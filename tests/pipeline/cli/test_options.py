@@ -25,7 +25,7 @@ def test_without_flags_the_preset_decides():
     assert options.resolve(parse("run")).train.warm_start is False
 
 
-# Each is something other than this text in YAML.
+# YAML would read each of these texts as something else.
 TEXTS = ["null", "~", "1e3", "[a]", "true", "my data #2", "a: b", "'a'", '"', ""]
 
 

@@ -279,7 +279,7 @@ def test_an_unknown_preset_is_named():
     )
 
 
-# Each is something other than a text in YAML.
+# YAML or a shell would read each of these texts as something else.
 TEXTS = ["null", "~x", "1e3", "123", "[a]", "true", "my data #2", "a: b", "'", "", "'a"]
 
 
@@ -295,7 +295,7 @@ def test_a_text_is_literal(text):
 )
 def test_a_text_in_quotes_is_yaml(text, expected):
     assert resolve("demo", settings=[f"data.dataset={text}"]).data.dataset == expected
-    # But for an override it is a text like any other.
+    # An override takes every text literally, with its quotes.
     assert resolve("demo", overrides={"data.dataset": text}).data.dataset == text
 
 

@@ -392,7 +392,7 @@ def test_outputs_that_have_no_rows():
 
 
 def test_the_words_for_what_is_not_served():
-    """The first is the documentation's own."""
+    """The first message is the documentation's own."""
     latest = protocol.create_not_found_error(Target("predict", "half", None, None))
     assert str(latest) == "Servable not found for request: Latest(half)"
     one = protocol.create_not_found_error(Target("predict", "half", 7, None))
