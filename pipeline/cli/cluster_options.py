@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from pipeline.kubeflow.submission import RunRequest
 
 CREDENTIALS = literal("""\
-credentials are those of kfp.Client, and never flags:
+Credentials come from where kfp.Client finds them, and never from options:
   KF_PIPELINES_SA_TOKEN_PATH        a file with a token, read again for each request
   KF_PIPELINES_IAP_OAUTH2_CLIENT_ID, KF_PIPELINES_APP_OAUTH2_CLIENT_ID and ..._SECRET
                                     Google's Identity-Aware Proxy, with the Application
-                                    Default Credentials or a person's account
+                                    Default Credentials or a user account
   ~/.config/kfp/context.json        client_authentication_cookie, or
                                     client_authentication_header_name and ..._value
-  *.googleusercontent.com           gets the Application Default Credentials
-Without --host and KF_PIPELINES_ENDPOINT, kfp.Client connects as its pod's service
-account, or by the kubeconfig. KF_PIPELINES_UI_ENDPOINT is for links, if the UI has
-another address.
+  a host *.googleusercontent.com    the Application Default Credentials
+Without --host and KF_PIPELINES_ENDPOINT, kfp.Client connects with the service
+account of its pod, or with the kubeconfig. If the UI has another address than the
+API server, KF_PIPELINES_UI_ENDPOINT gives the UI's address for links.
 """)
 
 _Function = TypeVar("_Function", bound=Callable[..., int])
@@ -49,9 +49,10 @@ class ClusterOptions(Settings):
 image_option = click.option(
     "--image",
     metavar="REF",
-    show_default="none, but what is compiled or started needs one",
-    help="the image of every step, such as registry/vae-pipeline:1.0; best with its "
-    "digest, for KFP's cache knows an image by this text alone",
+    show_default="none; required to compile the pipeline or to start runs",
+    help="Container image of every step, such as registry/vae-pipeline:1.0. A "
+    "reference with a digest is best, because KFP's cache identifies an image by this "
+    "text alone.",
 )
 
 
@@ -64,21 +65,22 @@ def cluster_options(function: _Function) -> _Function:
         click.option(
             "--host",
             metavar="URL",
-            show_default="KF_PIPELINES_ENDPOINT, else the cluster that this runs in",
-            help="of the KFP API server: what comes before /apis/",
+            show_default="KF_PIPELINES_ENDPOINT, or else the cluster of this pod or of "
+            "the kubeconfig",
+            help="URL of the KFP API server: the part before /apis/.",
         ),
         image_option,
         click.option(
             "--namespace",
             metavar="NAME",
             show_default="none",
-            help="a user's, where KFP has several users (profiles)",
+            help="Namespace of the user, if KFP has several users (profiles).",
         ),
         click.option(
             "--experiment",
             metavar="NAME",
             default=loading.NAME,
-            help="that the runs belong to; made if need be",
+            help="Experiment of the runs, which is created if it is missing.",
         ),
     )
     function = settings_options(function)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 import click
 
 EXIT_CODES = (
-    "exit codes: 0 all went well; 2 bad input; 3 the gate refused the model; "
-    "130 interrupted; 141 the reader of what is printed left early; 1 anything else"
+    "Exit codes: 0 success; 2 bad input; 3 the gate refused the model; "
+    "130 interrupted; 141 the reader of the printed output closed it early; "
+    "1 any other failure."
 )
 
 
@@ -54,7 +55,7 @@ def command(
     parts = []
     if examples:
         lines = [f"  vae-pipeline {example}" for example in examples]
-        parts.append(literal("\n".join(["such as:", *lines])))
+        parts.append(literal("\n".join(["Examples:", *lines])))
     parts += [epilog] if epilog else []
     return click.command(
         cls=Command, help=description, epilog="\n\n".join([*parts, EXIT_CODES])

@@ -20,10 +20,10 @@ class CompileOptions(options.Settings):
 
 
 @command(
-    description="Writes the pipeline as the YAML that Kubeflow Pipelines v2 takes: "
-    "the same bytes for the same settings. Needs push.destination; the section "
-    "kubeflow says where and with what the steps run (see "
-    "docs/how-to/compile-for-kubeflow.md)."
+    description="Writes the pipeline as a YAML file for Kubeflow Pipelines v2. The "
+    "same settings give the same bytes. The setting push.destination is required. The "
+    "settings of the section kubeflow configure where and with which resources the "
+    "steps run (see docs/how-to/compile-for-kubeflow.md)."
 )
 @options.settings_options
 @click.option(
@@ -31,7 +31,7 @@ class CompileOptions(options.Settings):
     type=FILE,
     metavar="FILE",
     default="pipeline.yaml",
-    help="the file to write",
+    help="YAML file to write.",
 )
 @cluster_options.image_option
 def compile_pipeline(args: CompileOptions) -> int:

@@ -17,8 +17,8 @@ class DataOptions(options.Settings):
 
 
 @command(
-    description="Prepares a TFDS dataset that tfds.load(..., data_dir=DATA_DIR, "
-    "download=False) reads. `run` does this too when it has to."
+    description="Prepares a TFDS data set that tfds.load(..., data_dir=DATA_DIR, "
+    "download=False) can read. `run` also prepares the data set if this is necessary."
 )
 @options.data_dir_option
 @options.settings_options

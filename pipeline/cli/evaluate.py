@@ -32,14 +32,17 @@ if TYPE_CHECKING:
     from pipeline.console import Screen
 
 _DESCRIPTION = """\
-Measures a model that was pushed, by its own signatures, over a data set's test split:
-the ELBO and its terms, the importance-weighted bound (Burda et al. 2016), which is the
-nearer to log p(x) the more samples it takes, and how many latent dimensions are active.
-Nothing is trained, judged or pushed. The seed, the samples of the ELBO and the kind of
-pixels are those that the model was exported with.
+Measures a pushed model with its own signatures on the test split of a data set.
 
-1,000 samples and 10,000 images take some ten minutes on two cores for dense networks,
-and an hour for convolutions; Ctrl-C gives the means so far."""
+The command prints the ELBO and its terms, the importance-weighted bound IWAE (Burda et
+al. 2016), which approaches log p(x) with more samples, and the number of active latent
+dimensions. It trains no model, makes no gate decision and pushes nothing. It uses the
+seed, the number of ELBO samples and the kind of pixels that the model was exported
+with.
+
+With 1,000 samples and 10,000 images, the measurement takes about ten minutes on two
+cores for dense networks, and about an hour for convolutions. Ctrl-C stops the
+measurement and prints the means of the images that were measured."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,15 +68,15 @@ class EvaluateOptions(options.Settings):
     type=Number(int, least=1),
     metavar="K",
     show_default="the setting gate.iwae_samples",
-    help="samples of z per image in the importance-weighted bound",
+    help="Number of samples of z per image in the importance-weighted bound.",
 )
 @options.version_option
 @click.option(
     "--limit",
     type=Number(int, least=1),
     metavar="IMAGES",
-    show_default="all that the setting data.limit leaves",
-    help="take only the first so many images of the test split",
+    show_default="all images that the setting data.limit permits",
+    help="Largest number of images to measure, from the start of the test split.",
 )
 @options.data_dir_option
 @options.settings_options

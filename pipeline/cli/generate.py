@@ -33,8 +33,8 @@ class GenerateOptions(pushed_model.ModelOptions):
 
 
 @command(
-    description="Draws z from the prior; shows the modes, or the means, of p(x|z) "
-    "in one PNG.",
+    description="Draws values of z from the prior, and writes one PNG file that shows "
+    "the modes, or the means, of p(x|z).",
     examples=["generate", "generate -n 100 --seed 7 --mean -o means.png"],
 )
 @click.option(
@@ -42,16 +42,18 @@ class GenerateOptions(pushed_model.ModelOptions):
     type=Number(int, least=1, most=_MOST_IMAGES),
     metavar="IMAGES",
     default=64,
-    help="how many",
+    help="Number of images to draw.",
 )
 @click.option(
     "--seed",
     type=Number(int),
     metavar="N",
-    show_default="another one each time",
-    help="the same images again",
+    show_default="a new random seed each time",
+    help="Seed of the random numbers; the same seed gives the same images again.",
 )
-@click.option("--mean", is_flag=True, help="the means of p(x|z), not its modes")
+@click.option(
+    "--mean", is_flag=True, help="Show the means of p(x|z) instead of the modes."
+)
 @options.picture_option("digits.png")
 @pushed_model.model_options
 def generate(args: GenerateOptions) -> int:

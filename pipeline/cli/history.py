@@ -18,22 +18,24 @@ if TYPE_CHECKING:
     from pipeline.runs.run_record import RunRecord
 
 _DESCRIPTION = """\
-Lists the runs below a root, newest first: when, the data, the ELBO with its difference
-to the baseline's, the verdict, the version that was pushed and the wall time."""
+Lists the runs below a root, newest first. Each row has the time of the run's start,
+the data, the ELBO and its difference from the baseline's ELBO (both in nats per image),
+the verdict, the version that the run pushed and the wall time."""
 
 _EPILOG = """\
-verdicts:
-  pushed        blessed, and the next version
-  unchanged     blessed, but nothing new: its model was pushed before
-  refused       by the gate
-  bad data      the data can't be had, or are not what they should be
-  failed        in the step that is named
-  interrupted   by SIGINT or SIGTERM
-  died          without a word: killed, or the machine went down
-  running       it goes on
+Verdicts:
+  pushed        The gate blessed the model, and the model became the next version.
+  unchanged     The gate blessed the model, but the same model was pushed before.
+  refused       The gate refused the model.
+  bad data      The data cannot be read, or are not the expected data.
+  failed        The step that the verdict names failed.
+  interrupted   SIGINT or SIGTERM interrupted the run.
+  died          The process was killed, or the machine stopped, without a message.
+  running       The run has not ended.
 
---json prints a list of objects with the fields of pipeline/runs/run_record.py, as in
-ROOT/history/RUN.json; a field without a value is null. These names stay.
+--json prints a list of objects. Their fields are those of ROOT/history/RUN.json, which
+pipeline/runs/run_record.py defines; a field without a value is null. The names of the
+fields do not change.
 """
 
 
@@ -47,15 +49,15 @@ class HistoryOptions:
 
 
 @command(description=_DESCRIPTION, epilog=literal(_EPILOG))
-@options.root_option("of the runs")
+@options.root_option("Folder with the state of the runs to list.")
 @click.option(
     "-n",
     type=Number(int, least=0),
     metavar="RUNS",
     default=20,
-    help="how many of the newest; 0: all",
+    help="Number of the newest runs to list; 0 lists all runs.",
 )
-@click.option("--json", is_flag=True, help="for machines")
+@click.option("--json", is_flag=True, help="Print JSON instead of a table.")
 def history(args: HistoryOptions) -> int:
     """Prints the newest runs of a root as a table or JSON; returns the exit code."""
     from pipeline.config import loading

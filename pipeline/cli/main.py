@@ -31,24 +31,36 @@ _COMPLETE = "_VAE_PIPELINE_COMPLETE"  # set by Click's completion scripts
 # The commands in the order of --help. The key is the command's name and its module's;
 # the value is the function in the module, and the command's line in the list.
 _COMMANDS = {
-    "data": ("prepare_data", "fetch, verify and prepare the data"),
-    "run": ("run_pipeline", "run the whole pipeline here"),
-    "evaluate": ("evaluate", "measure the served model's bounds on the test split"),
-    "report": ("report", "make a run's report again, and show it"),
-    "compile": ("compile_pipeline", "write the pipeline for Kubeflow Pipelines v2"),
-    "submit": ("submit", "run the pipeline on Kubeflow Pipelines v2"),
+    "data": ("prepare_data", "Fetch, verify and prepare the data set."),
+    "run": ("run_pipeline", "Run the whole pipeline on this machine."),
+    "evaluate": (
+        "evaluate",
+        "Measure the served model's ELBO and IWAE on the test split.",
+    ),
+    "report": (
+        "report",
+        "Write the HTML report of a run again, and show it on request.",
+    ),
+    "compile": ("compile_pipeline", "Write the pipeline for Kubeflow Pipelines v2."),
+    "submit": ("submit", "Run the pipeline on Kubeflow Pipelines v2."),
     "schedule": (
         "schedule",
-        "run the pipeline again and again, on a cluster or here",
+        "Run the pipeline at set times, on a cluster or on this machine.",
     ),
-    "history": ("history", "list the runs and how each ended"),
-    "prune": ("prune", "remove old versions, and artifacts that nothing refers to"),
-    "versions": ("list_versions", "list what was pushed, and what is served"),
-    "rollback": ("roll_back", "make an older version the served one"),
-    "serve": ("serve", "serve the pushed model over HTTP, as TensorFlow Serving does"),
-    "generate": ("generate", "draw new images from the served model"),
-    "reconstruct": ("reconstruct", "show images as the served model gives them back"),
-    "score": ("score", "find the images that the served model finds unlikely"),
+    "history": ("history", "List the runs and how each run ended."),
+    "prune": ("prune", "Remove old versions and unused artifacts."),
+    "versions": (
+        "list_versions",
+        "List the pushed versions, and mark the served version.",
+    ),
+    "rollback": ("roll_back", "Serve an older version again."),
+    "serve": ("serve", "Serve the pushed model over HTTP, as TensorFlow Serving does."),
+    "generate": ("generate", "Draw new images from the served model."),
+    "reconstruct": (
+        "reconstruct",
+        "Show images beside their reconstructions by the served model.",
+    ),
+    "score": ("score", "Find the images that are unlikely under the served model."),
 }
 
 
@@ -179,7 +191,7 @@ def _show_version(
     is_eager=True,
     expose_value=False,
     callback=_show_version,
-    help="print the release, the stack and the commit, and exit",
+    help="Print the release, the software stack and the commit, and exit.",
 )
 def _commands() -> None:
     """Does nothing: the group holds the commands, and each command does its work."""

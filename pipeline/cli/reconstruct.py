@@ -26,8 +26,9 @@ class ReconstructOptions(pushed_model.ModelOptions):
 
 
 @command(
-    description="Shows each image, and the mode and the mean of p(x|z) at its z, "
-    f"side by side, in one PNG.\n\n{options.IMAGES}",
+    description="Writes one PNG file that shows each image beside the mode and the "
+    "mean of p(x|z), where z is the model's encoding of the image."
+    f"\n\n{options.IMAGES}",
     examples=["reconstruct seven.png", "reconstruct digits.npy -o pairs.png"],
 )
 @options.images_argument

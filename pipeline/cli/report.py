@@ -12,9 +12,10 @@ from pipeline.cli.command import command
 from pipeline.exit_codes import OK
 
 _DESCRIPTION = """\
-Makes the report of a local run again, from metadata and what its Report step left: one
-HTML page that needs no network, and its pictures as PNG, in ROOT/reports/RUN. `run` has
-made it already, of a model that the gate refused too."""
+Writes the report of a local run again, from the metadata and the output of the run's
+Report step. The report is one HTML page that needs no network, with its pictures as PNG
+files, in ROOT/reports/RUN. `run` writes the report, too, even if the gate refuses the
+model."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,14 +31,14 @@ class ReportOptions:
     description=_DESCRIPTION,
     examples=["report --open", "report --run run-20261123-180015-785816"],
 )
-@options.root_option("where all state of local runs is")
+@options.root_option("Folder with all state of local runs.")
 @click.option(
     "--run",
     metavar="ID",
-    show_default="the last one that has a report",
-    help="the run, as its log in ROOT/logs is named",
+    show_default="the last run that has a report",
+    help="Id of the run, which is the name of its log in ROOT/logs.",
 )
-@click.option("--open", is_flag=True, help="show the page in the browser")
+@click.option("--open", is_flag=True, help="Open the page in the browser.")
 def report(args: ReportOptions) -> int:
     """Writes a run's HTML report and prints its path; returns the exit code.
 

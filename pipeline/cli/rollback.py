@@ -13,10 +13,14 @@ from pipeline.config import loading
 from pipeline.exit_codes import OK, code_of
 
 _DESCRIPTION = """\
-Makes an older version the served one. Its files are pushed again, under a new, highest
-number, which model servers load as they load any; nothing is removed. Who did it, when
-and why is kept in its manifest. The model that was served is noted beside the versions,
-and is never pushed there again. The next run's baseline is that older model."""
+Makes an older version the served version again.
+
+The command pushes the files of the older version again, under a new number that is the
+highest. Model servers load this version as they load any other. The command removes
+nothing. The manifest of the new version records the user, the time and the reason of
+the rollback. A record beside the versions names the model that was served before, and
+prevents a new push of this model. The older model is the baseline of the
+next run."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,16 +32,21 @@ class RollbackOptions(options.Settings):
 
 
 @command(
-    description=f"{_DESCRIPTION}\n\nVERSION: the version to go back to (default: the "
-    "newest intact one before what is served that holds another model and was not "
-    "rolled back from).",
+    description=f"{_DESCRIPTION}\n\nVERSION is the version to serve again. The "
+    "default is the newest intact version before the served version that holds another "
+    "model and was not rolled back from.",
     examples=[
         "rollback --reason 'sevens look like ones'",
         "rollback 1795457098 --reason 'sevens look like ones'",
     ],
 )
 @click.argument("version", type=Number(int), required=False, metavar="[VERSION]")
-@click.option("--reason", required=True, metavar="TEXT", help="why; it is kept")
+@click.option(
+    "--reason",
+    required=True,
+    metavar="TEXT",
+    help="Reason for the rollback, which the manifest records.",
+)
 @options.settings_options
 def roll_back(args: RollbackOptions) -> int:
     """Pushes an older version's files as the newest version; returns the exit code.

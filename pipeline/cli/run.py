@@ -46,10 +46,12 @@ class RunOptions(options.Settings):
 
 
 @command(
-    description="Ingests, validates, transforms, trains, evaluates, checks and, if "
-    "the model is blessed, pushes it to push.destination, or else to ROOT/serving. "
-    "Steps whose inputs have not changed come from the cache.",
-    epilog=f"every setting, as --preset {loading.DEFAULT} has it (see "
+    description="Ingests, validates and transforms the data, trains and evaluates a "
+    "model, and checks that the model can be served. If the gate blesses the model, "
+    "the pipeline pushes it to push.destination or, if that setting is empty, to "
+    "ROOT/serving. The outputs of steps whose inputs have not changed come from the "
+    "cache.",
+    epilog=f"All settings, with the values of --preset {loading.DEFAULT} (see "
     "docs/reference/settings.md):\n\n"
     + literal(loading.to_yaml(loading.resolve(loading.DEFAULT))),
 )
@@ -59,41 +61,41 @@ class RunOptions(options.Settings):
     "--beam-arg",
     multiple=True,
     metavar="ARG",
-    show_default="those of the in-memory runner",
-    help="an option for Beam, such as --beam-arg=--runner=DataflowRunner; may be "
-    "given more than once; instead of the in-memory runner's",
+    show_default="the options of the in-memory runner",
+    help="Option for Beam; can be given more than once. The given options replace "
+    "those of the in-memory runner. Example: --beam-arg=--runner=DataflowRunner.",
 )
 @click.option(
     "--replicas",
     type=Number(int),
     metavar="N",
-    show_default="on every GPU, or the one CPU",
-    help="train on N logical CPU devices in step, as on N GPUs; the same as "
-    "--set train.replicas=N",
+    show_default="one for each GPU, or one on the CPU",
+    help="Number of logical CPU devices to train on synchronously, as on so many "
+    "GPUs; the same as --set train.replicas=N.",
 )
 @click.option(
     "--warm-start",
     is_flag=True,
-    help="begin with the weights of the model that is served, if the networks "
-    "match; the same as --set train.warm_start=true",
+    help="Start the training with the weights of the served model, if the networks "
+    "match; the same as --set train.warm_start=true.",
 )
 @click.option(
     "--wait",
     is_flag=True,
-    help="if another run is using --root, wait until it ends; without, leave with "
-    "a message that names it",
+    help="Wait until the end of another run that is using --root. Without this "
+    "option, the command fails with a message that names the other run.",
 )
 @click.option(
     "--if-changed",
     is_flag=True,
-    help="do nothing, and say so, if neither the data nor the settings nor the "
-    "code have changed since the last run that came to a verdict; so `schedule` "
-    "runs",
+    help="Run no step, and print a message, if neither the data nor the settings nor "
+    "the code have changed since the last run that reached a gate decision. "
+    "`schedule` starts its runs with this option.",
 )
 @click.option(
     "--print-config",
     is_flag=True,
-    help="print the resolved configuration as YAML, and do nothing else",
+    help="Print the resolved configuration as YAML, and do nothing else.",
 )
 def run_pipeline(args: RunOptions) -> int:
     """Runs the pipeline and writes its run record; returns the exit code.

@@ -44,64 +44,76 @@ class ScheduleOptions(cluster_options.ClusterOptions):
 
 
 @command(
-    description="Makes one recurring run of this name on Kubeflow Pipelines v2, or "
-    "changes it: enabled, one run at a time, no catching up on missed times. The "
-    "same call again changes nothing; after one that failed, it mends what is "
-    "half done. At most one of --list, --pause, --resume, --delete, --local and "
-    "--print does something else.",
+    description="Creates or changes the recurring run of the given --name on Kubeflow "
+    "Pipelines v2. The recurring run is enabled, starts one run at a time and does not "
+    "catch up on missed times. The same call again changes nothing; after a call that "
+    "failed, it completes the change. Each of the options --list, --pause, --resume, "
+    "--delete, --local and --print does something else instead; at most one of them "
+    "can be given.",
     epilog=cluster_options.CREDENTIALS,
 )
 @click.option(
     "--cron",
     metavar="FIELDS",
     show_default="none",
-    help="when: minute, hour, day of the month, month, day of the week; such as "
-    "'0 3 * * *'",
+    help="Times of the runs, as five fields: minute, hour, day of the month, month, "
+    "day of the week. For example, '0 3 * * *' is every day at 03:00.",
 )
 @click.option(
     "--timezone",
     metavar="TZ",
-    show_default="this machine's; on a cluster UTC",
-    help="of --cron, such as Europe/Berlin, with --local and --print. On a cluster "
-    "only UTC: KFP takes no time zone, not even as a TZ= or CRON_TZ= before the "
-    "expression; CRON_SCHEDULE_TIMEZONE in its deployment "
-    "ml-pipeline-scheduledworkflow is that of all schedules (UTC if not set)",
+    show_default="the time zone of this machine; on a cluster, UTC",
+    help="Time zone of --cron, such as Europe/Berlin, with --local and --print. On a "
+    "cluster, only UTC is valid, because KFP accepts no time zone, not even as TZ= or "
+    "CRON_TZ= before the expression. The variable CRON_SCHEDULE_TIMEZONE in KFP's "
+    "deployment ml-pipeline-scheduledworkflow sets the time zone of all schedules "
+    "(UTC if it is not set).",
 )
 @click.option(
     "--name",
     metavar="NAME",
     default=loading.NAME,
-    help="of the schedule on the cluster",
+    help="Name of the schedule on the cluster.",
 )
 @click.option(
-    "--list", is_flag=True, help="list the pipeline's schedules on the cluster"
+    "--list", is_flag=True, help="List the pipeline's schedules on the cluster."
 )
-@click.option("--pause", is_flag=True, help="start no more runs, until --resume")
-@click.option("--resume", is_flag=True, help="start runs again")
+@click.option(
+    "--pause", is_flag=True, help="Pause the schedule: start no runs until --resume."
+)
+@click.option("--resume", is_flag=True, help="Start the runs of the schedule again.")
 @click.option(
     "--delete",
     is_flag=True,
-    help="delete the schedule; not while a run of it goes on",
+    help="Delete the schedule; the command fails while one of its runs is active.",
 )
-@click.option("--local", is_flag=True, help="no cluster: stay, and `run` here on time")
+@click.option(
+    "--local",
+    is_flag=True,
+    help="Use no cluster: stay in the foreground, and start `run` on this machine at "
+    "the times of --cron.",
+)
 @click.option(
     "--print",
     type=Choice(["systemd", "crontab"]),
     show_default="none",
-    help="no cluster: print what makes this machine `run` on time",
+    help="Use no cluster: print systemd units or a crontab line that starts `run` on "
+    "this machine at the times of --cron.",
 )
 @click.option(
     "--metrics-port",
     type=Number(int),
     metavar="PORT",
     show_default="none",
-    help="with --local: serve the last run's numbers over HTTP, for Prometheus",
+    help="Port on which --local serves the metrics of the last run over HTTP, for "
+    "Prometheus.",
 )
 @click.option(
     "--metrics-host",
     metavar="ADDRESS",
     default="127.0.0.1",
-    help="the address to serve them on; 127.0.0.1: this machine alone",
+    help="Address on which --metrics-port is open; 127.0.0.1 accepts connections "
+    "from this machine only.",
 )
 @cluster_options.cluster_options
 @options.data_dir_option

@@ -43,12 +43,13 @@ class ScoreOptions(pushed_model.ModelOptions):
 
 
 @command(
-    description="Prints each image's ELBO, a lower bound on log p(x) in nats, the "
-    f"lowest first: outliers come first.\n\n{options.IMAGES}",
+    description="Prints the ELBO of each image, which is a lower bound on log p(x) in "
+    "nats. The lowest ELBO comes first, so outliers are at the top of the list."
+    f"\n\n{options.IMAGES}",
     examples=["score seven.png eight.png", "score digits.npy --json"],
 )
 @options.images_argument
-@click.option("--json", is_flag=True, help="print JSON, not a list")
+@click.option("--json", is_flag=True, help="Print JSON instead of a list.")
 @pushed_model.model_options
 def score(args: ScoreOptions) -> int:
     """Prints the ELBO of each image, the lowest first; returns the exit code."""

@@ -18,22 +18,24 @@ from pipeline.config import loading
 from pipeline.exit_codes import INTERRUPTED, OK
 
 _DESCRIPTION = """\
-Serves the model that was pushed over HTTP, as TensorFlow Serving does, for machines
-that have none: its clients take another host and port, and nothing else.
+Serves the pushed model over HTTP, as TensorFlow Serving does, on machines without
+TensorFlow Serving. Its clients need another host and port, and no other change.
 
 \b
   GET  /v1/models/NAME[/versions/N]            the versions and their states
   GET  /v1/models/NAME[/versions/N]/metadata   the signatures
   POST /v1/models/NAME[/versions/N]:predict    `instances` or `inputs`
-  GET  /healthz, /readyz                       alive; a model is loaded
+  GET  /healthz                                whether the server is alive
+  GET  /readyz                                 whether a model is loaded
 
-Requests that come at once are computed at once. A newly pushed version is verified,
-loaded and served without a restart or a lost request; one that is damaged is not.
-SIGTERM and Ctrl-C let what has begun end. There is no TLS and no access control: put
-it behind what has both before strangers reach it."""
+Requests that arrive together are computed together. The server verifies each newly
+pushed version, and loads and serves it without a restart and without a lost request; it
+does not serve a damaged version. After SIGTERM or Ctrl-C, the server finishes the
+requests that have begun. It has no TLS and no access control: put it behind a proxy
+that has both before strangers can reach it."""
 
 _EXAMPLES = """\
-such as:
+Examples:
   vae-pipeline serve
   curl -d '{"signature_name": "generate", "inputs": {"n": 1, "seed": 7}}' \\
       http://127.0.0.1:8501/v1/models/vae:predict"""
@@ -57,71 +59,71 @@ class ServeOptions(options.Settings):
 
 @command(
     description=_DESCRIPTION,
-    epilog=literal(_EXAMPLES) + "\n\nof the exit codes of this command, 0 comes after "
-    "SIGTERM",
+    epilog=literal(_EXAMPLES) + "\n\nThe exit code of this command is 0 after SIGTERM.",
 )
 @click.option(
     "--host",
     metavar="ADDRESS",
     default="127.0.0.1",
-    help="where to listen; 0.0.0.0: everywhere",
+    help="Address to listen on; 0.0.0.0 listens on every network interface.",
 )
 @click.option(
     "--port",
     type=Number(int, least=0, most=65535),
     metavar="PORT",
     default=8501,
-    help="0: any that is free",
+    help="Port to listen on; 0 chooses a free port.",
 )
 @click.option(
     "--poll",
     type=Number(float, is_positive=True),
     metavar="SECONDS",
     default=10.0,
-    help="between two looks for a new version",
+    help="Time between two checks for a new version, in seconds.",
 )
 @click.option(
     "--max-batch",
     type=Number(int, least=1),
     metavar="IMAGES",
     default=128,
-    help="that are computed at once; 1: no batching",
+    help="Largest batch, in images, that is computed together; 1 disables batching.",
 )
 @click.option(
     "--max-delay",
     type=Number(float, least=0, most=1000, unit=" ms"),
     metavar="MS",
     default=0.0,
-    help="that a request waits for others",
+    help="Longest time, in milliseconds, that a request waits for others in its batch.",
 )
 @click.option(
     "--max-images",
     type=Number(int, least=1),
     metavar="IMAGES",
     default=1024,
-    help="of one request",
+    help="Largest number of images in one request.",
 )
 @click.option(
     "--max-body",
     type=Number(float, is_positive=True),
     metavar="MB",
     default=32.0,
-    help="of one request",
+    help="Largest size of the body of one request, in megabytes.",
 )
 @click.option(
     "--grace",
     type=Number(float, is_positive=True),
     metavar="SECONDS",
     default=30.0,
-    help="that the last answers may take",
+    help="Longest time, in seconds, that the server takes to finish the last requests "
+    "after SIGTERM or Ctrl-C.",
 )
 @click.option(
     "--model-name",
     metavar="NAME",
     show_default="the setting push.model_name",
-    help="in the paths",
+    help="Name of the model in the URL paths.",
 )
-@click.option("--access-log", is_flag=True, help="log a line for each request")
+@click.option("--access-log", is_flag=True, help="Log a line for each request.")
 @options.settings_options
 def serve(args: ServeOptions) -> int:
     """Serves the pushed model over HTTP until a signal; returns the exit code."""

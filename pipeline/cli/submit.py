@@ -28,24 +28,25 @@ class SubmitOptions(cluster_options.ClusterOptions):
 
 @command(
     description="Compiles the pipeline, uploads it as a new version if its content "
-    "is new, and starts a run. A --set of train.epochs, train.batch_size, "
-    "train.learning_rate, train.seed, gate.elbo_floor or gate.tolerance goes with "
-    "the run, and makes no new version.",
+    "is new, and starts a run. The settings train.epochs, train.batch_size, "
+    "train.learning_rate, train.seed, gate.elbo_floor and gate.tolerance are "
+    "parameters of the run: a --set of one of them makes no new version.",
     epilog=cluster_options.CREDENTIALS,
 )
 @cluster_options.cluster_options
 @click.option(
     "--wait",
     is_flag=True,
-    help="follow the run to its end and to the gate's verdict, which is read from "
-    "the pipeline root: the store's credentials must be here too, and for minio:// "
-    "its address in AWS_ENDPOINT_URL",
+    help="Wait for the end of the run, and show the gate decision. The decision is "
+    "read from the pipeline root, so this machine needs the credentials of that object "
+    "store, too, and for minio:// the store's address in AWS_ENDPOINT_URL.",
 )
 @click.option(
     "--run",
     metavar="ID",
     show_default="none",
-    help="submit nothing; wait for this run, which was submitted before",
+    help="Id of a run that was submitted before: submit nothing, and wait for this "
+    "run.",
 )
 def submit(args: SubmitOptions) -> int:
     """Starts a run on a cluster, or waits for an earlier one; returns the exit code."""

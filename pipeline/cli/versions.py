@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from components.registry.listing import DamagedVersion
 
 _DESCRIPTION = """\
-Lists what is at push.destination, or else in ROOT/serving, the newest first: the
-version, when it was pushed (UTC), its ELBO, the data it was trained on, its size, and
-its state. Served is the newest version whose files are those of its manifest: it is the
-next run's baseline. All files are read."""
+Lists the versions at push.destination or, if that setting is empty, in ROOT/serving,
+newest first. Each row has the version, the time of its push (UTC), its ELBO (nats per
+image), the fingerprint of its training data, its size (MB) and its state. The served
+version is the newest version whose files match its manifest; it is the baseline of the
+next run. The command reads all files of the versions."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class Row:
         "versions --set push.destination=s3://models/serving --json",
     ],
 )
-@click.option("--json", is_flag=True, help="for machines")
+@click.option("--json", is_flag=True, help="Print JSON instead of a table.")
 @options.settings_options
 def list_versions(args: VersionsOptions) -> int:
     """Prints the pushed versions as a table or JSON; returns the exit code."""

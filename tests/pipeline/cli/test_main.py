@@ -150,7 +150,7 @@ def test_help_teaches_without_importing_tensorflow(args):
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert "exit codes: 0 all went well; 2 bad input; 3 the gate refused" in (
+    assert "Exit codes: 0 success; 2 bad input; 3 the gate refused the model" in (
         " ".join(result.stdout.split())
     )
 
