@@ -4,7 +4,6 @@ import dataclasses
 import importlib.resources
 import json
 import os
-import pathlib
 import re
 import sys
 import typing
@@ -16,6 +15,7 @@ import yaml
 
 from model.config import ModelConfig, TrainConfig
 from model.errors import PipelineError
+from pipeline.config import strict_yaml
 from pipeline.config.names import find_nearest, suggest
 from pipeline.config.notifications import MetricsConfig, NotifyConfig
 from pipeline.config.sections import (
@@ -87,12 +87,7 @@ def resolve(
     text = importlib.resources.files("pipeline").joinpath(f"presets/{preset}.yaml")
     layers = [_parse_sections(text.read_text(encoding="utf-8"), f"preset {preset}")]
     if file is not None:
-        try:
-            layers.append(
-                _parse_sections(pathlib.Path(file).read_text(encoding="utf-8"), file)
-            )
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"can't read the config file {file}: {error}") from error
+        layers.append(_parse_sections(_read_file(file), file))
     layers += [_parse_setting(setting) for setting in settings]
     for key, value in (overrides or {}).items():
         section, _, field = key.partition(".")
@@ -140,14 +135,17 @@ def decisive(config: PipelineConfig) -> dict[str, dict[str, Any]]:
 
 def to_yaml(config: PipelineConfig) -> str:
     """Returns the whole configuration as the YAML text of a config file."""
-    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
+    return yaml.dump(
+        dataclasses.asdict(config), Dumper=strict_yaml.Dumper, sort_keys=False
+    )
 
 
 def lines(config: PipelineConfig) -> list[str]:
     """Returns each section that decides what a run makes, as one line of YAML."""
     return [
-        yaml.safe_dump(
+        yaml.dump(
             {section: fields},
+            Dumper=strict_yaml.Dumper,
             sort_keys=False,
             default_flow_style=None,
             width=float("inf"),
@@ -174,17 +172,6 @@ def _check_encodable(value: Any, name: str = "") -> None:
             ) from error
 
 
-class _Loader(yaml.SafeLoader):
-    """Loads YAML 1.1 safely, but reads 1e-3 as a number instead of a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
-
-
 def is_quoted(text: str) -> bool:
     """Returns whether a text is one text of YAML in quotes."""
     if len(text) < 2 or text[0] not in "'\"" or text[-1] != text[0]:
@@ -195,32 +182,56 @@ def is_quoted(text: str) -> bool:
         return False
 
 
-def _parse(text: str, where: str) -> Any:
+def _read_file(file: str) -> str:
+    """Returns the text of a config file, of which no more is read than is allowed.
+
+    Raises:
+      ConfigError: the file cannot be read, is too large, or is not in UTF-8.
+    """
     try:
-        return yaml.load(text, _Loader)  # noqa: S506, a SafeLoader
-    except yaml.YAMLError as error:
+        with open(file, "rb") as stream:
+            content = stream.read(strict_yaml.MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"can't read the config file {file}: {error}") from error
+    try:
+        strict_yaml.check_size(content)
+    except strict_yaml.YamlError as error:
+        raise ConfigError(f"{file} {error}") from error
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(
-            f"{where} must be YAML: {_describe_yaml_error(error)}"
+            f"can't read the config file {file}: {error}, at line {line}: save it as "
+            "UTF-8"
         ) from error
 
 
-def _describe_yaml_error(error: yaml.YAMLError) -> str:
-    """Returns what is wrong and where, without the text, which may be a secret."""
-    if not isinstance(error, yaml.MarkedYAMLError) or not error.problem_mark:
-        return "it has characters that YAML does not allow"
-    mark = error.problem_mark
-    what = error.context or "while reading a value"
-    return f"{what}, at line {mark.line + 1}, column {mark.column + 1}"
+def _parse(text: str, where: str, *, named_levels: int = 0) -> Any:
+    """Returns the value of a YAML text; errors name the text by `where`."""
+    try:
+        return strict_yaml.parse(text, named_levels=named_levels)
+    except strict_yaml.YamlError as error:
+        raise ConfigError(f"{where} {error}") from error
 
 
 def _parse_sections(text: str, where: str) -> dict[str, dict[str, Any]]:
     """Returns the sections of a YAML text; errors name the text by `where`."""
-    sections = _parse(text, where) or {}
-    if not isinstance(sections, dict) or not all(
-        isinstance(fields, dict) for fields in sections.values()
-    ):
+    sections = _parse(text, where, named_levels=2)
+    got = None
+    if sections is None:
+        got = "nothing"
+    elif not isinstance(sections, dict):
+        got = "a list" if isinstance(sections, list) else "a single value"
+    else:
+        for section, fields in sections.items():
+            if not isinstance(fields, dict):
+                got = f"no fields in {section}"
+                break
+    if got:
         raise ConfigError(
-            f"{where} must have sections of fields, such as gate: {{elbo_floor: -100}}"
+            f"{where} must have sections of fields, such as "
+            f"gate: {{elbo_floor: -100}}, got {got}"
         )
     return sections
 
@@ -292,6 +303,24 @@ _EXPECTED = {
 }
 
 
+def _suggest_notation(kind: str, value: Any) -> str:
+    """Returns how to write a value that YAML 1.2 reads as another type than was meant.
+
+    Args:
+      kind: pydantic's type of the error.
+      value: the value that was read, which may be a secret and is not in the result.
+    """
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return ": put it in quotes"
+    if not isinstance(value, str):
+        return ""
+    if kind == "bool_type" and value.lower() in ("y", "yes", "n", "no", "on", "off"):
+        return ": write true or false"
+    if kind in ("int_type", "float_type") and re.fullmatch(r"[-+]?[0-9._]+", value):
+        return ": write it without _" if "_" in value else ""
+    return ""
+
+
 def _describe(error: Any) -> str:
     """Returns the message for one of pydantic's errors.
 
@@ -309,8 +338,9 @@ def _describe(error: Any) -> str:
         expected = _EXPECTED[error["type"]].format(**error.get("ctx", {}))
     else:
         expected = error["msg"].replace("Input should be", "must be")
+        hint = _suggest_notation(error["type"], error["input"])
         if key.startswith("notify."):  # the value may be a secret in the wrong field
-            return f"{key} {expected}"
+            return f"{key} {expected}{hint}"
         if error["type"] == "literal_error":
             names = re.findall("'(.*?)'", error["ctx"]["expected"])
             hint = suggest(str(error["input"]), names)

@@ -223,6 +223,29 @@ def test_a_secret_in_the_wrong_place_is_not_shown():
         ("train.epochs=0", "train.epochs must be at least 1, got 0"),
         ("train.epochs=ten", "train.epochs must be a valid integer, got 'ten'"),
         ("train.epochs=true", "train.epochs must be a valid integer, got True"),
+        (
+            "train.epochs=1_0",
+            "train.epochs must be a valid integer, got '1_0': write it without _",
+        ),
+        ("train.epochs=1:30", "train.epochs must be a valid integer, got '1:30'"),
+        ("train.epochs=0b11", "train.epochs must be a valid integer, got '0b11'"),
+        (
+            "train.warm_start=yes",
+            "train.warm_start must be a valid boolean, got 'yes': write true or false",
+        ),
+        (
+            "data.accept_drift=Off",
+            "data.accept_drift must be a valid boolean, got 'Off': write true or false",
+        ),
+        (
+            "kubeflow.volumes={/data: 0123}",
+            "kubeflow.volumes./data must be a valid string, got 123: put it in quotes",
+        ),
+        ("notify.timeout=1_0", "notify.timeout must be a valid number: write it with"),
+        (
+            "notify.command=[echo, 1]",
+            "notify.command.1 must be a valid string: put it in quotes",
+        ),
         ("train.epochs=2.5", "train.epochs must be a valid integer, got 2.5"),
         ("train.learning_rate=-1", "train.learning_rate must be above 0.0, got -1"),
         (
@@ -303,7 +326,7 @@ def test_what_is_no_text_is_yaml():
     resolved = resolve(
         "demo",
         settings=[
-            *("data.limit=null", "train.warm_start=yes", "train.learning_rate=1e-3"),
+            *("data.limit=null", "train.warm_start=true", "train.learning_rate=1e-3"),
             "notify.command=[tell, 'a: b']",
             "kubeflow.volumes={/data: claim}",
         ],
@@ -325,16 +348,86 @@ def test_overrides_go_over_the_settings():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- 1\n", "must have sections of fields"),
-        ("gate: 3\n", "must have sections of fields"),
-        ("gate: {\n", "must be YAML"),
+        ("", "must have sections of fields, such as {gate}, got nothing"),
+        ("# later\n", "must have sections of fields, such as {gate}, got nothing"),
+        ("null\n", "must have sections of fields, such as {gate}, got nothing"),
+        ("- 1\n", "must have sections of fields, such as {gate}, got a list"),
+        ("3\n", "must have sections of fields, such as {gate}, got a single value"),
+        (
+            "gate: 3\n",
+            "must have sections of fields, such as {gate}, got no fields in ",
+        ),
+        (
+            "gate:\nseed: 1",
+            "must have sections of fields, such as {gate}, got no field",
+        ),
+        ("gate: {\n", "must be YAML: while parsing a flow node, at line 2, column 1"),
+        (
+            "gate: {samples: 1}\ngate: {seed: 2}\n",
+            "must have each key once, got gate at line 1, column 1 and again at line "
+            "2, column 1: keep one of them",
+        ),
+        (
+            "gate:\n  elbo_floor: -90\n  samples: 1\n  'elbo_floor': -400\n",
+            "must have each key once, got elbo_floor at line 2, column 3 and again at "
+            "line 4, column 3: keep one of them",
+        ),
+        (
+            "gate:\n  <<: {seed: 1}\n",
+            "must have no merge key <<, got one at line 2, column 3: write the fields",
+        ),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, text, message):
     file = tmp_path / "mine.yaml"
     file.write_text(text)
-    with pytest.raises(ConfigError, match=f"mine.yaml {message}"):
+    with pytest.raises(ConfigError) as caught:
         resolve("demo", str(file))
+    expected = message.replace("{gate}", "gate: {elbo_floor: -100}")
+    assert str(caught.value).startswith(f"{file} {expected}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_large_file_is_refused_before_all_of_it_is_read():
+    with pytest.raises(ConfigError) as caught:
+        resolve("demo", "/dev/zero")
+    assert str(caught.value) == (
+        "/dev/zero must have at most 100,000 bytes, got more: keep only the settings "
+        "that differ from the preset"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_file_in_another_encoding_is_named_with_its_line(tmp_path, encoding):
+    file = tmp_path / "mine.yaml"
+    file.write_text("gate: {}\n# é\n", encoding=encoding)
+    with pytest.raises(ConfigError) as caught:
+        resolve("demo", str(file))
+    line = {"utf-16": 1, "latin-1": 2}[encoding]
+    message = str(caught.value)
+    assert message.startswith(f"can't read the config file {file}: 'utf-8' codec can't")
+    assert message.endswith(f", at line {line}: save it as UTF-8")
+
+
+# YAML 1.1, PyYAML's, and YAML 1.2 differ in what they read these as without quotes.
+@pytest.mark.parametrize(
+    "text",
+    ["0o17", "0123", "08", "1e3", ".5e3", "yes", "1:30", "2024-01-01", "=", "1_0"],
+)
+def test_a_printed_text_resolves_to_the_same(tmp_path, text):
+    resolved = resolve("demo", overrides={"push.model_name": "m", "data.dataset": text})
+    file = tmp_path / "config.yaml"
+    file.write_text(loading.to_yaml(resolved))
+    assert resolve("demo", str(file)) == resolved
+    file.write_text("\n".join(loading.lines(resolved)))
+    assert resolve("demo", str(file)) == resolved
+
+
+def test_a_text_in_a_file_may_look_like_a_date_or_a_word_of_yaml_1_1(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("data: {dataset: 2024-99-99, source: on}\n")
+    data = resolve("demo", str(file)).data
+    assert (data.dataset, data.source) == ("2024-99-99", "on")
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -43,7 +43,7 @@ TOKEN = "t0ken-that-nobody-may-see"
             "notify.command must be YAML: while parsing a flow sequence, at line 1, "
             "column ",
         ),
-        (f"notify.command=*{TOKEN}", "notify.command must be YAML: while reading a v"),
+        (f"notify.command=*{TOKEN}", "notify.command must have no alias, got one at "),
         (f"notify.command=\a{TOKEN}", "must be YAML: it has characters that YAML"),
         (f"notify.token:{TOKEN}", "a setting must be section.field=value, such as gat"),
         (
