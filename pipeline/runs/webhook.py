@@ -1,10 +1,12 @@
 """The client of a webhook: posts JSON with retries, within a time limit.
 
-The texts of requests' exceptions contain the whole URL, which may have a secret in its
-path. So no message contains them.
+The texts of requests' exceptions, urllib3's log records and http.client's debug output
+contain the whole URL, which may have a secret in its path. So no message contains them,
+and the thread that posts neither logs nor prints them.
 """
 
 import functools
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +18,8 @@ from model.errors import PipelineError
 from pipeline.config.notifications import hide_secrets
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds between tries
+
+_this_thread = threading.local()  # has `is_posting` in a thread that posts
 
 
 class WebhookError(PipelineError):
@@ -49,30 +53,65 @@ def post(
     Raises:
       WebhookError: the server did not accept the post within the time.
     """
-    result: list[Exception | None] = []
+    _hide_log_records_of_posts()
+    problems: list[str] = []
 
     def run() -> None:
+        _this_thread.is_posting = True
         try:
             _post_with_retries(
                 functools.partial(_post_once, url, token=token, body=body),
                 timeout=timeout,
                 sleep=sleep,
             )
-            result.append(None)
+            problems.append("")
+        except WebhookError as error:
+            problems.append(str(error))
         except Exception as error:
-            result.append(error)
+            problems.append(f"was not notified: {type(error).__name__}")
 
     # In a thread, because requests' timeouts limit neither DNS nor an answer that comes
     # byte by byte. A daemon thread does not delay the end of the process.
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(timeout)
-    error = result[0] if result else _create_timeout_error(timeout)
-    if isinstance(error, WebhookError):
-        raise WebhookError(f"{hide_secrets(url)} {error}") from error
-    if error is not None:
-        why = type(error).__name__
-        raise WebhookError(f"{hide_secrets(url)} was not notified: {why}") from error
+    problem = problems[0] if problems else str(_create_timeout_error(timeout))
+    if problem:
+        # Without a cause: a log of the traceback would contain the cause's text.
+        raise WebhookError(f"{hide_secrets(url)} {problem}")
+
+
+def _hide_log_records_of_posts() -> None:
+    """Makes logging empty each record that is created in a thread that posts.
+
+    This acts on all loggers, also on those that a library creates later. It stays in
+    force, because a thread may go on after its post took too long.
+    """
+    create = logging.getLogRecordFactory()
+    if getattr(create, "func", None) is not _create_log_record:
+        logging.setLogRecordFactory(functools.partial(_create_log_record, create))
+
+
+def _create_log_record(
+    create: Callable[..., logging.LogRecord], *arguments: object, **options: object
+) -> logging.LogRecord:
+    record = create(*arguments, **options)
+    if getattr(_this_thread, "is_posting", False):
+        record.msg = "hidden, because it may contain the webhook's URL or token"
+        record.args = ()
+        record.exc_info = record.exc_text = record.stack_info = None
+    return record
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Sends requests without http.client's debug output, whatever its debug level."""
+
+    def get_connection_with_tls_context(self, *arguments, **options):
+        pool = super().get_connection_with_tls_context(*arguments, **options)
+        pool.ConnectionCls = type(
+            "Connection", (pool.ConnectionCls,), {"debuglevel": 0}
+        )
+        return pool
 
 
 def _post_with_retries(
@@ -105,6 +144,8 @@ def _post_once(
     tried = "" if attempt == 1 else f", {attempt} times"
     try:
         session = requests.Session()
+        session.mount("http://", _Adapter())
+        session.mount("https://", _Adapter())
         # Plain HTTP goes to this machine only, so it must not go through a proxy.
         session.trust_env = not url.lower().startswith("http:")
         response = session.post(

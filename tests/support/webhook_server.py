@@ -6,9 +6,19 @@ import threading
 
 
 class Server:
-    """A server that answers POSTs with the next status, and repeats the last one."""
+    """A server that answers POSTs with the next status, and repeats the last one.
 
-    def __init__(self, *statuses, location=None, drops=False):
+    Args:
+      statuses: the statuses; None: no answer until the server is closed.
+      location: the header Location.
+      drops: whether None sends single bytes, each before the client's time-out.
+      echoes: whether each answer has malformed headers that repeat the request.
+      hangs_up: whether each connection is closed without an answer.
+    """
+
+    def __init__(
+        self, *statuses, location=None, drops=False, echoes=False, hangs_up=False
+    ):
         self.requests = []
         self.stop = threading.Event()
         server = self
@@ -18,6 +28,9 @@ class Server:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 server.requests.append((self.path, dict(self.headers), body))
+                if hangs_up:
+                    self.close_connection = True
+                    return
                 status = left.pop(0) if len(left) > 1 else left[0]
                 while status is None and not server.stop.wait(0.1):
                     if drops:  # each byte comes before the time-out
@@ -28,6 +41,10 @@ class Server:
                 self.send_response(status)
                 if location:
                     self.send_header("Location", location)
+                if echoes:
+                    self.flush_headers()
+                    self.wfile.write(f"no colon {self.path}\r\n".encode())
+                    self.wfile.write(f"{self.headers}\r\n".encode())
                 self.end_headers()
 
             def do_GET(self):

@@ -1,8 +1,13 @@
 """Posts to real HTTP servers; the tests skip only the waits between attempts."""
 
+import http.client
+import logging
 import re
+import threading
+import traceback
 
 import pytest
+import requests
 
 from pipeline.runs import webhook
 from tests.support import webhook_server
@@ -142,3 +147,117 @@ def test_a_token_that_is_no_header_is_not_shown(serve, post):
     message = error_of(post, serve(200).url, token=f"{TOKEN}\nX: y")
     assert message.endswith("/... was not notified: ValueError")
     assert TOKEN not in message
+
+
+CANARY = "c4nary"  # in all parts of a URL and in the token: nobody may see it
+
+
+def secret_url(server):
+    host = server.url.partition("//")[2]
+    return f"http://u-{CANARY}:p-{CANARY}@{host}/s/{CANARY}?key={CANARY}#{CANARY}"
+
+
+@pytest.fixture
+def seen(capfd, monkeypatch):
+    """Returns a function that returns all that libraries log and print."""
+    lines = []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            lines.append(f"{record.name} {self.format(record)} {vars(record)}")
+
+    handler = Handler(logging.DEBUG)
+    loggers = [logging.getLogger(), *map(logging.getLogger, ("urllib3", "requests"))]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+    logging.getLogger().addHandler(handler)
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+
+    def read():
+        out, err = capfd.readouterr()
+        return "\n".join([*lines, out, err])
+
+    yield read
+    logging.getLogger().removeHandler(handler)
+    for logger, level in zip(loggers, levels):
+        logger.setLevel(level)
+
+
+def wait_for_posts():
+    for thread in threading.enumerate():
+        if thread.name.endswith("(run)"):
+            thread.join(5.0)
+            assert not thread.is_alive()
+
+
+def test_other_requests_are_logged_and_printed(serve, post, seen, monkeypatch):
+    """The next test would see a secret: this one does, and sees it after a post too."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    post(serve(200).url)
+    wait_for_posts()
+    requests.post(secret_url(serve(200, echoes=True)), data=b"", timeout=5.0)
+    text = seen()
+    assert "Failed to parse headers (url=http://127.0.0.1" in text
+    assert f'"POST /s/{CANARY}?key={CANARY} HTTP/1.1" 200' in text
+    assert f"send: b'POST /s/{CANARY}" in text
+
+
+@pytest.mark.parametrize(
+    ("statuses", "options", "problem"),
+    [
+        ((200,), {"echoes": True}, None),
+        ((503, 429, 200), {"echoes": True}, None),
+        ((404,), {"echoes": True}, "answered 404"),
+        ((503,), {"echoes": True}, "answered 503, "),
+        ((307,), {"location": f"/{CANARY}", "echoes": True}, "answered 307: redirects"),
+        ((302,), {"location": f"http://[{CANARY}"}, "was not notified: "),
+        ((200,), {"hangs_up": True}, "can't be reached, "),
+        ((None,), {}, "did not answer in 0.4 s"),
+        ((None,), {"drops": True}, "did not answer in 0.4 s"),
+    ],
+)
+def test_no_library_logs_or_prints_a_secret(
+    serve, post, seen, statuses, options, problem
+):
+    server = serve(*statuses, **options)
+    error = None
+    try:
+        timeout = 0.4 if statuses == (None,) else 3.0
+        post(secret_url(server), token=f"t-{CANARY}", timeout=timeout)
+    except webhook.WebhookError as raised:
+        error = raised
+        logging.exception("a caller logs it")
+    assert CANARY in repr(server.requests)  # the server got it
+    server.stop.set()  # an answer that is late
+    wait_for_posts()
+    text = seen()
+    assert CANARY not in text
+    assert "urllib3.connectionpool hidden, because it may contain the webhook's" in text
+    if problem is None:
+        assert error is None
+    else:
+        assert f"{server.url}/... {problem}" in str(error)
+        assert CANARY not in "".join(traceback.format_exception(error))
+        assert (error.__cause__, error.__context__) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "token"),
+    [
+        (f"http://127.0.0.1:9/{CANARY}", f"t-{CANARY}"),
+        (f"http://127.0.0.1:9/{CANARY}", f"t-{CANARY}\nX: y"),
+        (f"http://{CANARY}:{CANARY}@127.0.0.1:9/\x00{CANARY}", ""),
+        (f"https://{CANARY}@127.0.0.1:9/{CANARY}", ""),
+    ],
+)
+def test_a_post_that_never_leaves_shows_no_secret(post, seen, url, token):
+    with pytest.raises(webhook.WebhookError) as error:
+        try:
+            post(url, token=token, timeout=1.0)
+        except webhook.WebhookError:
+            logging.exception("a caller logs it")
+            raise
+    assert (error.value.__cause__, error.value.__context__) == (None, None)
+    assert "a caller logs it" in (text := seen())
+    assert CANARY not in text
