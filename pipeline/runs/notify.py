@@ -1,19 +1,28 @@
 """Notifications of the ends of runs: a webhook and a command."""
 
 import contextlib
+import io
 import json
+import logging
 import os
 import pathlib
 import signal
 import subprocess
+import threading
+import uuid
 from collections.abc import Callable
+from typing import cast
 
 from model.errors import PipelineError
 from model.files import safe_paths
 from model.training import signals
 from pipeline.config.notifications import NotifyConfig, find_url_problem
-from pipeline.runs import run_record, webhook
+from pipeline.runs import process, run_record, webhook
 from pipeline.runs.run_record import RunRecord
+
+_KEPT_OUTPUT = 10_000  # bytes of a command's output that are logged
+_OUTPUT_WAIT = 0.5  # seconds for the last output of a command that has ended
+_MARKER = "VAE_PIPELINE_COMMAND_ID"  # variable of all processes of one command
 
 
 class NotifyError(PipelineError):
@@ -87,37 +96,81 @@ def _post(config: NotifyConfig, body: str) -> None:
 
 def _run_command(config: NotifyConfig, body: str, *, event: str) -> None:
     name = config.command[0]
-    process = None
+    command = output = None
+    marker = uuid.uuid4().hex
+    variables = {"VAE_PIPELINE_EVENT": event, _MARKER: marker}
     try:
-        # Defers an interrupt until `process` is set, so that `finally` ends it.
+        # Defers an interrupt until `command` is set, so that `finally` ends it.
         with signals.defer_signals():
-            process = _start_command(config.command, event)
-        process.communicate(body.encode(), timeout=config.timeout)
+            command = _start_command(config.command, variables)
+            output = _Output(command)
+        command.communicate(body.encode(), timeout=config.timeout)
     except subprocess.TimeoutExpired as error:
         raise NotifyError(
             f"{name} did not end in {config.timeout:g} s and was killed"
         ) from error
     finally:
-        if process is not None and process.poll() is None:
+        if command is not None and command.poll() is None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    if process.returncode:
-        raise NotifyError(f"{name} ended with exit code {process.returncode}")
+                os.killpg(command.pid, signal.SIGKILL)
+            process.kill_by_environment(_MARKER, marker)
+            command.wait()
+        if output is not None:
+            output.log(name)
+    if command.returncode:
+        raise NotifyError(f"{name} ended with exit code {command.returncode}")
 
 
-def _start_command(command: list[str], event: str) -> subprocess.Popen[bytes]:
-    name, *arguments = command
+def _start_command(
+    words: list[str], variables: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    name, *arguments = words
     try:
         return subprocess.Popen(
             [safe_paths.expand_home(name), *arguments],
             stdin=subprocess.PIPE,
-            env={**os.environ, "VAE_PIPELINE_EVENT": event},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **variables},
             start_new_session=True,  # so that killpg ends its child processes, too
         )
     except (OSError, safe_paths.PathError) as error:
         why = getattr(error, "strerror", error)
         raise NotifyError(f"{name} can't be started: {why}") from error
+
+
+class _Output:
+    """The last bytes of what a command prints, which a thread reads.
+
+    A process that the command leaves behind may keep the pipe open. So the thread is a
+    daemon, and nothing waits for the pipe's end.
+    """
+
+    def __init__(self, command: subprocess.Popen[bytes]):
+        self._pipe = cast(io.BufferedReader, command.stdout)
+        command.stdout = None  # or `communicate` would read it, all of it
+        self._read_so_far = (0, b"")  # the number of bytes, and the last of them
+        self._is_logged = False
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with self._pipe as pipe:
+            while not self._is_logged and (chunk := pipe.read1(65_536)):
+                size, tail = self._read_so_far
+                tail = (tail + chunk)[-_KEPT_OUTPUT:]
+                self._read_so_far = (size + len(chunk), tail)
+
+    def log(self, name: str) -> None:
+        """Logs the last bytes, and how many bytes were dropped before them."""
+        self._thread.join(_OUTPUT_WAIT)
+        self._is_logged = True  # ends the thread at the next bytes
+        size, tail = self._read_so_far
+        if tail:
+            dropped = size - len(tail)
+            note = f", here without its first {dropped:,} bytes" if dropped else ""
+            text = tail.decode(errors="backslashreplace")
+            logging.info("the output of %s%s:\n%s", name, note, text)
 
 
 def _read_secret(setting: str, *, field: str) -> str:

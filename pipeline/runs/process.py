@@ -1,13 +1,17 @@
-"""The identity of a process, and the end of this process without a teardown."""
+"""The identity of a process, and the ends of this process and of others."""
 
 import atexit
+import contextlib
 import dataclasses
 import os
 import pathlib
 import platform
+import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
+
+_PASSES = 10  # through the list of processes, to kill those that start meanwhile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,26 @@ class Process:
 def current() -> Process:
     """Returns the identity of this process."""
     return Process(pid=os.getpid(), host=platform.node(), born=_read_start(os.getpid()))
+
+
+def kill_by_environment(name: str, value: str) -> None:
+    """Kills each process that has a variable with this value in its environment.
+
+    A process gets its environment from its parent, and keeps it when it leaves the
+    parent's process group or when the parent ends. Processes that have cleared their
+    environment or belong to another user are not killed. Without /proc, as on macOS,
+    this does nothing.
+    """
+    entry = f"{name}={value}".encode()
+    for _ in range(_PASSES):
+        has_killed = False
+        for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):  # it has ended, or is another user's
+                if entry in path.read_bytes().split(b"\0"):
+                    os.kill(int(path.parent.name), signal.SIGKILL)
+                    has_killed = True
+        if not has_killed:
+            return
 
 
 def leave(main: Callable[[], int]) -> NoReturn:

@@ -1,11 +1,14 @@
 """Notifications to a real HTTP server and to real processes."""
 
 import json
+import logging
+import os
 import pathlib
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import pytest
 
@@ -30,15 +33,13 @@ def token(monkeypatch):
     monkeypatch.setenv("HOOK_TOKEN", TOKEN)
 
 
-def send(**settings):
+def send(text="it was refused", **settings):
     """Sends notifications of a refused run, and returns the lines that are printed."""
     lines = []
     record = make_record(
         status="refused", refusals=["ELBO -290.00 must be at least the floor, -100.00"]
     )
-    notify.send(
-        NotifyConfig(**settings), record, text="it was refused", print_line=lines.append
-    )
+    notify.send(NotifyConfig(**settings), record, text=text, print_line=lines.append)
     return lines
 
 
@@ -78,6 +79,25 @@ def test_other_ends_are_not_told(serve):
     server = serve(200)
     assert send(webhook=server.url, events=["pushed", "failed"]) == []
     assert server.requests == []
+
+
+@pytest.mark.parametrize("url", [f"http://127.0.0.1:9{SECRET_PATH}", "http://[::1"])
+def test_a_line_that_cannot_be_printed_leaves_no_secret_in_a_traceback(
+    url, monkeypatch, caplog
+):
+    monkeypatch.setenv("HOOK_URL", url)
+
+    def fail(line):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    config = NotifyConfig(webhook="env:HOOK_URL", token="env:HOOK_TOKEN", timeout=0.2)
+    try:
+        notify.send(config, make_record(status="failed"), text="", print_line=fail)
+    except BrokenPipeError:
+        logging.exception("not printed")
+    assert "NotifyError" in caplog.text or "WebhookError" in caplog.text
+    assert SECRET_PATH not in caplog.text
+    assert TOKEN not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -151,18 +171,122 @@ def test_a_command_that_fails_is_told(command, line):
     assert send(command=command) == [f"notify: command: {line}"]
 
 
-def test_a_command_that_hangs_is_killed_with_what_it_started(tmp_path):
-    script = f"sleep 300 & echo $! >{tmp_path}/pid; trap '' TERM; sleep 300"
-    (line,) = send(command=shell(script), timeout=0.5)
-    assert line == "notify: command: /bin/sh did not end in 0.5 s and was killed"
-    pid = int((tmp_path / "pid").read_text())
+def has_ended(pid):
+    stat = pathlib.Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text(encoding="utf-8").split()[2] == "Z"
+
+
+def wait_for_end(pid):
     for _ in range(50):
-        stat = pathlib.Path(f"/proc/{pid}/stat")
-        if not stat.exists() or stat.read_text(encoding="utf-8").split()[2] == "Z":
-            break
+        if has_ended(pid):
+            return
         time.sleep(0.05)
-    else:
-        pytest.fail("what it started goes on")
+    pytest.fail("what it started goes on")
+
+
+# Ignores what a terminal or a time-out sends, writes its id to a file, and goes on.
+CHILD = """
+trap '' HUP INT TERM
+echo $$ >$1.new
+mv $1.new $1
+exec sleep 300
+"""
+
+
+@pytest.fixture
+def child(tmp_path):
+    """Returns the words of a command that starts CHILD, and CHILD's process id."""
+    pid = tmp_path / "pid"
+    (tmp_path / "child").write_text(CHILD)
+
+    def words(start, then):
+        script = f"{start} & while ! test -e $2; do sleep 0.02; done; {then}"
+        return [*shell(script), "sh", str(tmp_path / "child"), str(pid)]
+
+    yield words, lambda: int(pid.read_text())
+    if pid.exists() and not has_ended(int(pid.read_text())):
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "sh $1 $2",
+        "setsid sh $1 $2",
+        "(setsid sh $1 $2 &)",  # loses its parent
+        "(setsid nohup setsid sh $1 $2 >/dev/null 2>&1 &)",
+        "(setsid env -u HOME LANG=C sh $1 $2 &)",
+    ],
+)
+def test_a_command_that_hangs_is_killed_with_what_it_started(start, child):
+    words, pid = child
+    command = words(start, then="trap '' TERM; sleep 300")
+    (line,) = send(command=command, timeout=2.0)
+    assert line == "notify: command: /bin/sh did not end in 2 s and was killed"
+    wait_for_end(pid())
+
+
+def test_what_a_command_leaves_behind_is_not_waited_for_and_goes_on(child, caplog):
+    """It has the command's standard output and standard error open."""
+    words, pid = child
+    caplog.set_level(logging.INFO)
+    start = time.monotonic()
+    assert send(command=words("setsid sh $1 $2", then="echo done"), timeout=60.0) == []
+    assert time.monotonic() - start < 30.0
+    assert outputs(caplog) == ["the output of /bin/sh:\ndone\n"]
+    assert not has_ended(pid())
+
+
+def outputs(caplog):
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.getMessage().startswith("the output of ")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("script", "output"),
+    [
+        ("exit 0", None),
+        ("echo one; echo two >&2", "one\ntwo\n"),
+        ("echo why; exit 7", "why\n"),
+        ("printf 'Ma\\303\\237 \\377'", "Maß \\xff"),
+        ("echo one; sleep 300", "one\n"),  # killed
+        ("echo one; exec >&- 2>&-; sleep 0.1", "one\n"),
+    ],
+)
+def test_what_a_command_prints_is_logged(script, output, caplog):
+    caplog.set_level(logging.INFO)
+    send(command=shell(script), timeout=1.0)
+    expected = [] if output is None else [f"the output of /bin/sh:\n{output}"]
+    assert outputs(caplog) == expected
+
+
+@pytest.mark.parametrize("target", ["1", "2"])
+def test_only_the_end_of_a_long_output_is_kept_in_memory_and_in_the_log(target, caplog):
+    caplog.set_level(logging.INFO)
+    script = f"(yes | head -c 50000000; echo last) >&{target}"
+    tracemalloc.start()
+    assert send(command=shell(script), timeout=60.0) == []
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    (text,) = outputs(caplog)
+    first, _, rest = text.partition("\n")
+    # 50,000,000 bytes and `last` with its line's end, without 10,000 bytes
+    assert first == "the output of /bin/sh, here without its first 49,990,005 bytes:"
+    assert rest.endswith("y\ny\nlast\n")
+    assert len(rest) == 10_000
+    assert peak < 2_000_000
+
+
+def test_a_command_that_prints_without_end_is_killed(caplog):
+    caplog.set_level(logging.INFO)
+    (line,) = send(command=["yes"], timeout=0.5)
+    assert line == "notify: command: yes did not end in 0.5 s and was killed"
+    (text,) = outputs(caplog)
+    assert text.startswith("the output of yes, here without its first ")
+    assert len(text) < 10_100
 
 
 @pytest.fixture

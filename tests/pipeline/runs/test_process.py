@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import os
+import signal
 import subprocess
 import sys
 
@@ -107,3 +108,23 @@ def test_a_process_is_more_than_its_number():
     assert alive.has_ended()  # a zombie
     child.wait()
     assert alive.has_ended()
+
+
+def test_only_processes_with_the_variable_and_its_value_are_killed():
+    value = f"of-{os.getpid()}"
+    environments = [
+        {"MARK": value},
+        {"MARK": f"{value}-2"},
+        {"MARK": ""},
+        {"XMARK": value},
+        {"OTHER": f"MARK={value}"},
+    ]
+    started = [subprocess.Popen(["sleep", "300"], env=each) for each in environments]
+    try:
+        process.kill_by_environment("MARK", value)
+        assert started[0].wait(10.0) == -signal.SIGKILL
+        assert [each.poll() for each in started[1:]] == [None] * 4
+    finally:
+        for each in started:
+            each.kill()
+            each.wait()
