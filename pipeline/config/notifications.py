@@ -5,8 +5,11 @@ They do not change what a run makes.
 
 import dataclasses
 import ipaddress
+import json
 import re
+import string
 import urllib.parse
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import pydantic
@@ -14,11 +17,14 @@ from pydantic import Field
 
 from model.config import SECTION
 from model.files import safe_paths
+from pipeline.config.names import suggest
 
 # The run statuses that a notification can report.
 Event = Literal["pushed", "unchanged", "refused", "failed", "bad_data", "interrupted"]
 
 _SECRET = re.compile(r"(env|file):.+")
+
+_PLACEHOLDERS = ("$text", "$event", "$model", "$run_id")  # of a template
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)
@@ -43,6 +49,14 @@ class NotifyConfig:
         Field(
             description="env:NAME or file:PATH, the environment variable or the file "
             "that contains the webhook's bearer token; empty: none"
+        ),
+    ] = ""
+    template: Annotated[
+        str,
+        Field(
+            description="the JSON object that the webhook gets, with the placeholders "
+            "$text, $event, $model and $run_id, and $$ for a dollar sign; empty: the "
+            "run record with a line of text"
         ),
     ] = ""
     command: Annotated[
@@ -75,6 +89,8 @@ class NotifyConfig:
                 "token must be env:NAME or file:PATH, got something else, which might "
                 "be the token itself and is not shown"
             )
+        if self.template and (problem := _find_template_problem(self.template)):
+            raise ValueError(problem)
         if self.command and not self.command[0]:
             raise ValueError("command must begin with a program, got an empty word")
 
@@ -127,6 +143,54 @@ def find_url_problem(url: str) -> str | None:
             f"{hide_secrets(url)}: use notify.token"
         )
     return None
+
+
+def fill_template(template: str, values: Mapping[str, str]) -> str:
+    """Returns the JSON text of a template with its placeholders filled.
+
+    Args:
+      template: a valid `NotifyConfig.template`. Its placeholders are within texts,
+        because JSON has no `$` elsewhere.
+      values: the value of each placeholder, without its `$`.
+    """
+    escaped = {name: json.dumps(value)[1:-1] for name, value in values.items()}
+    return string.Template(template).substitute(escaped)
+
+
+def _find_template_problem(template: str) -> str | None:
+    """Returns why a text cannot be a template; None if it can.
+
+    The problem contains no part of the text but a placeholder's name, because the text
+    may be a secret.
+    """
+    expected = 'template must be a JSON object, such as {"content": "$text"}'
+    try:
+        payload = json.loads(template, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        return (
+            f"{expected}, got no JSON: {error.msg.removesuffix(' at')} at line "
+            f"{error.lineno}, column {error.colno}"
+        )
+    except (ValueError, RecursionError):
+        return (
+            f"{expected}, got NaN, an infinity, a number that is too long or lists in "
+            "too many lists"
+        )
+    if not isinstance(payload, dict):
+        return f"{expected}, got JSON that is no object"
+    for match in string.Template.pattern.finditer(template):
+        name = f"${match['named'] or match['braced'] or ''}"
+        if match["escaped"] is None and name not in _PLACEHOLDERS:
+            return (
+                f"template has the unknown placeholder {name}: use "
+                f"{', '.join(_PLACEHOLDERS)}, or $$ for a dollar sign"
+                f"{suggest(name, _PLACEHOLDERS)}"
+            )
+    return None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def hide_secrets(url: str) -> str:

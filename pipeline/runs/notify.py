@@ -16,12 +16,17 @@ from typing import cast
 from model.errors import PipelineError
 from model.files import safe_paths
 from model.training import signals
-from pipeline.config.notifications import NotifyConfig, find_url_problem
+from pipeline.config.notifications import (
+    NotifyConfig,
+    fill_template,
+    find_url_problem,
+)
 from pipeline.runs import process, run_record, webhook
 from pipeline.runs.run_record import RunRecord
 
 _KEPT_OUTPUT = 10_000  # bytes of a command's output that are logged
 _OUTPUT_WAIT = 0.5  # seconds for the last output of a command that has ended
+_LONGEST_TEXT = 1_900  # characters in a template; Discord refuses more than 2,000
 _MARKER = "VAE_PIPELINE_COMMAND_ID"  # variable of all processes of one command
 
 
@@ -51,8 +56,19 @@ def send(
     if event not in config.events:
         return
     body = json.dumps({"text": text, **run_record.to_dict(record)})
+    payload = body
+    if config.template:
+        payload = fill_template(
+            config.template,
+            {
+                "text": _shorten(text),
+                "event": event,
+                "model": record.model,
+                "run_id": record.run_id,
+            },
+        )
     if config.webhook:
-        _try("webhook", lambda: _post(config, body), print_line=print_line)
+        _try("webhook", lambda: _post(config, payload), print_line=print_line)
     if config.command:
         _try(
             "command",
@@ -70,6 +86,11 @@ def find_problems(config: NotifyConfig) -> list[str]:
     ):
         _try("webhook", read, print_line=problems.append)
     return problems
+
+
+def _shorten(text: str) -> str:
+    is_long = len(text) > _LONGEST_TEXT
+    return f"{text[:_LONGEST_TEXT]} (shortened)" if is_long else text
 
 
 def _try(

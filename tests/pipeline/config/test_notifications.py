@@ -165,10 +165,77 @@ def test_nothing_is_notified_unless_it_is_set_and_a_run_without_change_never():
     default = NotifyConfig()
     assert default.events == ["pushed", "refused", "failed", "bad_data"]
     assert (default.webhook, default.token, default.command) == ("", "", [])
+    assert default.template == ""
     assert default.timeout == 10.0
     assert default.events is not NotifyConfig().events
     with pytest.raises(dataclasses.FrozenInstanceError):
         default.token = "secret"
+
+
+NO_TEMPLATE = (
+    'notify.template must be a JSON object, such as {"content": "$text"}, got '
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (
+            '{"content": "$txet"}',
+            "notify.template has the unknown placeholder $txet: use $text, $event, "
+            "$model, $run_id, or $$ for a dollar sign: did you mean $text?",
+        ),
+        ('{"a": "${text_}"}', "notify.template has the unknown placeholder $text_: us"),
+        ('{"a": "$TEXT"}', "notify.template has the unknown placeholder $TEXT: use $t"),
+        ('{"a": ["$token"]}', "notify.template has the unknown placeholder $token: "),
+        ('{"$schema": "a"}', "notify.template has the unknown placeholder $schema: us"),
+        ('{"a": "5 $"}', "notify.template has the unknown placeholder $: use $text, "),
+        ('{"a": "$$$5"}', "notify.template has the unknown placeholder $: use $text, "),
+        (
+            '{"a": $text}',
+            f"{NO_TEMPLATE}no JSON: Expecting value at line 1, column 7",
+        ),
+        (
+            '{"a": "b}',
+            f"{NO_TEMPLATE}no JSON: Unterminated string starting at line 1, ",
+        ),
+        ("{'a': '$text'}", f"{NO_TEMPLATE}no JSON: Expecting property name enclosed "),
+        ('{"a": "b"} {}', f"{NO_TEMPLATE}no JSON: Extra data at line 1, column 12"),
+        ('{"a": "\\$text"}', f"{NO_TEMPLATE}no JSON: Invalid \\escape"),
+        ("$text", f"{NO_TEMPLATE}no JSON: Expecting value at line 1, column 1"),
+        (" ", f"{NO_TEMPLATE}no JSON: Expecting value at line 1, column 2"),
+        ('["$text"]', f"{NO_TEMPLATE}JSON that is no object"),
+        ("5", f"{NO_TEMPLATE}JSON that is no object"),
+        ('{"a": NaN}', f"{NO_TEMPLATE}NaN, an infinity, a number that is too long or "),
+        ('{"a": -Infinity}', f"{NO_TEMPLATE}NaN, an infinity, a number that is too lo"),
+        ('{"a": ' + "[" * 100_000, f"{NO_TEMPLATE}NaN, an infinity, a number that is "),
+        ('{"a": ' + "5" * 5000 + "}", f"{NO_TEMPLATE}NaN, an infinity, a number that "),
+        (
+            f'"{TOKEN}',
+            f"{NO_TEMPLATE}no JSON: Unterminated string starting at line 1, ",
+        ),
+    ],
+    ids=range(21),
+)
+def test_a_template_that_cannot_be_filled_in_is_refused(template, message):
+    with pytest.raises(ConfigError) as error:
+        resolve("smoke", overrides={"notify.template": template})
+    assert str(error.value).startswith(message)
+    assert TOKEN not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "filled"),
+    [
+        ('{"a": "$text"}', '{"a": "x\\"y"}'),
+        ('{"a": "${text}text", "b": "$$text"}', '{"a": "x\\"ytext", "b": "$text"}'),
+        ("{}", "{}"),
+    ],
+)
+def test_a_template_is_filled_in(template, filled):
+    config = resolve("smoke", settings=[f"notify.template={template}"])
+    assert config.notify.template == template
+    assert notifications.fill_template(template, {"text": 'x"y'}) == filled
 
 
 @pytest.mark.parametrize("textfile", ["", "/var/lib/vae.prom", "~/vae.prom"])

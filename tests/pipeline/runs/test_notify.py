@@ -81,6 +81,78 @@ def test_other_ends_are_not_told(serve):
     assert server.requests == []
 
 
+@pytest.mark.parametrize(
+    ("template", "payload"),
+    [
+        ('{"text": "$text"}', {"text": "TEXT"}),  # Slack
+        (  # Discord
+            '{"content": "$text", "allowed_mentions": {"parse": []}}',
+            {"content": "TEXT", "allowed_mentions": {"parse": []}},
+        ),
+        (  # Teams
+            '{"type": "message", "attachments": [{"content": {"type": "AdaptiveCard", '
+            '"$$schema": "http://a.org/s.json", "body": [{"text": "$text"}]}}]}',
+            {
+                "type": "message",
+                "attachments": [
+                    {
+                        "content": {
+                            "type": "AdaptiveCard",
+                            "$schema": "http://a.org/s.json",
+                            "body": [{"text": "TEXT"}],
+                        }
+                    }
+                ],
+            },
+        ),
+        (
+            '{"a": ["$model: ${run_id}_$event", "\\u0024text $$text"], "ß": 1e400}',
+            {"a": ["vae: run-1_refused", "$text $text"], "ß": float("inf")},
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "it was refused",
+        'a "quote", a \\, a \\" and a line\nof 100 %, \x00\x1b[0m \u2028',
+        '", "content": "$model ${event} $$ {text}',
+        "Maß 数 \U0001f600",
+        "",
+    ],
+)
+def test_a_template_is_filled_in_with_any_text(serve, template, payload, text):
+    server = serve(200)
+    assert send(text=text, webhook=server.url, template=template) == []
+    ((_, headers, body),) = server.requests
+    assert headers["Content-Type"] == "application/json"
+    assert json.loads(body) == replace(payload, text)
+
+
+def replace(value, text):
+    """Returns JSON with a text for each TEXT."""
+    if isinstance(value, dict):
+        return {key: replace(each, text) for key, each in value.items()}
+    if isinstance(value, list):
+        return [replace(each, text) for each in value]
+    return text if value == "TEXT" else value
+
+
+def test_a_long_text_is_shortened_in_a_template_alone(serve, tmp_path):
+    server = serve(200)
+    for template in ('{"content": "$text"}', ""):
+        send(text="x" * 5000, webhook=server.url, template=template)
+    filled, whole = (json.loads(body) for _, _, body in server.requests)
+    assert filled == {"content": "x" * 1900 + " (shortened)"}
+    assert whole["text"] == "x" * 5000
+
+
+def test_the_command_gets_the_record_whatever_the_template_is(tmp_path):
+    command = shell(f"cat >{tmp_path}/got")
+    assert send(command=command, template='{"content": "$text"}') == []
+    assert json.loads((tmp_path / "got").read_text())["run_id"] == "run-1"
+
+
 @pytest.mark.parametrize("url", [f"http://127.0.0.1:9{SECRET_PATH}", "http://[::1"])
 def test_a_line_that_cannot_be_printed_leaves_no_secret_in_a_traceback(
     url, monkeypatch, caplog
