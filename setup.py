@@ -73,7 +73,7 @@ setuptools.setup(
         "prometheus-client>=0.20",
         "pydantic>=2",
         "pyyaml>=6",
-        "requests>=2.31",
+        "requests>=2.32.2",
         "rich>=13",
         # `notify`'s attempts.
         "tenacity>=8",
