@@ -62,6 +62,8 @@ setuptools.setup(
         # tensorflow-datasets imports it, but asks for it only below Python 3.11.
         "importlib-resources",
         "filelock>=3.12",
+        # The checksums of TFRecords.
+        "google-crc32c>=1.5",
         # The push destination, wherever it is.
         "fsspec>=2024.6",
         "gcsfs>=2024.6",

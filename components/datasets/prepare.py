@@ -14,7 +14,14 @@ from typing import Any
 import filelock
 import tensorflow_datasets as tfds
 
-from components.datasets import download, fingerprint, idx, mnist_wheel, tfds_writer
+from components.datasets import (
+    download,
+    fingerprint,
+    idx,
+    mnist_wheel,
+    record_files,
+    tfds_writer,
+)
 from components.datasets.fingerprint import ADVICE, INFO_NAME
 from components.datasets.idx import DataAccessError, DataError
 from components.datasets.tfds_writer import SPLITS
@@ -87,7 +94,7 @@ def prepare(
         )
     folder = pathlib.Path(data_dir).expanduser().absolute()
     tfds.disable_progress_bar()
-    with convert_disk_errors(folder):
+    with convert_machine_errors(folder):
         prepared = None
         # Without the lock, because the folder of a prepared data set may be read-only.
         if source == "auto" and not _find_leftovers(folder):
@@ -122,6 +129,8 @@ def find_prepared(dataset: str, data_dir: str | os.PathLike) -> Prepared | None:
         builder = tfds.builder(dataset, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError:
         return None
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged dataset_info.json raises anything
         raise DataError(
             f"TFDS cannot open {dataset} in {data_dir}: {error}; {ADVICE}"
@@ -143,12 +152,40 @@ def find_prepared(dataset: str, data_dir: str | os.PathLike) -> Prepared | None:
     for file in promised:
         if not file.is_file():
             raise fingerprint.DamagedError(f"{file} is missing; {ADVICE}")
+    digest = fingerprint.read_verified_fingerprint(path)
+    _check_shards(builder)
     return Prepared(
         name=dataset,
         path=str(path),
-        fingerprint=fingerprint.read_verified_fingerprint(path),
+        fingerprint=digest,
         splits={split: builder.info.splits[split].num_examples for split in SPLITS},
     )
+
+
+def _check_shards(builder: Any) -> None:
+    """Checks the records of TFDS's shards before TensorFlow reads them.
+
+    Raises:
+      DamagedError: a record's length is wrong, or a shard has another number of records
+        than dataset_info.json states.
+    """
+    if builder.info.file_format is not tfds.core.FileFormat.TFRECORD:
+        return
+    for split in SPLITS:
+        info = builder.info.splits[split]
+        for file, expected in zip(info.filepaths, info.shard_lengths, strict=True):
+            try:
+                found = record_files.count(file)
+            except DataAccessError:
+                raise
+            except DataError as error:
+                what, _, _ = str(error).rpartition("; ")
+                raise fingerprint.DamagedError(f"{what}; {ADVICE}") from error
+            if found != expected:
+                raise fingerprint.DamagedError(
+                    f"{file} holds {found:,} records, expected {expected:,} as "
+                    f"{INFO_NAME} states; {ADVICE}"
+                )
 
 
 def _find_undamaged(
@@ -388,15 +425,21 @@ def _clean_up(leftover: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def convert_disk_errors(folder: pathlib.Path) -> Iterator[None]:
-    """Converts the block's errors of the disk to errors about the data folder.
+def convert_machine_errors(folder: pathlib.Path) -> Iterator[None]:
+    """Converts the block's errors of the disk and of memory to errors in words.
 
     Raises:
-      DataAccessError: the disk is full or broken, or access is denied.
+      DataAccessError: the disk is full or broken, access is denied, or the memory is
+        too small.
       DataError: another error of a path, such as a file in place of the folder.
     """
     try:
         yield
+    except MemoryError as error:
+        raise DataAccessError(
+            f"{folder}: this machine has too little memory for the data ({error}); "
+            "close other programs, or give fewer images"
+        ) from error
     except Exception as error:
         if disk_space.is_full(error):
             raise DataAccessError(disk_space.describe_full_disk(folder)) from error

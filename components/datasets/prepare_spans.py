@@ -128,7 +128,7 @@ def prepare_newest_spans(
         )
     tfds.disable_progress_bar()
     folder = pathlib.Path(data_dir).expanduser().absolute()
-    with prepare.convert_disk_errors(folder):
+    with prepare.convert_machine_errors(folder):
         (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
         found = spans.find_newest(pattern, window, print_line=print_line)
         with prepare.lock_folder(folder, print_line):

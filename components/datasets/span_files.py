@@ -1,19 +1,21 @@
 """The reader of a span's files: four IDX files, or TFRecord files of tf.Examples."""
 
 import collections
+import json
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf import message
 
-from components.datasets import idx
-from components.datasets.idx import DataAccessError, DataError
-from model.files import machine_faults
+from components.datasets import idx, record_files
+from components.datasets.idx import DataError
 
+COUNTS_NAME = "counts.json"  # an optional file: {file name: number of records}
+_COUNTS_BYTES = 1024**2  # maximum
 _PIXELS = idx.IMAGE_SHAPE[0] * idx.IMAGE_SHAPE[1]
 _MARK = "tfrecord"  # part of the file names, such as train-00000-of-00002.tfrecord.gz
 _COMPLETE = re.compile(rf".*{_MARK}(-[0-9]+-of-[0-9]+)?(\.gz)?")
@@ -26,7 +28,8 @@ def read(folder: str) -> idx.Arrays:
     TFRecord files are named `train*tfrecord` and `test*tfrecord`, with `.gz` if they
     are gzip. Files with `-NNNNN-of-NNNNN` in their name, anywhere before `.gz`, are
     shards, and all shards must be present. Each record is a tf.Example with the feature
-    `image`, a string of 784 bytes in row-major order, and `label`, an integer.
+    `image`, a string of 784 bytes in row-major order, and `label`, an integer. If there
+    is a counts.json, each file must have the number of records that it states.
 
     Args:
       folder: a local folder with the files. Without TFRecord files it must have the
@@ -53,14 +56,69 @@ def read(folder: str) -> idx.Arrays:
             "those of the other split; put it there"
         )
     arrays = {}
+    counts = _read_counts(folder, [*records["train"], *records["test"]])
     for split, files in records.items():
         _check_complete(folder, [file.name for file in files])
-        images, labels = zip(*(pair for file in files for pair in _read_records(file)))
-        arrays[f"{split}_images"] = np.frombuffer(b"".join(images), np.uint8).reshape(
+        images, labels = bytearray(), bytearray()
+        for file in files:
+            before = len(labels)
+            for image, label in _read_examples(file):
+                images += image
+                labels.append(label)
+                if len(labels) > idx.MAX_IMAGES:
+                    raise DataError(
+                        f"{folder} has more than {idx.MAX_IMAGES:,} {split} images, "
+                        "expected at most as many; give fewer"
+                    )
+            _check_count(file, len(labels) - before, counts=counts)
+        arrays[f"{split}_images"] = np.frombuffer(images, np.uint8).reshape(
             -1, *idx.IMAGE_SHAPE
         )
-        arrays[f"{split}_labels"] = np.array(labels, np.uint8)
+        arrays[f"{split}_labels"] = np.frombuffer(labels, np.uint8)
     return arrays
+
+
+def _read_counts(folder: str, files: Sequence[pathlib.Path]) -> dict[str, int]:
+    """Returns the number of records of each file from counts.json; {} without it.
+
+    Raises:
+      DataError: counts.json is damaged, or names other files than are there.
+    """
+    path = pathlib.Path(folder, COUNTS_NAME)
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(encoding="utf-8") as file:
+            counts = json.loads(file.read(_COUNTS_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no JSON ({error}); write it again") from error
+    if not isinstance(counts, dict) or not all(
+        type(count) is int and count > 0 for count in counts.values()
+    ):
+        raise DataError(
+            f"{path} must be a JSON object with the number of records of each TFRecord "
+            'file, such as {"train.tfrecord": 60000}; write it again'
+        )
+    for name in sorted(counts.keys() ^ {file.name for file in files}):
+        problem = "which is not there" if name in counts else "expected its number"
+        verb = "names" if name in counts else "does not name"
+        raise DataError(
+            f"{path} {verb} {name}, {problem}: the span is not complete; wait until it "
+            f"is, or correct {COUNTS_NAME}"
+        )
+    return counts
+
+
+def _check_count(file: pathlib.Path, found: int, *, counts: dict[str, int]) -> None:
+    """Raises DataError if a file has no records, or another number than expected."""
+    if not found:
+        raise DataError(f"{file} holds nothing, expected at least 1; get it again")
+    expected = counts.get(file.name, found)
+    if found != expected:
+        raise DataError(
+            f"{file} holds {found:,} records, expected {expected:,} as {COUNTS_NAME} "
+            "states; get the file again"
+        )
 
 
 def _check_complete(folder: str, names: Sequence[str]) -> None:
@@ -87,23 +145,10 @@ def _check_complete(folder: str, names: Sequence[str]) -> None:
             )
 
 
-def _read_records(file: pathlib.Path) -> list[tuple[bytes, int]]:
-    """Returns the image (784 bytes) and label of each record of a TFRecord file."""
-    gzip = tf.compat.v1.io.TFRecordOptions("GZIP" if file.suffix == ".gz" else "")
-    found: list[tuple[bytes, int]] = []
-    try:
-        # Unlike tf.data, this fixes no TensorFlow devices for the process.
-        for record in tf.compat.v1.io.tf_record_iterator(str(file), gzip):
-            found.append(_parse_record(record, f"record {len(found)} of {file}"))
-    except tf.errors.OpError as error:
-        kind = DataAccessError if machine_faults.is_fault(error) else DataError
-        raise kind(
-            f"{file} cannot be read after {len(found)} records: {error.message}; get "
-            "the file again"
-        ) from error
-    if not found:
-        raise DataError(f"{file} holds nothing, expected at least 1; get it again")
-    return found
+def _read_examples(file: pathlib.Path) -> Iterator[tuple[bytes, int]]:
+    """Yields the image (784 bytes) and label of each record of a TFRecord file."""
+    for number, record in enumerate(record_files.read(file)):
+        yield _parse_record(record, f"record {number} of {file}")
 
 
 def _parse_record(record: bytes, where: str) -> tuple[bytes, int]:

@@ -153,7 +153,8 @@ def write_with_tfds(
         raise
     except Exception as error:  # TFDS and its builders raise errors of any type
         # The errors of `requests` are OSErrors.
-        kind = DataAccessError if isinstance(error, OSError) else DataError
+        is_fault = isinstance(error, (OSError, MemoryError))
+        kind = DataAccessError if is_fault else DataError
         raise kind(f"TFDS cannot prepare {dataset}: {error}") from error
     return pathlib.Path(builder.data_dir)
 

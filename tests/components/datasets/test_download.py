@@ -146,3 +146,16 @@ def test_a_look_up_that_hangs_is_given_up(monkeypatch):
             download.open_url("http://example.invalid/x", 0.1)
     finally:
         released.set()
+
+
+def test_a_server_that_sends_without_end_is_left(server, streams, monkeypatch):
+    name = f"{idx.file_name(FIRST)}.gz"
+    monkeypatch.setattr(idx, "MAX_IMAGES", 100)
+    limit = 100 * 784 + 78 + 1024
+    server.files[f"/data/{name}"] = bytes(limit + 1)
+    with pytest.raises(DataError) as error:
+        download.download_idx_arrays(builder(server), 5.0)
+    assert str(error.value) == (
+        f"{server.url}{name} sends more than 79,502 bytes, expected at most as many "
+        "for 100 images or labels; use another source"
+    )

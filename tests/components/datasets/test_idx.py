@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -172,6 +173,56 @@ def test_images_and_labels_must_be_equally_many(folder):
             struct.pack(">4B1I", 0, 0, 8, 1, 0),
             "a holds nothing, expected at least 1",
         ),
+        # What the header states is not allocated: -1, and a product of 2^64 + 2^16.
+        (
+            "train_images",
+            "a",
+            struct.pack(">4B3i", 0, 0, 8, 3, -1, 28, 28) + bytes(784),
+            "a states 4,294,967,295 images or labels in its header, expected at most "
+            "1,000,000; get the file again, or give fewer",
+        ),
+        (
+            "train_images",
+            "a.gz",
+            gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 1_000_001, 28, 28)),
+            "a.gz states 1,000,001 images or labels in its header, expected at most",
+        ),
+        (
+            "test_labels",
+            "a.gz",
+            gzip.compress(struct.pack(">4B1I", 0, 0, 8, 1, 2**31) + b"\x01"),
+            "a.gz states 2,147,483,648 images or labels in its header, expected at",
+        ),
+        (
+            "train_images",
+            "a.gz",
+            gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 65_537, 2**24, 2**24)),
+            "a.gz holds images of 16777216 x 16777216 pixels, expected 28 x 28",
+        ),
+        (
+            "train_images",
+            "a.gz",
+            gzip.compress(struct.pack(">4B3i", 0, 0, 8, 3, 1, -28, -28) + bytes(784)),
+            "a.gz holds images of 4294967268 x 4294967268 pixels, expected 28 x 28",
+        ),
+        (
+            "train_images",
+            "a.gz",
+            gzip.compress(IMAGES[:9]),
+            "a.gz is truncated: it holds 9 bytes, expected at least the 16 of its",
+        ),
+        (
+            "train_images",
+            "a.gz",
+            gzip.compress(IMAGES[:-1]),
+            "a.gz is truncated: it holds 1583 bytes, expected 1584 for the 2 that",
+        ),
+        (
+            "train_images",
+            "a.gz",
+            gzip.compress(IMAGES) + gzip.compress(IMAGES),
+            "a.gz has trailing bytes: it holds 1585 bytes or more, expected 1584 for",
+        ),
     ],
 )
 def test_names_what_is_wrong_with_a_file(stream, name, data, message):
@@ -194,3 +245,42 @@ def test_the_name_inside_gzip_does_not_matter(folder, name):
         *(set(FILES) - {plain.name}),
         f"{plain.name}.gz",
     }
+
+
+def test_a_bomb_is_decompressed_only_to_what_its_header_states():
+    """Its 97 KB become 100 MB, but the header states 2 images."""
+    bomb = gzip.compress(IMAGES + bytes(100_000_000), 9)
+    tracemalloc.start()
+    try:
+        with pytest.raises(idx.DataError) as error:
+            idx.parse("train_images", "a.gz", data=bomb)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert str(error.value) == (
+        "a.gz has trailing bytes: it holds 1585 bytes or more, expected 1584 for the 2 "
+        "that its header states; get the file again"
+    )
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_file_that_is_too_large_is_not_read(folder, ending):
+    """The file has a hole, so that it needs no space."""
+    (folder / "t10k-images-idx3-ubyte").unlink()
+    path = folder / f"t10k-images-idx3-ubyte{ending}"
+    with path.open("wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(idx.DataError) as error:
+        idx.read_folder(folder)
+    assert str(error.value) == (
+        f"{path} has 1,000,000,000,000 bytes, expected at most 784,785,024 for "
+        "1,000,000 images or labels; give fewer"
+    )
+
+
+def test_gzip_of_several_members_is_read():
+    """RFC 1952, 2.2: their contents are one file."""
+    data = gzip.compress(IMAGES[:500]) + gzip.compress(IMAGES[500:])
+    found = idx.parse("train_images", "a.gz", data=data)
+    assert idx.to_bytes(found) == IMAGES

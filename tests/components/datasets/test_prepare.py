@@ -17,10 +17,12 @@ import threading
 import time
 
 import filelock
+import google_crc32c
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from components.datasets import idx
 from components.datasets import prepare as module
 from components.datasets.idx import DataAccessError, DataError
 from components.datasets.prepare import Prepared, find_prepared, prepare
@@ -420,6 +422,54 @@ def test_takes_what_tfds_prepared_without_a_record(source, data_dir):
     )
     found = prepare("my_digits", "auto", data_dir=data_dir)
     assert found.fingerprint == hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("kept", [1, 30])
+def test_a_shard_that_is_cut_between_two_records_is_named(source, data_dir, kept):
+    """Without PREPARED.json, only TFDS's own counts show it."""
+    prepared = prepare("my_digits", str(source), data_dir=data_dir)
+    path = pathlib.Path(prepared.path)
+    (path / "PREPARED.json").unlink()
+    shard = path / "my_digits-train.tfrecord-00000-of-00001"
+    data, end = shard.read_bytes(), 0
+    for _ in range(kept):  # a record has its length, two checksums and its data
+        end += 16 + int.from_bytes(data[end : end + 8], "little")
+    shard.write_bytes(data[:end])
+    total = prepared.splits["train"]
+    assert error_of("my_digits", "auto", data_dir).startswith(
+        f"{shard} holds {kept} records, expected {total} as dataset_info.json states; "
+        "delete that folder"
+    )
+
+
+def test_a_shard_that_would_end_the_process_is_named(source, data_dir):
+    """TensorFlow's reader allocates 2^47 bytes for it, and gets a signal."""
+    prepared = prepare("my_digits", str(source), data_dir=data_dir)
+    path = pathlib.Path(prepared.path)
+    (path / "PREPARED.json").unlink()
+    shard = path / "my_digits-test.tfrecord-00000-of-00001"
+    length = struct.pack("<Q", 2**47)
+    crc = google_crc32c.value(length)
+    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) % 2**32
+    shard.write_bytes(length + struct.pack("<I", masked) + bytes(4))
+    assert error_of("my_digits", "auto", data_dir).startswith(
+        f"{shard} cannot be read after 0 records: the next one states a length of "
+        "140,737,488,355,328 bytes, and the file ends before that; delete that folder"
+    )
+
+
+def test_too_little_memory_is_the_machines_fault(source, data_dir, monkeypatch):
+    """A test must not use up the machine's memory."""
+
+    def run_out(folder):
+        raise MemoryError("Unable to allocate 5.8 GiB")
+
+    monkeypatch.setattr(idx, "read_folder", run_out)
+    message = error_of("my_digits", source, data_dir, kind=DataAccessError)
+    assert message == (
+        f"{data_dir}: this machine has too little memory for the data (Unable to "
+        "allocate 5.8 GiB); close other programs, or give fewer images"
+    )
 
 
 # TFDS and the network.

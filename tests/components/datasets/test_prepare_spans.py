@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from components.datasets import prepare_spans
-from components.datasets.idx import DataError
+from components.datasets import prepare_spans, span_files
+from components.datasets.idx import DataAccessError, DataError
 from model.files import filesystems
 from tests.support.s3 import SECRET
 from tests.support.span_folders import bars, write_idx, write_records
@@ -174,3 +174,21 @@ def test_an_object_store_that_cannot_be_read_is_named(s3, tmp_path):
     ) as error:
         prepare("s3://no-such-bucket/span-{SPAN}", tmp_path)
     assert SECRET not in str(error.value)
+
+
+def test_too_little_memory_for_a_span_is_the_machines_fault(tmp_path, monkeypatch):
+    """A test must not use up the machine's memory."""
+    write_idx(tmp_path / "src" / "span-1", bars(0, 10, 10))
+
+    def run_out(folder):
+        raise MemoryError("Unable to allocate 5.8 GiB")
+
+    monkeypatch.setattr(span_files, "read", run_out)
+    with pytest.raises(DataAccessError) as error:
+        prepare_spans.prepare_newest_spans(
+            "bars", str(tmp_path / "src" / "span-{SPAN}"), window=1, data_dir=tmp_path
+        )
+    assert str(error.value) == (
+        f"{tmp_path}: this machine has too little memory for the data (Unable to "
+        "allocate 5.8 GiB); close other programs, or give fewer images"
+    )

@@ -1,9 +1,14 @@
 """The files of a span: how they are read, and the errors about them."""
 
+import gzip
+import json
+import struct
+
+import google_crc32c
 import numpy as np
 import pytest
 
-from components.datasets import span_files
+from components.datasets import idx, span_files
 from components.datasets.idx import DataError
 from tests.support.span_folders import bars, example, write_records
 
@@ -131,3 +136,124 @@ def test_damaged_record_files_are_named(tmp_path):
     assert str(error.value) == (
         f"{path} holds nothing, expected at least 1; get it again"
     )
+
+
+def header(length):
+    """Returns the beginning of a record: its length and the masked CRC-32C of it."""
+    packed = struct.pack("<Q", length)
+    crc = google_crc32c.value(packed)
+    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) % 2**32
+    return packed + struct.pack("<I", masked)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_length_that_would_end_the_process_is_named(tmp_path, suffix):
+    """TensorFlow's reader allocates 2^47 bytes for it, and gets a signal."""
+    write_records(tmp_path, bars(0, 10, 10), files=1, suffix=suffix)
+    path = tmp_path / f"train-00000-of-00001.tfrecord{suffix}"
+    data = header(2**47) + bytes(4)
+    assert len(data) == 16
+    path.write_bytes(gzip.compress(data) if suffix else data)
+    with pytest.raises(DataError) as error:
+        span_files.read(str(tmp_path))
+    assert str(error.value) == (
+        f"{path} cannot be read after 0 records: the next one states a length of "
+        "140,737,488,355,328 bytes, expected at most 1,048,576; get the file again"
+    )
+
+
+def test_a_record_that_is_a_bomb_is_not_decompressed(tmp_path):
+    write_records(tmp_path, bars(0, 10, 10), files=1)
+    path = tmp_path / "test-00000-of-00001.tfrecord.gz"
+    path.write_bytes(gzip.compress(header(50_000_000) + bytes(50_000_004)))
+    with pytest.raises(DataError, match="a length of 50,000,000 bytes, expected at mo"):
+        span_files.read(str(tmp_path))
+
+
+def test_more_images_than_fit_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(idx, "MAX_IMAGES", 19)
+    write_records(tmp_path, bars(0, 19, 20))
+    with pytest.raises(DataError) as error:
+        span_files.read(str(tmp_path))
+    assert str(error.value) == (
+        f"{tmp_path} has more than 19 test images, expected at most as many; give fewer"
+    )
+
+
+@pytest.fixture
+def counted(tmp_path):
+    """Returns a span of 4 plain files with a counts.json, and its counts."""
+    write_records(tmp_path, bars(0, 21, 10), suffix="")
+    counts = {
+        "train-00000-of-00002.tfrecord": 10,
+        "train-00001-of-00002.tfrecord": 11,
+        "test-00000-of-00002.tfrecord": 5,
+        "test-00001-of-00002.tfrecord": 5,
+    }
+    (tmp_path / "counts.json").write_text(json.dumps(counts))
+    return tmp_path, counts
+
+
+def test_a_span_whose_counts_are_right_is_read(counted):
+    folder, _ = counted
+    assert len(span_files.read(str(folder))["train_labels"]) == 21
+
+
+def test_a_file_that_is_cut_between_two_records_is_named(counted):
+    folder, _ = counted
+    path = folder / "train-00001-of-00002.tfrecord"
+    whole = path.read_bytes()
+    size = len(whole) // 11  # all of its records have the same size
+    for count in (10, 1):
+        path.write_bytes(whole[: size * count])
+        with pytest.raises(DataError) as error:
+            span_files.read(str(folder))
+        assert str(error.value) == (
+            f"{path} holds {count} records, expected 11 as counts.json states; get the "
+            "file again"
+        )
+    (folder / "counts.json").unlink()
+    assert len(span_files.read(str(folder))["train_labels"]) == 11  # not known
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda counts: {**counts, "train-2.tfrecord": 5},
+            "names train-2.tfrecord, which is not there: the span is not complete; "
+            "wait until it is, or correct counts.json",
+        ),
+        (
+            lambda counts: {name: counts[name] for name in list(counts)[1:]},
+            "does not name train-00000-of-00002.tfrecord, expected its number: the span"
+            " is not complete; wait until it is, or correct counts.json",
+        ),
+        *(
+            (
+                lambda counts, wrong=wrong: wrong,
+                "must be a JSON object with the number of records of each TFRecord "
+                'file, such as {"train.tfrecord": 60000}; write it again',
+            )
+            for wrong in ([1], {"a": "1"}, {"a": True}, {"a": 0}, {"a": 1.5}, None)
+        ),
+    ],
+)
+def test_wrong_counts_are_named(counted, change, message):
+    folder, counts = counted
+    path = folder / "counts.json"
+    path.write_text(json.dumps(change(counts)))
+    with pytest.raises(DataError) as error:
+        span_files.read(str(folder))
+    assert str(error.value) == f"{path} {message}"
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_counts_that_are_no_json_are_named(counted, data):
+    folder, _ = counted
+    path = folder / "counts.json"
+    path.write_bytes(data)
+    with pytest.raises(DataError) as error:
+        span_files.read(str(folder))
+    assert str(error.value).startswith(f"{path} is no JSON (")
+    assert str(error.value).endswith("); write it again")

@@ -132,6 +132,7 @@ class Failing(IdxDataset, skip_registration=True):
     [
         (ValueError("no checksum"), DataError),
         (ConnectionError("reset"), DataAccessError),
+        (MemoryError("Unable to allocate 5.8 GiB"), DataAccessError),
         (DataError("as it is"), DataError),
     ],
 )

@@ -289,6 +289,30 @@ def test_an_array_that_is_cut_off(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ("(1099511627776, 28, 28)", "it is no .npy of numbers (mmap length is greater"),
+        ("(100000, 28, 28)", "it is no .npy of numbers (mmap length is greater than"),
+        ("(1208925819614629174706176, 28, 28)", "it is no .npy of numbers ("),
+        # 784 bytes modulo 2^64.
+        ("(1152921504606846977, 28, 28)", "it is no .npy of numbers ("),
+        ("(-1, 28, 28)", "it is no .npy of numbers ("),
+        ("(-1, -28, 28)", "it is no .npy of numbers ("),
+        ("(1, 28, 28.0)", "it is no .npy of numbers ("),
+        ("(" + "28, " * 99 + ")", "it is no .npy of numbers ("),
+    ],
+)
+def test_a_shape_that_the_file_cannot_have_is_refused(tmp_path, shape, message):
+    path = tmp_path / "a.npy"
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    size = struct.pack("<H", len(header))
+    path.write_bytes(b"\x93NUMPY\x01\x00" + size + header + bytes(784))
+    with pytest.raises(ImageError) as error:
+        read(str(path), pytest.fail)
+    assert str(error.value).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize(
     ("value", "shown"), [(np.nan, "nan"), (1.5, "1.5"), (-0.25, "-0.25")]
 )
 def test_floats_out_of_range_are_refused(tmp_path, value, shown):
