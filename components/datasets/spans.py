@@ -13,10 +13,15 @@ from collections.abc import Callable
 import fsspec
 
 from components.datasets.idx import DataError
-from model.files import filesystems
+from model.files import filesystems, locations
+from model.files.safe_paths import PathError
 
 PLACEHOLDER = "{SPAN}"  # the part of a source pattern that a span's number replaces
-_SCHEMES = ("file", *filesystems.SCHEMES)  # URI schemes of source patterns
+NAMES = ("auto", "tfds", "wheel")  # the sources that are no folders
+_EXPECTED = (
+    f"be {', '.join(NAMES)}, a folder, or a URI of spans such as "
+    f"s3://bucket/digits/span-{PLACEHOLDER}"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,40 +121,32 @@ def fetch_files(span: SpanFolder, folder: str) -> str:
 
 
 def check_source(source: str) -> None:
-    """Raises ValueError unless a source is a folder, a name or a valid span pattern.
+    """Checks that a source is a folder, a name or a valid span pattern.
 
-    A pattern has {SPAN} once, in its last part. A URI must be a pattern, have a known
-    scheme and a bucket or folder, and have no `.` or `..` in it.
+    A pattern has {SPAN} once, in its last part. A URI must be a pattern.
+
+    Raises:
+      PathError: the source is none of them.
     """
+    locations.check_setting(source, what="source", expected=_EXPECTED)
     folder, _, part = source.rstrip("/").rpartition("/")
     if source.count(PLACEHOLDER) > 1 or PLACEHOLDER in folder:
-        raise ValueError(
+        raise PathError(
             f"source must have {PLACEHOLDER} once, in its last part, such as "
             f"digits/span-{PLACEHOLDER}, got {source!r}"
         )
-    scheme, separator, rest = source.partition("://")
-    if not separator:
-        return
-    if scheme not in _SCHEMES or (scheme != "file" and not rest.find("/") > 0):
-        known = ", ".join(f"{known}://" for known in _SCHEMES)
-        raise ValueError(
-            f"source must be a folder, or a URI of spans that begins with {known} and "
-            "names a bucket or a folder, such as "
-            f"s3://bucket/digits/span-{PLACEHOLDER}, got {source!r}"
-        )
-    if PLACEHOLDER not in part:
-        raise ValueError(
+    if "://" in source and PLACEHOLDER not in part:
+        scheme = source.partition("://")[0]
+        raise PathError(
             f"source must be a folder, or a URI of spans such as {scheme}://bucket/"
             f"digits/span-{PLACEHOLDER}, got {source!r}"
         )
-    if {".", ".."} & set(rest.split("/")):
-        raise ValueError(f"source must be a URI without . or .., got {source!r}")
 
 
 def _split_pattern(pattern: str) -> tuple[str, str]:
     """Returns a pattern's folder, as an absolute path or a URI, and its last part."""
     folder, _, part = pattern.rstrip("/").rpartition("/")
-    if pattern.startswith("/") and not folder:
+    if folder in ("", "file://") and pattern.startswith(("/", "file:///")):
         folder = "/"
     path = filesystems.local_path(folder or ".")
     return (path if path is not None else folder), part

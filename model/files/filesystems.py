@@ -13,13 +13,13 @@ from collections.abc import Iterator
 import fsspec
 
 from model.errors import PipelineError
+from model.files import locations
 from model.files.safe_paths import PathError, expand_home
 
 # Where KFP's own launcher looks for MinIO (DefaultMinioEndpointInMultiUserMode).
 KFP_MINIO = "http://minio-service.kubeflow:9000"
 
 _PROTOCOLS = {"minio": "s3", "s3": "s3", "gs": "gs"}  # URI scheme -> fsspec protocol
-SCHEMES = tuple(_PROTOCOLS)  # the URI schemes of object stores
 FOLDER, FILE = 0o755, 0o644  # modes of folders and files that other users may read
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # botocore reads them itself
@@ -36,20 +36,13 @@ def local_path(uri: str) -> str | None:
       uri: a path, which may begin with `~`, a `file://` URI or an object store's URI.
 
     Raises:
-      PathError: the scheme is unknown, the URI of an object store has no bucket or has
-        `.` or `..` in it, or the home folder of `~` does not exist.
+      PathError: `locations.parse` refuses the URI, or the home folder of `~` does not
+        exist.
     """
-    scheme, separator, rest = uri.partition("://")
-    if not separator or scheme == "file":
-        return os.path.abspath(expand_home(rest if separator else uri))
-    if scheme not in _PROTOCOLS or not rest.strip("/"):
-        known = ", ".join(f"{scheme}://bucket/folder" for scheme in _PROTOCOLS)
-        raise PathError(f"a destination must be a folder or {known}, got {uri!r}")
-    if {".", ".."} & set(rest.split("/")):
-        raise PathError(
-            f"an object store's URI must have no . or .. in it, got {uri!r}"
-        )
-    return None
+    location = locations.parse(uri)
+    if location.scheme:
+        return None
+    return os.path.abspath(expand_home(location.path))
 
 
 def make_public_folder(path: str) -> None:
@@ -81,17 +74,21 @@ def find_filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     the file system, so later changes of the environment's variables have no effect.
 
     Raises:
-      PathError: the scheme is unknown, or the URI has no bucket.
+      PathError: `locations.parse` refuses the URI.
     """
     path = local_path(uri)
     if path is not None:
         return fsspec.filesystem("file"), path
-    scheme, _, path = uri.partition("://")
+    location = locations.parse(uri)
     options = {}
-    if scheme == "minio" and not any(os.environ.get(name) for name in _ENDPOINTS):
+    if location.scheme == "minio" and not any(
+        os.environ.get(name) for name in _ENDPOINTS
+    ):
         options["endpoint_url"] = KFP_MINIO
-    files = fsspec.filesystem(_PROTOCOLS[scheme], use_listings_cache=False, **options)
-    return files, path.strip("/")
+    files = fsspec.filesystem(
+        _PROTOCOLS[location.scheme], use_listings_cache=False, **options
+    )
+    return files, location.path.rstrip("/")
 
 
 @contextlib.contextmanager

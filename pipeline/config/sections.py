@@ -5,6 +5,7 @@ ConfigError in its place.
 """
 
 import dataclasses
+import os
 import re
 from typing import Annotated
 
@@ -13,8 +14,7 @@ from pydantic import Field
 
 from components.datasets import spans
 from model.config import SECTION
-from model.files import safe_paths
-from model.files.filesystems import SCHEMES
+from model.files import locations, safe_paths
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)
@@ -51,7 +51,10 @@ class DataConfig:
     ] = None
 
     def __post_init__(self):
-        spans.check_source(self.source)
+        try:
+            spans.check_source(self.source)
+        except safe_paths.PathError as error:
+            raise ValueError(str(error)) from error
         _check_home("source", self.source)
         if self.span_window > 1 and not spans.is_pattern(self.source):
             raise ValueError(
@@ -124,6 +127,23 @@ def _check_no_pattern(field: str, value: str) -> None:
         raise ValueError(str(error)) from error
 
 
+def _check_location(field: str, value: str, *, expected: str) -> locations.Location:
+    """Returns the location that a path or URI means.
+
+    Args:
+      field: the setting's name in its section.
+      value: the path or URI.
+      expected: the message's words after `must`.
+
+    Raises:
+      ValueError: the text is no path and no URI of a known object store.
+    """
+    try:
+        return locations.check_setting(value, what=field, expected=expected)
+    except safe_paths.PathError as error:
+        raise ValueError(str(error)) from error
+
+
 def _check_no_dots(field: str, value: str) -> None:
     """Raises ValueError for a URI or a path that has `.` or `..` as a part."""
     if {".", ".."} & set(value.split("/")):
@@ -144,20 +164,16 @@ class PushConfig:
 
     def __post_init__(self):
         name = self.model_name
-        if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*", name):
+        # A space at the end would be one at the end of a URI.
+        if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*(?<!\s)", name):
             raise ValueError(f"model_name must be a plain folder name, got {name!r}")
         _check_no_pattern("model_name", name)
+        if self.destination:
+            _check_location(
+                "destination", self.destination, expected=locations.FOLDER_OR_STORE
+            )
         _check_no_pattern("destination", self.destination)
         _check_home("destination", self.destination)
-        scheme, separator, _ = self.destination.partition("://")
-        if separator and scheme not in ("file", *SCHEMES):
-            known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-            raise ValueError(
-                f"destination must be a folder or begin with {known}, "
-                f"got {self.destination!r}"
-            )
-        if scheme in SCHEMES:
-            _check_no_dots("destination", self.destination)
 
     def versions_in(self, serving: str) -> str:
         """Returns the folder or URI of the versions: <destination>/<model_name>.
@@ -165,7 +181,8 @@ class PushConfig:
         Args:
           serving: the folder that is used if `destination` is empty.
         """
-        return f"{(self.destination or serving).rstrip('/')}/{self.model_name}"
+        # Not `rstrip("/")`, which would change file:/// to a relative path.
+        return os.path.join(self.destination or serving, self.model_name)
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)
@@ -227,33 +244,37 @@ class KubeflowConfig:
     ] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        schemes = tuple(f"{scheme}://" for scheme in SCHEMES)
-        if self.pipeline_root and not self.pipeline_root.startswith(schemes):
-            raise ValueError(
-                f"pipeline_root must begin with {', '.join(schemes)} or be empty, "
-                f"got {self.pipeline_root!r}"
-            )
-        for field in ("pipeline_root", "checkpoints", "data_dir"):
-            _check_no_dots(field, getattr(self, field))
-            _check_no_pattern(field, getattr(self, field))
-        if not self.data_dir.startswith("/"):
-            raise ValueError(
-                "data_dir must be a folder of the container, from /, got "
-                f"{self.data_dir!r}"
-            )
-        in_volumes = tuple(f"{folder.rstrip('/')}/" for folder in self.volumes)
-        if self.checkpoints and not f"{self.checkpoints}/".startswith(
-            (*schemes, *in_volumes)
-        ):
-            raise ValueError(
-                f"checkpoints must begin with {', '.join(schemes)}, be in one of "
-                f"volumes or be empty, got {self.checkpoints!r}"
-            )
+        expected_by_field = {
+            "pipeline_root": f"begin with {locations.STORES} or be empty",
+            "checkpoints": f"begin with {locations.STORES}, be in one of volumes or be "
+            "empty",
+            "data_dir": "be a folder of the container, from /",
+        }
         for folder in self.volumes:
             if not folder.startswith("/"):
                 raise ValueError(f"volumes must be folders from /, got {folder!r}")
+            _check_no_dots("volumes", folder)
+        for field, expected in expected_by_field.items():
+            value = getattr(self, field)
+            if not value and field != "data_dir":
+                continue
+            location = _check_location(field, value, expected=expected)
+            _check_no_dots(field, value)
+            _check_no_pattern(field, value)
+            is_usable = {
+                "pipeline_root": bool(location.scheme),
+                "checkpoints": bool(location.scheme) or self.is_in_volume(value),
+                "data_dir": value.startswith("/"),
+            }
+            if not is_usable[field]:
+                raise ValueError(f"{field} must {expected}, got {value!r}")
         for variable, source in self.secrets.items():
             if source.count("/") != 1 or "" in source.split("/"):
                 raise ValueError(
                     f"secrets.{variable} must be secret/key, got {source!r}"
                 )
+
+    def is_in_volume(self, path: str) -> bool:
+        """Returns whether a path of the containers is in the folder of a volume."""
+        folders = tuple(f"{folder.rstrip('/')}/" for folder in self.volumes)
+        return f"{os.path.normpath(path)}/".startswith(folders)

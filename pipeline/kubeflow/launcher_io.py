@@ -9,7 +9,7 @@ from google.protobuf import json_format, struct_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.reporting import page
-from model.files.filesystems import SCHEMES
+from model.files.locations import SCHEMES
 from model.files.safe_paths import PathError
 from pipeline.kubeflow.contract import ShownAs
 

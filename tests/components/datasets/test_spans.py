@@ -147,18 +147,17 @@ def test_a_file_that_is_a_link_out_of_its_span_is_refused(folder, tmp_path):
         ),
         (
             "s3://bucket/../other/{SPAN}",
-            "source must be a URI without . or .., got 's3://bucket/../other/{SPAN}'",
+            "source must have no . or .. in it, got 's3://bucket/../other/{SPAN}'",
         ),
         (
             "s3://b/./span-{SPAN}",
-            "source must be a URI without . or .., got 's3://b/./span-{SPAN}'",
+            "source must have no . or .. in it, got 's3://b/./span-{SPAN}'",
         ),
         *(
             (
                 source,
-                "source must be a folder, or a URI of spans that begins with file://, "
-                "minio://, s3://, gs:// and names a bucket or a folder, such as "
-                f"s3://bucket/digits/span-{{SPAN}}, got '{source}'",
+                "source must be auto, tfds, wheel, a folder, or a URI of spans such as "
+                f"s3://bucket/digits/span-{{SPAN}}, got '{source}': ",
             )
             for source in (
                 "http://x/y/span-{SPAN}",

@@ -41,11 +41,11 @@ def test_folders_have_a_path_here(uri, path, tmp_path, monkeypatch):
     ["hdfs://host/serving", "simplecache::s3://bucket/x", "S3://bucket/x", "s3://"],
 )
 def test_what_is_no_destination(uri):
-    with pytest.raises(filesystems.PathError, match="a destination must be") as error:
+    with pytest.raises(filesystems.PathError) as error:
         filesystems.find_filesystem(uri)
-    assert str(error.value) == (
-        "a destination must be a folder or minio://bucket/folder, s3://bucket/folder, "
-        f"gs://bucket/folder, got {uri!r}"
+    assert str(error.value).startswith(
+        "a destination must be a folder or begin with minio://, s3://, gs://, got "
+        f"{uri!r}: "
     )
 
 

@@ -86,7 +86,7 @@ def test_an_object_stores_uri_has_no_dots(uri):
     with pytest.raises(safe_paths.PathError) as error:
         filesystems.local_path(uri)
     assert str(error.value) == (
-        f"an object store's URI must have no . or .. in it, got {uri!r}"
+        f"a destination must have no . or .. in it, got {uri!r}"
     )
     for setting in ("push.destination", "kubeflow.pipeline_root"):
         with pytest.raises(ConfigError) as error:
