@@ -2,7 +2,7 @@
 
 import click
 
-from model.files import safe_paths
+from model.files import locations, safe_paths
 from pipeline.config.names import suggest
 
 
@@ -100,6 +100,10 @@ class Path(click.Path):
         ctx: click.Context | None,
     ) -> str:
         """Returns the path."""
+        try:
+            locations.check_local(str(value), what=name_of(param))
+        except safe_paths.PathError as error:
+            raise click.UsageError(str(error), ctx) from error
         try:
             return safe_paths.expand_home(str(value))
         except safe_paths.PathError as error:

@@ -16,7 +16,7 @@ import pydantic
 from pydantic import Field
 
 from model.config import SECTION
-from model.files import safe_paths
+from model.files import locations, safe_paths
 from pipeline.config.names import suggest
 
 # The run statuses that a notification can report.
@@ -113,6 +113,12 @@ class MetricsConfig:
                 "textfile must end in .prom, for node-exporter reads no other, got "
                 f"{self.textfile!r}"
             )
+        if not self.textfile:
+            return
+        try:
+            locations.check_local(self.textfile, what="textfile")
+        except safe_paths.PathError as error:
+            raise ValueError(str(error)) from error
         try:
             safe_paths.expand_home(self.textfile)
         except safe_paths.PathError as error:

@@ -3,6 +3,7 @@
 import click
 import pytest
 
+from pipeline.cli import main
 from pipeline.cli.option_types import FILE, Choice, Number, Picture
 
 
@@ -62,3 +63,41 @@ def test_a_home_that_is_not_there_is_named_with_the_option():
     assert error.value.message.startswith(
         "--option: ~nosuchuser must be a home folder, got '~nosuchuser/a': "
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("", "there is no path in it; a variable in it may be unset"),
+        (" \t", "there is no path in it; a variable in it may be unset"),
+        ("s3://", "it has no bucket; a variable"),
+        ("s3://bucket/runs", "it can't be a URI"),
+        ("file:///runs", "it can't be a URI"),
+        ("gs:/runs", "a URI has the form s3://BUCKET/FOLDER; write ./gs:/runs for a "),
+        ("C:\\runs", "write a path of this system, such as /mnt/c/models"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        *((name, "--root") for name in ("versions", "history", "report", "prune")),
+        *((name, "--root") for name in ("rollback", "serve", "compile", "submit")),
+        *((name, "--data-dir") for name in ("data", "run", "evaluate")),
+        *((name, "--config") for name in ("run", "schedule")),
+        ("compile", "--output"),
+    ],
+)
+def test_every_option_for_a_path_refuses_what_is_none(
+    tmp_path, monkeypatch, capsys, words, option, path, advice
+):
+    monkeypatch.chdir(tmp_path)
+    assert main.main([words, option, path]) == 2
+    message = f"{option} must be a path of this machine, got {path!r}: {advice}"
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_and_an_image_have_a_path(capsys):
+    for words in (["generate", "-o", ""], ["score", ""], ["reconstruct", "a", ""]):
+        assert main.main(words) == 2
+        assert "must be a path of this machine, got '': " in capsys.readouterr().err

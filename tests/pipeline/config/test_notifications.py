@@ -238,6 +238,23 @@ def test_a_template_is_filled_in(template, filled):
     assert notifications.fill_template(template, {"text": 'x"y'}) == filled
 
 
+@pytest.mark.parametrize(
+    ("textfile", "advice"),
+    [
+        ("s3://bucket/vae.prom", "it can't be a URI"),
+        ("file:///var/lib/vae.prom", "it can't be a URI"),
+        ("s3:/bucket/vae.prom", "a URI has the form s3://BUCKET/FOLDER; write ./s3:/"),
+        ("C:\\vae.prom", "write a path of this system, such as /mnt/c/models"),
+    ],
+)
+def test_the_metrics_file_is_no_uri(textfile, advice):
+    with pytest.raises(ValueError, match="textfile must be a path") as error:
+        MetricsConfig(textfile=textfile)
+    assert f"must be a path of this machine, got {textfile!r}: {advice}" in (
+        str(error.value)
+    )
+
+
 @pytest.mark.parametrize("textfile", ["", "/var/lib/vae.prom", "~/vae.prom"])
 def test_the_metrics_file_may_be_none_or_a_prom_file(textfile):
     assert MetricsConfig(textfile=textfile).textfile == textfile
