@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
 
+from components.datasets import spans
+from model.files import locations
 from pipeline import graph
 from pipeline.config.loading import ConfigError, PipelineConfig, decisive
 from pipeline.kubeflow import contract, kubernetes
@@ -17,6 +19,12 @@ from pipeline.kubeflow.contract import read_run_parameters
 from pipeline.kubeflow.kubernetes import make_task_name
 
 _SCHEMA_FILE = f"{contract.PACKAGE}pipeline/schema.pbtxt"
+
+# URIs for messages, by setting.
+_EXAMPLES = {
+    "push.destination": "s3://bucket/serving",
+    "data.source": f"s3://bucket/digits/span-{spans.PLACEHOLDER}",
+}
 
 _Spec = dict[str, Any]  # a PipelineSpec in JSON, as TFX's runner returns it
 
@@ -105,8 +113,8 @@ def _find_destination(config: PipelineConfig) -> str:
     """Returns the folder or URI of the versions.
 
     Raises:
-      ConfigError: the destination is not set, or it or the source begins with ~, which
-        a container can't expand.
+      ConfigError: the destination is not set, or it or the source is a local path that
+        begins with ~, which a container can't expand, or that is in no volume.
     """
     if not config.push.destination:
         raise ConfigError(
@@ -123,7 +131,17 @@ def _find_destination(config: PipelineConfig) -> str:
                 f"not have your home folder, got {value!r}: write a URI, or the "
                 "absolute path of a folder in one of kubeflow.volumes"
             )
-    return f"{config.push.destination.rstrip('/')}/{config.push.model_name}"
+        location = locations.parse(value, what=setting)
+        is_local = not location.scheme and value not in spans.NAMES
+        if is_local and not config.kubeflow.is_in_volume(location.path):
+            folders = ", ".join(config.kubeflow.volumes) or "none is set"
+            raise ConfigError(
+                f"{setting} must be in one of kubeflow.volumes ({folders}) or in an "
+                f"object store, got {value!r}: a folder of a container is lost with "
+                "its pod; set kubeflow.volumes={FOLDER: CLAIM}, or "
+                f"{setting}={_EXAMPLES[setting]}"
+            )
+    return config.push.versions_in("")
 
 
 def _add_arguments(spec: _Spec, step: str, *, config: PipelineConfig) -> None:

@@ -261,7 +261,7 @@ def test_a_refused_model_is_not_pushed(place):
 @pytest.mark.containers
 def test_a_step_that_fails_fails_the_run(place, capfd):
     served = place.served()
-    code, tasks = place.submit("data.source=/nowhere")
+    code, tasks = place.submit(f"data.source={place.folder / 'datasets/nowhere'}")
     assert code == 1
     assert states(tasks) == FAILED_AT_INGEST
     assert "ingest failed: Ingest failed: source must be auto" in capfd.readouterr().out
@@ -319,7 +319,7 @@ def test_no_secret_is_in_a_log_or_an_artifact(place):
 @pytest.mark.e2e
 def test_without_containers_the_same_commands_are_processes():
     with a_place(start_process, "none") as place:
-        code, tasks = place.submit("data.source=/nowhere")
+        code, tasks = place.submit(f"data.source={place.folder / 'datasets/nowhere'}")
         assert code == 1
         assert states(tasks) == FAILED_AT_INGEST
         assert "Ingest failed: source must be auto" in last_line(tasks["ingest"])

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 
 import pytest
+import yaml
 
 from components.registry import listing
 from pipeline.config.loading import resolve
@@ -66,10 +67,14 @@ class Local:
                 "data.source=/bars",
                 "kubeflow.data_dir=/state/data",
                 f"push.destination={SERVING}",
+                "kubeflow.volumes={/state: state, /bars: bars}",
                 *settings,
             ],
         )
         compiler.compile_pipeline(config, str(path), image=self.image)
+        # Without the claims, which are for Kubernetes: here, the folders are mounted.
+        spec, _ = yaml.safe_load_all(path.read_text())
+        path.write_text(yaml.safe_dump(spec))
         root = self.folder / "outputs" / str(self.runs)
         script = pathlib.Path(__file__).with_name("kfp_local.py")
         done = self.engine.call(
@@ -128,7 +133,7 @@ def test_kfps_local_runner_meets_the_baseline_and_pushes(local):
 @pytest.mark.containers
 def test_a_step_that_fails_fails_kfps_local_runner(local):
     served = local.served()
-    code, printed, reports = local.run("data.source=/nowhere")
+    code, printed, reports = local.run("data.source=/state/nowhere")
     assert code != 0
     assert "Ingest failed: " in printed
     assert "Task 'ingest' finished with status FAILURE" in plain(printed)

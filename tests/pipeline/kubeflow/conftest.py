@@ -47,8 +47,9 @@ def smoke_spec(tmp_path_factory):
     path = compile_package(
         tmp_path_factory.mktemp("kubeflow"),
         "push.destination=/serving",
+        "kubeflow.volumes={/serving: models}",
         "kubeflow.checkpoints=s3://models/checkpoints",
         preset="smoke",
         image="image",
     )
-    return yaml.safe_load(path.read_text())
+    return next(yaml.safe_load_all(path.read_text()))

@@ -374,6 +374,29 @@ def test_the_configs_values_are_the_defaults(tmp_path):
                 ("data.source", [DESTINATION]),
             )
         ),
+        *(
+            (
+                [f"{key}={value}", f"kubeflow.volumes={{{volume}: claim}}", *others],
+                f"{key} must be in one of kubeflow.volumes ({volume}) or in an object "
+                f"store, got {value!r}: a folder of a container is lost with its pod; "
+                f"set kubeflow.volumes={{FOLDER: CLAIM}}, or {key}={example}",
+            )
+            for key, example, others in (
+                ("push.destination", "s3://bucket/serving", []),
+                ("data.source", "s3://bucket/digits/span-{SPAN}", [DESTINATION]),
+            )
+            for value, volume in (
+                ("/serving", "/data"),
+                ("/data-not/x", "/data"),
+                ("/data/../x", "/data/"),
+                ("data/x", "/data"),
+                ("file:///x/span-{SPAN}", "/data"),
+            )
+        ),
+        (
+            ["push.destination=/serving"],
+            "push.destination must be in one of kubeflow.volumes (none is set) or",
+        ),
         (["kubeflow.secrets={KEY: s3}"], "secrets.KEY must be secret/key, got 's3'"),
     ],
 )
@@ -381,6 +404,24 @@ def test_bad_settings_are_named(tmp_path, settings, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         compile_package(tmp_path, *settings)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "destination"),
+    [
+        (["push.destination=/data", "data.source=/data/idx"], "/data/vae"),
+        (["push.destination=/data/a/", "data.source=wheel"], "/data/a/vae"),
+        (
+            ["push.destination=file:///data/a", "data.source=/data/span-{SPAN}"],
+            "file:///data/a/vae",
+        ),
+    ],
+)
+def test_local_folders_in_a_volume_are_kept(tmp_path, settings, destination):
+    path = compile_package(tmp_path, *settings, "kubeflow.volumes={/data/: claim}")
+    document, _ = yaml.safe_load_all(path.read_text())
+    pusher = document["root"]["dag"]["tasks"]["pusher"]["inputs"]["parameters"]
+    assert pusher["destination"]["runtimeValue"]["constant"] == destination
 
 
 def test_bad_arguments_are_named(tmp_path):
