@@ -40,8 +40,19 @@ def make(root: pathlib.Path, run_id: str | None = None) -> pathlib.Path:
     Raises:
       ReportError: there is no such run, or it has no report.
     """
+    if run_id is not None and not run_record.is_run_id(run_id):
+        raise ReportError(
+            "--run must be the id of a run, such as run-20261123-180015-785816, got "
+            f"{run_id[:100]!r}"
+        )
     store = _open_store(root / "metadata.sqlite")
     run, executions = _find_run(store, root, run_id=run_id)
+    if not run_record.is_run_id(run):  # the report would be in another folder
+        raise ReportError(
+            f"the runs in {root / 'metadata.sqlite'} must have ids such as "
+            f"run-20261123-180015-785816, got {run[:100]!r}: another program wrote it; "
+            "name a run by --run"
+        )
     folder = _find_facts_folder(store, executions)
     try:
         facts = json.loads((folder / page.FACTS).read_text(encoding="utf-8"))

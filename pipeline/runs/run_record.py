@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import pathlib
+import re
 from typing import Annotated
 
 import pydantic
@@ -172,8 +173,22 @@ def timestamp() -> str:
     return datetime.datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
+def is_run_id(text: str) -> bool:
+    """Returns whether a text can be a run's id, which is a part of files' names."""
+    return re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]{0,99}", text) is not None
+
+
 def _read(path: pathlib.Path) -> RunRecord:
+    """Returns the record in a file.
+
+    A record is written to the file that its id names. So the id must be that of the
+    file, or else a later write could change a file outside the folder.
+    """
     skipped = f"{path} is not a run record and was skipped"
+    if path.is_symlink():
+        raise RunRecordError(f"{skipped}: it is a symbolic link; remove it")
+    if path.is_fifo():
+        raise RunRecordError(f"{skipped}: it is a named pipe; remove it")
     try:
         record = pydantic.TypeAdapter(RunRecord).validate_json(path.read_bytes())
         zone = datetime.datetime.fromisoformat(record.started).tzinfo
@@ -186,6 +201,11 @@ def _read(path: pathlib.Path) -> RunRecord:
         raise RunRecordError(f"{skipped}: {error.strerror}") from error
     except ValueError as error:
         raise RunRecordError(f"{skipped}: {error}") from error
+    if f"{record.run_id}.json" != path.name:
+        raise RunRecordError(
+            f"{skipped}: run_id must be {path.stem!r}, as the file's name, got "
+            f"{_shorten(record.run_id)}"
+        )
     if zone is None:
         raise RunRecordError(
             f"{skipped}: started must have a time zone, got {record.started!r}"
@@ -193,6 +213,11 @@ def _read(path: pathlib.Path) -> RunRecord:
     if record.status == RunStatus.RUNNING and record.process.has_ended():
         return dataclasses.replace(record, status=RunStatus.DIED)
     return record
+
+
+def _shorten(text: str) -> str:
+    """Returns the repr of a text, cut to its first 100 letters."""
+    return repr(text[:100]) + ("..." if len(text) > 100 else "")
 
 
 def _start(record: RunRecord) -> datetime.datetime:

@@ -74,6 +74,34 @@ def test_an_unknown_run_is_named_with_the_last_ones(runs):
     )
 
 
+@pytest.mark.parametrize(
+    "run_id",
+    ["../../../escaped", "/a/x", "", ".", "run-1\0", "run-1\n", "a b", "x" * 500],
+)
+def test_what_is_no_runs_id_is_refused(runs, run_id):
+    runs.add("run-1", {"Report": COMPLETE})
+    with pytest.raises(run_report.ReportError) as error:
+        run_report.make(runs.path, run_id)
+    assert error.value.is_bad_input
+    assert str(error.value) == (
+        "--run must be the id of a run, such as run-20261123-180015-785816, got "
+        f"{run_id[:100]!r}"
+    )
+    assert not (runs.path / "reports").exists()
+
+
+@pytest.mark.parametrize("name", ["../../../escaped", "{outside}/x", "a/b"])
+def test_metadata_with_another_id_write_no_report_elsewhere(runs, tmp_path, name):
+    runs.add(name.format(outside=tmp_path), {"Report": COMPLETE})
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(run_report.ReportError) as error:
+        run_report.make(runs.path)
+    assert f"the runs in {runs.path}/metadata.sqlite must have ids such as run-2" in (
+        str(error.value)
+    )
+    assert set(tmp_path.rglob("*")) == before
+
+
 def test_a_root_without_a_report_is_named(runs):
     with pytest.raises(run_report.ReportError) as error:
         run_report.make(runs.path)

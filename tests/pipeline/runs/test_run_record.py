@@ -13,7 +13,7 @@ import pytest
 
 from model.files import atomic_write
 from pipeline.config.loading import resolve
-from pipeline.runs import run_record
+from pipeline.runs import lifecycle, run_record
 from pipeline.runs.run_record import RunStatus, StepTime
 from tests.support.records import make_record
 
@@ -140,6 +140,57 @@ def test_what_is_no_record_is_told_and_skipped(tmp_path, content, why):
     records, (problem,) = run_record.read_all(tmp_path)
     assert [found.run_id for found in records] == ["run-1"]
     assert problem.startswith(f"{foreign} is not a run record and was skipped: {why}")
+
+
+@pytest.mark.parametrize(
+    "run_id",
+    [
+        *("../../../escaped", "/escaped", "", ".", "..", "run-0\0", "run-0\n"),
+        *("run-0/", "run-0.json", "run-00", "RUN-0", "x" * 5_000),
+    ],
+)
+def test_a_record_has_the_id_of_its_file(tmp_path, run_id):
+    root = tmp_path / "a" / "root"
+    run_record.write(root, make_record("run-0"))
+    path = root / "history" / "run-0.json"
+    content = json.loads(path.read_text()) | {"run_id": run_id}
+    path.write_text(json.dumps(content))
+    before = path.read_bytes()
+    records, (problem,) = run_record.read_all(root)
+    assert records == []
+    shown = repr(run_id[:100]) + ("..." if len(run_id) > 100 else "")
+    assert problem == (
+        f"{path} is not a run record and was skipped: run_id must be 'run-0', as the "
+        f"file's name, got {shown}"
+    )
+    with lifecycle.record_run(
+        resolve("smoke"), root, run_id="run-1", should_wait=False, print_line=print
+    ):
+        pass
+    assert path.read_bytes() == before
+    files = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.json")}
+    assert files == {"a/root/history/run-0.json", "a/root/history/run-1.json"}
+
+
+def test_a_record_is_a_file_of_the_folder(tmp_path):
+    run_record.write(tmp_path, make_record("run-1"))
+    folder = tmp_path / "history"
+    (folder / "run-1.json").rename(tmp_path / "run-1.json")
+    (folder / "run-1.json").symlink_to(tmp_path / "run-1.json")
+    (folder / "run-2.json").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(folder / "run-3.json")
+    (folder / "copy.json").write_bytes((tmp_path / "run-1.json").read_bytes())
+    skipped = "is not a run record and was skipped: "
+    assert run_record.read_all(tmp_path) == (
+        [],
+        [
+            f"{folder}/copy.json {skipped}run_id must be 'copy', as the file's name, "
+            "got 'run-1'",
+            f"{folder}/run-1.json {skipped}it is a symbolic link; remove it",
+            f"{folder}/run-2.json {skipped}it is a symbolic link; remove it",
+            f"{folder}/run-3.json {skipped}it is a named pipe; remove it",
+        ],
+    )
 
 
 @pytest.mark.parametrize(
