@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from pipeline.cli import main
 from tests.support.bars import write_idx
@@ -36,6 +37,23 @@ def test_the_prepared_splits_are_counted(data, tmp_path):
     assert name == "bars"
     assert os.path.isfile(os.path.join(folder, "dataset_info.json"))
     assert data(*flags)[1][-1] == fingerprint  # the content is the same
+
+
+# YAML, a shell or a command line would read each of these names as something else.
+@pytest.mark.parametrize(
+    "name", ["0123", "on", "1:30", "@data", "[x] y", "null", "-x", "a=b, c", "{y}"]
+)
+def test_a_folders_name_is_literal(data, tmp_path, monkeypatch, capfd, name):
+    folder = tmp_path / name
+    write_idx(folder, labels=range(10))
+    monkeypatch.chdir(tmp_path)
+    flags = ["--dataset", "bars", f"--source={name}"]
+    code, lines = data(*flags)
+    assert code == 0, lines
+    assert f"bars from {name}: 1,500 images read" in "\n".join(lines)
+    for given in (flags, ["--set", f"data.source={name}"]):
+        assert main.main(["run", "--print-config", *given]) == 0
+        assert yaml.safe_load(capfd.readouterr().out)["data"]["source"] == name
 
 
 def test_data_that_are_not_there_are_bad_input(tmp_path):
