@@ -193,8 +193,9 @@ def test_a_midnight_that_does_not_exist_loses_no_day(zone, day, expected):
             ["2026-10-29 20:30", "2026-10-30 21:30"],
         ),
         (
-            *("America/Havana", "30 0 * * *", "2026-10-31"),
-            ["2026-11-01 04:30", "2026-11-02 05:30"],
+            # Versions of the time zone database differ about the autumn of 2026.
+            *("America/Havana", "30 0 * * *", "2025-11-01"),
+            ["2025-11-02 04:30", "2025-11-03 05:30"],
         ),
         (
             *("Asia/Beirut", "30 23 * * *", "2026-10-24"),
@@ -221,7 +222,7 @@ def test_a_time_that_comes_twice_runs_once(zone, expression, day, expected):
         *((zone, expected[0]) for zone, _, expected in NO_MIDNIGHT),
         ("America/Santiago", "2026-04-05 03:00"),
         ("Africa/Cairo", "2026-10-29 21:00"),
-        ("America/Havana", "2026-11-01 05:00"),
+        ("America/Havana", "2025-11-02 05:00"),
         ("Asia/Beirut", "2026-10-24 21:00"),
         ("Europe/Berlin", "2026-03-29 01:00"),
         ("Europe/Berlin", "2026-10-25 01:00"),
