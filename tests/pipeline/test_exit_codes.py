@@ -17,7 +17,7 @@ from model.files import filesystems, safe_paths
 from model.training import devices, loop, tf_config
 from pipeline import exit_codes
 from pipeline.cli import image_files, main, pushed_model
-from pipeline.config import loading
+from pipeline.config import loading, strict_yaml
 from pipeline.kubeflow import client, watch
 from pipeline.local import metadata_database, run_report, steps, unused_artifacts
 from pipeline.runs import lock, notify, run_record, webhook
@@ -34,6 +34,7 @@ CODES = {
     loading.ConfigError: 2,
     rolling_back.RollbackError: 2,
     run_report.ReportError: 2,
+    strict_yaml.YamlError: 2,
     tf_config.TFConfigError: 2,
     # Failures of the work.
     client.ClusterError: 1,

@@ -24,7 +24,8 @@ def runs(tmp_path_factory):
     run_record.write(root, make_pushed_record())
     (file,) = (root / "history").iterdir()
     for number in range(101, 180):
-        file.with_stem(f"run-{number}").write_text(file.read_text())
+        content = {**json.loads(file.read_text()), "run_id": f"run-{number}"}
+        file.with_stem(f"run-{number}").write_text(json.dumps(content))
     return root
 
 
