@@ -19,7 +19,6 @@ from model.files.safe_paths import PathError, expand_home
 # Where KFP's own launcher looks for MinIO (DefaultMinioEndpointInMultiUserMode).
 KFP_MINIO = "http://minio-service.kubeflow:9000"
 
-_PROTOCOLS = {"minio": "s3", "s3": "s3", "gs": "gs"}  # URI scheme -> fsspec protocol
 FOLDER, FILE = 0o755, 0o644  # modes of folders and files that other users may read
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # botocore reads them itself
@@ -85,9 +84,9 @@ def find_filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
         os.environ.get(name) for name in _ENDPOINTS
     ):
         options["endpoint_url"] = KFP_MINIO
-    files = fsspec.filesystem(
-        _PROTOCOLS[location.scheme], use_listings_cache=False, **options
-    )
+    # fsspec's protocols have the schemes' names, but it does not know `minio`.
+    protocol = "s3" if location.scheme == "minio" else location.scheme
+    files = fsspec.filesystem(protocol, use_listings_cache=False, **options)
     return files, location.path.rstrip("/")
 
 

@@ -114,7 +114,7 @@ FILE = Path(dir_okay=False)
 FOLDER = Path(file_okay=False)
 
 
-class Picture(click.Path):
+class Picture(Path):
     """The type of an option whose value is the path of a PNG file to write."""
 
     def convert(
@@ -124,7 +124,7 @@ class Picture(click.Path):
         ctx: click.Context | None,
     ) -> str:
         """Returns the path."""
-        path = FILE.convert(value, param, ctx)
+        path = super().convert(value, param, ctx)
         if not path.lower().endswith(".png"):
             self.fail(f"must be the name of a .png, got {path}", param, ctx)
         return path

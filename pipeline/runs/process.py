@@ -75,10 +75,8 @@ def leave(main: Callable[[], int]) -> NoReturn:
         for stream in filter(None, (sys.stdout, sys.stderr)):
             try:
                 stream.flush()
-            except (
-                OSError,
-                ValueError,
-            ):  # the disk is full, or the reader has closed the pipe
+            except (OSError, ValueError):
+                # The disk is full, or the reader has closed the pipe.
                 code = code or 1
     finally:
         os._exit(code)
@@ -101,15 +99,11 @@ def _read_start(pid: int) -> str:
     """
     try:
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-        boot = (
-            pathlib.Path("/proc/sys/kernel/random/boot_id")
-            .read_text(encoding="utf-8")
-            .strip()
-        )
+        boot_id = pathlib.Path("/proc/sys/kernel/random/boot_id")
+        boot = boot_id.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
-    fields = stat.rsplit(")", 1)[
-        1
-    ].split()  # the command name, in parentheses, may have spaces
+    # The command name, in parentheses, may have spaces.
+    fields = stat.rsplit(")", 1)[1].split()
     state, ticks = fields[0], fields[19]
     return "" if state in "ZX" else f"{boot} {ticks}"

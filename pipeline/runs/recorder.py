@@ -143,9 +143,8 @@ class RunRecorder:
         self._record = dataclasses.replace(self._record, **fields)  # type: ignore[arg-type]
 
     def _write_if_possible(self) -> None:
-        with contextlib.suppress(
-            OSError
-        ):  # the lifecycle writes the record again at the end
+        # The lifecycle writes the record again at the end of the run.
+        with contextlib.suppress(OSError):
             self.write()
 
 

@@ -103,9 +103,9 @@ def test_what_was_tampered_with_is_no_baseline(model, destination, push, caplog)
     fetch(model, destination)
     assert files_of(model) == FILES
     assert model.get_int_custom_property("version") == old.number
-    (told,) = [record.getMessage() for record in caplog.records]
-    assert told.startswith(f"version {new.number} of {destination} is damaged: ")
-    assert told.endswith(f"; the baseline is version {old.number}")
+    (logged,) = [record.getMessage() for record in caplog.records]
+    assert logged.startswith(f"version {new.number} of {destination} is damaged: ")
+    assert logged.endswith(f"; the baseline is version {old.number}")
 
 
 def test_why_there_is_no_baseline_is_kept(model, destination, push):

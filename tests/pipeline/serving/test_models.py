@@ -292,7 +292,7 @@ def test_a_swap_under_load_loses_no_request(exported, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut", "no model"])
-def test_a_damaged_version_is_told_and_not_served(exported, tmp_path, caplog, damage):
+def test_a_damaged_version_is_logged_and_not_served(exported, tmp_path, caplog, damage):
     caplog.set_level(logging.INFO, "pipeline")
     place(exported[0], tmp_path / "vae", 1)
     with Server(tmp_path / "vae") as server:
@@ -316,8 +316,8 @@ def test_a_damaged_version_is_told_and_not_served(exported, tmp_path, caplog, da
         assert server.predict({"instances": [1.0]}) == (200, {"predictions": [2.0]})
         assert server.get("/readyz").status_code == 200
         server.wait(lambda: expected in caplog.text)
-    told = [r for r in caplog.records if expected in r.getMessage()]
-    assert len(told) == 1  # the condition holds at each refresh, but is logged once
+    logged = [r for r in caplog.records if expected in r.getMessage()]
+    assert len(logged) == 1  # the condition holds at each refresh, but is logged once
 
 
 def test_what_did_not_change_is_not_read_again(exported, tmp_path, monkeypatch):
