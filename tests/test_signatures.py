@@ -18,6 +18,7 @@ FRAMEWORK_CALLBACK = ["click.Context", "click.Parameter"]
 FRAMEWORK_METHODS = {
     "click.ParamType": {"convert"},
     "click.Path": {"convert"},
+    "Path": {"convert"},  # option_types.Path, a click.Path
     "tfx_executor.Executor": {"Do"},
 }
 
