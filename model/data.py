@@ -138,7 +138,7 @@ def make_evaluation_batches(
       normal; weights, float32 [B], 1 for an image of the files, 0 for a filler.
     """
 
-    def fill_up(examples):
+    def pad_batch(examples):
         size = tf.shape(examples.images)[0]
         padding = [[0, batch_size - size], [0, 0], [0, 0], [0, 0]]
         filled = tf.pad(examples.images, padding)
@@ -150,4 +150,4 @@ def make_evaluation_batches(
         return pixels, noise, tf.cast(tf.range(batch_size) < size, tf.float32)
 
     batches = read_examples(files, feature, batch_size=batch_size)
-    return batches.map(fill_up, tf.data.AUTOTUNE).cache()
+    return batches.map(pad_batch, tf.data.AUTOTUNE).cache()

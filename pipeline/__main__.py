@@ -8,7 +8,7 @@ from pipeline.startup import environment
 
 def main() -> NoReturn:
     """Prepares the environment, runs the given command and ends the process."""
-    process.leave(_run_command)
+    process.run_and_exit(_run_command)
 
 
 def _run_command() -> int:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from rich.console import Console
+import rich.console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column, Table
 
@@ -24,7 +24,7 @@ _model_logger = logging.getLogger("model")
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-class Screen:
+class Console:
     """Prints a command's lines, and sends the process's other output to a log file.
 
     TensorFlow and TFX print thousands of lines, some from C++. So this redirects the
@@ -59,8 +59,8 @@ class Screen:
         # Without a terminal, Rich would fold tables at 80 columns.
         width = None if os.isatty(self._saved[0]) else 120
         self._file = standard_streams.open_output(self._saved[0])
-        self.console = Console(file=self._file, width=width, highlight=False)
-        utf = self.console.encoding.startswith("utf")
+        self._rich = rich.console.Console(file=self._file, width=width, highlight=False)
+        utf = self._rich.encoding.startswith("utf")
         self._spinner = "dots" if utf else "line"
         self._errors = standard_streams.open_output(self._saved[1])
 
@@ -86,9 +86,9 @@ class Screen:
 
     def line(self, text: str) -> None:
         """Prints a line to standard output, without Rich's markup and folding."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self._rich.print(text, markup=False, soft_wrap=True)
 
-    def aside(self, text: str) -> None:
+    def print_to_stderr(self, text: str) -> None:
         """Prints a line that is not part of the command's results to standard error."""
         print(text, file=self._errors)
 
@@ -102,8 +102,8 @@ class Screen:
         Args:
           doing: the message before the first call.
         """
-        if self.console.is_terminal:
-            with self.console.status(doing, spinner=self._spinner) as status:
+        if self._rich.is_terminal:
+            with self._rich.status(doing, spinner=self._spinner) as status:
                 yield status.update
             return
         reported = -_REPORT_EVERY  # prints the first message at once
@@ -123,8 +123,8 @@ class Screen:
         table.add_column(overflow="fold")  # long paths are not cut
         for name, value in rows:
             table.add_row(name, value)
-        self.console.print()
-        self.console.print(table, markup=False)
+        self._rich.print()
+        self._rich.print(table, markup=False)
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator["StepLine"]:
@@ -134,10 +134,10 @@ class Screen:
           name: the name of the step.
 
         Yields:
-          The step's line; its method `done` prints the step's result.
+          The step's line; its method `print_result` prints the step's result.
         """
-        if self.console.is_terminal:
-            has_room = self.console.width >= _WIDE
+        if self._rich.is_terminal:
+            has_room = self._rich.width >= _WIDE
             bar = Progress(
                 SpinnerColumn(self._spinner, finished_text=" "),
                 TextColumn(f"{{task.description:{_WIDTH}}}"),
@@ -148,7 +148,7 @@ class Screen:
                     markup=False,
                     table_column=Column(overflow="fold"),
                 ),
-                console=self.console,
+                console=self._rich,
                 transient=True,
             )
             with bar, self._set_step_line(_LiveStep(self, name, bar=bar)) as line:
@@ -166,7 +166,7 @@ class Screen:
         """
         if self._step is None:
             if record.levelno >= logging.INFO:
-                self.aside(record.getMessage())
+                self.print_to_stderr(record.getMessage())
         elif progress := getattr(record, "progress", None):
             self._step.show_training(progress, record.levelno)
         elif record.levelno >= logging.INFO:
@@ -184,10 +184,10 @@ class Screen:
 class StepLine:
     """Prints the progress and the result of a step, for output that is no terminal."""
 
-    def __init__(self, screen: Screen, name: str):
-        self._screen, self._name = screen, name
+    def __init__(self, console: Console, name: str):
+        self._console, self._name = console, name
         self._started = time.monotonic()
-        self.last_note = ""
+        self.last_progress = ""
 
     def show_training(self, progress, level: int) -> None:
         """Keeps the progress of the training, and prints it from level INFO.
@@ -196,19 +196,19 @@ class StepLine:
           progress: a `model.training.progress.Progress`.
           level: the logging level of the record that has the progress.
         """
-        self.last_note = _training_note(progress)
+        self.last_progress = _describe_training(progress)
         if level >= logging.INFO:
-            self.print_message(self.last_note)
+            self.print_message(self.last_progress)
 
     def print_message(self, text: str) -> None:
         """Prints a message after the name of the step."""
-        self._screen.line(f"{self._name:{_WIDTH}} {text}")
+        self._console.line(f"{self._name:{_WIDTH}} {text}")
 
-    def done(self, outcome: str, cached: bool = False) -> float:
+    def print_result(self, result: str, cached: bool = False) -> float:
         """Prints the step's duration and result.
 
         Args:
-          outcome: describes the result.
+          result: describes the result.
           cached: whether the step's outputs came from the cache.
 
         Returns:
@@ -216,33 +216,33 @@ class StepLine:
         """
         seconds = time.monotonic() - self._started
         took = "from the cache" if cached else f"{seconds:8.1f} s"
-        self._screen.line(f"{self._name:{_WIDTH}} {took:>14}   {outcome}")
+        self._console.line(f"{self._name:{_WIDTH}} {took:>14}   {result}")
         return seconds
 
 
 class _LiveStep(StepLine):
     """Shows the progress of a step in place on a terminal, and prints its result."""
 
-    def __init__(self, screen: Screen, name: str, *, bar: Progress):
-        super().__init__(screen, name)
+    def __init__(self, console: Console, name: str, *, bar: Progress):
+        super().__init__(console, name)
         self._bar = bar
         self._task = bar.add_task(name, total=None, note="")
 
     def show_training(self, progress, level: int) -> None:
-        self.last_note = _training_note(progress)
+        self.last_progress = _describe_training(progress)
         self._bar.update(
             self._task,
             total=progress.steps,
             completed=progress.step,
-            note=self.last_note,
+            note=self.last_progress,
         )
 
-    def done(self, outcome: str, cached: bool = False) -> float:
+    def print_result(self, result: str, cached: bool = False) -> float:
         self._bar.remove_task(self._task)
-        return super().done(outcome, cached)
+        return super().print_result(result, cached)
 
 
-def _training_note(progress) -> str:
+def _describe_training(progress) -> str:
     note = f"epoch {progress.epoch}/{progress.epochs}  ELBO {progress.elbo:.2f} (train)"
     if progress.eval_elbo is not None:
         note += f" {progress.eval_elbo:.2f} (eval)"
@@ -252,9 +252,9 @@ def _training_note(progress) -> str:
 class _ProgressHandler(logging.Handler):
     """Shows the log records of the package `model` on a console."""
 
-    def __init__(self, screen: Screen):
+    def __init__(self, console: Console):
         super().__init__()
-        self._screen = screen
+        self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._screen.show_log_record(record)
+        self._console.show_log_record(record)

@@ -10,7 +10,7 @@ INTERRUPTED = 130  # the code that a shell gives for SIGINT: 128 + 2
 UNREAD = 141  # the code that a shell gives for SIGPIPE: 128 + 13
 
 
-def code_of(error: BaseException) -> int:
+def find_exit_code(error: BaseException) -> int:
     """Returns the exit code for an exception that ended the program."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
@@ -19,7 +19,7 @@ def code_of(error: BaseException) -> int:
     return FAILED
 
 
-def cause(error: BaseException) -> str:
+def describe_cause(error: BaseException) -> str:
     """Returns one line that describes the root cause of an exception.
 
     This follows `__cause__` to the first PipelineError, whose message is written for

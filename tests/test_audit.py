@@ -67,7 +67,7 @@ def test_a_known_vulnerability_is_named(audit):
     ]
 
 
-def test_a_database_out_of_reach_is_said_and_no_failure(audit):
+def test_an_unreachable_database_is_reported_without_a_failure(audit):
     packages = [{"name": "arrow", "version": "1.4.0", "skip_reason": "not found"}]
     lines, clean = audit.report("the current stack", packages)
     assert clean

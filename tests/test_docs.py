@@ -120,7 +120,7 @@ def test_a_page_has_at_most_120_lines(path):
 
 
 @pytest.mark.parametrize("path", PAGES, ids=IDS)
-def test_every_relative_link_leads_somewhere(path):
+def test_every_relative_link_has_a_target(path):
     assert broken_links(path) == []
 
 

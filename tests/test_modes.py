@@ -43,7 +43,7 @@ with lifecycle.record_run(
 
 
 @pytest.mark.parametrize("umask", ["000", "002", "022", "027", "077"])
-def test_others_read_versions_and_metrics_and_write_nothing(tmp_path, umask):
+def test_other_users_can_read_versions_and_metrics_but_not_write(tmp_path, umask):
     model = write_model(tmp_path / "model")
     for path in pathlib.Path(model).rglob("*"):
         # the modes of the model's own files have no effect either

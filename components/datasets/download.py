@@ -82,7 +82,7 @@ def open_url(url: str, seconds: float) -> requests.Response:
     """
     answers: queue.Queue[requests.Response | Exception] = queue.Queue()
 
-    def ask() -> None:
+    def request() -> None:
         try:
             # Without `identity`, requests may unpack a .gz file that a server sends.
             headers = {"Accept-Encoding": "identity"}
@@ -94,7 +94,7 @@ def open_url(url: str, seconds: float) -> requests.Response:
 
     # In a thread, because the time-out of `requests` applies to each address of a host
     # separately, and not to the look-up of its name.
-    threading.Thread(target=ask, daemon=True).start()
+    threading.Thread(target=request, daemon=True).start()
     try:
         answer = answers.get(timeout=seconds)
     except queue.Empty:

@@ -144,10 +144,10 @@ def _execute(
     elif name in _GETS:
         stack.append(memo[argument])
     elif name == "GLOBAL":
-        stack.append(_admit(argument.replace(" ", ".", 1)))
+        stack.append(_create_global(argument.replace(" ", ".", 1)))
     elif name == "STACK_GLOBAL":
         attribute, module = stack.pop(), stack.pop()
-        stack.append(_admit(f"{module}.{attribute}"))
+        stack.append(_create_global(f"{module}.{attribute}"))
     elif name == "REDUCE":
         arguments, function = stack.pop(), stack.pop()
         stack.append(_make(function, arguments))
@@ -161,7 +161,7 @@ def _execute(
         )
 
 
-def _admit(name: str) -> _Global:
+def _create_global(name: str) -> _Global:
     """Returns a global by its name; raises DataError unless arrays need it."""
     if name not in _GLOBALS:
         raise DataError(

@@ -234,21 +234,21 @@ class _Loop:
                 epoch, of_epoch = divmod(step, self.steps_per_epoch)
                 began = time.monotonic()
                 count = min(block, self.steps_per_epoch - of_epoch)
-                taken, loss = (
+                block_steps, loss = (
                     value.numpy() for value in self.take_steps(tf.constant(count))
                 )
-                step, of_epoch = step + int(taken), of_epoch + int(taken)
-                taking = time.monotonic() - began
-                reporter.add(int(taken), taking)
+                step, of_epoch = step + int(block_steps), of_epoch + int(block_steps)
+                block_seconds = time.monotonic() - began
+                reporter.add(int(block_steps), block_seconds)
                 is_epoch_end = of_epoch == self.steps_per_epoch
                 if not is_first or is_epoch_end:  # the first one compiles
-                    images += int(taken) * self.config.batch_size
-                    seconds += taking
+                    images += int(block_steps) * self.config.batch_size
+                    seconds += block_seconds
                 is_first = False
                 if not tf_config.count_workers():
                     # Workers wait for each other after each block, so their blocks must
                     # have the same number of steps.
-                    block = max(1, int(_BLOCK * taken / taking))
+                    block = max(1, int(_BLOCK * block_steps / block_seconds))
                 if not math.isfinite(loss):
                     what = f"the loss is {loss} at step {step} of {total}"
                     raise self._not_finite_error(what)

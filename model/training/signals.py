@@ -65,14 +65,14 @@ def defer_signals() -> Iterator[DeferredSignal]:
         yield received  # only the main thread gets signals
         return
 
-    def hold(signum, frame):
+    def defer(signum, frame):
         if received.signal is not None:
             restore()
             signal.raise_signal(signum)
         received.signal = signum
 
     before = {
-        signum: signal.signal(signum, hold)
+        signum: signal.signal(signum, defer)
         for signum in _SIGNALS
         if signal.getsignal(signum) is not signal.SIG_IGN
     }

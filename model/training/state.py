@@ -44,8 +44,8 @@ class State(tf.train.Checkpoint):
             step=tf.Variable(0, dtype=tf.int64, trainable=False),
             # Sums over the steps of the current epoch: ELBO, reconstruction, KL; nats.
             sums=tf.Variable([0.0, 0.0, 0.0], trainable=False),
-            averages=_copies(variables) if config.ema else [],
-            best=_copies(variables) if config.patience else [],
+            averages=_copy_variables(variables) if config.ema else [],
+            best=_copy_variables(variables) if config.patience else [],
             best_elbo=tf.Variable(-float("inf"), trainable=False),
             best_epoch=tf.Variable(0, dtype=tf.int64, trainable=False),
             # The CURVES, one row per epoch; NaN until the epoch has ended.
@@ -150,7 +150,7 @@ class State(tf.train.Checkpoint):
         )
 
 
-def _copies(variables) -> list[tf.Variable]:
+def _copy_variables(variables) -> list[tf.Variable]:
     """Returns new variables, which are not trained, with the same values."""
     return [tf.Variable(variable, trainable=False) for variable in variables]
 

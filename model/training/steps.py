@@ -17,7 +17,7 @@ def build_training(
     """Returns a function (iterator, n) that takes n training steps and updates `state`.
 
     The function stops after a step whose loss is not finite. It returns the number of
-    steps taken and the loss of the last step, nats per image.
+    completed steps and the loss of the last step, nats per image.
 
     Args:
       vae: the model to train.
@@ -43,16 +43,16 @@ def build_training(
     # tf.while_loop.
     @tf.function(autograph=False)
     def take_steps(iterator, n):
-        def step(taken, _):
+        def step(count, _):
             shares = strategy.run(train_replica, args=next(iterator))
             means = strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
             state.step.assign_add(1)
             state.sums.assign_add(means[1:])
             state.update_averages(strategy)
-            return taken + 1, means[0]
+            return count + 1, means[0]
 
         return tf.while_loop(
-            lambda taken, loss: (taken < n) & tf.math.is_finite(loss),
+            lambda count, loss: (count < n) & tf.math.is_finite(loss),
             step,
             [tf.constant(0), tf.constant(0.0)],
             parallel_iterations=1,

@@ -15,7 +15,7 @@ from pipeline.config import loading
 from pipeline.exit_codes import FAILED
 
 if TYPE_CHECKING:
-    from pipeline.console import Screen
+    from pipeline.console import Console
     from pipeline.kubeflow.client import Cluster
     from pipeline.kubeflow.submission import RunRequest
 
@@ -110,7 +110,7 @@ def connect(args: ClusterOptions) -> "Cluster":
     return client.connect(args.host, args.namespace, limits=client.Limits())
 
 
-def run_on_cluster(root: str, command: str, *, act: Callable[["Screen"], int]) -> int:
+def run_on_cluster(root: str, command: str, *, act: Callable[["Console"], int]) -> int:
     """Calls a command's function with a new console; returns the exit code.
 
     If the function raises a ClusterError, shows its message and returns FAILED.
@@ -130,7 +130,7 @@ def run_on_cluster(root: str, command: str, *, act: Callable[["Screen"], int]) -
 
 
 def upload(
-    args: ClusterOptions, cluster: "Cluster", *, console: "Screen"
+    args: ClusterOptions, cluster: "Cluster", *, console: "Console"
 ) -> "RunRequest":
     """Compiles the pipeline, and uploads it unless the cluster has the same content.
 
@@ -163,7 +163,9 @@ def upload(
     )
 
 
-def warn_of_local_settings(resolved: loading.PipelineConfig, console: "Screen") -> None:
+def warn_of_local_settings(
+    resolved: loading.PipelineConfig, console: "Console"
+) -> None:
     """Shows a line for each section whose settings are given but unused on Kubeflow."""
     is_set = {
         "notify": resolved.notify.webhook or resolved.notify.command,
@@ -174,9 +176,9 @@ def warn_of_local_settings(resolved: loading.PipelineConfig, console: "Screen") 
             console.line(f"{section}: nothing on Kubeflow; it is for runs here alone")
 
 
-def import_compiler(console: "Screen") -> None:
+def import_compiler(console: "Console") -> None:
     """Imports the compiler and TFX, shown as the step `Imports` on the console."""
     with console.step("Imports") as step:
         from pipeline.kubeflow import compiler  # noqa: F401
 
-        step.done("TensorFlow and TFX")
+        step.print_result("TensorFlow and TFX")

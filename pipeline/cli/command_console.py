@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from model.errors import PipelineError
 from pipeline.config import loading
-from pipeline.exit_codes import OK, UNREAD, code_of
+from pipeline.exit_codes import OK, UNREAD, find_exit_code
 from pipeline.startup import standard_streams
 
 if TYPE_CHECKING:
-    from pipeline.console import Screen
+    from pipeline.console import Console
 
 
 @contextlib.contextmanager
-def open_console(root: str, command: str) -> Iterator["Screen"]:
+def open_console(root: str, command: str) -> Iterator["Console"]:
     """Yields the console of a command, whose log is a new file in ROOT/logs.
 
     Creates the root if it does not exist. Logs the traceback of an unexpected error.
@@ -32,7 +32,7 @@ def open_console(root: str, command: str) -> Iterator["Screen"]:
       ConfigError: the root is not a folder that can be written to.
     """
     from model.files import filesystems
-    from pipeline.console import Screen
+    from pipeline.console import Console
 
     # With microseconds: the log's name becomes the run's ID, and a run whose steps all
     # come from the cache takes less than a second.
@@ -42,7 +42,7 @@ def open_console(root: str, command: str) -> Iterator["Screen"]:
         # Any user may read the root: a model server may read versions below it. The
         # modes of other files come from the umask.
         filesystems.make_public_folder(os.path.abspath(root))
-        console = Screen(str(log.absolute()))
+        console = Console(str(log.absolute()))
     except OSError as error:
         raise loading.ConfigError(
             f"--root must be a folder that can be written to, got {root}: "
@@ -78,12 +78,12 @@ def log_slow_work_to_stderr() -> Iterator[None]:
         progress.logger.setLevel(level)
 
 
-def fail_with(console: "Screen", error: PipelineError) -> int:
+def fail_with(console: "Console", error: PipelineError) -> int:
     """Shows an error and the log's path on the console; returns its exit code."""
-    return fail(console, str(error), code=code_of(error))
+    return fail(console, str(error), code=find_exit_code(error))
 
 
-def code_of_result(console: "Screen | None" = None) -> int:
+def get_result_code(console: "Console | None" = None) -> int:
     """Returns the exit code of a command that has printed all of its result.
 
     The code is OK, or UNREAD if the reader of the output has closed it early. Only
@@ -98,7 +98,7 @@ def code_of_result(console: "Screen | None" = None) -> int:
     return UNREAD if is_lost or standard_streams.is_lost(sys.stdout) else OK
 
 
-def fail(console: "Screen", message: str, *, code: int) -> int:
+def fail(console: "Console", message: str, *, code: int) -> int:
     """Shows an error message and the log's path on the console; returns `code`."""
     console.line(f"\nvae-pipeline: {message}")
     console.line(f"the whole log: {console.log_path}")

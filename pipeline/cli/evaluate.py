@@ -12,9 +12,9 @@ from model.errors import PipelineError
 from pipeline.cli import options, pushed_model
 from pipeline.cli.command import command
 from pipeline.cli.command_console import (
-    code_of_result,
     fail,
     fail_with,
+    get_result_code,
     open_console,
 )
 from pipeline.cli.option_types import Number
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from components.evaluation.measure import Measurements
     from model.training.progress import ImageRate
     from pipeline.cli.pushed_model import PushedModel
-    from pipeline.console import Screen
+    from pipeline.console import Console
 
 _DESCRIPTION = """\
 Measures a pushed model with its own signatures on the test split of a data set.
@@ -103,7 +103,7 @@ def _measure(
     resolved: loading.PipelineConfig,
     *,
     model: "PushedModel",
-    console: "Screen",
+    console: "Console",
 ) -> int:
     """Measures the model on the test split and shows the figures in a table.
 
@@ -125,7 +125,7 @@ def _measure(
         from model.training import signals
         from model.training.progress import ImageRate
 
-        step.done("TensorFlow")
+        step.print_result("TensorFlow")
     data = prepare_spans.prepare_data(
         resolved.data.dataset,
         resolved.data.source,
@@ -170,7 +170,7 @@ def _measure(
         )
         rows.append(("INTERRUPTED", text))
     console.table("What was measured", rows)
-    return INTERRUPTED if is_interrupted else code_of_result(console)
+    return INTERRUPTED if is_interrupted else get_result_code(console)
 
 
 def _figure_rows(

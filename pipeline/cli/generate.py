@@ -17,7 +17,7 @@ from pipeline.config import loading
 
 if TYPE_CHECKING:
     from pipeline.cli.pushed_model import PushedModel
-    from pipeline.console import Screen
+    from pipeline.console import Console
 
 _MOST_IMAGES = 10_000  # no viewer shows a larger picture
 
@@ -62,7 +62,7 @@ def generate(args: GenerateOptions) -> int:
     if not -(2**63) <= seed < 2**63:
         raise loading.ConfigError(f"--seed must be of 64 bits, got {seed}")
 
-    def use(model: "PushedModel", console: "Screen") -> None:
+    def use(model: "PushedModel", console: "Console") -> None:
         import tensorflow as tf
 
         from components.evaluation import measure

@@ -11,7 +11,7 @@ import click
 
 from pipeline.cli import options, tables
 from pipeline.cli.command import command, literal
-from pipeline.cli.command_console import code_of_result
+from pipeline.cli.command_console import get_result_code
 from pipeline.cli.option_types import Number
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def history(args: HistoryOptions) -> int:
         _print_table(shown)
         if len(shown) < len(found):
             print(f"{len(found) - len(shown)} older: -n 0 lists all")
-    return code_of_result()
+    return get_result_code()
 
 
 def _print_table(records: Sequence["RunRecord"]) -> None:

@@ -19,7 +19,7 @@ from model.training import signals
 from pipeline.cli.command import EXIT_CODES
 from pipeline.cli.option_types import name_of
 from pipeline.config.names import suggest
-from pipeline.exit_codes import BAD_INPUT, code_of
+from pipeline.exit_codes import BAD_INPUT, find_exit_code
 from pipeline.startup import temporary_folder
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complete(instruction)
     try:
         work = parse(sys.argv[1:] if argv is None else argv)
-        with signals.interrupt_on_signals(), temporary_folder.own_folder():
+        with signals.interrupt_on_signals(), temporary_folder.use_own_folder():
             code = work()
         sys.stdout.flush()
         return code
@@ -89,21 +89,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except PipelineError as error:
         print(f"{_PROGRAM}: {error}", file=sys.stderr)
-        return code_of(error)
+        return find_exit_code(error)
     except OSError as error:
         if not machine_faults.is_fault(error):
             raise
         is_full = disk_space.is_full(error)
-        advice = "; free some space, and the same command goes on" if is_full else ""
+        advice = "; free some space, then run the same command again" if is_full else ""
         print(f"{_PROGRAM}: {error}{advice}", file=sys.stderr)
-        return code_of(error)
+        return find_exit_code(error)
     except KeyboardInterrupt as error:
         print(
-            f"\n{_PROGRAM}: interrupted; the same command goes on where it stopped: "
-            "the steps that ended come from the cache",
+            f"\n{_PROGRAM}: interrupted; run the same command to continue where it "
+            "stopped: the steps that ended come from the cache",
             file=sys.stderr,
         )
-        return code_of(error)
+        return find_exit_code(error)
 
 
 def parse(arguments: Sequence[str]) -> functools.partial[int]:
@@ -222,20 +222,21 @@ def _describe(error: click.UsageError) -> str:
     path = error.ctx.command_path if error.ctx else _PROGRAM
     if isinstance(error, click.NoSuchOption):
         name = error.option_name
-        return f"unknown option {name}{_suggest_option(name, error.ctx)}{_see(path)}"
+        hint = _suggest_option(name, error.ctx)
+        return f"unknown option {name}{hint}{_refer_to_help(path)}"
     if isinstance(error, click.exceptions.NoSuchCommand):
         hint = suggest(error.command_name, _COMMANDS)
         hint = hint or f": must be one of {', '.join(_COMMANDS)}"
         return f"unknown command {error.command_name}{hint}"
     if isinstance(error, click.MissingParameter):
-        return f"{name_of(error.param)} must be given{_see(path)}"
+        return f"{name_of(error.param)} must be given{_refer_to_help(path)}"
     if isinstance(error, click.BadParameter):
         return f"{name_of(error.param)} {error.message}"
     if isinstance(error, click.BadOptionUsage):
-        return f"{error.option_name} {_describe_value(error)}{_see(path)}"
+        return f"{error.option_name} {_describe_value(error)}{_refer_to_help(path)}"
     if error.ctx is not None and error.ctx.command is _commands:
         return f"a command must be given: one of {', '.join(_COMMANDS)}"
-    return f"{error.message[0].lower()}{error.message[1:]}{_see(path)}"
+    return f"{error.message[0].lower()}{error.message[1:]}{_refer_to_help(path)}"
 
 
 def _suggest_option(name: str, context: click.Context | None) -> str:
@@ -258,5 +259,5 @@ def _options(context: click.Context | None) -> list[click.Option]:
     return [each for each in parameters if isinstance(each, click.Option)]
 
 
-def _see(path: str) -> str:
+def _refer_to_help(path: str) -> str:
     return f"; see {path} --help"

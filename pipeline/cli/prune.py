@@ -11,7 +11,7 @@ from pipeline.cli import options
 from pipeline.cli.command import command
 from pipeline.cli.option_types import Number
 from pipeline.config import loading
-from pipeline.exit_codes import OK, code_of
+from pipeline.exit_codes import OK, find_exit_code
 
 if TYPE_CHECKING:
     from pipeline.local.unused_artifacts import Plan
@@ -80,10 +80,10 @@ def prune(args: PruneOptions) -> int:
             for line in describe_plan(plan):
                 print(line)
             if not args.dry_run:
-                unused_artifacts.carry_out(root, plan)
+                unused_artifacts.execute_plan(root, plan)
     except OSError as error:
         print(f"vae-pipeline: {error}", file=sys.stderr)
-        return code_of(error)
+        return find_exit_code(error)
     would = "would be " if args.dry_run else ""
     print(f"{plan.bytes / 1e6:.1f} MB {would}freed")
     return OK

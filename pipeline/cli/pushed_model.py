@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from model.errors import PipelineError
 from pipeline.cli import options
-from pipeline.cli.command_console import code_of_result, open_console
+from pipeline.cli.command_console import get_result_code, open_console
 from pipeline.config import loading
-from pipeline.exit_codes import OK, code_of
+from pipeline.exit_codes import OK, find_exit_code
 
 if TYPE_CHECKING:
     from components.evaluation.estimate import Estimate
     from components.registry.listing import Version
-    from pipeline.console import Screen
+    from pipeline.console import Console
 
 
 class PushedModelError(PipelineError):
@@ -97,7 +97,7 @@ def run_with_model(
     args: ModelOptions,
     name: str,
     *,
-    use: Callable[[PushedModel, "Screen"], None],
+    use: Callable[[PushedModel, "Console"], None],
     is_result_printed: bool = False,
 ) -> int:
     """Calls a function with a pushed model and a console; returns the exit code.
@@ -113,12 +113,14 @@ def run_with_model(
     destination = options.destination(args, options.resolve(args))
     with open_console(args.root, name) as console:
         try:
-            with fetch(destination, args.version, warn=console.aside) as model:
+            with fetch(
+                destination, args.version, warn=console.print_to_stderr
+            ) as model:
                 use(model, console)
         except (PipelineError, OSError) as error:
-            console.aside(f"vae-pipeline: {error}")
-            return code_of(error)
-        return code_of_result(console) if is_result_printed else OK
+            console.print_to_stderr(f"vae-pipeline: {error}")
+            return find_exit_code(error)
+        return get_result_code(console) if is_result_printed else OK
 
 
 def _find(

@@ -12,7 +12,7 @@ from pipeline.cli.command import command
 
 if TYPE_CHECKING:
     from pipeline.cli.pushed_model import PushedModel
-    from pipeline.console import Screen
+    from pipeline.console import Console
 
 _MOST_IMAGES = 1_000
 
@@ -37,14 +37,16 @@ class ReconstructOptions(pushed_model.ModelOptions):
 def reconstruct(args: ReconstructOptions) -> int:
     """Writes a PNG of images and their reconstructions; returns the exit code."""
 
-    def use(model: "PushedModel", console: "Screen") -> None:
+    def use(model: "PushedModel", console: "Console") -> None:
         import numpy as np
         import tensorflow as tf
 
         from components.evaluation import measure
         from pipeline.cli import image_files
 
-        files = [image_files.read(path, console.aside) for path in args.images]
+        files = [
+            image_files.read(path, console.print_to_stderr) for path in args.images
+        ]
         count = sum(len(file.names) for file in files)
         if count > _MOST_IMAGES:
             raise image_files.ImageError(

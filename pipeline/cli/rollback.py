@@ -10,7 +10,7 @@ from pipeline.cli.command import command
 from pipeline.cli.command_console import log_slow_work_to_stderr
 from pipeline.cli.option_types import Number
 from pipeline.config import loading
-from pipeline.exit_codes import OK, code_of
+from pipeline.exit_codes import OK, find_exit_code
 
 _DESCRIPTION = """\
 Makes an older version the served version again.
@@ -64,7 +64,7 @@ def roll_back(args: RollbackOptions) -> int:
             version = rolling_back.roll_back(destination, args.version, why=reason)
     except OSError as error:
         print(f"vae-pipeline: {error}", file=sys.stderr)
-        return code_of(error)
+        return find_exit_code(error)
     print(f"version {version.number} {rolling_back.describe_origin(version)}")
     print(f"it is what is served from {destination}, and the next run's baseline")
     return OK

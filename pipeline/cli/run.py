@@ -12,14 +12,14 @@ from model.errors import PipelineError
 from model.training import tf_config
 from pipeline.cli import options
 from pipeline.cli.command import command, literal
-from pipeline.cli.command_console import code_of_result, fail_with, open_console
+from pipeline.cli.command_console import fail_with, get_result_code, open_console
 from pipeline.cli.option_types import Number
 from pipeline.cli.printed_commands import next_commands
 from pipeline.config import loading
-from pipeline.exit_codes import OK, REFUSED, cause
+from pipeline.exit_codes import OK, REFUSED, describe_cause
 
 if TYPE_CHECKING:
-    from pipeline.console import Screen
+    from pipeline.console import Console
     from pipeline.runs.recorder import RunRecorder
 
 
@@ -105,7 +105,7 @@ def run_pipeline(args: RunOptions) -> int:
     resolved = options.resolve(args)
     if args.print_config:
         print(loading.to_yaml(resolved), end="")
-        return code_of_result()
+        return get_result_code()
     _check_can_run(args, resolved)
     with open_console(args.root, "run") as console:
         from pipeline.runs import lifecycle
@@ -146,7 +146,7 @@ def _run_steps(
     resolved: loading.PipelineConfig,
     *,
     recorder: "RunRecorder",
-    console: "Screen",
+    console: "Console",
 ) -> int:
     """Runs the steps and shows the result; returns the exit code.
 
@@ -159,7 +159,7 @@ def _run_steps(
         from pipeline.local import runner, summary
         from pipeline.runs.run_record import RunStatus
 
-        seconds = step.done("TensorFlow and TFX")
+        seconds = step.print_result("TensorFlow and TFX")
         recorder.record_step_completed("Imports", seconds)
     root = runner.Root(pathlib.Path(args.root).absolute())
     try:
@@ -205,4 +205,4 @@ def _make_report(root: pathlib.Path) -> str:
             return str(run_report.make(root))
     except Exception as error:  # the run itself has succeeded
         logging.exception("the report could not be written")
-        return f"could not be written: {cause(error)}"
+        return f"could not be written: {describe_cause(error)}"

@@ -10,14 +10,14 @@ import click
 
 from pipeline.cli import cluster_options, options
 from pipeline.cli.command import command
-from pipeline.cli.command_console import code_of_result, fail
+from pipeline.cli.command_console import fail, get_result_code
 from pipeline.cli.option_types import Choice, Number
 from pipeline.cli.printed_commands import SETTINGS, options_in_force, program
 from pipeline.config import loading
 from pipeline.exit_codes import FAILED, OK
 
 if TYPE_CHECKING:
-    from pipeline.console import Screen
+    from pipeline.console import Console
     from pipeline.scheduling.cron import CronSchedule
 
 
@@ -141,7 +141,7 @@ def schedule(args: ScheduleOptions) -> int:
     )
 
 
-def _set_schedule(args: ScheduleOptions, console: "Screen") -> int:
+def _set_schedule(args: ScheduleOptions, console: "Console") -> int:
     """Makes or changes the recurring run of --name on the cluster.
 
     Returns:
@@ -163,7 +163,7 @@ def _set_schedule(args: ScheduleOptions, console: "Screen") -> int:
     return OK
 
 
-def _change_schedules(args: ScheduleOptions, console: "Screen") -> int:
+def _change_schedules(args: ScheduleOptions, console: "Console") -> int:
     """Lists the recurring runs, or pauses, resumes or deletes the one of --name.
 
     Returns:
@@ -180,7 +180,7 @@ def _change_schedules(args: ScheduleOptions, console: "Screen") -> int:
             console.line(
                 f"{run.display_name}  {state}  {recurring_runs.read_cron(run)}  {link}"
             )
-        return code_of_result(console)
+        return get_result_code(console)
     found = recurring_runs.find_by_name(cluster, args.name, pipeline_id=pipeline_id)
     if not found:
         return fail(
@@ -229,7 +229,7 @@ def _schedule_here(args: ScheduleOptions) -> int:
             times, command=command, folder=folder, logs=log_folder
         )
     print(text, end="")
-    return code_of_result()
+    return get_result_code()
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pipeline.cli.image_files import Images
     from pipeline.cli.pushed_model import PushedModel
-    from pipeline.console import Screen
+    from pipeline.console import Console
 
 _REPORT_EVERY = 5.0  # seconds
 
@@ -54,11 +54,13 @@ class ScoreOptions(pushed_model.ModelOptions):
 def score(args: ScoreOptions) -> int:
     """Prints the ELBO of each image, the lowest first; returns the exit code."""
 
-    def use(model: "PushedModel", console: "Screen") -> None:
+    def use(model: "PushedModel", console: "Console") -> None:
         from components.evaluation import measure
         from pipeline.cli import image_files
 
-        files = [image_files.read(path, console.aside) for path in args.images]
+        files = [
+            image_files.read(path, console.print_to_stderr) for path in args.images
+        ]
         signature = measure.load_signatures(model.folder, "elbo")["elbo"]
         scores = sorted(
             _score_images(files, signature, console=console),
@@ -94,7 +96,7 @@ def _score_images(
     files: Sequence["Images"],
     signature: Callable[..., dict[str, "tf.Tensor"]],
     *,
-    console: "Screen",
+    console: "Console",
 ) -> Iterator[ImageScore]:
     """Yields the score of each image; shows a progress line every few seconds.
 
@@ -123,4 +125,4 @@ def _score_images(
         done += len(names)
         if time.monotonic() - reported > _REPORT_EVERY and done < count:
             reported = time.monotonic()
-            console.aside(f"{done:,} of {count:,} images")
+            console.print_to_stderr(f"{done:,} of {count:,} images")

@@ -14,7 +14,7 @@ from pipeline.exit_codes import FAILED, INTERRUPTED, OK, REFUSED
 
 if TYPE_CHECKING:
     from components.evaluation.gate_result import GateResult
-    from pipeline.console import Screen
+    from pipeline.console import Console
     from pipeline.kubeflow.client import Cluster
 
 
@@ -54,7 +54,7 @@ def submit(args: SubmitOptions) -> int:
     if args.run is None:
         cluster_options.check_image(args.image)  # before the connection
 
-    def act(console: "Screen") -> int:
+    def act(console: "Console") -> int:
         from pipeline.kubeflow import submission
 
         cluster = cluster_options.connect(args)
@@ -71,7 +71,7 @@ def submit(args: SubmitOptions) -> int:
 
 
 def _wait_for_run(
-    args: SubmitOptions, cluster: "Cluster", *, run_id: str, console: "Screen"
+    args: SubmitOptions, cluster: "Cluster", *, run_id: str, console: "Console"
 ) -> int:
     """Shows a run's progress until it ends, and the gate decision.
 
@@ -85,10 +85,12 @@ def _wait_for_run(
     try:
         run, spec = watch.watch_run(cluster, run_id, show=console.line)
     except KeyboardInterrupt:
-        console.line(f"\nvae-pipeline: interrupted; the run goes on: {link}. {advice}")
+        console.line(
+            f"\nvae-pipeline: interrupted; the run continues: {link}. {advice}"
+        )
         return INTERRUPTED
     except ClusterError as error:
-        message = f"{error}. The run may well go on. {advice}"
+        message = f"{error}. The run may continue. {advice}"
         return fail(console, message, code=FAILED)
     if run.state != "SUCCEEDED":
         logs = _logs_line(run_id, cluster.namespace or "kubeflow")

@@ -10,7 +10,7 @@ import click
 
 from pipeline.cli import options, tables
 from pipeline.cli.command import command
-from pipeline.cli.command_console import code_of_result, log_slow_work_to_stderr
+from pipeline.cli.command_console import get_result_code, log_slow_work_to_stderr
 
 if TYPE_CHECKING:
     from components.registry.listing import DamagedVersion
@@ -72,7 +72,7 @@ def list_versions(args: VersionsOptions) -> int:
         print(f"nothing was pushed to {destination}")
     else:
         _print_table(destination, rows)
-    return code_of_result()
+    return get_result_code()
 
 
 def read_rows(destination: str) -> list[Row]:

@@ -175,7 +175,7 @@ class PushConfig:
         _check_no_pattern("destination", self.destination)
         _check_home("destination", self.destination)
 
-    def versions_in(self, serving: str) -> str:
+    def resolve_versions_folder(self, serving: str) -> str:
         """Returns the folder or URI of the versions: <destination>/<model_name>.
 
         Args:

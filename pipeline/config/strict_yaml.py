@@ -118,7 +118,7 @@ class _Reader:
         if start.version not in (None, (1, 2)) or start.tags:
             raise YamlError(
                 "must have no directive but %YAML 1.2, got another at "
-                f"{_place(start.start_mark)}: remove the line that begins with %"
+                f"{_position(start.start_mark)}: remove the line that begins with %"
             )
         value = self._build(self._next(), 1)
         self._next()  # the end of the document
@@ -126,7 +126,7 @@ class _Reader:
         if not isinstance(after, yaml.StreamEndEvent):
             raise YamlError(
                 "must be one document, got the start of a second one at "
-                f"{_place(after.start_mark)}: keep one, without the line ---"
+                f"{_position(after.start_mark)}: keep one, without the line ---"
             )
         return value
 
@@ -140,7 +140,7 @@ class _Reader:
             # Of int() and chr(), for which PyYAML does not check what it passes.
             raise YamlError(
                 "must be YAML: an escape such as \\U0001F600 or a %YAML line has too "
-                f"large a number, at {_place(self._parser.get_mark())}"
+                f"large a number, at {_position(self._parser.get_mark())}"
             ) from error
 
     def _describe(self, error: yaml.MarkedYAMLError) -> str:
@@ -151,13 +151,13 @@ class _Reader:
             return f"must be YAML: {what}"
         character = self._text[mark.index : mark.index + 1]
         if character == "\t":
-            return f"must have no tab, got one at {_place(mark)}: write spaces"
+            return f"must have no tab, got one at {_position(mark)}: write spaces"
         if character in ("@", "`", "%"):
             return (
                 "must be YAML: a text begins with @, ` or %, at "
-                f"{_place(mark)}: put it in quotes"
+                f"{_position(mark)}: put it in quotes"
             )
-        return f"must be YAML: {what}, at {_place(mark)}"
+        return f"must be YAML: {what}, at {_position(mark)}"
 
     def _build(self, event: Any, depth: int) -> Any:
         """Returns the value that begins with an event.
@@ -172,7 +172,7 @@ class _Reader:
         if depth > MAX_DEPTH:
             raise YamlError(
                 f"must be at most {MAX_DEPTH} levels deep, got more at "
-                f"{_place(event.start_mark)}: the settings have five levels"
+                f"{_position(event.start_mark)}: the settings have five levels"
             )
         if isinstance(event, yaml.SequenceStartEvent):
             return self._build_list(depth)
@@ -189,7 +189,7 @@ class _Reader:
         places: dict[str, str] = {}
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             self._check(event)
-            key, place = _read_key(event), _place(event.start_mark)
+            key, place = _read_key(event), _position(event.start_mark)
             if key in result:
                 is_named = depth <= self._named_levels and len(key) < 60
                 name = key if is_named else "one"
@@ -203,7 +203,7 @@ class _Reader:
 
     def _check(self, event: Any) -> None:
         """Raises YamlError for an alias, an anchor or a tag."""
-        place = _place(event.start_mark)
+        place = _position(event.start_mark)
         if isinstance(event, yaml.AliasEvent):
             raise YamlError(
                 f"must have no alias, got one at {place}: write the value again, or "
@@ -227,7 +227,7 @@ def _read_scalar(event: yaml.ScalarEvent) -> str | int | float | None:
     if _UNUSABLE.search(text):
         raise YamlError(
             "must have no \\0 and no half of a character (\\uD800 to \\uDFFF), got one "
-            f"in the text at {_place(event.start_mark)}: write the character itself"
+            f"in the text at {_position(event.start_mark)}: write the character itself"
         )
     if event.style is not None:  # in quotes, or a block of lines
         return text
@@ -239,8 +239,8 @@ def _read_scalar(event: yaml.ScalarEvent) -> str | int | float | None:
         if digits > MAX_DIGITS:
             raise YamlError(
                 f"must have integers of at most {MAX_DIGITS} digits, got one of "
-                f"{digits:,} at {_place(event.start_mark)}: put it in quotes if it is "
-                "a text"
+                f"{digits:,} at {_position(event.start_mark)}: put it in quotes if it "
+                "is a text"
             )
         return int(text, base)
     return float(text) if re.fullmatch(_FLOAT, text) else text
@@ -248,7 +248,7 @@ def _read_scalar(event: yaml.ScalarEvent) -> str | int | float | None:
 
 def _read_key(event: Any) -> str:
     """Returns the key of a map, which must be a text of printable characters."""
-    place = _place(event.start_mark)
+    place = _position(event.start_mark)
     if not isinstance(event, yaml.ScalarEvent):
         raise YamlError(
             f"must have texts as keys, got a list or a map at {place}: write a name"
@@ -271,6 +271,6 @@ def _read_key(event: Any) -> str:
     return key
 
 
-def _place(mark: Any) -> str:
+def _position(mark: Any) -> str:
     """Returns the line and the column of a place in the text."""
     return f"line {mark.line + 1}, column {mark.column + 1}"

@@ -141,7 +141,7 @@ def _find_destination(config: PipelineConfig) -> str:
                 "its pod; set kubeflow.volumes={FOLDER: CLAIM}, or "
                 f"{setting}={_EXAMPLES[setting]}"
             )
-    return config.push.versions_in("")
+    return config.push.resolve_versions_folder("")
 
 
 def _add_arguments(spec: _Spec, step: str, *, config: PipelineConfig) -> None:

@@ -70,7 +70,11 @@ def main(
         run_step(invocation, folders)
     except Exception as error:
         logging.exception("failed")
-        print(f"{step} failed: {exit_codes.cause(error)}", file=sys.stderr, flush=True)
+        print(
+            f"{step} failed: {exit_codes.describe_cause(error)}",
+            file=sys.stderr,
+            flush=True,
+        )
         return 1
     logging.info("done")
     return 0
@@ -266,4 +270,4 @@ if __name__ == "__main__":
     # Linux ignores SIGTERM for the first process of a container unless the process has
     # a handler. Without one, an evicted pod would run on until SIGKILL.
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
-    process.leave(main)
+    process.run_and_exit(main)

@@ -177,10 +177,10 @@ def _unwrap(metadata: struct_pb2.Struct) -> None:
 
 def _replace_folder_by_its_page(folder: pathlib.Path) -> None:
     """Replaces an output folder by the page in it, because KFP's UI expects a file."""
-    beside = folder.with_name(f"{folder.name}-{page.PAGE}")
-    (folder / page.PAGE).rename(beside)
+    temporary = folder.with_name(f"{folder.name}-{page.PAGE}")
+    (folder / page.PAGE).rename(temporary)
     folder.rmdir()
-    beside.rename(folder)
+    temporary.rename(folder)
 
 
 def _delete_all_but_numbers(metadata: struct_pb2.Struct) -> None:

@@ -50,11 +50,11 @@ def check_metadata(
     executions = _count_executions(file, lock_timeout) if file.exists() else 0
     if executions == 0 and artifacts.is_dir() and any(artifacts.iterdir()):
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        aside = artifacts.with_name(f"{artifacts.name}-{now}")
-        artifacts.rename(aside)
+        new_path = artifacts.with_name(f"{artifacts.name}-{now}")
+        artifacts.rename(new_path)
         print_line(
             f"{file} has no entry for the artifacts in {artifacts}: they were moved "
-            f"to {aside}, and every step runs again"
+            f"to {new_path}, and every step runs again"
         )
 
 

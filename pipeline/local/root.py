@@ -32,7 +32,9 @@ class Root:
     def destination(self, config: PipelineConfig) -> str:
         """Returns the absolute path or the URI of the versions that a run pushes to."""
         # Absolute, because pathlib removes the `./` of a folder such as ./s3:/runs.
-        folder = config.push.versions_in(str(self.path.absolute() / "serving"))
+        folder = config.push.resolve_versions_folder(
+            str(self.path.absolute() / "serving")
+        )
         return filesystems.local_path(folder) or folder
 
 

@@ -92,7 +92,7 @@ def _find_run(
 ) -> tuple[str, list[Any]]:
     """Returns the id of the run, and its executions from the first to the last."""
     runs = sorted(store.get_contexts_by_type(_RUN), key=lambda context: context.id)
-    names = [run_record.run_id_of_turn(context.name) for context in runs]
+    names = [run_record.parse_run_id(context.name) for context in runs]
     if run_id is not None and run_id not in names:
         known = ", ".join(names[-3:]) or "none"
         raise ReportError(

@@ -14,7 +14,7 @@ from model.training import devices, tf_config
 from model.training.progress import log_if_slow
 from pipeline import graph
 from pipeline.config.loading import PipelineConfig
-from pipeline.console import Screen
+from pipeline.console import Console
 from pipeline.local import cache_key, metadata_database, steps, summary, up_to_date
 from pipeline.local.root import Root, schema_file
 from pipeline.local.steps import BadDataError, RunError
@@ -37,7 +37,7 @@ def run(
     *,
     data_dir: str,
     recorder: RunRecorder,
-    console: Screen,
+    console: Console,
     options: RunOptions = RunOptions(),
 ) -> summary.RunSummary | None:
     """Runs the graph locally: prepares the data, then runs each step or its cache hit.
@@ -122,7 +122,7 @@ def run(
     return result
 
 
-def _check_metadata(root: Root, console: Screen) -> None:
+def _check_metadata(root: Root, console: Console) -> None:
     with log_if_slow("checking the metadata"):
         metadata_database.check_metadata(
             root.metadata, root.artifacts, print_line=console.line
@@ -144,7 +144,7 @@ def _configure_devices(config: PipelineConfig) -> None:
 
 
 def _prepare_data(
-    config: PipelineConfig, data_dir: str, *, recorder: RunRecorder, console: Screen
+    config: PipelineConfig, data_dir: str, *, recorder: RunRecorder, console: Console
 ) -> prepare_spans.PreparedData:
     """Prepares the data set as the step `Data`, which precedes the graph."""
     recorder.record_step_started("Data")
@@ -157,7 +157,7 @@ def _prepare_data(
             data_dir=data_dir,
             print_line=console.line,
         )
-        recorder.record_step_completed("Data", line.done(str(data)))
+        recorder.record_step_completed("Data", line.print_result(str(data)))
     return data
 
 

@@ -20,8 +20,8 @@ from components.registry.manifest import MANIFEST, Manifest
 from model.errors import PipelineError
 from model.files import disk_space
 from model.training.progress import log_if_slow
-from pipeline.console import Screen, StepLine
-from pipeline.exit_codes import cause
+from pipeline.console import Console, StepLine
+from pipeline.exit_codes import describe_cause
 from pipeline.local import artifact_checksums, metadata_database, summary
 from pipeline.local.root import Root
 from pipeline.runs import run_record
@@ -52,7 +52,7 @@ def run_until_cache_is_intact(
     root: Root,
     *,
     recorder: RunRecorder,
-    console: Screen,
+    console: Console,
     uncached: Sequence[str],
     disks: Sequence[str],
 ) -> list[summary.Step]:
@@ -77,7 +77,7 @@ def run_until_cache_is_intact(
       RunError: a step failed.
     """
     for turn in itertools.count(1):
-        name = run_record.turn_name(recorder.record.run_id, turn)
+        name = run_record.make_turn_name(recorder.record.run_id, turn)
         ir = _compile(pipeline, name, uncached=uncached)
         try:
             return _run_steps(ir, root, recorder=recorder, console=console, disks=disks)
@@ -110,7 +110,7 @@ def _run_steps(
     root: Root,
     *,
     recorder: RunRecorder,
-    console: Screen,
+    console: Console,
     disks: Sequence[str],
 ) -> list[summary.Step]:
     """Runs each step of a compiled pipeline once, or takes it from the cache."""
@@ -131,19 +131,19 @@ def _run_steps(
                         _store_checksums(connection, outputs)
             except Exception as error:
                 logging.exception("%s failed", name)
-                line.done("failed")
+                line.print_result("failed")
                 kind = BadDataError if isinstance(error, _DATA_ERRORS) else RunError
                 reason = describe_failure(error, disks)
                 raise kind(f"{name} failed: {reason}") from error
             if state not in metadata_database.DONE:
-                line.done("failed")
+                line.print_result("failed")
                 raise RunError(f"{name} failed: its inputs could not be found")
             step = summary.Step(name=name, outputs=outputs, cached=state == _CACHED)
             if step.cached:
                 with log_if_slow("verifying what it made before"):
                     _verify_checksums(connection, step, line=line)
-            text = summary.describe(step) or line.last_note
-            seconds = line.done(text, step.cached)
+            text = summary.describe(step) or line.last_progress
+            seconds = line.print_result(text, step.cached)
         recorder.record_step_completed(name, seconds, is_cached=step.cached)
         steps.append(dataclasses.replace(step, seconds=seconds))
     return steps
@@ -226,8 +226,8 @@ def _verify_checksums(connection, step: summary.Step, *, line: StepLine) -> None
 def describe_failure(error: Exception, disks: Sequence[str]) -> str:
     """Returns one line with the cause of a step's failure, or with the full disk."""
     if not disk_space.is_full(error):
-        return cause(error)
+        return describe_cause(error)
     return (
         f"No space left on device: {disk_space.describe_fullest_disk(error, disks)}; "
-        "free some space, and the same command goes on"
+        "free some space, then run the same command to continue"
     )

@@ -17,7 +17,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from components.registry import listing, publish
 from model.errors import PipelineError
-from pipeline.exit_codes import cause
+from pipeline.exit_codes import describe_cause
 from pipeline.local import metadata_database, unused_versions
 from pipeline.runs import run_record
 
@@ -88,8 +88,8 @@ def plan(root: pathlib.Path, destination: str, *, keep: int) -> Plan:
             artifacts, used = _find_unused_artifacts(store, root, keep=keep, keys=keys)
         except (errors.StatusError, RuntimeError) as error:
             raise PruneError(
-                f"{root}/metadata.sqlite can't be read ({cause(error)}): nothing was "
-                "removed"
+                f"{root}/metadata.sqlite can't be read ({describe_cause(error)}): "
+                "nothing was removed"
             ) from error
         groups = [group for group in _group_paths(root, used) if group.paths]
     return Plan(
@@ -102,7 +102,7 @@ def plan(root: pathlib.Path, destination: str, *, keep: int) -> Plan:
     )
 
 
-def carry_out(root: pathlib.Path, todo: Plan) -> None:
+def execute_plan(root: pathlib.Path, todo: Plan) -> None:
     """Removes the versions, artifacts, files and folders of a plan.
 
     The artifacts are marked as deleted first. So if this process is killed, the cache
@@ -181,9 +181,9 @@ def _find_unused_artifacts(
     ]
     return unused, _Kept(
         outputs=frozenset(_output(each.uri) for each in found if each.id in used),
-        since=run_record.run_id_of_turn(first.name) if first else None,
+        since=run_record.parse_run_id(first.name) if first else None,
         since_seconds=first.create_time_since_epoch / 1000 if first else 0.0,
-        runs=frozenset(run_record.run_id_of_turn(run.name) for run in kept),
+        runs=frozenset(run_record.parse_run_id(run.name) for run in kept),
     )
 
 

@@ -10,7 +10,7 @@ from model.files import safe_paths
 from model.training import signals
 from model.training.progress import log_if_slow
 from pipeline.config.loading import PipelineConfig
-from pipeline.exit_codes import cause
+from pipeline.exit_codes import describe_cause
 from pipeline.runs import lock, notify, prometheus, recorder, run_record
 from pipeline.runs.recorder import RunRecorder
 from pipeline.runs.run_record import RunRecord, RunStatus
@@ -112,7 +112,7 @@ def _record_end(
         record.record_failure(RunStatus.FAILED, str(error))
         raise
     except BaseException as error:
-        record.record_failure(RunStatus.FAILED, cause(error))
+        record.record_failure(RunStatus.FAILED, describe_cause(error))
         raise
     finally:
         signals.cancel_repeated_interrupt()
@@ -137,7 +137,7 @@ def _try_to_write(
         write()
     except Exception as error:
         logging.exception("the run's %s could not be written", what)
-        print_line(f"the run's {what} could not be written: {cause(error)}")
+        print_line(f"the run's {what} could not be written: {describe_cause(error)}")
 
 
 def summarize(record: RunRecord) -> str:

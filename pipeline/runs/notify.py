@@ -68,9 +68,11 @@ def send(
             },
         )
     if config.webhook:
-        _try("webhook", lambda: _post(config, payload), print_line=print_line)
+        _call_and_print_error(
+            "webhook", lambda: _post(config, payload), print_line=print_line
+        )
     if config.command:
-        _try(
+        _call_and_print_error(
             "command",
             lambda: _run_command(config, body, event=event),
             print_line=print_line,
@@ -84,7 +86,7 @@ def find_problems(config: NotifyConfig) -> list[str]:
         lambda: _read_url(config),
         lambda: _read_secret(config.token, field="token"),
     ):
-        _try("webhook", read, print_line=problems.append)
+        _call_and_print_error("webhook", read, print_line=problems.append)
     return problems
 
 
@@ -93,7 +95,7 @@ def _shorten(text: str) -> str:
     return f"{text[:_LONGEST_TEXT]} (shortened)" if is_long else text
 
 
-def _try(
+def _call_and_print_error(
     target: str, action: Callable[[], object], *, print_line: Callable[[str], None]
 ) -> None:
     """Calls `action`, and prints its NotifyError or WebhookError."""

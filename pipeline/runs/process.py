@@ -55,7 +55,7 @@ def kill_by_environment(name: str, value: str) -> None:
             return
 
 
-def leave(main: Callable[[], int]) -> NoReturn:
+def run_and_exit(main: Callable[[], int]) -> NoReturn:
     """Calls `main`, and ends this process with the exit code that it returns.
 
     Python's own exit is skipped: it frees 1.7 million objects of TensorFlow, TFX and

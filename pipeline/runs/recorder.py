@@ -59,8 +59,8 @@ class RunRecorder:
         self, name: str, seconds: float, *, is_cached: bool = False
     ) -> None:
         """Records that a step completed, and its wall time in seconds."""
-        time_taken = StepTime(name=name, seconds=round(seconds, 3), cached=is_cached)
-        self._change(steps=[*self._record.steps, time_taken], step=None)
+        step_time = StepTime(name=name, seconds=round(seconds, 3), cached=is_cached)
+        self._change(steps=[*self._record.steps, step_time], step=None)
 
     def record_restart(self, kept_steps: Sequence[str]) -> None:
         """Removes all completed steps but `kept_steps`, because they run again."""

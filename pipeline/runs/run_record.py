@@ -154,7 +154,7 @@ def last_ended(root: pathlib.Path) -> RunRecord | None:
     return max(ended, key=_end, default=None)
 
 
-def turn_name(run_id: str, number: int) -> str:
+def make_turn_name(run_id: str, number: int) -> str:
     """Returns the name in ML Metadata of a run's turn through the graph.
 
     A run goes through the graph again if an artifact from the cache is damaged. The
@@ -163,7 +163,7 @@ def turn_name(run_id: str, number: int) -> str:
     return run_id if number == 1 else f"{run_id}.{number}"
 
 
-def run_id_of_turn(name: str) -> str:
+def parse_run_id(name: str) -> str:
     """Returns the run id that the name of a turn in ML Metadata begins with."""
     return name.partition(".")[0]
 

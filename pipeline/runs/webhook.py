@@ -85,7 +85,7 @@ def _hide_log_records_of_posts() -> None:
     """Makes logging empty each record that is created in a thread that posts.
 
     This acts on all loggers, also on those that a library creates later. It stays in
-    force, because a thread may go on after its post took too long.
+    force, because a thread may continue after its post took too long.
     """
     create = logging.getLogRecordFactory()
     if getattr(create, "func", None) is not _create_log_record:

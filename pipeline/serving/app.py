@@ -50,7 +50,7 @@ class App:
         )
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
-        application.router.add_route("*", "/{path:.*}", self._v1)
+        application.router.add_route("*", "/{path:.*}", self._handle_v1)
         return application
 
     async def _healthz(self, request: web.Request) -> web.Response:
@@ -63,7 +63,7 @@ class App:
             return _create_response(503, {"error": "no model is loaded yet"})
         return _create_response(200, {"status": "ok"})
 
-    async def _v1(self, request: web.Request) -> web.Response:
+    async def _handle_v1(self, request: web.Request) -> web.Response:
         path = request.raw_path.partition("?")[0]
         if not path.lower().startswith("/v1/"):
             raise RequestError(404, f"Not found: {path}")
@@ -106,7 +106,7 @@ class App:
         outputs = await self._call(model, request)
 
         def format_answer() -> str:
-            return protocol.format_answer(outputs, request.by_row)
+            return protocol.format_answer(outputs, request.is_row_format)
 
         is_large = sum(output.nbytes for output in outputs.values()) > _INLINE_BYTES
         return await asyncio.to_thread(format_answer) if is_large else format_answer()

@@ -77,13 +77,13 @@ class Batcher:
         self._waiting.append(_Call(inputs, rows, answer))
         self._more.set()
         if self._worker is None:
-            self._worker = asyncio.create_task(self._work())
+            self._worker = asyncio.create_task(self._compute_until_empty())
         return await answer
 
     def _count_waiting_rows(self) -> int:
         return sum(call.rows for call in self._waiting)
 
-    async def _work(self) -> None:
+    async def _compute_until_empty(self) -> None:
         """Computes batches until the queue is empty."""
         loop = asyncio.get_running_loop()
         while self._waiting:

@@ -49,7 +49,7 @@ class Spec(NamedTuple):
         return format_shape(self.shape)
 
     @property
-    def by_row(self) -> bool:
+    def has_batch(self) -> bool:
         """Returns whether the first dimension is that of the batch, of any size."""
         return self.shape is not None and self.shape[:1] == (None,)
 

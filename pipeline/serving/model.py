@@ -31,7 +31,7 @@ class Signature:
         outputs = function.structured_outputs  # type: ignore[attr-defined]
         self.inputs = {name: _read_spec(inputs[name]) for name in sorted(inputs)}
         specs = [*self.inputs.values(), *map(_read_spec, outputs.values())]
-        self.by_row = all(spec.by_row for spec in specs)
+        self.has_batch = all(spec.has_batch for spec in specs)
 
     def __call__(self, inputs: Tensors) -> Tensors:
         """Returns the outputs by name, sorted by name.
@@ -86,7 +86,7 @@ class Model:
     def find_batcher(self, name: str) -> Batcher | None:
         """Returns the batcher of a signature; None if it has no batch dimension."""
         signature = self.signatures[name]
-        if not signature.by_row:
+        if not signature.has_batch:
             return None
         if name not in self._batchers:
             self._batchers[name] = Batcher(

@@ -57,7 +57,7 @@ class Request(NamedTuple):
 
     signature: str
     inputs: dict[str, np.ndarray]
-    by_row: bool  # True for `instances`, False for `inputs`
+    is_row_format: bool  # True for `instances`, False for `inputs`
 
 
 def parse_target(method: str, path: str) -> Target:
@@ -114,17 +114,17 @@ def parse_request(body: bytes, signatures: Mapping[str, Mapping[str, Spec]]) -> 
             400, f'Serving signature name: "{name}" not found in signature def'
         )
     specs = signatures[name]
-    by_row = "instances" in document
-    if by_row and "inputs" in document:
+    is_row_format = "instances" in document
+    if is_row_format and "inputs" in document:
         raise RequestError(
             400,
             f"JSON Value: {json_tensor.shorten_json(document)} Not formatted correctly "
             "expecting only one of 'inputs' or 'instances' keys to exist ",
         )
-    if not by_row and "inputs" not in document:
+    if not is_row_format and "inputs" not in document:
         raise RequestError(400, "Missing 'inputs' or 'instances' key")
     try:
-        if by_row:
+        if is_row_format:
             inputs = _parse_rows(document["instances"], specs, document=document)
         else:
             inputs = _parse_columns(document["inputs"], specs)
@@ -138,7 +138,7 @@ def parse_request(body: bytes, signatures: Mapping[str, Mapping[str, Spec]]) -> 
                 f"{spec.format_shape()}, "
                 f"got {json_tensor.format_shape(inputs[key].shape)}",
             )
-    return Request(name, inputs, by_row)
+    return Request(name, inputs, is_row_format)
 
 
 def _parse_object(body: bytes) -> dict[str, Any]:
@@ -253,19 +253,21 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, dict) and not json_tensor.is_base64(value)
 
 
-def format_answer(outputs: Mapping[str, np.ndarray], by_row: bool) -> str:
+def format_answer(outputs: Mapping[str, np.ndarray], is_row_format: bool) -> str:
     """Returns the JSON body of the answer to a `predict` request.
 
     A signature's only output appears without its name.
 
     Args:
       outputs: the signature's outputs by name.
-      by_row: whether to write `predictions`, a list of rows, in place of `outputs`.
+      is_row_format: whether to write `predictions`, a list of rows, in place of
+        `outputs`.
 
     Raises:
-      RequestError: `by_row`, but the outputs have no or different numbers of rows.
+      RequestError: `is_row_format`, but the outputs have no or different numbers of
+        rows.
     """
-    if not by_row:
+    if not is_row_format:
         texts = {
             name: json_tensor.format_tensor(name, outputs[name]) for name in outputs
         }

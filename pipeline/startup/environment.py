@@ -181,13 +181,13 @@ def _find_same_name(folder: str, installed: str, *, package: str = "") -> str | 
     """Returns the first module that is in both folders and is used from `folder`."""
     theirs, ours = _list_modules(folder), _list_modules(installed)
     for name in sorted((theirs.keys() & ours.keys()) - _UNUSED):
-        of_theirs, of_ours = (os.path.join(at, name) for at in (folder, installed))
-        if os.path.realpath(of_theirs) == os.path.realpath(of_ours):
+        their_path, our_path = (os.path.join(at, name) for at in (folder, installed))
+        if os.path.realpath(their_path) == os.path.realpath(our_path):
             continue  # a link to the same package
         if theirs[name]:
             return f"{package}{name}"
         if not ours[name]:  # namespace packages such as `google` merge both folders
-            found = _find_same_name(of_theirs, of_ours, package=f"{package}{name}.")
+            found = _find_same_name(their_path, our_path, package=f"{package}{name}.")
             if found is not None:
                 return found
     return None

@@ -20,7 +20,7 @@ _PREFIX, _SUFFIX = "vae-pipeline-", ".tmp"
 
 
 @contextlib.contextmanager
-def own_folder() -> Iterator[None]:
+def use_own_folder() -> Iterator[None]:
     """Makes a new folder for temporary files, and removes it after the block.
 
     The folders of killed processes are removed, too. If no folder can be made, the

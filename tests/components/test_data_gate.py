@@ -250,7 +250,7 @@ def test_what_is_left_is_of_the_train_split(before):
     assert drift.Statistics.FromString(before) == expected
 
 
-def test_data_of_the_same_kind_pass_and_the_distances_are_told(
+def test_data_of_the_same_kind_pass_with_their_distances(
     gate, served, before, tmp_path
 ):
     arrays = bars(8)

@@ -204,7 +204,7 @@ def test_a_crash_and_then_a_fault_is_refused_for_the_fault(script):
         (["raise MemoryError"], "ended with exit code 1 (MemoryError)"),
     ],
 )
-def test_what_ends_the_process_otherwise_decides_nothing(script, statements, why):
+def test_another_end_of_the_process_decides_nothing(script, statements, why):
     with pytest.raises(ProbeError) as error:
         script(*statements)
     assert str(error.value) == (

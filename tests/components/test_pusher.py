@@ -235,7 +235,7 @@ def test_a_blessed_model_is_pushed(push, models, destination):
     listing.verify_version(listing.find_served_version(destination))
 
 
-def test_the_manifest_says_where_a_model_comes_from(
+def test_the_manifest_names_the_origin_of_a_model(
     push, models, destination, serialized
 ):
     push("one")
@@ -275,7 +275,7 @@ def pushed_by_another(models, name, destination, **manifest):
 
 
 @pytest.mark.parametrize("served_before", [False, True])
-def test_what_came_while_a_run_was_under_way_is_not_pushed_over(
+def test_a_version_pushed_during_the_run_is_not_replaced(
     push, models, destination, served_before
 ):
     """The gate has not compared this model with the version pushed meanwhile."""
@@ -296,9 +296,7 @@ def test_what_came_while_a_run_was_under_way_is_not_pushed_over(
     assert numbers(destination)[-1] > newest
 
 
-def test_what_was_taken_away_meanwhile_is_not_measured_against(
-    push, models, destination
-):
+def test_a_baseline_removed_during_the_run_stops_the_push(push, models, destination):
     """A user may remove a version by hand, which is a rollback too."""
     for name in ("other", "same"):
         pushed_by_another(models, name, destination, run_key=name)()
@@ -313,7 +311,7 @@ def test_what_was_taken_away_meanwhile_is_not_measured_against(
     ]
 
 
-def test_a_rollback_meanwhile_in_an_object_store_stays(push, models, s3):
+def test_a_rollback_during_the_run_in_an_object_store_is_kept(push, models, s3):
     uri = f"s3://{s3.name}/serving/vae"
     for name in ("other", "same"):
         pushed_by_another(models, name, uri, run_key=name)()
@@ -349,7 +347,9 @@ def verdict(pushed):
     )
 
 
-def test_the_verdict_is_left_for_those_who_see_no_metadata(push, destination):
+def test_the_gate_result_is_written_to_a_file_for_readers_without_metadata(
+    push, destination
+):
     pushed = push("one")
     version = listing.find_served_version(destination)
     assert verdict(pushed) == {
@@ -435,7 +435,7 @@ def test_after_a_rollback_what_is_served_counts(push, destination):
     assert push("other").get_int_custom_property("pushed") == 1
 
 
-def test_what_was_rolled_back_from_is_never_pushed_again(push, destination):
+def test_a_rejected_model_is_never_pushed_again(push, destination):
     """This also holds for a new export by another process, and after its removal."""
     push("other")
     push("one")
@@ -460,7 +460,7 @@ def test_what_was_rolled_back_from_is_never_pushed_again(push, destination):
     assert push("other").get_int_custom_property("pushed") == 1
 
 
-def test_what_was_rolled_back_from_in_an_object_store(push, s3):
+def test_a_rejected_model_of_an_object_store(push, s3):
     uri = f"s3://{s3.name}/serving/vae"
     for name in ("other", "one"):
         push(name, destination=uri)
@@ -470,7 +470,7 @@ def test_what_was_rolled_back_from_in_an_object_store(push, s3):
     assert "(blurred)" in reason
 
 
-def test_a_damaged_version_is_no_baseline(push, destination):
+def test_a_damaged_version_is_not_a_baseline(push, destination):
     push("other")
     push("one")
     first, second = numbers(destination)

@@ -97,7 +97,7 @@ def test_after_a_rollback_the_baseline_is_what_is_served(model, destination, pus
     assert model.get_int_custom_property("version") == again.number > old.number
 
 
-def test_what_was_tampered_with_is_no_baseline(model, destination, push, caplog):
+def test_a_changed_model_is_not_a_baseline(model, destination, push, caplog):
     old, new = push(), push(**{"saved_model.pb": b"better"})
     pathlib.Path(new.path, "saved_model.pb").write_bytes(b"changed")
     fetch(model, destination)
@@ -108,7 +108,7 @@ def test_what_was_tampered_with_is_no_baseline(model, destination, push, caplog)
     assert logged.endswith(f"; the baseline is version {old.number}")
 
 
-def test_why_there_is_no_baseline_is_kept(model, destination, push):
+def test_the_reason_for_a_missing_baseline_is_recorded(model, destination, push):
     fetch(model, destination)
     assert explain_no_version(model) == "nothing was served"
     pathlib.Path(push().path, "saved_model.pb").write_bytes(b"changed")
@@ -132,7 +132,7 @@ def test_the_baseline_comes_from_an_object_store(model, s3, tmp_path):
     assert model.get_int_custom_property("version") == version.number
 
 
-def test_what_was_torn_on_its_way_is_no_baseline(model, s3, tmp_path):
+def test_an_incomplete_copy_is_not_a_baseline(model, s3, tmp_path):
     uri = f"s3://{s3.name}/serving/vae"
     version = publish.publish_version(
         write_model(tmp_path / "pushed", FILES),
@@ -146,7 +146,9 @@ def test_what_was_torn_on_its_way_is_no_baseline(model, s3, tmp_path):
     assert os.listdir(model.uri) == []
 
 
-def test_what_is_torn_while_it_is_fetched_is_no_baseline(model, s3, tmp_path):
+def test_a_version_that_is_damaged_during_the_copy_is_not_a_baseline(
+    model, s3, tmp_path
+):
     uri = f"s3://{s3.name}/serving/vae"
     version = publish.publish_version(
         write_model(tmp_path / "pushed", FILES),

@@ -84,7 +84,7 @@ def test_two_models_and_a_rollback(place):
     assert served.manifest.content["config"]["train"]["seed"] == 0
 
 
-def test_the_model_that_was_gone_back_from_is_not_pushed_again(place):
+def test_the_rejected_model_is_not_pushed_again(place):
     one, two, three = place.numbers()
     assert place.run(TWO) == 3
     [record] = rolling_back.read_rejected_models(place.destination)
@@ -98,7 +98,7 @@ def test_the_model_that_was_gone_back_from_is_not_pushed_again(place):
     assert place.numbers() == [one, two, three]
 
 
-def test_the_model_that_was_gone_back_to_comes_from_the_cache(place):
+def test_the_restored_model_comes_from_the_cache(place):
     before = place.numbers()
     assert place.run(ONE) == 0
     assert "seconds per step │ every step came from the cache" in place.printed
@@ -122,7 +122,7 @@ def test_prune_leaves_what_the_last_run_used(place):
     assert "nothing is to go\n" in place.printed
 
 
-def test_after_that_each_run_does_as_before(place):
+def test_later_runs_still_refuse_the_rejected_model(place):
     [three] = place.numbers()
     assert place.run(ONE) == 0
     assert "seconds per step │ every step came from the cache" in place.printed
@@ -136,7 +136,7 @@ def test_after_that_each_run_does_as_before(place):
     assert place.numbers() == [three]
 
 
-def test_a_damaged_version_is_told_and_stops_nothing(place):
+def test_a_damaged_version_is_named_and_does_not_stop_the_run(place):
     [three] = place.numbers()
     newer = three + 10
     folder = pathlib.Path(place.destination, str(newer))

@@ -167,7 +167,7 @@ def test_the_first_run_pushes_a_good_model(place):
     assert f"/tensorboard --logdir {logs}\n" in place.printed
 
 
-def test_the_report_says_what_came_of_it(place):
+def test_the_report_has_the_result_of_the_push(place):
     """The report is that of the first run, the only one so far."""
     elbo = place.served().manifest.content["elbo"]["elbo"]
     page = place.report()
@@ -219,7 +219,7 @@ def test_a_run_leaves_no_temporary_files(place):
     assert list((place.path / "temporary").iterdir()) == []
 
 
-def test_what_is_served_scores_as_the_gate_said(place):
+def test_the_served_model_scores_as_in_the_gate(place):
     """TensorFlow alone computes the mean ELBO of the test images."""
     data = gzip.decompress((place.path / "bars/t10k-images-idx3-ubyte.gz").read_bytes())
     images = np.frombuffer(data, np.uint8, offset=16).reshape(-1, 28, 28, 1) / 255

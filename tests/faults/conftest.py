@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import re
 
 import pytest
 
@@ -94,9 +93,3 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("faults and outcomes")
         for row in rows:
             terminalreporter.write_line(row)
-
-
-@pytest.fixture
-def said():
-    """Returns a function that puts folded console lines into one line."""
-    return lambda printed: re.sub(r"\s+", " ", printed)

@@ -38,8 +38,8 @@ STEPS = (
 class Soak:
     """Runs and prunes of one root, and the results so far."""
 
-    def __init__(self, place: runs.Place, say: Callable[[str], None] = print):
-        self.place, self._say = place, say
+    def __init__(self, place: runs.Place, print_line: Callable[[str], None] = print):
+        self.place, self._print_line = place, print_line
         # the seed of the current training: a prepared place has used 0 and 1
         self.training = 2
         self.ended = self.pushed = self.prunes = 0
@@ -59,14 +59,14 @@ class Soak:
             started = time.monotonic()
             what = self._run(random.Random(run_seed))
             self._check()
-            self._say(
+            self._print_line(
                 f"run {number}/{count}  seed {run_seed:10}  train.seed={self.training} "
                 f" {what}  version {self._served}  {time.monotonic() - started:.0f} s"
             )
             if number % _PRUNE_EVERY == 0:
                 self._prune(random.Random(run_seed + 1))
             if number % 10 == 0:
-                self._say(f"after {number} runs: {self.sizes()}")
+                self._print_line(f"after {number} runs: {self.sizes()}")
 
     def summary(self) -> str:
         """Returns a text with the results of all runs and prunes."""
@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--root", help="a folder for all of it (default: a new one)")
     args = parser.parse_args()
 
-    def say(line):
+    def print_line(line):
         print(line, flush=True)
 
     with contextlib.ExitStack() as stack:
@@ -168,11 +168,11 @@ def main() -> None:
         place = runs.Place(pathlib.Path(folder).absolute())
         if not place.source.exists():
             place.write_source()
-        say(f"soak: {args.runs} runs, seed {args.seed}, in {place.path}")
+        print_line(f"soak: {args.runs} runs, seed {args.seed}, in {place.path}")
         place.run(command="data", options=("--source", str(place.source)))
-        soak = Soak(place, say)
+        soak = Soak(place, print_line)
         soak.go(args.runs, args.seed)
-        say(soak.summary())
+        print_line(soak.summary())
 
 
 if __name__ == "__main__":

@@ -24,33 +24,33 @@ def fresh(prepared, tmp_path):
     return place
 
 
-def struck_in_each_step(place, strike):
+def fail_in_each_step(place, cause_fault):
     """Causes a fault in each step: in the first run's first step, and so on.
 
     Args:
       place: the place of the runs.
-      strike: function that causes the fault in a run whose step has just started, and
-        returns the run's exit code.
+      cause_fault: function that causes the fault in a run whose step has just started,
+        and returns the run's exit code.
 
     Returns:
       The outputs of the runs: those with a fault, and the last run without one.
     """
-    struck, printed = [], []
+    failed_steps, printed = [], []
     while True:
         run = place.start()
-        known = "|".join(["Imports", "Data", *struck])
+        known = "|".join(["Imports", "Data", *failed_steps])
         match = run.wait_for(rf"^(?!(?:{known})\b)(\w+) +\.\.\.$|^Result\b")
         if match[1] is None:
             break
-        code = strike(run)
+        code = cause_fault(run)
         assert code == 1, run.printed
-        struck.append(run.last_step())
-        assert f"{struck[-1]} failed: " in " ".join(run.printed.split())
+        failed_steps.append(run.last_step())
+        assert f"{failed_steps[-1]} failed: " in " ".join(run.printed.split())
         printed.append(run.printed)
     assert run.end() == 0, run.printed
-    assert set(struck) == OF_THE_GRAPH
+    assert set(failed_steps) == OF_THE_GRAPH
     printed.append(run.printed)
-    for step, before, after in zip(struck, printed, printed[1:]):
+    for step, before, after in zip(failed_steps, printed, printed[1:]):
         assert step not in cached(after), after  # the step runs again
         done = ended(before) - {step} | cached(before)
         assert done <= cached(after), after  # and no other step does
@@ -80,7 +80,7 @@ def test_a_full_disk_in_each_step(fresh, outcome, capsys):
         return code
 
     with disks.small(fresh.root, megabytes=100):
-        *failed, _ = struck_in_each_step(fresh, fill)
+        *failed, _ = fail_in_each_step(fresh, fill)
         for printed in failed:
             assert " failed: No space left on device: " in printed
         assert_nothing_was_decided(fresh, capsys)
@@ -98,7 +98,7 @@ def test_a_time_out_in_each_step(fresh, outcome, capsys):
             os.kill(run.process.pid, signal.SIGUSR1)
         return run.end()
 
-    *failed, _ = struck_in_each_step(fresh, time_out)
+    *failed, _ = fail_in_each_step(fresh, time_out)
     for printed in failed:
         assert " failed: TimeoutError: [Errno 110] Connection timed out" in printed
     assert_nothing_was_decided(fresh, capsys)

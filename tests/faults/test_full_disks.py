@@ -49,8 +49,8 @@ def test_at_a_checkpoint(prepared, place, outcome):
     outcome(
         "a full disk at a checkpoint",
         "`Trainer failed: No space left on device: FOLDER (N MB free of M MB); free "
-        "some space, and the same command goes on`, exit code 1",
-        "goes on from the last checkpoint that is whole",
+        "some space, then run the same command to continue`, exit code 1",
+        "continues from the last checkpoint that is whole",
     )
 
 

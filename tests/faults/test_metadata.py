@@ -50,7 +50,7 @@ def test_read_only(place, file, outcome):
         "`metadata.sqlite` is read-only",
         "`FILE can't be written (...): make the file and its folder writable, or "
         "choose another --root`, exit code 1",
-        "goes on",
+        "continues",
     )
 
 
@@ -68,7 +68,7 @@ def test_locked(place, file, outcome):
     outcome(
         "`metadata.sqlite` is locked by another process",
         "after 10 s `FILE is locked by another process, ...`, exit code 1",
-        "goes on",
+        "continues",
     )
 
 
@@ -89,5 +89,5 @@ def test_newer_schema(place, file, outcome):
         "`metadata.sqlite` is of a newer schema",
         "`FILE has the schema version 99, which ml-metadata N can't use (...): "
         "run with the ml-metadata that wrote it, ...`, exit code 1",
-        "goes on, where that is",
+        "continues, where that is",
     )

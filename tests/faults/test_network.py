@@ -78,7 +78,7 @@ def test_a_store_that_never_answers_but_503(place, s3, outcome):
     )
 
 
-def test_a_store_that_answers_no_more_after_the_push(place, s3, outcome):
+def test_a_store_that_stops_answering_after_the_push(place, s3, outcome):
     destination = f"s3://{s3.name}/serving"
     s3.server.before["PUT", "/MANIFEST.json"] = lambda: s3.server.unavailable.update(
         GET=10**9
@@ -121,5 +121,5 @@ def test_a_notification_target_that_hangs(place, outcome):
         "a notification target that hangs",
         "after `notify.timeout` seconds `notify: webhook: ...`; the exit code is the "
         "run's own",
-        "goes on",
+        "continues",
     )

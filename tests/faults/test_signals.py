@@ -31,7 +31,7 @@ def test_sigkill_in_each_step(prepared, place, outcome, capsys):
     outcome(
         "SIGKILL in a step, each of them",
         "nothing; `history` lists the run as `died`, or as `pushed` if it had",
-        "takes the steps that ended from the cache, and goes on with that one",
+        "takes the steps that ended from the cache, and continues with that one",
     )
 
 
@@ -42,8 +42,8 @@ def test_sigterm(place, outcome):
     run.wait_for(r"^Trainer +epoch 2/10 ")  # the first epoch has left a checkpoint
     assert run.kill(signal.SIGTERM) == 130
     assert (
-        "vae-pipeline: interrupted; the same command goes on where it stopped: the "
-        "steps that ended come from the cache"
+        "vae-pipeline: interrupted; run the same command to continue where it "
+        "stopped: the steps that ended come from the cache"
     ) in run.printed
     assert place.served() == before
 
@@ -53,6 +53,7 @@ def test_sigterm(place, outcome):
     assert place.served().number > before.number
     outcome(
         "SIGTERM",
-        "`interrupted; the same command goes on where it stopped`, exit code 130",
+        "`interrupted; run the same command to continue where it stopped`, exit code "
+        "130",
         "takes the steps that ended from the cache",
     )

@@ -27,7 +27,7 @@ fail() {
   exit 1
 }
 
-# Runs a command quietly; what it said is shown only when it fails.
+# Runs a command quietly; its output is shown only when it fails.
 quietly() {
   "$@" >"$STATE/last.log" 2>&1 || {
     tail -n 30 "$STATE/last.log" >&2

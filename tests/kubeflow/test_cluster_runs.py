@@ -269,7 +269,7 @@ def test_a_step_that_fails_fails_the_run(place, capfd):
 
 
 @pytest.mark.containers
-def test_an_evicted_trainer_goes_on_in_another_pod(place, engine):
+def test_an_evicted_trainer_continues_in_another_pod(place, engine):
     if engine is None:
         pytest.skip("NO CONTAINERS WERE RUN: see the warning")
     settings = (

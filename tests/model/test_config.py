@@ -59,7 +59,7 @@ def test_a_batch_that_replicas_cannot_share_evenly_is_refused():
 @pytest.mark.parametrize(
     ("likelihood", "binary"), [("bernoulli", True), ("continuous_bernoulli", False)]
 )
-def test_the_likelihood_says_whether_pixels_are_binary(likelihood, binary):
+def test_the_likelihood_states_whether_pixels_are_binary(likelihood, binary):
     assert ModelConfig(likelihood=likelihood).is_binary is binary
 
 

@@ -24,7 +24,7 @@ def test_noise_depends_on_the_image_alone(images):
     np.testing.assert_allclose(part, whole[5:6], rtol=1e-6)
 
 
-def test_a_sequence_is_the_same_in_whatever_blocks_it_is_drawn(images):
+def test_a_sequence_does_not_depend_on_the_size_of_its_blocks(images):
     whole = fixed_noise.normal(images, 0, samples=9, latent_size=3)
     for sizes in [(4, 4, 1), (1, 8), (9,)]:
         firsts = np.cumsum([0, *sizes[:-1]])

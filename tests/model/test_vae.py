@@ -107,7 +107,7 @@ def test_the_loss_weighs_the_kl_alone(binary, noise, settings, weight, kl_counte
     np.testing.assert_allclose(terms.elbo(), terms.reconstruction - terms.kl)
 
 
-def test_no_second_kl_hides_in_the_losses(vae, binary):
+def test_the_losses_contain_no_second_kl(vae, binary):
     vae(binary)
     assert vae.losses == []
 

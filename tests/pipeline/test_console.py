@@ -4,43 +4,43 @@ import re
 
 import pytest
 
-from pipeline.console import Screen
+from pipeline.console import Console
 from tests.support.terminals import joined_cells, printed_on
 
 
 @pytest.mark.parametrize("length", range(80, 240, 8))
 def test_a_long_path_is_folded_and_keeps_its_end(length, tmp_path, capfd):
     path = "/" + "a" * (length - 2) + "z"
-    screen = Screen(str(tmp_path / "log"))
+    console = Console(str(tmp_path / "log"))
     try:
-        screen.table("Result", [("report", path), ("next", "b" * 100)])
+        console.table("Result", [("report", path), ("next", "b" * 100)])
     finally:
-        screen.close()
+        console.close()
     assert path in re.sub(r"[\s│]", "", capfd.readouterr().out)
 
 
 CLOSING = """
 import sys, time
-from pipeline.console import Screen
+from pipeline.console import Console
 from model.training.progress import Progress
-screen = Screen(sys.argv[1] + "/log")
+console = Console(sys.argv[1] + "/log")
 values = {"elbo": -148.62, "eval_elbo": -1099.38, "images_per_second": 1551.4}
 values["has_epoch_ends"] = True
 progress = Progress(
     epoch=1, epochs=5, step=859, steps=4295, seconds_left=142.4, **values
 )
-with screen.step("Trainer") as line:
+with console.step("Trainer") as line:
     line.show_training(progress, 10)
     time.sleep(0.2)  # the live display draws ten times a second
-    line.done("a model of 10.5 MB")
+    line.print_result("a model of 10.5 MB")
 rows = [
     ("candidate's ELBO", "-12290.47 nats per image (higher is better)"),
     ("baseline's ELBO", "-88.36 (version 1795457098); difference -12202.11"),
     ("verdict", "REFUSED: ELBO -12290.47 must be at least the floor, -100.00"),
     ("seconds in all", "86399.9"),
 ]
-screen.table("Result", rows)
-screen.close()
+console.table("Result", rows)
+console.close()
 """
 
 

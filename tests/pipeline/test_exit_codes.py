@@ -85,7 +85,7 @@ def add_different_shapes(*args, **kwargs):
 
 @pytest.mark.parametrize("leaf", CODES, ids=lambda leaf: leaf.__name__)
 def test_each_error_has_its_exit_code(leaf):
-    assert exit_codes.code_of(leaf("why")) == CODES[leaf]
+    assert exit_codes.find_exit_code(leaf("why")) == CODES[leaf]
 
 
 def leaves_of(error):
@@ -114,7 +114,7 @@ def test_no_error_is_without_a_code():
     ],
 )
 def test_another_exception_has_the_code_of_a_failure(error, code):
-    assert exit_codes.code_of(error) == code
+    assert exit_codes.find_exit_code(error) == code
 
 
 def raise_from_numpy(error):
@@ -127,17 +127,17 @@ def raise_from_numpy(error):
 def test_the_cause_of_an_error_for_people_is_its_own_text():
     with pytest.raises(loading.ConfigError) as error:
         raise_from_numpy(loading.ConfigError("a must be b\nand more"))
-    assert exit_codes.cause(error.value) == "a must be b"
+    assert exit_codes.describe_cause(error.value) == "a must be b"
 
 
 def test_the_cause_of_another_exception_has_the_name_of_its_class():
     with pytest.raises(RuntimeError) as error:
         raise_from_numpy(RuntimeError("something failed"))
-    assert exit_codes.cause(error.value).rstrip() == f"ValueError: {MESSAGE}"
+    assert exit_codes.describe_cause(error.value).rstrip() == f"ValueError: {MESSAGE}"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_command_takes_a_fault_of_the_program_for_the_users(
+def test_no_command_reports_a_fault_of_the_program_as_bad_input(
     command, tmp_path, monkeypatch, capsys
 ):
     for name in ("list_versions", "find_served_and_damaged"):

@@ -90,7 +90,7 @@ def test_a_build_leaves_its_commit(copy):
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="needs git")
-def test_another_repository_around_the_packages_is_not_ours(copy):
+def test_another_repository_around_the_packages_is_ignored(copy):
     git(copy.parent, "init", "-q")
     git(copy.parent, "commit", "-qm", "none", "--allow-empty")
     assert find_commit(copy) == "unknown commit"

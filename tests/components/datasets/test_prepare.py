@@ -157,7 +157,7 @@ def test_a_tfds_dataset_keeps_its_class_names(source, data_dir, arrays):
     assert "Zalando" in info.description
 
 
-def test_a_name_of_ones_own(source, data_dir, arrays):
+def test_a_dataset_can_have_a_custom_name(source, data_dir, arrays):
     prepared = prepare("my_digits", str(source), data_dir=data_dir)
     assert prepared.path == str(data_dir / "my_digits" / "1.0.0")
     assert_holds("my_digits", data_dir, arrays)
@@ -380,7 +380,7 @@ def test_finds_what_was_changed_since(source, data_dir):
         (lambda path: path.write_bytes(path.read_bytes()[:-9]), " has the SHA-256 "),
     ],
 )
-def test_auto_prepares_anew_what_was_damaged(
+def test_auto_prepares_damaged_data_again(
     small_mnist, serving_mnist, data_dir, arrays, change, found
 ):
     before = prepare("mnist", "auto", data_dir=data_dir)
@@ -394,7 +394,9 @@ def test_auto_prepares_anew_what_was_damaged(
     assert lines[0].endswith(": preparing it again")
 
 
-def test_what_cannot_be_had_anew_stays(small_mnist, source, server, data_dir, no_wheel):
+def test_data_that_cannot_be_prepared_again_are_kept(
+    small_mnist, source, server, data_dir, no_wheel
+):
     prepared = prepare("mnist", str(source), data_dir=data_dir)
     shard = pathlib.Path(prepared.path, "mnist-train.tfrecord-00000-of-00001")
     shard.write_bytes(shard.read_bytes()[:-9])
@@ -442,7 +444,7 @@ def test_a_shard_that_is_cut_between_two_records_is_named(source, data_dir, kept
     )
 
 
-def test_a_shard_that_would_end_the_process_is_named(source, data_dir):
+def test_a_shard_at_which_tensorflow_aborts_is_named(source, data_dir):
     """TensorFlow's reader allocates 2^47 bytes for it, and gets a signal."""
     prepared = prepare("my_digits", str(source), data_dir=data_dir)
     path = pathlib.Path(prepared.path)
@@ -733,7 +735,7 @@ prepare.prepare("my_digits", {str(source)!r}, data_dir={str(data_dir)!r})
     assert_holds("my_digits", data_dir, arrays)
 
 
-def test_a_kill_between_the_moves_is_made_good(source, data_dir):
+def test_a_kill_between_two_renames_is_repaired(source, data_dir):
     prepared = prepare("my_digits", str(source), data_dir=data_dir)
     before = files_of(data_dir)
     work = data_dir / ".preparing-killed"

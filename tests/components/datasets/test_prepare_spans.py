@@ -72,9 +72,9 @@ def test_each_span_becomes_a_tfds_dataset(folder, tmp_path, kind):
 def test_the_same_content_is_prepared_once(folder, tmp_path):
     write_idx(folder / "span-1", bars(1, 40, 20))
     write_records(folder / "span-2", bars(1, 40, 20))
-    said = []
-    first = prepare(folder / "span-{SPAN}", tmp_path, 2, said.append)
-    assert sum("writing" in line for line in said) == 1
+    printed = []
+    first = prepare(folder / "span-{SPAN}", tmp_path, 2, printed.append)
+    assert sum("writing" in line for line in printed) == 1
     assert first.parts[0] == first.parts[1]
     written = os.stat(first.parts[0].path).st_mtime_ns
     again = prepare(folder / "span-{SPAN}", tmp_path, 2)
@@ -90,7 +90,7 @@ def test_other_content_is_another_fingerprint(folder, tmp_path):
     assert prepare(folder / "span-{SPAN}", tmp_path).fingerprint != before.fingerprint
 
 
-def test_what_was_damaged_is_prepared_anew(folder, tmp_path):
+def test_damaged_data_are_prepared_again(folder, tmp_path):
     write_idx(folder / "span-1", bars(1, 40, 20))
     data = prepare(folder / "span-{SPAN}", tmp_path)
     (shard, *_) = pathlib.Path(data.parts[0].path).glob("*train*")
@@ -147,10 +147,10 @@ def test_spans_come_from_an_object_store(s3, folder, tmp_path, scheme):
     s3.files.put(str(folder), f"{s3.name}/digits", recursive=True)
     s3.files.pipe_file(f"{s3.name}/digits/span-008", b"an object, no span")
     s3.files.pipe_file(f"{s3.name}/digits/span-x/file", b"")
-    said = []
+    printed = []
     pattern = f"{scheme}://{s3.name}/digits/span-{{SPAN}}"
-    data = prepare(pattern, tmp_path, 2, said.append)
-    assert said[0].endswith("digits/span-x is skipped: 'x' is no span's number")
+    data = prepare(pattern, tmp_path, 2, printed.append)
+    assert printed[0].endswith("digits/span-x is skipped: 'x' is no span's number")
     assert [span.number for span in data.spans] == [6, 7]
     shutil.rmtree(tmp_path / "d")
     # the content is the same

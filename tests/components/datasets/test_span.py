@@ -22,7 +22,7 @@ def test_spans_are_the_json_of_earlier_releases():
 
 
 @pytest.mark.parametrize("text", ["", "[]"])
-def test_of_no_text_there_are_no_spans(text):
+def test_an_empty_text_has_no_spans(text):
     assert span.parse_json(text) == ()
 
 

@@ -75,7 +75,7 @@ def test_all_shards_are_read_however_they_are_numbered(tmp_path):
 
 
 @pytest.mark.parametrize("end", [".part", ".tmp", ".gz.part", "~"])
-def test_what_is_still_being_written_is_no_shard(tmp_path, end):
+def test_an_unfinished_file_is_not_a_shard(tmp_path, end):
     write_records(tmp_path, bars(0, 10, 10), files=1, suffix="")
     half = tmp_path / f"train-00001-of-00002.tfrecord{end}"
     half.write_bytes(b"")
@@ -147,7 +147,7 @@ def header(length):
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_a_length_that_would_end_the_process_is_named(tmp_path, suffix):
+def test_a_length_at_which_tensorflow_aborts_is_named(tmp_path, suffix):
     """TensorFlow's reader allocates 2^47 bytes for it, and gets a signal."""
     write_records(tmp_path, bars(0, 10, 10), files=1, suffix=suffix)
     path = tmp_path / f"train-00000-of-00001.tfrecord{suffix}"
@@ -249,7 +249,7 @@ def test_wrong_counts_are_named(counted, change, message):
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000])
-def test_counts_that_are_no_json_are_named(counted, data):
+def test_counts_that_are_not_json_are_named(counted, data):
     folder, _ = counted
     path = folder / "counts.json"
     path.write_bytes(data)

@@ -10,9 +10,9 @@ from tests.support.span_folders import bars, write_idx
 
 def find(pattern, window=1):
     """Returns the numbers of the spans that are found, and the lines of the console."""
-    said = []
-    found = spans.find_newest(str(pattern), window, print_line=said.append)
-    return [span.number for span in found], said
+    printed = []
+    found = spans.find_newest(str(pattern), window, print_line=printed.append)
+    return [span.number for span in found], printed
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_number_may_stand_alone_or_in_the_middle(folder):
     assert find(folder / "d{SPAN}.idx") == ([5], [])
 
 
-def test_gaps_and_what_is_no_number_are_skipped_and_said(folder):
+def test_gaps_and_names_without_a_number_are_skipped_with_a_message(folder):
     make(folder, "span-1", "span-5", "span-7", "span-tmp", "span-٣", "other")
     (folder / "span-8").write_text("a file")
     assert find(folder / "span-{SPAN}", 9) == (
@@ -75,7 +75,9 @@ def test_a_relative_pattern_is_of_this_folder(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("names", "there"), [((), "nothing"), (("b", "span-x"), "b, span-x")]
 )
-def test_without_a_match_the_pattern_and_what_is_there_are_named(folder, names, there):
+def test_without_a_match_the_pattern_and_the_existing_names_are_in_the_message(
+    folder, names, there
+):
     make(folder, *names)
     with pytest.raises(DataError) as error:
         find(folder / "span-{SPAN}")

@@ -41,14 +41,14 @@ def test_numbers_are_compared_as_numbers(model, place):
     assert listing.find_served_version(place.uri).number == 10
 
 
-def test_nothing_is_served_where_nothing_is(place):
+def test_a_missing_folder_serves_nothing(place):
     assert listing.find_served_version(place.uri) is None
     assert place.read() == {}
     place.write("of-somebody", b"")
     assert listing.find_served_version(place.uri) is None
 
 
-def test_a_glance_changes_with_each_push_and_removal(model, place):
+def test_the_newest_manifest_changes_with_each_push_and_removal(model, place):
     assert listing.read_newest_manifest(place.uri) == ([], None)
     old, new = (
         publish.publish_version(
@@ -84,7 +84,7 @@ def test_a_version_is_found_by_its_number(model, place):
     )
 
 
-def test_no_version_is_found_where_nothing_is(place):
+def test_a_missing_folder_has_no_versions(place):
     with pytest.raises(listing.NoVersionError, match=r"\(there are none\), got 1"):
         listing.find_version(place.uri, 1)
 
@@ -227,7 +227,7 @@ def test_a_hostile_manifest_makes_no_baseline(place, two, tmp_path, name):
 
 
 @on_each_kind
-def test_of_damaged_versions_alone_none_is_served(place, two):
+def test_nothing_is_served_if_all_versions_are_damaged(place, two):
     for version in two:
         place.write(f"{version.number}/saved_model.pb", b"Abc")
     found, damaged = listing.find_served_and_damaged(place.uri)
@@ -309,7 +309,7 @@ def test_a_manifest_of_the_models_own_is_copied(model, place, tmp_path):
     assert fetched(tmp_path / "copy") == files
 
 
-def test_a_version_that_is_gone_is_not_fetched(version, place, tmp_path):
+def test_a_removed_version_is_not_fetched(version, place, tmp_path):
     place.remove(str(version.number))
     with pytest.raises(listing.VersionError, match="saved_model.pb is missing"):
         listing.fetch_version(version, str(tmp_path / "copy"))

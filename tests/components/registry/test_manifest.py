@@ -66,7 +66,7 @@ def test_one_digest_is_that_of_the_lines_of_sha256sum(model):
     assert combine_digests(dict(reversed(digests.items()))) == combine_digests(digests)
 
 
-def test_one_digest_sees_names_and_contents():
+def test_one_digest_depends_on_names_and_contents():
     digests = {
         combine_digests(files)
         for files in ({"a": "0"}, {"b": "0"}, {"a": "1"}, {"a": "0", "b": "0"}, {})

@@ -64,7 +64,7 @@ def test_the_number_is_the_unix_time(model, place):
     assert before <= number <= int(time.time())
 
 
-def test_a_clock_that_went_back_gives_the_next_number(model, place):
+def test_a_clock_that_was_set_back_gives_the_next_number(model, place):
     ahead = int(time.time()) + 10_000
     place.write(f"{ahead}/of-somebody", b"")
     assert (
@@ -120,7 +120,7 @@ def test_a_model_with_a_link_leaves_nothing(model, place, target):
     assert place.read() == {}
 
 
-def test_a_manifest_that_is_no_json_leaves_nothing(model, place):
+def test_a_manifest_that_is_not_json_publishes_nothing(model, place):
     with pytest.raises(TypeError, match="not JSON serializable"):
         publish.publish_version(
             model,
@@ -133,7 +133,7 @@ def test_a_manifest_that_is_no_json_leaves_nothing(model, place):
 # Serving.
 
 
-def test_a_removed_version_is_gone_and_the_others_stay(model, place):
+def test_only_the_removed_version_disappears(model, place):
     one, two, three = (publish_empty(model, place) for _ in range(3))
     before = place.read()
     publish.remove_versions(place.uri, [one.number, three.number])
@@ -150,7 +150,7 @@ def test_a_version_without_a_manifest_is_removed_too(model, place):
     assert place.read() == {}
 
 
-def test_what_is_removed_already_does_not_matter_in_a_folder(model, tmp_path):
+def test_removing_a_missing_version_of_a_folder_is_no_error(model, tmp_path):
     destination = str(tmp_path / "serving")
     publish.remove_versions(destination, [7])
     assert not (tmp_path / "serving").exists()

@@ -77,7 +77,7 @@ def test_the_older_model_gets_the_highest_number(place, push):
 
 
 @on_each_kind
-def test_what_was_gone_back_from_is_remembered(place, push):
+def test_a_replaced_version_is_recorded_as_rejected(place, push):
     one, two = push("one"), push("two", "12/34")
     assert rolling_back.read_rejected_models(place.uri) == []
     assert (
@@ -126,7 +126,7 @@ def test_without_a_number_it_is_the_one_before(place, push):
 
 
 @on_a_folder
-def test_twice_goes_back_by_two(place, push):
+def test_two_rollbacks_serve_the_version_before_the_last_two(place, push):
     """The target is never a version that was rolled back, nor one of its model."""
     for name in ("one", "two", "three"):
         push(name)
@@ -199,7 +199,7 @@ def test_what_is_served_is_refused(place, push):
 
 
 @on_a_folder
-def test_what_was_gone_back_from_is_refused_until_its_record_goes(place, push):
+def test_a_rejected_model_is_refused_until_its_record_is_removed(place, push):
     one, two = push("one"), push("two")
     rolling_back.roll_back(place.uri, one.number, why="by mistake")
     [record] = rolling_back.read_rejected_models(place.uri)
@@ -234,7 +234,7 @@ def test_nothing_is_older(place, push):
 
 
 @on_a_folder
-def test_what_is_served_goes_above_a_damaged_version(place, push):
+def test_the_served_version_can_be_published_above_a_damaged_one(place, push):
     """The model is not rejected, although its files were damaged."""
     one, two = push("one"), push("two")
     place.write(f"{two.number}/saved_model.pb", b"damage")
@@ -246,7 +246,7 @@ def test_what_is_served_goes_above_a_damaged_version(place, push):
 
 
 @on_a_folder
-def test_killed_between_record_and_push_the_same_command_goes_on(
+def test_after_a_kill_between_record_and_push_the_same_command_succeeds(
     place, push, monkeypatch
 ):
     one, two = push("one"), push("two")
@@ -295,7 +295,7 @@ def test_the_record_is_all_that_is_left_beside_the_versions(place, push):
     assert json.loads(text) == dataclasses.asdict(record)
 
 
-def test_a_store_that_refuses_is_no_rollback(s3, tmp_path):
+def test_a_store_that_refuses_writes_leaves_the_served_version(s3, tmp_path):
     uri = f"s3://{s3.name}/serving/vae"
     for name in ("one", "two"):
         files = {**FILES, "saved_model.pb": name.encode()}
@@ -323,7 +323,7 @@ def test_a_store_that_refuses_is_no_rollback(s3, tmp_path):
 
 
 @on_a_folder
-def test_a_target_that_cannot_be_fetched_leaves_no_note(place, push, monkeypatch):
+def test_a_target_that_cannot_be_fetched_leaves_no_record(place, push, monkeypatch):
     push("one"), push("two")
     before = place.read()
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")  # as if the disk were full
@@ -333,7 +333,9 @@ def test_a_target_that_cannot_be_fetched_leaves_no_note(place, push, monkeypatch
 
 
 @on_a_folder
-def test_what_came_meanwhile_is_not_gone_back_from_unseen(place, push, monkeypatch):
+def test_a_version_pushed_during_a_rollback_is_named_and_stays_served(
+    place, push, monkeypatch
+):
     push("one"), push("two")
     fetch = listing.fetch_version
 

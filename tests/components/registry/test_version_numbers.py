@@ -24,7 +24,7 @@ def test_only_folders_with_a_plain_number_are_versions(place):
     assert numbers(place) == [7, 12]
 
 
-def test_nothing_is_in_use_where_nothing_is(place):
+def test_an_empty_destination_has_no_numbers(place):
     assert numbers(place) == []
 
 

@@ -100,7 +100,7 @@ def test_all_is_on_the_disk_before_the_rename(model, destination, monkeypatch):
     assert after == [destination]
 
 
-def test_a_version_that_is_a_link_is_no_baseline(model, destination, tmp_path):
+def test_a_version_that_is_a_link_is_not_a_baseline(model, destination, tmp_path):
     elsewhere = publish.publish_version(
         model,
         destination=str(tmp_path / "elsewhere"),
@@ -119,7 +119,9 @@ def test_a_version_that_is_a_link_is_no_baseline(model, destination, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["variables/link", "saved_model.pb", "assets"])
-def test_a_version_with_a_link_in_it_is_no_baseline(model, destination, tmp_path, name):
+def test_a_version_that_contains_a_link_is_not_a_baseline(
+    model, destination, tmp_path, name
+):
     old, new = (
         publish.publish_version(
             model, destination=destination, manifest=Manifest.from_content({})
@@ -210,7 +212,7 @@ import itertools, os, signal, sys
 from components.registry import listing, publish
 from components.registry.manifest import Manifest
 fsync = os.fsync
-def audited_fsync(descriptor):  # Python does not tell of this one
+def audited_fsync(descriptor):  # an audit hook does not see it
     sys.audit("os.fsync")
     fsync(descriptor)
 os.fsync = audited_fsync
@@ -313,7 +315,7 @@ def test_pushes_at_the_same_time_wait_for_each_other(model, destination):
     assert not staged(destination)
 
 
-def test_leftovers_go_and_the_rest_stays(model, destination):
+def test_only_leftover_files_are_removed(model, destination):
     left = pathlib.Path(destination, ".staging-killed", "variables")
     left.mkdir(parents=True)
     (left / "variables.index").write_bytes(b"")

@@ -57,7 +57,7 @@ def started(*arguments):
     )
 
 
-def test_no_reader_minds_the_order(model, store, s3):
+def test_the_order_of_uploads_does_not_matter_to_readers(model, store, s3):
     s3.server.requests.clear()
     number = publish.publish_version(
         model, destination=store.uri, manifest=Manifest.from_content({})
@@ -126,7 +126,9 @@ def test_a_push_that_is_killed_half_way(model, store, s3, name):
     listing.verify_version(later)
 
 
-def test_a_server_that_goes_away_half_way(model, s3, s3_elsewhere, monkeypatch):
+def test_a_server_that_stops_in_the_middle_of_a_push(
+    model, s3, s3_elsewhere, monkeypatch
+):
     uri = f"s3://{s3.name}/serving/vae"
     server = Server()  # serves the same objects
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
@@ -193,7 +195,7 @@ def test_pushes_at_the_same_time_take_different_numbers(model, store):
         )
 
 
-def test_of_two_pushes_that_claim_one_number_one_gets_it(tmp_path, store, s3):
+def test_only_one_of_two_pushes_gets_a_number(tmp_path, store, s3):
     """The server makes both pushes list the versions before either writes its claim."""
     store.write("20000000000/of-somebody", b"")
     models = {}
@@ -222,16 +224,16 @@ def test_of_two_pushes_that_claim_one_number_one_gets_it(tmp_path, store, s3):
     assert (served.number, damaged) == (20000000002, [])
 
 
-def test_a_push_goes_on_beside_one_that_is_half_way(model, store, s3):
+def test_a_push_succeeds_beside_an_unfinished_one(model, store, s3):
     """An incomplete version is no baseline until it is complete."""
     old = publish.publish_version(
         model, destination=store.uri, manifest=Manifest.from_content({})
     )
-    half, go_on = threading.Event(), threading.Event()
+    half, may_continue = threading.Event(), threading.Event()
 
     def pause():
         half.set()
-        assert go_on.wait(60)
+        assert may_continue.wait(60)
 
     s3.server.before["PUT", "MANIFEST.json"] = pause
     process = started(model, store.uri, 1)
@@ -241,7 +243,7 @@ def test_a_push_goes_on_beside_one_that_is_half_way(model, store, s3):
         assert served == old
         assert damaged.why == "it has no MANIFEST.json yet"
     finally:
-        go_on.set()
+        may_continue.set()
     number = int(process.communicate(timeout=60)[0])
     assert listing.find_served_version(store.uri).number == number == damaged.number
 
@@ -261,7 +263,7 @@ def test_a_file_that_is_replaced_while_it_is_fetched(model, store, s3, tmp_path)
     assert not (tmp_path / "copy").exists()
 
 
-def test_objects_that_stand_for_folders_are_no_files(model, store, s3, tmp_path):
+def test_folder_marker_objects_are_not_files(model, store, s3, tmp_path):
     version = publish.publish_version(
         model, destination=store.uri, manifest=Manifest.from_content({})
     )

@@ -77,9 +77,11 @@ def numpy_iaf(networks, params, noise):
     z = sigma * noise + loc
     log_q = -np.sum(np.log(sigma) + noise**2 / 2 + np.log(2 * np.pi) / 2)
     for network in reversed(networks):
-        first, last, first_bias, last_bias, told, told_last = numpy_weights(network)
-        hidden = np.maximum(z @ first + context @ told + first_bias, 0)
-        out = hidden @ last + context @ told_last + last_bias
+        first, last, first_bias, last_bias, first_context, last_context = numpy_weights(
+            network
+        )
+        hidden = np.maximum(z @ first + context @ first_context + first_bias, 0)
+        out = hidden @ last + context @ last_context + last_bias
         shift, gate = out.reshape(size, 2).T
         sigma = expit(gate + 1.5)
         # the next network gets z in reverse order

@@ -24,7 +24,7 @@ def test_a_large_file_has_the_digest_that_sha256sum_gives(tmp_path):
     assert digests.digest_file(path) == printed.stdout.decode().split()[0]
 
 
-def test_a_stream_is_digested_from_where_it_stands():
+def test_a_stream_is_digested_from_its_position():
     stream = io.BytesIO(b"head abc")
     stream.seek(5)
     assert digests.digest_stream(stream) == OF_ABC

@@ -22,7 +22,7 @@ def test_a_full_disk_is_recognized_by_number_or_words(error):
 
 
 @pytest.mark.parametrize("error", [None, OSError(errno.EIO, "x"), ValueError("full")])
-def test_another_error_is_no_full_disk(error):
+def test_another_error_is_not_a_full_disk(error):
     assert not disk_space.is_full(error)
 
 

@@ -40,7 +40,7 @@ def test_folders_have_a_path_here(uri, path, tmp_path, monkeypatch):
     "uri",
     ["hdfs://host/serving", "simplecache::s3://bucket/x", "S3://bucket/x", "s3://"],
 )
-def test_what_is_no_destination(uri):
+def test_an_invalid_destination_is_refused(uri):
     with pytest.raises(filesystems.PathError) as error:
         filesystems.find_filesystem(uri)
     assert str(error.value).startswith(
@@ -88,7 +88,7 @@ def test_gs_is_googles(monkeypatch):
 # Listings.
 
 
-def test_what_another_wrote_is_seen(s3):
+def test_files_that_another_process_wrote_are_found(s3):
     uri = f"s3://{s3.name}/vae"
     for count in (1, 2):
         s3.files.pipe_file(f"{s3.name}/vae/{count}", b"")
@@ -115,7 +115,7 @@ def error_of(uri):
     )
     assert SECRET not in text
     # one line, for every place where it is shown
-    assert exit_codes.cause(error.value) == text
+    assert exit_codes.describe_cause(error.value) == text
     return text
 
 

@@ -55,7 +55,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("text", "advice"), REFUSED.items())
-def test_every_setting_refuses_what_is_no_location(text, advice):
+def test_every_setting_refuses_an_invalid_location(text, advice):
     for key, expected in (
         ("push.destination", "be a folder or begin with minio://, s3://, gs://"),
         (

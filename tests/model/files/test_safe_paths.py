@@ -32,7 +32,7 @@ def test_a_name_below_its_folder(tmp_path, name):
         *("a//b", "a/", "a\0b"),
     ],
 )
-def test_a_name_that_leads_elsewhere(tmp_path, name):
+def test_a_name_outside_the_folder_is_refused(tmp_path, name):
     message = f"a file's name must lead below {tmp_path}, got {name!r}"
     for check in (safe_paths.join_below, safe_paths.check_name):
         with pytest.raises(safe_paths.PathError) as error:
@@ -40,7 +40,7 @@ def test_a_name_that_leads_elsewhere(tmp_path, name):
         assert str(error.value) == message
 
 
-def test_a_link_on_the_way(tmp_path):
+def test_a_link_in_the_path_is_refused(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "link").symlink_to(tmp_path / "elsewhere")
@@ -102,7 +102,7 @@ def test_a_folder_in_a_volume_stays_there(field):
         KubeflowConfig(**settings)
 
 
-def test_a_folder_of_ones_own_may_be_anywhere(tmp_path, monkeypatch):
+def test_the_users_own_folder_may_be_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert filesystems.local_path("../models") == str(
         pathlib.Path(tmp_path.parent, "models")
@@ -128,7 +128,7 @@ def test_a_home_is_expanded_at_the_beginning_alone(home):
         assert safe_paths.expand_home(path) == path
 
 
-def test_a_home_that_is_none_is_named(monkeypatch):
+def test_an_invalid_home_is_named(monkeypatch):
     with pytest.raises(safe_paths.PathError) as error:
         safe_paths.expand_home("~nosuchuser/a")
     assert str(error.value) == (
@@ -138,7 +138,7 @@ def test_a_home_that_is_none_is_named(monkeypatch):
     )
 
 
-def test_every_path_of_the_command_line_and_the_settings_knows_the_home(
+def test_the_home_is_expanded_in_every_path_of_the_command_line_and_the_settings(
     home, tmp_path, monkeypatch, capsys
 ):
     """`~` means the home folder in every path, as if the path were written in full."""
@@ -189,13 +189,13 @@ def test_every_path_of_the_command_line_and_the_settings_knows_the_home(
         "metrics.textfile=~nosuch/x.prom",
     ],
 )
-def test_a_setting_with_no_such_home_is_named(setting):
+def test_a_setting_with_an_unknown_home_is_named(setting):
     key = setting.partition("=")[0]
     with pytest.raises(ConfigError, match=f"^{key}: ~nosuch must be a home folder"):
         resolve("smoke", settings=[setting])
 
 
-def test_a_notification_with_no_such_home_says_so(capsys):
+def test_an_unknown_home_in_a_notification_is_named(capsys):
     (problem,) = notify.find_problems(NotifyConfig(token="file:~nosuch/x"))
     assert "~nosuch must be a home folder" in problem
     config = NotifyConfig(command=["~nosuch/x"])
@@ -204,7 +204,7 @@ def test_a_notification_with_no_such_home_says_so(capsys):
 
 
 @pytest.mark.parametrize("character", "*?[\\")
-def test_what_becomes_a_pattern_is_refused_at_once(
+def test_a_path_that_a_library_takes_as_a_pattern_is_refused_at_once(
     tmp_path, monkeypatch, capsys, character
 ):
     name = f"a{character}b"
@@ -237,7 +237,7 @@ def test_what_becomes_a_pattern_is_refused_at_once(
     assert list((tmp_path / name).iterdir()) == []
 
 
-def test_what_becomes_no_pattern_may_have_its_characters(tmp_path):
+def test_other_paths_may_contain_pattern_characters(tmp_path):
     folder = tmp_path / "a[b]*?{c}\\"
     bars.write_idx(folder / "span-1", labels=range(10))
     (folder / "my.yaml").write_text("data: {eval_images: 7}\n")

@@ -37,7 +37,7 @@ def test_the_encoder_gives_a_normal_with_a_full_covariance(images):
     assert posterior.covariance().shape == (12, 3, 3)
 
 
-def test_the_encoder_sees_pixels_around_zero(images):
+def test_the_encoder_gets_pixels_around_zero(images):
     config = demo_model(network="dense", **SIZES)
     encoder = build.encoder(config, Posterior(config), dtype="float32")
     np.testing.assert_allclose(encoder.layers[0](images), images - 0.5, atol=1e-7)

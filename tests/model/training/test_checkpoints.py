@@ -48,7 +48,7 @@ def test_only_what_is_done_makes_room_for_the_next_training(state, place, tmp_pa
     assert "given-up" in names(place)
 
 
-def test_of_a_damaged_checkpoint_nothing_is_taken(state, tmp_path, caplog):
+def test_no_value_of_a_damaged_checkpoint_is_used(state, tmp_path, caplog):
     place = tmp_path / "checkpoints"
     checkpoints = Checkpoints(state, str(place), identity="one", scratch=str(tmp_path))
     fresh = [weight.numpy() for weight in state.weights]

@@ -72,14 +72,14 @@ def killed(of_killed, tmp_path):
     return shutil.copytree(of_killed, tmp_path / "killed")
 
 
-def goes_on(digits, name, checkpoints, uninterrupted):
+def assert_resumes(digits, name, checkpoints, uninterrupted):
     """Resumes a training; asserts that its weights equal the uninterrupted ones."""
-    said = wait_for(started(digits, name, checkpoints), "trained")
-    assert "resuming from step " in said
-    assert "epoch 6/6" in said
+    output = wait_for(started(digits, name, checkpoints), "trained")
+    assert "resuming from step " in output
+    assert "epoch 6/6" in output
     for ours, theirs in zip(weights(digits, name), uninterrupted):
         np.testing.assert_array_equal(ours, theirs)
-    return said
+    return output
 
 
 # A resumed training has the same weights, their average, the best weights, schedules
@@ -87,15 +87,15 @@ def goes_on(digits, name, checkpoints, uninterrupted):
 
 
 def test_a_killed_training_ends_with_the_same_weights(digits, killed, uninterrupted):
-    assert "epoch 1/6" not in goes_on(digits, "killed", killed, uninterrupted)
+    assert "epoch 1/6" not in assert_resumes(digits, "killed", killed, uninterrupted)
 
 
 def test_a_terminated_training_ends_with_the_same_weights(
     digits, tmp_path, uninterrupted
 ):
     stopped(digits, "terminated", tmp_path, signal.SIGTERM)
-    said = goes_on(digits, "terminated", tmp_path, uninterrupted)
-    assert "epoch 1/6" not in said
+    output = assert_resumes(digits, "terminated", tmp_path, uninterrupted)
+    assert "epoch 1/6" not in output
 
 
 def test_convolutions_in_half_precision_end_with_the_same_weights(digits, tmp_path):
@@ -111,19 +111,19 @@ def test_convolutions_in_half_precision_end_with_the_same_weights(digits, tmp_pa
     process.stdout.read()
     process.wait()
 
-    said = wait_for(fit("conv-killed", "killed"), "trained")
+    output = wait_for(fit("conv-killed", "killed"), "trained")
 
-    assert "resuming from step " in said
+    assert "resuming from step " in output
     for ours, theirs in zip(weights(digits, "conv-killed"), weights(digits, "conv")):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_with_a_uri_training_goes_on_where_there_is_no_disk(digits, s3, uninterrupted):
+def test_with_a_uri_training_continues_on_another_disk(digits, s3, uninterrupted):
     """The process behaves like a pod that is evicted and restarted elsewhere."""
     uri = f"s3://{s3.name}/checkpoints"
     stopped(digits, "pod", uri, signal.SIGTERM)
     shutil.rmtree(digits / "scratch-pod")
-    assert "epoch 1/6" not in goes_on(digits, "pod", uri, uninterrupted)
+    assert "epoch 1/6" not in assert_resumes(digits, "pod", uri, uninterrupted)
 
 
 def test_a_damaged_checkpoint_is_passed_over(digits, killed, uninterrupted):
@@ -132,8 +132,8 @@ def test_a_damaged_checkpoint_is_passed_over(digits, killed, uninterrupted):
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 255
     last.write_bytes(content)
-    said = goes_on(digits, "damaged", killed, uninterrupted)
-    assert f"checkpoint {folder / last.stem} is damaged (" in said
+    output = assert_resumes(digits, "damaged", killed, uninterrupted)
+    assert f"checkpoint {folder / last.stem} is damaged (" in output
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def cluster():
     ]
 
 
-def test_two_workers_train_and_go_on_when_one_was_lost(
+def test_two_workers_train_and_continue_after_one_was_lost(
     digits, tmp_path, cluster, uninterrupted
 ):
     def start():
@@ -171,16 +171,16 @@ def test_two_workers_train_and_go_on_when_one_was_lost(
     other.wait()
 
     chief, other = start()
-    said = wait_for(chief, "trained")
+    output = wait_for(chief, "trained")
     wait_for(other, "trained")
 
-    assert "resuming from step " in said
+    assert "resuming from step " in output
     assert not (digits / "weights-workers-1.npz").exists()  # only the chief writes
     for ours, theirs in zip(weights(digits, "workers-0"), uninterrupted):
         np.testing.assert_allclose(ours, theirs, rtol=0.02, atol=2e-3)
 
 
-def test_workers_that_see_different_checkpoints_say_so(
+def test_workers_with_different_checkpoints_are_an_error(
     digits, killed, tmp_path, cluster
 ):
     folders = [killed, tmp_path / "none"]
@@ -188,12 +188,12 @@ def test_workers_that_see_different_checkpoints_say_so(
         started(digits, "apart", folder, TF_CONFIG=config)
         for folder, config in zip(folders, cluster)
     ]
-    said = [process.stdout.read() for process in both]
+    output = [process.stdout.read() for process in both]
     assert [process.wait(timeout=60) for process in both] == [1, 1]
     assert (
         "DeviceError: this worker begins with the step 0, but the mean over all is "
-    ) in said[1]
-    for each in said:
+    ) in output[1]
+    for each in output:
         assert (
             "workers must see the same checkpoints and the same served model, in a "
             "shared folder or at a URI"

@@ -110,7 +110,7 @@ def test_the_loss_of_a_worker_is_named(two_workers):
     )
 
 
-def test_an_error_of_a_process_alone_stays_as_it_is():
+def test_an_error_of_a_single_process_is_not_changed():
     with (
         pytest.raises(tf.errors.UnavailableError),
         devices.convert_lost_worker_errors(),

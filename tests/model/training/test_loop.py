@@ -69,11 +69,11 @@ def test_one_step_descends_the_hand_written_loss(digits, settings, done, kl_weig
     gradients = tape.gradient(loss, vae.trainable_variables)
 
     take = steps.build_training(vae, state, strategy=strategy, config=config)
-    taken, of_step = take(
+    steps_done, of_step = take(
         iter(devices.distribute_batches(strategy, batches)), tf.constant(1)
     )
 
-    assert taken == 1
+    assert steps_done == 1
     assert state.step.numpy() == done + 1
     assert of_step.numpy() == pytest.approx(loss.numpy(), rel=1e-5)
     # the ELBO does not depend on beta and the warm-up
@@ -117,7 +117,7 @@ def test_too_few_images_are_named(digits, tmp_path):
         )
 
 
-def test_an_elbo_that_is_no_number_stops_training(digits, tmp_path):
+def test_an_elbo_that_is_not_finite_stops_training(digits, tmp_path):
     config = demo_train(
         epochs=3,
         batch_size=20,
@@ -138,7 +138,7 @@ def test_an_elbo_that_is_no_number_stops_training(digits, tmp_path):
         )
 
 
-def test_an_eval_elbo_that_is_no_number_stops_training(digits, tmp_path):
+def test_an_eval_elbo_that_is_not_finite_stops_training(digits, tmp_path):
     """The first loss is a number; the weights after the first step give NaN."""
     config = demo_train(
         epochs=3, batch_size=200, learning_rate=1e30, clip_norm=None, replicas=1
@@ -285,7 +285,7 @@ def test_a_warm_start_has_the_served_weights(served):
         ),
     ],
 )
-def test_another_network_starts_cold_and_says_why(served, changes, why):
+def test_another_network_starts_cold_with_the_reason(served, changes, why):
     vae = VAE(dataclasses.replace(MODEL, **changes))
     before = vae.get_weights()
     assert warm_start.load_weights(vae, served[0]) == f"cold start: {why}"
@@ -297,8 +297,8 @@ def test_no_model_starts_cold(tmp_path):
     assert warm_start.load_weights(VAE(MODEL), str(tmp_path / "none")) == (
         "cold start: nothing is served"
     )
-    said = warm_start.load_weights(VAE(MODEL), str(tmp_path))
-    assert said.startswith(f"cold start: {tmp_path} is no model of this pipeline (")
+    message = warm_start.load_weights(VAE(MODEL), str(tmp_path))
+    assert message.startswith(f"cold start: {tmp_path} is no model of this pipeline (")
 
 
 def test_a_served_model_that_cannot_be_read_starts_nothing(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from model.training import progress
 from model.training.progress import ImageRate, Rate, Reporter, log_if_slow
-from pipeline.console import Screen
+from pipeline.console import Console
 
 
 class Clock:
@@ -56,7 +56,7 @@ def test_the_rate_is_that_of_the_last_ten_seconds():
     assert rate.seconds_per_step() == pytest.approx(0.5)
 
 
-def test_a_clock_that_stands_gives_no_rate():
+def test_a_stopped_clock_gives_no_rate():
     rate = Rate()
     rate.add(1, 1.0)
     rate.add(1, 0.0)
@@ -112,7 +112,7 @@ def test_what_follows_each_epoch_is_in_the_time_left_once_it_is_known(caplog):
     assert found.seconds_left == pytest.approx(100 * 0.1 + 1 * 3.0)
 
 
-def test_a_training_that_goes_on_knows_how_many_steps_are_left(caplog):
+def test_a_resumed_training_counts_only_the_remaining_steps(caplog):
     training = Training(caplog, first=150)
     training.take(1, 30.0)
     training.take(10, 2.0)
@@ -168,7 +168,7 @@ class Event(threading.Event):
         ),
     ],
 )
-def test_what_is_slow_is_named_and_then_again(caplog, waits, expected):
+def test_slow_work_is_named_repeatedly(caplog, waits, expected):
     event = Event(waits)
     with (
         caplog.at_level(logging.INFO, "model.training.progress"),
@@ -179,7 +179,7 @@ def test_what_is_slow_is_named_and_then_again(caplog, waits, expected):
     assert event.seconds == [2.0, 30.0, 30.0, 30.0][: waits + 1]
 
 
-def test_what_fails_at_once_is_not_named(caplog):
+def test_an_immediate_failure_is_not_logged_as_slow(caplog):
     before = threading.active_count()
     with (
         caplog.at_level(logging.INFO, "model.training.progress"),
@@ -191,18 +191,18 @@ def test_what_fails_at_once_is_not_named(caplog):
     assert threading.active_count() == before
 
 
-def test_a_step_shows_what_is_slow_in_it_and_else_it_goes_beside(tmp_path, capfd):
+def test_messages_are_on_the_steps_line_and_between_steps_on_stderr(tmp_path, capfd):
     level = logging.getLogger("model").level
-    screen = Screen(str(tmp_path / "log"))
+    console = Console(str(tmp_path / "log"))
     try:
         progress.logger.info("verifying version 7")
-        with screen.step("Trainer") as step:
+        with console.step("Trainer") as step:
             progress.logger.info("exporting the model")
             progress.logger.debug("not shown")
-            step.done("a model")
+            step.print_result("a model")
         progress.logger.info("writing the report")
     finally:
-        screen.close()
+        console.close()
     out, err = capfd.readouterr()
     assert err == "verifying version 7\nwriting the report\n"
     first, second, _ = out.splitlines()

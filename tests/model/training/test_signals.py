@@ -26,7 +26,7 @@ def test_a_signal_acts_when_the_block_has_ended(handler):
     assert seen == [signal.SIGTERM]
 
 
-def test_a_signal_whose_action_is_nothing_ends_the_process_all_the_same(handler):
+def test_a_signal_without_an_action_also_ends_the_process(handler):
     """Signals have no default action in a container's first process on Linux."""
     handler(lambda signum, frame: None)
     with pytest.raises(SystemExit) as ended, signals.defer_signals():

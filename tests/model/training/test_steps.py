@@ -41,8 +41,8 @@ def take(made, batches, count):
     data = tf.data.Dataset.from_generator(
         lambda: iter(batches), output_signature=signature
     )
-    taken, loss = function(iter(data), tf.constant(count))
-    return int(taken), float(loss)
+    count_done, loss = function(iter(data), tf.constant(count))
+    return int(count_done), float(loss)
 
 
 def loss_of(vae, images, noise, weight):
@@ -64,8 +64,8 @@ def test_steps_descend_the_gradient_of_the_loss(make, batches, warmup):
         ):
             variable.assign_sub(RATE * gradient)
     made = make(kl_warmup_steps=warmup)
-    taken, last = take(made, batches, 2)
-    assert taken == 2
+    count_done, last = take(made, batches, 2)
+    assert count_done == 2
     assert last == pytest.approx(float(loss), rel=1e-4)
     assert made[1].steps_done == 2
     for ours, theirs in zip(made[0].get_weights(), expected.get_weights(), strict=True):
@@ -96,8 +96,8 @@ def test_the_means_of_steps_are_summed(make, batches):
 def test_no_step_follows_a_loss_that_is_not_finite(make, batches):
     broken = (np.full_like(batches[1][0], np.nan), batches[1][1])
     made = make()
-    taken, loss = take(made, [batches[0], broken, batches[2]], 3)
-    assert taken == 2
+    count_done, loss = take(made, [batches[0], broken, batches[2]], 3)
+    assert count_done == 2
     assert np.isnan(loss)
 
 

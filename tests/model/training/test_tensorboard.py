@@ -71,14 +71,14 @@ def events(folder, split):
 
 
 @pytest.mark.parametrize(("split", "name"), CURVES)
-def test_each_epoch_is_there_once(folder, split, name):
+def test_each_epoch_is_logged_once(folder, split, name):
     curve = events(folder, split).Scalars(name)
     assert [step for step, _ in curve] == [1, 2, 3, 4]
     assert np.isfinite([value for _, value in curve]).all()
     assert tensorboard.read_curves(str(folder))[split, name] == curve
 
 
-def test_the_curves_are_what_training_says(folder):
+def test_the_curves_are_those_of_the_training(folder):
     curves = {
         key: dict(curve) for key, curve in tensorboard.read_curves(str(folder)).items()
     }

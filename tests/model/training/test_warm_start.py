@@ -28,12 +28,12 @@ def save(folder, variables):
 def load_into(vae, folder):
     """Returns the message of the warm start, and whether a weight has changed."""
     before = vae.get_weights()
-    said = warm_start.load_weights(vae, folder)
+    message = warm_start.load_weights(vae, folder)
     pairs = zip(before, vae.get_weights(), strict=True)
-    return said, not all(np.array_equal(old, new) for old, new in pairs)
+    return message, not all(np.array_equal(old, new) for old, new in pairs)
 
 
-def test_the_weights_of_the_same_networks_are_taken(tmp_path):
+def test_the_weights_of_the_same_networks_are_loaded(tmp_path):
     served, vae = vae_of(seed=1), vae_of(seed=2)
     folder = save(tmp_path / "served", served.variables)
     assert (
@@ -51,8 +51,8 @@ def test_without_a_served_model_training_starts_cold(tmp_path):
 
 def test_a_variable_of_another_shape_is_named(tmp_path):
     folder = save(tmp_path / "served", vae_of(hidden_units=5).variables)
-    said, has_changed = load_into(vae_of(), folder)
-    assert said == (
+    message, has_changed = load_into(vae_of(), folder)
+    assert message == (
         "cold start: the networks differ: variable 0 of the served one has shape "
         "[784, 5], this one's [784, 4]"
     )
@@ -62,8 +62,8 @@ def test_a_variable_of_another_shape_is_named(tmp_path):
 def test_another_number_of_variables_is_named(tmp_path):
     vae = vae_of()
     count = len(vae.variables)
-    said, has_changed = load_into(vae, save(tmp_path / "served", vae.variables[:-1]))
-    assert said == (
+    message, has_changed = load_into(vae, save(tmp_path / "served", vae.variables[:-1]))
+    assert message == (
         f"cold start: the networks differ: the served model has {count - 1} variables, "
         f"this one {count}"
     )
@@ -72,15 +72,17 @@ def test_another_number_of_variables_is_named(tmp_path):
 
 def test_another_kind_of_model_is_named(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "served"))
-    said, has_changed = load_into(vae_of(), str(tmp_path / "served"))
+    message, has_changed = load_into(vae_of(), str(tmp_path / "served"))
     start = f"cold start: {tmp_path}/served is no model of this pipeline ("
-    assert said.startswith(start)
-    assert "variables_" in said
+    assert message.startswith(start)
+    assert "variables_" in message
     assert not has_changed
     os.mkdir(tmp_path / "empty")  # TensorFlow's error has several lines
-    said, has_changed = load_into(vae_of(), str(tmp_path / "empty"))
-    assert said.startswith(f"cold start: {tmp_path}/empty is no model of this pipeline")
-    assert "\n" not in said
+    message, has_changed = load_into(vae_of(), str(tmp_path / "empty"))
+    assert message.startswith(
+        f"cold start: {tmp_path}/empty is no model of this pipeline"
+    )
+    assert "\n" not in message
     assert not has_changed
 
 

@@ -20,7 +20,7 @@ def test_sections_that_only_local_runs_use_are_named():
     console = Console()
     cluster_options.warn_of_local_settings(resolve("smoke"), console)
     assert console.lines == []
-    given = ["notify.command=[tell]", "metrics.textfile=/a/b.prom"]
+    given = ["notify.command=[notify-me]", "metrics.textfile=/a/b.prom"]
     cluster_options.warn_of_local_settings(resolve("smoke", settings=given), console)
     assert console.lines == [
         "notify: nothing on Kubeflow; it is for runs here alone",

@@ -11,27 +11,27 @@ from pipeline.cli.command_console import log_slow_work_to_stderr, open_console
 from pipeline.config.loading import ConfigError
 
 
-def test_what_others_print_is_in_the_log_and_not_on_the_console(tmp_path, capfd):
+def test_output_of_libraries_is_in_the_log_and_not_on_the_console(tmp_path, capfd):
     with open_console(str(tmp_path / "runs"), "data") as console:
         os.write(1, b"a library's line\n")
         console.line("a line for people")
-        assert command_console.code_of_result(console) == 0
+        assert command_console.get_result_code(console) == 0
     assert capfd.readouterr().out == "a line for people\n"
     (log,) = (tmp_path / "runs" / "logs").iterdir()
     assert log.name.startswith("data-")
     assert log.read_text() == "a library's line\n"
 
 
-def test_a_result_whose_reader_left_has_its_own_code(tmp_path, capfd):
+def test_a_result_whose_reader_closed_the_pipe_has_its_own_code(tmp_path, capfd):
     reader, writer = os.pipe()
     os.close(reader)
     output = os.dup(1)
     os.dup2(writer, 1)
     try:
         with open_console(str(tmp_path / "runs"), "evaluate") as console:
-            assert command_console.code_of_result(console) == 0
+            assert command_console.get_result_code(console) == 0
             console.line("a figure")
-            assert command_console.code_of_result(console) == 141
+            assert command_console.get_result_code(console) == 141
     finally:
         os.dup2(output, 1)
         os.close(output)

@@ -146,7 +146,7 @@ def test_the_figures_are_those_of_the_model(place, evaluate):
     )
 
 
-def test_by_default_it_is_what_is_served_and_what_the_settings_say(place, evaluate):
+def test_by_default_the_served_version_is_measured_with_the_settings(place, evaluate):
     version = place.new
     limit = ["--set", "data.limit=40", "--set", "data.eval_images=30"]
     code, printed = evaluate(*limit, "--set", "gate.iwae_samples=4")
@@ -219,7 +219,7 @@ def test_the_limit_is_on_the_spans_together(limit_in_all, limit_of_each, expecte
         (["--dataset", "Bars"], 2, "dataset must be name or name/config in lower case"),
     ],
 )
-def test_what_is_wrong_is_said(place, evaluate, flags, code, message):
+def test_each_bad_option_is_named(place, evaluate, flags, code, message):
     texts = {
         "path": place.path,
         "destination": place.destination,
@@ -231,7 +231,7 @@ def test_what_is_wrong_is_said(place, evaluate, flags, code, message):
     assert f"vae-pipeline: {message.format(**texts)}" in printed
 
 
-def test_what_was_tampered_with_is_not_measured(place, evaluate, tmp_path):
+def test_a_changed_model_is_not_measured(place, evaluate, tmp_path):
     version = place.old
     copy = tmp_path / "vae" / str(version.number)
     shutil.copytree(version.path, copy)

@@ -25,7 +25,7 @@ def test_generate_shows_what_the_model_draws(model_root, use):
     assert_shows(tiles("means.png", 3)[:5], drawn["mean"].numpy())
 
 
-def test_generate_says_the_seed_that_it_chose(use):
+def test_generate_prints_the_seed_that_it_chose(use):
     out = [use("generate", "-n", "1")[1] for _ in range(2)]
     chosen = [re.search(r"seed (\d+), by", text)[1] for text in out]
     assert chosen[0] != chosen[1]

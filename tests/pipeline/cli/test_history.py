@@ -74,7 +74,7 @@ def test_the_spans_are_named(tmp_path, capsys, fingerprint, expected):
     assert line.split("│")[2].strip() == expected
 
 
-def test_elbos_that_were_estimated_differently_are_told_apart(root, capsys):
+def test_elbos_that_were_estimated_differently_have_different_marks(root, capsys):
     keep_record(root, "run-6", 6, status="unchanged", elbo=-93.0, estimate="another")
     main.main(["history", "--root", str(root)])
     out = capsys.readouterr().out
@@ -109,7 +109,7 @@ def test_json_has_the_records_keys(root, capsys):
     assert found[3]["version"] is None
 
 
-def test_what_is_no_record_is_told_beside(root, capsys):
+def test_a_file_that_is_not_a_record_is_named_on_stderr(root, capsys):
     (root / "history" / "notes.txt").write_text("of mine")
     assert main.main(["history", "--root", str(root), "--json"]) == 0
     out, err = capsys.readouterr()

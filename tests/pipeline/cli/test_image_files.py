@@ -74,12 +74,14 @@ def test_a_grey_jpeg_is_read(tmp_path):
         ),
     ],
 )
-def test_what_is_harmless_is_converted_and_said(tmp_path, image, expected, note):
+def test_harmless_differences_are_converted_with_a_message(
+    tmp_path, image, expected, note
+):
     path = saved(tmp_path, image)
     pixels, notes = read_one(path)
     np.testing.assert_array_equal(pixels, expected)
-    (said,) = notes
-    assert said.startswith(f"{path}: {note}")
+    (message,) = notes
+    assert message.startswith(f"{path}: {note}")
 
 
 def a_colour():
@@ -88,7 +90,7 @@ def a_colour():
     return Image.fromarray(pixels)
 
 
-def see_through():
+def make_transparent():
     pixels = np.stack([GREY] * 3 + [np.full([28, 28], 255, np.uint8)], axis=-1)
     pixels[5, 6, 3] = 254
     return Image.fromarray(pixels)
@@ -111,7 +113,7 @@ def with_exif(orientation):
     [
         (a_colour(), "a.png", {}, "it must be grey, got colours"),
         (
-            see_through(),
+            make_transparent(),
             "a.png",
             {},
             "it must be opaque, got transparent pixels: lay it on black",
@@ -164,7 +166,7 @@ def test_pictures_that_are_refused(tmp_path, image, name, options, message):
     assert str(error.value) == f"{path}: {message}"
 
 
-def test_exif_of_an_upright_image_is_no_harm(tmp_path):
+def test_exif_of_an_upright_image_is_accepted(tmp_path):
     path = saved(tmp_path, Image.fromarray(GREY), "a.jpg", exif=with_exif(1))
     assert read(path, pytest.fail).pixels.shape == (1, 28, 28)
 
@@ -245,7 +247,7 @@ def test_arrays(tmp_path, shape, kind):
     np.testing.assert_allclose(got, whole.reshape(got.shape) / 255, atol=4e-4)
 
 
-def test_an_array_of_booleans_is_converted_and_said(tmp_path):
+def test_an_array_of_booleans_is_converted_with_a_message(tmp_path):
     path = str(tmp_path / "a.npy")
     np.save(path, BITS > 0)
     pixels, notes = read_one(path)

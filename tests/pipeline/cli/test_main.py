@@ -126,7 +126,7 @@ def test_a_mistyped_key_of_a_file_has_the_nearest(tmp_path, capsys):
         (["schedule", "--print", ""], ["systemd", "crontab"]),
     ],
 )
-def test_bash_completes_what_was_begun(words, expected, monkeypatch, capsys):
+def test_bash_completes_an_incomplete_word(words, expected, monkeypatch, capsys):
     """The variables are those that the script of how-to/complete-commands.md sets."""
     monkeypatch.setenv("_VAE_PIPELINE_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", " ".join(["vae-pipeline", *words]))
@@ -174,7 +174,7 @@ def test_an_interrupt_ends_with_130_and_a_word(tmp_path, signum):
     # CPython ends itself by SIGINT when an interrupt comes within exec(); a shell shows
     # 130 too.
     assert process.returncode in (130, -signal.SIGINT)
-    assert "interrupted; the same command goes on where it stopped" in stderr
+    assert "interrupted; run the same command to continue where it stopped" in stderr
     ((kept,), _) = run_record.read_all(tmp_path)
     assert (kept.status, kept.step) == ("interrupted", "Imports")
     assert list(temporary.iterdir()) == []
@@ -187,4 +187,4 @@ def test_a_disk_that_is_full_before_the_run_begins(tmp_path, capsys):
     assert code == 1
     error = capsys.readouterr().err
     assert error.startswith("vae-pipeline: [Errno 28] No space left on device")
-    assert error.endswith("; free some space, and the same command goes on\n")
+    assert error.endswith("; free some space, then run the same command again\n")

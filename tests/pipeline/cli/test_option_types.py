@@ -87,7 +87,7 @@ def test_a_home_that_is_not_there_is_named_with_the_option():
         ("compile", "--output"),
     ],
 )
-def test_every_option_for_a_path_refuses_what_is_none(
+def test_every_option_for_a_path_refuses_an_invalid_one(
     tmp_path, monkeypatch, capsys, words, option, path, advice
 ):
     monkeypatch.chdir(tmp_path)

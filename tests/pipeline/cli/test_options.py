@@ -48,7 +48,7 @@ def test_a_text_survives_set(text):
     assert resolve("demo", settings=[setting]).data.dataset == text
 
 
-def test_versions_are_below_the_root_unless_the_settings_say_otherwise(tmp_path):
+def test_versions_are_below_the_root_by_default(tmp_path):
     args = parse("versions", "--root", str(tmp_path))
     resolved = options.resolve(args)
     assert options.destination(args, resolved) == f"{tmp_path}/serving/vae"
@@ -57,6 +57,6 @@ def test_versions_are_below_the_root_unless_the_settings_say_otherwise(tmp_path)
     assert options.destination(args, resolved) == "s3://models/serving/vae"
 
 
-def test_a_home_folder_is_put_in_place_of_its_sign(monkeypatch):
+def test_a_home_folder_replaces_the_tilde(monkeypatch):
     monkeypatch.setenv("HOME", "/home/ada")
     assert parse("history", "--root", "~/runs").root == "/home/ada/runs"

@@ -16,7 +16,7 @@ def command(root, *arguments):
     return main.main(["prune", *map(str, arguments), "--root", str(root.path)])
 
 
-def test_the_command_says_what_goes(root, capsys):
+def test_the_command_prints_what_it_removes(root, capsys):
     for _ in range(2):
         root.whole_run()
     old, new = root.push("one"), root.push("two")

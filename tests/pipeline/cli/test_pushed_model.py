@@ -44,7 +44,7 @@ def test_a_version_that_is_not_there_is_named(use, model_root):
     assert_fails(use, ["generate", "--version", "7"], code=2, message=message)
 
 
-def test_where_nothing_is_served_the_command_says_what_to_do(use, model_root):
+def test_without_a_served_version_the_command_prints_advice(use, model_root):
     nowhere = model_root.path / "nowhere"
     message = (
         f"nothing is served at {nowhere}/vae: `run` first, or name the place by --root "

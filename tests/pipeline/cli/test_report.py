@@ -81,7 +81,7 @@ def test_a_folder_without_runs_is_named_and_not_made(tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
-def test_artifacts_that_are_gone_are_named(runs, report):
+def test_missing_artifacts_are_named(runs, report):
     runs.add("run-1", {"Report": COMPLETE})
     folder = runs.path / "artifacts" / "Report" / "metrics" / "13"
     (folder / "report.json").unlink()

@@ -13,7 +13,7 @@ def root(tmp_path, capsys):
     return VersionRoot(tmp_path, capsys)
 
 
-def test_rolling_back_says_what_is_served(root):
+def test_rolling_back_prints_the_served_version(root):
     one, two = root.push("a", -91), root.push("b", -90)
     assert root.command("rollback", "--reason", " sevens look like ones ") == 0
     served = listing.find_served_version(root.destination)
@@ -53,7 +53,7 @@ def test_in_an_object_store(root, s3):
         (["--reason", " "], "--reason must say why, it is kept: got nothing"),
     ],
 )
-def test_where_there_is_no_going_back(root, arguments, message):
+def test_a_rollback_without_an_older_version_is_refused(root, arguments, message):
     one, two = root.push("a", -91), root.push("b", -90)
     pathlib.Path(one.path, "saved_model.pb").unlink()
     names = {"one": one.number, "two": two.number}

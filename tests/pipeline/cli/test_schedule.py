@@ -34,7 +34,7 @@ NIGHTLY = ("--cron", "0 3 * * *")
         ),
     ],
 )
-def test_what_cannot_be_scheduled_is_refused_at_once(
+def test_an_unusable_schedule_is_refused_at_once(
     arguments, message, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)

@@ -41,7 +41,7 @@ class Process:
             text=True,
             cwd=ROOT,
         )
-        self.said = ""
+        self.output = ""
         self.url = self.read(r"listening on (\S+)")[1]
         self.read(r"serving version 5 of ")
 
@@ -55,22 +55,22 @@ class Process:
     def read(self, pattern):
         """Reads the output until a line matches a pattern; returns the match."""
         for line in self.process.stderr:
-            self.said += line
+            self.output += line
             if found := re.search(pattern, line):
                 return found
-        raise AssertionError(self.said)
+        raise AssertionError(self.output)
 
     def stop(self, signum):
         """Sends a signal; returns the exit code and the whole output."""
         self.process.send_signal(signum)
         _, rest = self.process.communicate(timeout=60)
-        return self.process.returncode, self.said + rest
+        return self.process.returncode, self.output + rest
 
 
 @pytest.mark.parametrize(
     ("signum", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
 )
-def test_what_has_begun_is_answered_before_it_ends(root, signum, code):
+def test_open_requests_are_answered_before_the_server_ends(root, signum, code):
     with (
         Process(root, "--max-batch", "1", "--access-log") as server,
         requests.Session() as idle,  # an idle connection must not delay the end
@@ -86,18 +86,18 @@ def test_what_has_begun_is_answered_before_it_ends(root, signum, code):
         answers = [clients.submit(ask, float(x)) for x in range(4)]
         time.sleep(0.3)  # all four requests have arrived, and one at a time is computed
         assert not all(answer.done() for answer in answers)
-        exit_code, said = server.stop(signum)
+        exit_code, output = server.stop(signum)
         got = [answer.result() for answer in answers]
         with pytest.raises(requests.ConnectionError):
             requests.get(server.url, timeout=5)
     assert got == [(200, {"size": 1.0, "x": float(x)}) for x in range(4)]
-    assert exit_code == code, said
-    assert f"{signum.name}: finishing the current requests, at most 30 s" in said
-    assert said.count("POST /v1/models/vae:predict 200 ") == 4
-    assert said.endswith("stopped\n")
+    assert exit_code == code, output
+    assert f"{signum.name}: finishing the current requests, at most 30 s" in output
+    assert output.count("POST /v1/models/vae:predict 200 ") == 4
+    assert output.endswith("stopped\n")
 
 
-def test_what_takes_too_long_is_not_waited_for(tmp_path):
+def test_requests_that_take_longer_than_the_grace_are_cut_off(tmp_path):
     root = make_root(tmp_path, seconds=10.0)
     with (
         Process(root, "--grace", "0.1", "--model-name", "other") as server,
@@ -112,9 +112,9 @@ def test_what_takes_too_long_is_not_waited_for(tmp_path):
 
         asked = clients.submit(ask)
         time.sleep(0.2)
-        exit_code, said = server.stop(signal.SIGTERM)
+        exit_code, output = server.stop(signal.SIGTERM)
         asked.result()
-    assert exit_code == 0, said
+    assert exit_code == 0, output
 
 
 def test_it_prints_its_own_lines_and_an_address_that_works_for_any_name(tmp_path):
@@ -122,11 +122,11 @@ def test_it_prints_its_own_lines_and_an_address_that_works_for_any_name(tmp_path
     with Process(root, "--model-name", "modèle ?#%41") as server:
         (status,) = requests.get(server.url, timeout=20).json()["model_version_status"]
         assert (status["version"], status["state"]) == ("5", "AVAILABLE")
-        _, said = server.stop(signal.SIGTERM)
+        _, output = server.stop(signal.SIGTERM)
     words = ["listening on", "serving version", "SIGTERM: finishing", "stopped"]
-    lines = said.splitlines()
-    assert len(lines) == len(words), said  # none is TensorFlow's
-    assert all(word in line for word, line in zip(words, lines)), said
+    lines = output.splitlines()
+    assert len(lines) == len(words), output  # none is TensorFlow's
+    assert all(word in line for word, line in zip(words, lines)), output
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,11 @@ def test_times_and_sizes_are_numbers_above_zero(flag, value, capsys):
     )
 
 
-def test_a_port_that_is_taken(capsys):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+def test_a_port_in_use_is_named(capsys):
+    with socket.socket() as in_use:
+        in_use.bind(("127.0.0.1", 0))
+        in_use.listen()
+        port = in_use.getsockname()[1]
         assert main.main(["serve", "--port", str(port)]) == 2
     assert (
         "--host and --port must be an address of this machine that is free, got "

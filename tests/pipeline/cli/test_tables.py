@@ -122,7 +122,7 @@ def test_versions_has_each_number_and_state(root, columns):
     assert states[max(states)].startswith(f"served; version {pushed[0]} again, in ")
 
 
-def test_a_column_takes_no_more_room_than_its_text(tmp_path):
+def test_a_column_is_only_as_wide_as_its_text(tmp_path):
     keep_record(tmp_path, "run-1", 1, status="pushed", elbo=-271.25, version=1795457098)
     flags = ["-m", "pipeline", "history", "--root", str(tmp_path)]
     code, text = printed_on(80, *flags)

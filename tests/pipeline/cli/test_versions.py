@@ -64,7 +64,7 @@ def test_versions_are_listed_newest_first(root):
     ) in root.out
 
 
-def test_figures_that_were_estimated_otherwise_are_told_apart(root):
+def test_figures_that_were_estimated_differently_have_different_marks(root):
     root.push("a", -91), root.push("b", -90, samples=9)
     assert root.command("versions") == 0
     assert "-90.00 (1)" in root.out
@@ -105,7 +105,7 @@ def test_json_is_for_machines(root):
     )
 
 
-def test_where_nothing_is(root):
+def test_a_folder_without_versions(root):
     assert root.command("versions") == 0
     assert root.out == f"nothing was pushed to {root.destination}\n"
     assert root.command("versions", "--json") == 0

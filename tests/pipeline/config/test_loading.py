@@ -63,7 +63,7 @@ def test_the_blog_preset_is_the_posts_recipe():
 
 
 @pytest.mark.parametrize("preset", loading.PRESETS)
-def test_what_is_printed_resolves_to_the_same(preset, tmp_path):
+def test_the_printed_options_resolve_to_the_same_settings(preset, tmp_path):
     resolved = resolve(preset, settings=["train.learning_rate=1e-4"])
     file = tmp_path / "config.yaml"
     file.write_text(loading.to_yaml(resolved))
@@ -316,25 +316,25 @@ def test_a_text_is_literal(text):
 @pytest.mark.parametrize(
     ("text", "expected"), [("'null'", "null"), ('"a\\tb"', "a\tb"), ("''", "")]
 )
-def test_a_text_in_quotes_is_yaml(text, expected):
+def test_a_text_in_quotes_is_parsed_as_yaml(text, expected):
     assert resolve("demo", settings=[f"data.dataset={text}"]).data.dataset == expected
     # An override takes every text literally, with its quotes.
     assert resolve("demo", overrides={"data.dataset": text}).data.dataset == text
 
 
-def test_what_is_no_text_is_yaml():
+def test_other_values_than_text_are_parsed_as_yaml():
     resolved = resolve(
         "demo",
         settings=[
             *("data.limit=null", "train.warm_start=true", "train.learning_rate=1e-3"),
-            "notify.command=[tell, 'a: b']",
+            "notify.command=[notify-me, 'a: b']",
             "kubeflow.volumes={/data: claim}",
         ],
     )
     assert resolved.data.limit is None
     assert resolved.train.warm_start is True
     assert resolved.train.learning_rate == 0.001
-    assert resolved.notify.command == ["tell", "a: b"]
+    assert resolved.notify.command == ["notify-me", "a: b"]
     assert resolved.kubeflow.volumes == {"/data": "claim"}
 
 

@@ -109,7 +109,7 @@ def test_a_url_that_secrets_must_not_be_sent_to_is_refused(url):
 
 
 @pytest.mark.parametrize("url", ["https://example.org:https", "https://[::1"])
-def test_what_is_no_url_is_not_shown(url):
+def test_an_invalid_url_is_not_shown(url):
     problem = notifications.find_url_problem(url)
     assert problem == "webhook must be an https:// URL, got no URL"
 
@@ -160,7 +160,7 @@ def test_a_token_that_names_no_place_is_refused(token):
         NotifyConfig(token=token)
 
 
-def test_nothing_is_notified_unless_it_is_set_and_a_run_without_change_never():
+def test_only_configured_events_are_notified_and_unchanged_runs_never():
     """A nightly run that finds no change would otherwise notify every night."""
     default = NotifyConfig()
     assert default.events == ["pushed", "refused", "failed", "bad_data"]
@@ -247,7 +247,7 @@ def test_a_template_is_filled_in(template, filled):
         ("C:\\vae.prom", "write a path of this system, such as /mnt/c/models"),
     ],
 )
-def test_the_metrics_file_is_no_uri(textfile, advice):
+def test_the_metrics_file_must_not_be_a_uri(textfile, advice):
     with pytest.raises(ValueError, match="textfile must be a path") as error:
         MetricsConfig(textfile=textfile)
     assert f"must be a path of this machine, got {textfile!r}: {advice}" in (
@@ -260,6 +260,6 @@ def test_the_metrics_file_may_be_none_or_a_prom_file(textfile):
     assert MetricsConfig(textfile=textfile).textfile == textfile
 
 
-def test_a_metrics_file_in_the_home_of_nobody_is_refused():
+def test_a_metrics_file_in_the_home_of_an_unknown_user_is_refused():
     with pytest.raises(ValueError, match=r"textfile: .*~no-such-user"):
         MetricsConfig(textfile="~no-such-user/vae.prom")

@@ -118,7 +118,7 @@ def test_the_least_values_that_can_be():
 
 
 @pytest.mark.parametrize("floor", [float("nan"), float("inf"), -float("inf")])
-def test_a_floor_that_refuses_all_or_none_is_no_floor(floor):
+def test_a_floor_that_refuses_every_or_no_model_is_an_error(floor):
     message = refusal(GateConfig, elbo_floor=floor)
     assert message.startswith("elbo_floor must be a finite number")
 
@@ -143,7 +143,7 @@ def test_a_source_of_spans_is_checked():
 @pytest.mark.parametrize(
     ("section", "field"), [(DataConfig, "source"), (PushConfig, "destination")]
 )
-def test_a_home_that_nobody_has_is_refused(section, field):
+def test_the_home_of_an_unknown_user_is_refused(section, field):
     message = refusal(section, **{field: "~no-such-user/digits"})
     assert message.startswith(f"{field}: ")
     assert "~no-such-user" in message
@@ -176,7 +176,7 @@ def test_a_models_name_is_a_folder_name(name):
 
 @pytest.mark.parametrize("name", ["vae", "my vae", "vae.2", "Ziffern-\u00e4"])
 def test_other_names_are_good_for_a_model(name):
-    assert PushConfig(model_name=name).versions_in("/s") == f"/s/{name}"
+    assert PushConfig(model_name=name).resolve_versions_folder("/s") == f"/s/{name}"
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,10 @@ def test_other_names_are_good_for_a_model(name):
 def test_versions_are_below_the_destination_or_else_below_the_root(
     destination, versions
 ):
-    assert PushConfig(destination=destination).versions_in("/runs/serving") == versions
+    assert (
+        PushConfig(destination=destination).resolve_versions_folder("/runs/serving")
+        == versions
+    )
 
 
 @pytest.mark.parametrize("uri", ["hdfs://host/serving", "S3://bucket/a", "://a"])
@@ -211,7 +214,7 @@ def test_a_destination_of_another_scheme_is_refused(uri):
 
 @pytest.mark.parametrize("scheme", STORES)
 @pytest.mark.parametrize("rest", ["bucket/../other", "bucket/./a", ".."])
-def test_a_uri_leads_not_out_of_what_it_names(scheme, rest):
+def test_a_uri_must_not_lead_out_of_its_folder(scheme, rest):
     uri = f"{scheme}://{rest}"
     for section, field in (
         (PushConfig, "destination"),
@@ -222,7 +225,7 @@ def test_a_uri_leads_not_out_of_what_it_names(scheme, rest):
         assert refusal(section, **{field: uri}) == message
 
 
-def test_the_containers_data_folder_leads_not_out_of_what_it_names():
+def test_the_containers_data_folder_must_have_no_dots():
     message = "data_dir must have no . or .. in it, got '/data/../etc'"
     assert refusal(KubeflowConfig, data_dir="/data/../etc") == message
 
@@ -230,7 +233,7 @@ def test_the_containers_data_folder_leads_not_out_of_what_it_names():
 # Kubeflow.
 
 
-def test_a_volumes_folder_leads_not_out_of_what_it_names():
+def test_a_volumes_folder_must_have_no_dots():
     message = "volumes must have no . or .. in it, got '/data/../etc'"
     assert refusal(KubeflowConfig, volumes={"/data/../etc": "claim"}) == message
 
@@ -272,7 +275,7 @@ def test_a_secret_is_named_with_its_key(source):
     assert KubeflowConfig(secrets={"TOKEN": "secret/key"}).secrets
 
 
-def test_a_step_with_a_field_that_it_has_not_is_refused():
+def test_a_step_with_an_unknown_field_is_refused():
     message = r"^unknown setting kubeflow.steps.Trainer.gpu \(1\)"
     with pytest.raises(ConfigError, match=message):
         resolve("smoke", settings=["kubeflow.steps={Trainer: {gpu: 1}}"])

@@ -55,7 +55,7 @@ def test_lists_and_maps_of_both_styles_are_read():
 
 
 @pytest.mark.parametrize("text", ["", "\n", "# nothing\n", "---\n", "---\n...\n"])
-def test_no_value_is_none(text):
+def test_an_empty_text_is_parsed_as_none(text):
     assert parse(text) is None
 
 
@@ -179,7 +179,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("text", "message"), REFUSED, ids=range(len(REFUSED)))
-def test_what_is_refused_is_named_with_its_place_on_one_line(text, message):
+def test_refused_yaml_is_named_with_its_position_on_one_line(text, message):
     with pytest.raises(YamlError) as caught:
         parse(text, named_levels=2)
     assert str(caught.value) == message

@@ -68,7 +68,7 @@ def test_a_token_file_that_cannot_be_read_is_named(kfp, tmp_path, monkeypatch):
         ("https://", "--host must be a URL such as"),
     ],
 )
-def test_a_host_that_is_none_is_named(host, message):
+def test_an_invalid_host_is_named(host, message):
     with pytest.raises(ConfigError, match=message):
         client.connect(host, None, limits=LIMITS)
 
@@ -102,7 +102,7 @@ def test_a_refusal_names_the_url_the_words_and_what_to_do(kfp, status, advice):
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "expected"),
     [
         ('{"error_message": "bad\\nstack"}', "(bad)"),
         ("", "(no message)"),
@@ -110,15 +110,15 @@ def test_a_refusal_names_the_url_the_words_and_what_to_do(kfp, status, advice):
         ("[1]", "([1])"),
     ],
 )
-def test_whatever_a_refusal_says_is_one_line(kfp, body, said):
+def test_the_message_of_a_refusal_is_one_line(kfp, body, expected):
     kfp.faults = [api_server.Fault(404, body=body)]
     with pytest.raises(ClusterError) as caught:
         connect(kfp)
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_get_is_repeated_until_a_server_is_well_again(kfp):
+def test_a_get_is_repeated_until_the_server_works_again(kfp):
     connection = connect(kfp)
     kfp.faults = [api_server.Fault(503, times=3)]
     assert connection.client.list_pipelines().pipelines is None
@@ -161,12 +161,12 @@ def test_a_server_that_is_not_there_is_named():
     assert caught.value.status is None
 
 
-def test_tls_that_is_none_is_said(kfp):
+def test_a_server_without_tls_is_named(kfp):
     with pytest.raises(ClusterError, match="can't be reached"):
         client.connect(kfp.url.replace("http:", "https:"), None, limits=LIMITS)
 
 
-def test_a_connection_that_is_not_made_is_not_waited_for():
+def test_a_connection_that_cannot_be_made_times_out():
     # The backlog of the socket is full, so the kernel does not answer.
     with socket.socket() as full, socket.socket() as first, socket.socket() as second:
         full.bind(("127.0.0.1", 0))
@@ -179,7 +179,7 @@ def test_a_connection_that_is_not_made_is_not_waited_for():
             client.connect(url, None, limits=SHORT)
 
 
-def test_a_login_page_is_told_from_an_answer(kfp):
+def test_a_login_page_is_recognized(kfp):
     kfp.faults = [api_server.Fault(200, body=HTML, content_type="text/html")]
     with pytest.raises(ClusterError, match=r"returned an HTML page, most likely"):
         connect(kfp)

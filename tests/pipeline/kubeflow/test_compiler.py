@@ -93,11 +93,11 @@ def test_nothing_else_is_in_double_braces(path):
 
 
 @pytest.mark.parametrize("step", ["pusher", "report"])
-def test_what_knows_the_run_never_comes_from_the_cache(tasks, step):
+def test_steps_that_depend_on_the_run_id_never_come_from_the_cache(tasks, step):
     assert parameters(tasks[step])["run_id"] == "{{$.pipeline_job_uuid}}"
 
 
-def test_kfps_ui_knows_the_page_and_the_metrics(spec, executors):
+def test_the_page_and_the_metrics_have_types_of_kfps_ui(spec, executors):
     outputs = spec.components["comp-report"].output_definitions.artifacts
     kinds = {name: artifact.artifact_type for name, artifact in outputs.items()}
     assert {name: kind.schema_title for name, kind in kinds.items()} == {
@@ -144,7 +144,7 @@ def test_names_are_kubernetes_names(spec, executors, tasks):
         assert spec.components[f"comp-{name}"].executor_label == f"exec-{name}"
 
 
-def test_only_what_looks_outside_is_never_cached(tasks):
+def test_only_steps_that_read_outside_state_are_never_cached(tasks):
     uncached = {n for n, t in tasks.items() if not t.caching_options.enable_cache}
     assert uncached == {"ingest", "served-model"}
 
@@ -263,7 +263,7 @@ def test_a_step_gets_the_parameters_that_it_or_a_step_before_depends_on(spec, ta
         assert given <= set(declared)
 
 
-def test_a_step_gets_the_fingerprints_of_what_comes_before(spec, tasks):
+def test_a_step_gets_the_fingerprints_of_its_upstream_steps(spec, tasks):
     for step in STEPS:
         name = make_task_name(step)
         given = {

@@ -111,7 +111,7 @@ def test_fingerprints_are_of_the_steps_that_have_one_from_a_runner():
 
 
 @pytest.mark.parametrize("step", sorted(STEPS))
-def test_parameters_for_the_cache_key_are_no_properties_of_the_step(step):
+def test_parameters_for_the_cache_key_are_not_properties_of_the_step(step):
     for_cache = contract.list_cache_key_parameters(step)
     properties = {name for each, name in build(PipelineConfig()) if each == step}
     assert for_cache & properties == set()

@@ -159,7 +159,7 @@ def make_values(**texts):
 
 
 @pytest.mark.parametrize(("step", "kept"), [("Pusher", {}), ("Report", {"run_id"})])
-def test_what_is_only_for_kfps_cache_is_no_property(step, kept):
+def test_parameters_only_for_kfps_cache_are_not_properties(step, kept):
     values = make_values(
         destination="/serving",
         fingerprint="its own",

@@ -65,7 +65,7 @@ def test_a_step_without_settings_gets_the_default_ones():
     assert not resources.HasField("accelerator")
 
 
-def test_a_step_gets_what_the_readme_says_if_nothing_is_set():
+def test_a_step_gets_the_documented_resources_by_default():
     kubeflow = resolve("demo", settings=[DESTINATION]).kubeflow
     resources = kubernetes.make_container_resources(kubeflow, "Trainer")
     assert (resources.cpu_limit, resources.memory_limit) == (2.0, 4.0)
@@ -109,7 +109,7 @@ def test_kfp_reads_the_document_for_kubernetes():
     }
 
 
-def test_nothing_for_kubernetes_is_no_document():
+def test_without_kubernetes_settings_there_is_no_document():
     assert kubernetes.make_platform_documents(config(), ["Evaluator"]) == []
     least = resolve("demo", settings=[DESTINATION])
     assert kubernetes.make_platform_documents(least, sorted(STEPS)) == []

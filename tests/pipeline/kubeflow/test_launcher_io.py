@@ -104,7 +104,7 @@ def test_artifacts_without_a_name_have_ids(start, name):
     assert 0 not in ids
 
 
-def test_metadata_come_as_they_were_written(start):
+def test_metadata_are_read_as_they_were_written(start):
     metadata = {
         "split_names": '["train", "test"]',
         "span": 2.0,

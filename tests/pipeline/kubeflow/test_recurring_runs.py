@@ -43,7 +43,7 @@ def schedule(connection, version):
     return schedule
 
 
-def going_on(kfp, recurring_run_id, state="RUNNING"):
+def add_run(kfp, recurring_run_id, state="RUNNING"):
     recurring_run = kfp.recurring_runs[recurring_run_id]
     run = kfp_server_api.V2beta1Run(
         run_id="r1",
@@ -66,7 +66,7 @@ def test_a_time_zone_is_refused_for_kfp_has_but_one():
         recurring_runs.to_kfp_cron(parse_cron("0 3 * * *", "Europe/Berlin"))
 
 
-def test_a_schedule_is_what_was_asked_for(kfp, schedule, version):
+def test_a_schedule_has_the_requested_values(kfp, schedule, version):
     recurring_run_id, changed = schedule()
     assert changed
     (run,) = kfp.recurring_runs.values()
@@ -83,7 +83,7 @@ def test_a_schedule_is_what_was_asked_for(kfp, schedule, version):
 
 def test_the_same_schedule_again_changes_nothing(kfp, schedule):
     first, _ = schedule()
-    going_on(kfp, first)  # the active run is no reason for an error either
+    add_run(kfp, first)  # the active run is no reason for an error either
     before = kfp.writes()
     assert schedule() == (first, False)
     assert kfp.writes() == before
@@ -101,7 +101,7 @@ def test_a_change_leaves_one(kfp, schedule, change):
     assert kfp.most_enabled == 1
 
 
-def test_one_that_is_paused_is_enabled(kfp, connection, schedule, version):
+def test_a_paused_schedule_is_enabled(kfp, connection, schedule, version):
     schedule()
     recurring_runs.pause(
         connection,
@@ -124,7 +124,7 @@ def test_one_that_is_paused_is_enabled(kfp, connection, schedule, version):
         ("DELETE", "", {1}, True),
     ],
 )
-def test_a_failure_anywhere_is_mended_by_the_same_call(
+def test_the_same_call_repairs_a_failure_at_any_request(
     kfp, schedule, method, path, enabled, half, after
 ):
     schedule()
@@ -159,9 +159,9 @@ def test_another_pipelines_schedule_is_not_touched(kfp, schedule):
     assert kfp.recurring_runs == before
 
 
-def test_a_run_that_goes_on_is_not_ended(kfp, connection, schedule, version):
+def test_a_running_run_is_not_stopped(kfp, connection, schedule, version):
     first, _ = schedule()
-    going_on(kfp, first)
+    add_run(kfp, first)
     message = (
         r"the run r1 of the schedule vae is active, .*/#/runs/details/r1\), or stop it"
     )
@@ -173,7 +173,7 @@ def test_a_run_that_goes_on_is_not_ended(kfp, connection, schedule, version):
     with pytest.raises(ClusterError, match=message):
         recurring_runs.delete(connection, found)
     assert list(kfp.recurring_runs) == [first]
-    going_on(kfp, first, "SUCCEEDED")
+    add_run(kfp, first, "SUCCEEDED")
     schedule(epochs=9)
     assert kfp.deleted_with_runs == []
 

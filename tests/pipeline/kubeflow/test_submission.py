@@ -56,7 +56,7 @@ def test_the_same_bytes_are_uploaded_once(kfp, connection, package):
 
 
 @pytest.mark.parametrize("status", [409, 500], ids=["newer KFP", "older KFP"])
-def test_a_version_that_another_uploads_meanwhile_is_used(
+def test_a_version_that_another_process_has_just_uploaded_is_used(
     kfp, connection, package, status
 ):
     # The server creates the version but answers that it exists already, as it does to
@@ -80,7 +80,7 @@ def test_a_pipeline_and_an_experiment_of_another_are_used(kfp, connection, packa
 
 
 @pytest.mark.parametrize("status", [401, 409, 500])
-def test_an_upload_that_fails_is_said(kfp, connection, package, status):
+def test_a_failed_upload_is_named(kfp, connection, package, status):
     kfp.faults = [Fault(status, method="POST", path="upload_version")]
     with pytest.raises(
         ClusterError, match=f"upload_version was answered with {status}"

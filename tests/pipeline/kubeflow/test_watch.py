@@ -88,7 +88,7 @@ def test_each_step_is_shown_when_it_starts_and_when_it_ends(kfp, connection, run
     def show(line):
         lines.append(" ".join(line.split()))
 
-    def go_on():
+    def run_the_steps():
         kfp.task(run_id, "root-driver", "SUCCEEDED", (0, 1))
         kfp.task(run_id, "ingest", "RUNNING")
         kfp.task(run_id, "trainer", "PENDING")
@@ -103,7 +103,7 @@ def test_each_step_is_shown_when_it_starts_and_when_it_ends(kfp, connection, run
         kfp.finish(run_id)
         yield []
 
-    steps = go_on()
+    steps = run_the_steps()
     expected = list(next(steps))
 
     def advance(seconds):
@@ -120,7 +120,9 @@ def test_each_step_is_shown_when_it_starts_and_when_it_ends(kfp, connection, run
     assert lines[-1] == "evaluator 0.0 s skipped"
 
 
-def test_a_server_that_is_away_for_a_while_is_waited_for(kfp, connection, run_id):
+def test_a_server_that_is_unavailable_for_minutes_does_not_end_the_watch(
+    kfp, connection, run_id
+):
     kfp.task(run_id, "ingest", "RUNNING")
     away = Fault(503, times=9, path="runs/")  # more than the attempts of one request
 
@@ -141,7 +143,7 @@ def test_a_server_that_is_away_for_a_while_is_waited_for(kfp, connection, run_id
 @pytest.mark.parametrize(
     ("status", "seconds"), [(401, [7]), (500, [7] * 43)], ids=["refuses", "is away"]
 )
-def test_a_server_that_refuses_or_stays_away_is_not(
+def test_a_server_that_refuses_or_stays_unavailable_ends_the_watch(
     kfp, connection, run_id, status, seconds
 ):
     def end(line):
@@ -155,7 +157,7 @@ def test_a_server_that_refuses_or_stays_away_is_not(
     assert waits == seconds  # 43 * 7 is the first multiple above 300
 
 
-def test_a_run_that_is_not_there_is_said(connection):
+def test_a_missing_run_is_named(connection):
     with pytest.raises(
         ClusterError, match=r"runs/none was answered with 404 \(none no"
     ):
@@ -173,7 +175,7 @@ def test_a_failure_names_the_step_and_what_the_api_tells(kfp, connection, run_id
     )
 
 
-def test_a_run_without_a_failed_step_says_its_own_error(kfp, connection, run_id):
+def test_a_run_without_a_failed_step_has_its_own_error(kfp, connection, run_id):
     kfp.finish(run_id, "CANCELED", error="by ada")
     run, spec = watch.watch_run(connection, run_id, show=lambda line: None)
     expected = "the run is CANCELED, and no step of it failed: by ada"
@@ -181,7 +183,7 @@ def test_a_run_without_a_failed_step_says_its_own_error(kfp, connection, run_id)
 
 
 @pytest.mark.parametrize("attempt", ["", "3b0c/"], ids=["older KFP", "newer KFP"])
-def test_a_verdict_is_read_from_the_default_root(
+def test_a_gate_result_is_read_from_the_default_root(
     kfp, connection, run_id, store, attempt
 ):
     leave(store, run_id, BLESSED, attempt=attempt)
@@ -190,7 +192,7 @@ def test_a_verdict_is_read_from_the_default_root(
 
 @pytest.mark.parametrize("scheme", ["minio", "s3"])
 @pytest.mark.parametrize("documents", [[PACKAGE], [PACKAGE, KUBERNETES]])
-def test_a_verdict_is_read_from_the_runs_root(
+def test_a_gate_result_is_read_from_the_runs_root(
     kfp, connection, store, tmp_path, scheme, documents
 ):
     run_id = started(connection, tmp_path, f"{scheme}://mlpipeline/my/root/", documents)
@@ -215,7 +217,7 @@ def test_the_last_attempt_counts(kfp, connection, run_id, store):
     assert watch.read_gate_result(*ended(kfp, connection, run_id)) == as_result(REFUSED)
 
 
-def test_a_verdict_that_is_not_there_is_no_blessing(kfp, connection, run_id, store):
+def test_a_missing_gate_result_is_not_a_blessing(kfp, connection, run_id, store):
     leave(store, "another-run", BLESSED)
     ended_run = ended(kfp, connection, run_id)
     with pytest.raises(watch.UnreadableGateResultError) as caught:
@@ -226,7 +228,7 @@ def test_a_verdict_that_is_not_there_is_no_blessing(kfp, connection, run_id, sto
     assert "kubeflow.pipeline_root" in str(caught.value)
 
 
-def test_a_store_that_cannot_be_read_is_no_blessing(
+def test_an_unreadable_store_is_not_a_blessing(
     kfp, connection, run_id, store, monkeypatch
 ):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
@@ -281,17 +283,19 @@ def test_the_exit_code_of_a_failed_run_is_1(kfp, run_id, tmp_path, capfd):
     assert f"kubectl logs -n kubeflow -l pipeline/runid={run_id} -c main" in out
 
 
-def test_the_exit_code_without_a_verdict_is_1(kfp, run_id, store, tmp_path, capfd):
+def test_the_exit_code_without_a_gate_result_is_1(kfp, run_id, store, tmp_path, capfd):
     kfp.finish(run_id)
     assert wait(kfp, tmp_path, run_id) == 1
     assert "the run succeeded, but its gate result can't" in capfd.readouterr().out
 
 
-def test_a_server_that_is_lost_leaves_the_way_back(kfp, run_id, tmp_path, capfd):
+def test_a_lost_server_ends_with_the_command_to_watch_the_run(
+    kfp, run_id, tmp_path, capfd
+):
     kfp.faults = [Fault(403, path="runs/")]
     assert wait(kfp, tmp_path, run_id, "--namespace", "ada") == 1
     out = capfd.readouterr().out
-    _, found, after = out.partition("The run may well go on. To wait for it again: ")
+    _, found, after = out.partition("The run may continue. To wait for it again: ")
     assert found
     _, *words = shlex.split(after.splitlines()[0])
     assert words == [
@@ -300,7 +304,9 @@ def test_a_server_that_is_lost_leaves_the_way_back(kfp, run_id, tmp_path, capfd)
     ]
 
 
-def test_an_interrupt_leaves_the_run_and_the_way_back(kfp, run_id, tmp_path):
+def test_an_interrupt_leaves_the_run_and_prints_the_command_to_watch_it(
+    kfp, run_id, tmp_path
+):
     kfp.task(run_id, "trainer", "RUNNING")
     args = ["submit", "--host", kfp.url, "--run", run_id, "--root", str(tmp_path)]
     process = subprocess.Popen(
@@ -313,6 +319,6 @@ def test_an_interrupt_leaves_the_run_and_the_way_back(kfp, run_id, tmp_path):
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"the run goes on: {kfp.url}/#/runs/details/{run_id}" in out
+    assert f"the run continues: {kfp.url}/#/runs/details/{run_id}" in out
     assert f"--run {run_id}" in out
     assert kfp.runs[run_id].state == "PENDING"

@@ -175,7 +175,7 @@ def key_of(*settings, fingerprint="f", **code):
     )
 
 
-def test_the_run_key_is_of_what_decides_what_is_pushed():
+def test_the_run_key_depends_on_settings_data_and_code_before_the_push():
     assert key_of() == key_of()
     assert key_of() != key_of("train.seed=7")
     assert key_of() != key_of("gate.elbo_floor=-7")
@@ -183,7 +183,7 @@ def test_the_run_key_is_of_what_decides_what_is_pushed():
     assert key_of() != key_of(Trainer="u")
 
 
-def test_the_run_key_is_not_of_what_comes_after_the_push():
+def test_the_run_key_does_not_depend_on_settings_after_the_push():
     assert key_of() == key_of(Report="s")
 
 
@@ -191,5 +191,5 @@ def test_the_run_key_is_not_of_what_comes_after_the_push():
     "setting",
     ["data.source=/elsewhere", "notify.timeout=3", "metrics.textfile=/a.prom"],
 )
-def test_the_run_key_is_not_of_settings_that_decide_nothing(setting):
+def test_the_run_key_does_not_depend_on_settings_without_effect(setting):
     assert key_of() == key_of(setting)

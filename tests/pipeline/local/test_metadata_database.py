@@ -62,7 +62,7 @@ def test_a_new_root_has_neither(tmp_path):
 
 
 @pytest.mark.parametrize("left", ["none", "empty", "new"])
-def test_artifacts_that_metadata_do_not_know_are_set_aside(root, left):
+def test_artifacts_without_metadata_are_moved(root, left):
     file = root / "metadata.sqlite"
     file.unlink()
     if left == "empty":
@@ -87,7 +87,7 @@ def test_artifacts_that_metadata_do_not_know_are_set_aside(root, left):
         (lambda data: data[:8192] + b"\xff" * (len(data) - 8192), ""),
     ],
 )
-def test_what_is_no_sqlite_database_is_named(root, damage, found):
+def test_a_file_that_is_not_a_sqlite_database_is_named(root, damage, found):
     file = root / "metadata.sqlite"
     file.write_bytes(damage(file.read_bytes()))
     message = error_of(root)
@@ -116,7 +116,7 @@ def test_a_folder_in_place_of_the_file_is_named(tmp_path):
     )
 
 
-def test_a_lock_that_stays_is_named_and_one_that_goes_is_waited_for(root):
+def test_a_permanent_lock_is_named_and_a_short_one_is_waited_for(root):
     file = root / "metadata.sqlite"
     other = subprocess.Popen(
         [sys.executable, "-c", sqlite_lock.PROGRAM, str(file)],

@@ -78,7 +78,7 @@ def test_an_unknown_run_is_named_with_the_last_ones(runs):
     "run_id",
     ["../../../escaped", "/a/x", "", ".", "run-1\0", "run-1\n", "a b", "x" * 500],
 )
-def test_what_is_no_runs_id_is_refused(runs, run_id):
+def test_an_invalid_run_id_is_refused(runs, run_id):
     runs.add("run-1", {"Report": COMPLETE})
     with pytest.raises(run_report.ReportError) as error:
         run_report.make(runs.path, run_id)

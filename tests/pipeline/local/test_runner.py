@@ -12,7 +12,7 @@ from model.errors import PipelineError
 from pipeline.config import loading
 from pipeline.config.loading import PipelineConfig
 from pipeline.config.sections import PushConfig
-from pipeline.console import Screen
+from pipeline.console import Console
 from pipeline.local import runner
 from pipeline.runs.recorder import RunRecorder
 from tests.support.places import write_model
@@ -22,7 +22,7 @@ from tests.support.s3 import SECRET
 
 def why_it_fails(config, folder):
     """Returns the error message of a run that fails before its first step."""
-    console = Screen(str(folder / "log"))
+    console = Console(str(folder / "log"))
     try:
         with pytest.raises(PipelineError) as error:
             runner.run(
@@ -46,9 +46,7 @@ def test_a_destination_that_cannot_be_read_is_known_before_the_work(s3, tmp_path
     assert not (tmp_path / "data").exists()
 
 
-def test_a_cluster_of_workers_is_for_steps_in_processes_of_their_own(
-    tmp_path, monkeypatch
-):
+def test_a_cluster_of_workers_needs_steps_in_separate_processes(tmp_path, monkeypatch):
     workers = {"cluster": {"worker": ["one:1", "two:1"]}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(workers))
     config = PipelineConfig()
@@ -78,7 +76,7 @@ def test_a_model_is_not_its_own_baseline():
     assert runner._baseline_fingerprint(first, [], is_repeated=True) == "none"
 
 
-def test_without_an_intact_version_there_is_no_baseline():
+def test_without_an_intact_version_the_baseline_is_none():
     damaged = [
         listing.DamagedVersion(
             number=12, path="/serving/vae/12", why="saved_model.pb is missing"
@@ -155,7 +153,7 @@ def test_a_push_that_its_step_could_not_report_is_recorded(
         assert recorder.record.elbo == -90.0
 
 
-def test_a_version_that_was_served_before_is_no_push_of_this_run(tmp_path, model):
+def test_a_version_that_was_already_served_is_not_a_push_of_this_run(tmp_path, model):
     destination = str(tmp_path / "serving")
     before = publish.publish_version(
         model, destination=destination, manifest=Manifest.from_content(MANIFEST)

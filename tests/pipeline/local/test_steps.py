@@ -14,7 +14,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
 from components import data_gate
-from pipeline.console import Screen
+from pipeline.console import Console
 from pipeline.local import metadata_database, steps
 from pipeline.local.root import Root
 from pipeline.runs.recorder import RunRecorder
@@ -69,7 +69,7 @@ class Runner:
         self.recorder = RunRecorder(self.root.path, make_record(f"run-{self.runs}"))
         for name in steps.STEPS_BEFORE_GRAPH:
             self.recorder.record_step_completed(name, 1.0)
-        console = Screen(str(self.folder / "log"))
+        console = Console(str(self.folder / "log"))
         try:
             return steps.run_until_cache_is_intact(
                 pipeline,
@@ -190,7 +190,7 @@ def test_a_full_disk_is_named_with_its_space(tmp_path):
         )
     assert text == (
         f"No space left on device: {disk} (0 MB free of 3 MB); free some space, and "
-        "the same command goes on"
+        "then run the same command to continue"
     )
 
 

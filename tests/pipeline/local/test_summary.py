@@ -187,7 +187,7 @@ def test_the_table_of_a_refusal():
     assert rows["pushed"] == "nothing, and nothing is served"
 
 
-def test_the_table_without_a_baseline_says_why():
+def test_the_table_names_the_reason_for_a_missing_baseline():
     rows = dict(summary.rows(summarize(BLESSED), "/serving/vae"))
     assert rows["baseline's ELBO"] == "none: nothing was served"
 
@@ -276,7 +276,7 @@ def test_bounds_are_the_iwae_and_the_latents(tmp_path):
     )
 
 
-def test_infra_check_blesses_or_says_why_not():
+def test_infra_check_blesses_or_gives_the_reason():
     blessing = standard_artifacts.InfraBlessing()
     blessing.set_int_custom_property("blessed", 1)
     assert describe("InfraCheck", blessing=blessing) == (

@@ -29,7 +29,7 @@ def root(tmp_path):
 # Artifacts.
 
 
-def test_reports_and_what_was_set_aside_go_with_their_runs(root):
+def test_reports_and_moved_artifacts_are_removed_with_their_runs(root):
     for number in range(1, 4):
         root.whole_run()
         page = root.path / "reports" / NAME.format(number) / "report.html"
@@ -48,7 +48,7 @@ def test_reports_and_what_was_set_aside_go_with_their_runs(root):
     assert not list(root.path.glob("artifacts-*"))
 
 
-def test_the_log_of_a_run_of_two_turns_stays_with_it(root):
+def test_the_log_of_a_run_of_two_turns_is_kept_with_it(root):
     root.whole_run()
     made = root.whole_run(key="made")
     root.run(*[("Trainer", COMPLETE), ("Pusher", COMPLETE)], log=False)
@@ -75,7 +75,7 @@ def test_an_artifacts_folder_that_is_a_link_is_pruned(root, tmp_path):
     assert [root.live(out) for out in old + new] == [False, False, True, True]
 
 
-def test_the_outputs_of_the_last_runs_stay(root):
+def test_the_outputs_of_the_last_runs_are_kept(root):
     runs = [root.whole_run() for _ in range(4)]
     todo = root.prune(2)
     assert [[root.live(out) for out in run] for run in runs] == [
@@ -96,7 +96,7 @@ def test_the_outputs_of_the_last_runs_stay(root):
     assert root.prune(2).bytes == 0
 
 
-def test_what_a_later_run_took_from_the_cache_stays(root):
+def test_outputs_that_a_later_run_used_from_the_cache_are_kept(root):
     ingest, trainer, pusher = root.run(
         ("Ingest", COMPLETE), ("Trainer", COMPLETE), ("Pusher", COMPLETE)
     )
@@ -109,7 +109,7 @@ def test_what_a_later_run_took_from_the_cache_stays(root):
     assert [root.live(out) for out in (ingest, trainer, pusher)] == [True, False, False]
 
 
-def test_what_a_later_run_read_stays(root):
+def test_outputs_that_a_later_run_read_are_kept(root):
     """This holds even if the step that read it has failed."""
     trainer, _ = root.whole_run()
     root.whole_run()
@@ -136,7 +136,7 @@ def test_runs_that_did_not_end_do_not_count(root):
     assert len(list((root.path / "logs").iterdir())) == 8
 
 
-def test_fewer_runs_than_that_all_stay(root):
+def test_all_of_a_few_runs_are_kept(root):
     run = root.whole_run()
     before = root.snapshot()
     assert root.prune(2).bytes == 0
@@ -144,7 +144,7 @@ def test_fewer_runs_than_that_all_stay(root):
     assert all(root.live(out) for out in run)
 
 
-def test_the_run_that_made_a_version_that_stays_stays(root):
+def test_the_run_that_made_a_kept_version_is_kept(root):
     made = root.whole_run(key="of one")
     version = root.push("one", run_key="of one")
     other = root.whole_run(key="of two")
@@ -157,7 +157,7 @@ def test_the_run_that_made_a_version_that_stays_stays(root):
     assert names == {NAME.format(1), NAME.format(3)}
 
 
-def test_a_clock_that_went_back_changes_nothing(root):
+def test_a_clock_that_was_set_back_changes_nothing(root):
     """The order of runs is that of the metadata, not of the run names."""
     root._runs = 50
     old = root.whole_run()
@@ -167,7 +167,7 @@ def test_a_clock_that_went_back_changes_nothing(root):
     assert [root.live(run[0]) for run in (old, new)] == [False, True]
 
 
-def test_what_tfx_left_behind_goes(root):
+def test_leftover_files_of_tfx_are_removed(root):
     root.whole_run()
     for place in ("executor_execution/1", "stateful_working_dir/a-run"):
         folder = root.path / "artifacts" / "Trainer" / ".system" / place
@@ -182,7 +182,7 @@ def test_what_tfx_left_behind_goes(root):
     assert not any(path.exists() for path in group.paths)
 
 
-def test_checkpoints_of_before_go(root):
+def test_old_checkpoints_are_removed(root):
     old, new = (root.path / "checkpoints" / name for name in ("old", "new"))
     for folder in (old, new):
         folder.mkdir(parents=True)
@@ -200,7 +200,7 @@ def test_checkpoints_of_before_go(root):
     assert new.exists()
 
 
-def test_reports_and_what_was_set_aside_before_go(root):
+def test_old_reports_and_moved_artifacts_are_removed(root):
     made = root.whole_run(key="of one")
     root.push("one", run_key="of one")
     for _ in range(3):
@@ -243,7 +243,7 @@ def test_artifacts_on_another_disk(root, tmp_path):
     assert root.prune(1).bytes == 0
 
 
-def test_nothing_beyond_the_root_is_touched(root, tmp_path):
+def test_nothing_outside_the_root_is_changed(root, tmp_path):
     outside = tmp_path / "outside" / "Trainer" / "out" / "1"
     outside.mkdir(parents=True)
     (outside / "data").write_bytes(b"mine")
@@ -277,7 +277,7 @@ def test_a_root_that_was_moved(root, tmp_path):
     moved = tmp_path / "moved"
     root.path.rename(moved)
     todo = unused_artifacts.plan(moved, f"{moved}/serving/vae", keep=1)
-    unused_artifacts.carry_out(moved, todo)
+    unused_artifacts.execute_plan(moved, todo)
     found = sorted(path.name for path in (moved / "artifacts").glob("*/out/*"))
     assert found == sorted(pathlib.Path(out.uri).name for out in runs[1])
 
@@ -307,7 +307,7 @@ def test_the_newest_versions_stay(root):
     assert names == {".pushing.lock", str(pushed[2].number), str(pushed[3].number)}
 
 
-def test_the_baseline_of_what_is_served_stays(root):
+def test_the_baseline_of_the_served_model_is_kept(root):
     one = root.push("one")
     two = root.push("two")
     baseline = {"version": one.number, "digest": one.digest}
@@ -317,7 +317,7 @@ def test_the_baseline_of_what_is_served_stays(root):
     assert two.number not in root.numbers()
 
 
-def test_what_was_rolled_back_from_stays_noted(root):
+def test_the_record_of_a_rejected_model_is_kept(root):
     root.push("one")
     two = root.push("two")
     again = rolling_back.roll_back(root.destination, None, why="blurred")
@@ -329,7 +329,7 @@ def test_what_was_rolled_back_from_stays_noted(root):
     )
 
 
-def test_damaged_versions_before_what_is_served_go(root):
+def test_damaged_versions_older_than_the_served_one_are_removed(root):
     old, served, new = (root.push(name) for name in "abc")
     for version in (old, new):
         (pathlib.Path(version.path) / "saved_model.pb").unlink()
@@ -341,7 +341,7 @@ def test_damaged_versions_before_what_is_served_go(root):
     assert root.numbers() == [new.number, served.number, 7]
 
 
-def test_what_was_not_compared_with_its_manifest_stays(root, tmp_path):
+def test_a_version_that_was_not_verified_is_kept(root, tmp_path):
     """It may be intact or of another program: its manifest can't be read or used."""
     unread, foreign, linked, served = (root.push(name) for name in "abcd")
     manifest = pathlib.Path(unread.path, "MANIFEST.json")
@@ -365,7 +365,7 @@ def test_what_was_not_compared_with_its_manifest_stays(root, tmp_path):
     assert (tmp_path / "elsewhere" / "saved_model.pb").exists()
 
 
-def test_where_nothing_is_intact_nothing_goes(root):
+def test_without_an_intact_version_nothing_is_removed(root):
     version = root.push("one")
     (pathlib.Path(version.path) / "saved_model.pb").unlink()
     assert root.prune(1).versions == []
@@ -391,7 +391,7 @@ def test_an_object_store(root, s3):
     claims = [name for name in s3.files.ls(path, detail=False) if ".claim-" in name]
     s3.server.requests.clear()
     todo = unused_artifacts.plan(root.path, uri, keep=1)
-    unused_artifacts.carry_out(root.path, todo)
+    unused_artifacts.execute_plan(root.path, todo)
     assert todo.versions == [half, pushed[0].number, pushed[1].number]
     assert [v.number for v in listing.list_versions(uri)] == [pushed[2].number, another]
     found = s3.files.ls(path, detail=False)

@@ -51,19 +51,19 @@ def test_the_newest_versions_stay(tmp_path, push):
     assert unused(tmp_path, 3) == ([], [third, second, first])
 
 
-def test_the_baseline_of_the_served_version_stays(tmp_path, push):
+def test_the_baseline_of_the_served_version_is_kept(tmp_path, push):
     first, second = push(), push()
     third = push(baseline={"version": first, "digest": "x"})
     assert unused(tmp_path, 1) == ([second], [third, first])
 
 
-def test_the_baseline_of_the_last_run_stays(tmp_path, push):
+def test_the_baseline_of_the_last_run_is_kept(tmp_path, push):
     first, second, third = push(), push(), push()
     run_record.write(tmp_path / "runs", make_record(ended=END, baseline_version=second))
     assert unused(tmp_path, 1) == ([first], [third, second])
 
 
-def test_a_damaged_version_goes_if_an_intact_one_is_newer(tmp_path, push):
+def test_a_damaged_version_is_removed_if_an_intact_one_is_newer(tmp_path, push):
     damaged, intact, newest = push(), push(), push()
     for number in (damaged, newest):
         pathlib.Path(tmp_path, "serving", str(number), "saved_model.pb").unlink()
@@ -78,7 +78,7 @@ def test_a_folder_without_a_manifest_is_not_this_projects(tmp_path, push):
 
 
 @pytest.mark.parametrize(("is_claimed", "removed"), [(True, [7]), (False, [])])
-def test_a_push_to_a_store_that_died_goes_if_it_has_a_claim(
+def test_an_unfinished_push_to_a_store_is_removed_if_it_has_a_claim(
     tmp_path, s3, is_claimed, removed
 ):
     path = f"{s3.name}/serving/vae"

@@ -68,7 +68,7 @@ SAME = "nothing to do: span 7 and the configuration are those of "
         ),
     ],
 )
-def test_what_would_be_the_same_is_not_run(before, version, expected):
+def test_a_run_with_the_same_result_is_skipped(before, version, expected):
     assert line(before, version) == expected
 
 
@@ -85,7 +85,7 @@ def test_what_would_be_the_same_is_not_run(before, version, expected):
         (last(REFUSED, baseline="10 y"), served(11, "other")),
     ],
 )
-def test_what_would_be_another_is_run(before, version):
+def test_a_run_with_another_result_is_not_skipped(before, version):
     assert line(before, version) is None
 
 

@@ -55,7 +55,7 @@ def events_to_file(tmp_path):
     return command, f"notify.events={events}"
 
 
-def test_while_it_goes_on_it_is_running(run, tmp_path):
+def test_a_run_that_has_not_ended_has_the_status_running(run, tmp_path):
     def block(recorder):
         assert kept(tmp_path).status is RunStatus.RUNNING
         succeed(recorder)
@@ -66,7 +66,7 @@ def test_while_it_goes_on_it_is_running(run, tmp_path):
     assert (tmp_path / "notified").read_text() == "pushed\n"
 
 
-def test_an_exception_that_nobody_expected_is_recorded_and_goes_on(run, tmp_path):
+def test_an_unexpected_exception_is_recorded_and_raised(run, tmp_path):
     def block(recorder):
         recorder.record_step_started("Trainer")
         raise KeyError("what")
@@ -101,7 +101,7 @@ def interruptible():
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_is_recorded_and_comes_only_once(run, tmp_path, signum):
+def test_an_interrupt_is_recorded_and_raised_once(run, tmp_path, signum):
     def block(recorder):
         os.kill(os.getpid(), signum)
         time.sleep(30)
@@ -114,7 +114,7 @@ def test_an_interrupt_is_recorded_and_comes_only_once(run, tmp_path, signum):
     assert (tmp_path / "sent").exists()
 
 
-def test_an_interrupt_after_the_work_changes_no_verdict(run, tmp_path):
+def test_an_interrupt_after_the_work_does_not_change_the_status(run, tmp_path):
     def block(recorder):
         succeed(recorder)
         raise KeyboardInterrupt
@@ -197,8 +197,12 @@ def notifications_of_two_runs_after_a_dead_one(tmp_path, how, event):
         check=True,
         cwd=pathlib.Path(__file__).parents[3],
     )
-    tell = ["/bin/sh", "-c", f"cat >>{tmp_path}/notified; echo >>{tmp_path}/notified"]
-    settings = [f"notify.command={json.dumps(tell)}", f"notify.events=[{event}]"]
+    command = [
+        "/bin/sh",
+        "-c",
+        f"cat >>{tmp_path}/notified; echo >>{tmp_path}/notified",
+    ]
+    settings = [f"notify.command={json.dumps(command)}", f"notify.events=[{event}]"]
     for number in (2, 3):
         with lifecycle.record_run(
             resolve("smoke", settings=settings),
@@ -271,7 +275,7 @@ def test_the_line_for_people(facts, end):
     assert line.endswith(end)
 
 
-def test_one_that_another_keeps_out_leaves_that_ones_metrics(run, tmp_path):
+def test_a_run_that_cannot_get_the_lock_does_not_change_the_metrics(run, tmp_path):
     textfile = tmp_path / "vae.prom"
     with (
         lock.hold_lock(tmp_path / "runs", should_wait=False, print_line=print),

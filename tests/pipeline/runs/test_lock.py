@@ -27,10 +27,10 @@ import os, pathlib, sys
 from model.training import signals
 from pipeline.runs import lock
 root, how = pathlib.Path(sys.argv[1]), sys.argv[2]
-say = lambda line: print(line, flush=True)
+print_line = lambda line: print(line, flush=True)
 try:
     with signals.interrupt_on_signals(), lock.hold_lock(
-        root, should_wait=how == "wait", print_line=say
+        root, should_wait=how == "wait", print_line=print_line
     ):
         if how == "child" and os.fork() == 0:
             sys.stdin.readline()  # until the test closes it
@@ -68,12 +68,12 @@ def start(tmp_path):
         process.stdout.close()
 
 
-def said_of(process):
+def description_of(process):
     when = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \S+"
     return rf"\(process {process.pid} on \S+, started {when}\)"
 
 
-def test_the_second_leaves_with_a_message_that_names_the_first(start, tmp_path):
+def test_the_second_process_ends_with_a_message_that_names_the_first(start, tmp_path):
     first = start()
     assert first.stdout.readline() == "held\n"
     second = start()
@@ -81,8 +81,8 @@ def test_the_second_leaves_with_a_message_that_names_the_first(start, tmp_path):
     assert second.returncode == 1
     runs = re.escape(str(tmp_path / "runs"))
     assert re.fullmatch(
-        rf"another run is using {runs} {said_of(first)}: wait until it ends \(run "
-        r"--wait does that\), or choose another --root\n",
+        rf"another run is using {runs} {description_of(first)}: wait until it ends "
+        r"\(run --wait does that\), or choose another --root\n",
         out,
     )
     first.communicate("go\n", timeout=30)
@@ -90,16 +90,16 @@ def test_the_second_leaves_with_a_message_that_names_the_first(start, tmp_path):
     assert not (tmp_path / "runs" / "running.json").exists()
 
 
-def test_of_two_that_race_one_wins(start):
+def test_one_of_two_racing_processes_wins(start):
     both = [start(), start()]
     lines = [process.stdout.readline() for process in both]
     winner, loser = both if lines[0] == "held\n" else reversed(both)
     assert sorted(lines)[1] == "held\n"
-    assert re.search(said_of(winner), sorted(lines)[0])
+    assert re.search(description_of(winner), sorted(lines)[0])
     assert loser.wait(timeout=30) == 1
 
 
-def test_after_a_sigkill_the_next_goes_on(start):
+def test_after_a_sigkill_the_next_process_gets_the_lock(start):
     first = start()
     assert first.stdout.readline() == "held\n"
     first.kill()
@@ -108,14 +108,16 @@ def test_after_a_sigkill_the_next_goes_on(start):
     assert second.stdout.readline() == "held\n"
     # The file of the dead process no longer names it as the holder.
     out, _ = start().communicate(timeout=30)
-    assert re.search(said_of(second), out)
+    assert re.search(description_of(second), out)
 
 
-def test_one_that_waits_says_for_whom_and_goes_on(start):
+def test_a_waiting_process_names_the_owner_and_then_runs(start):
     first = start()
     assert first.stdout.readline() == "held\n"
     waiting = start("wait")
-    assert re.search(rf"waiting for .*{said_of(first)}", waiting.stdout.readline())
+    assert re.search(
+        rf"waiting for .*{description_of(first)}", waiting.stdout.readline()
+    )
     first.kill()
     assert waiting.stdout.readline() == "held\n"
     waiting.communicate("go\n", timeout=30)
@@ -178,7 +180,7 @@ def test_a_process_that_never_names_itself_is_waited_for_a_second(tmp_path):
     assert 1.0 <= clock.now < 1.1
 
 
-def test_who_has_not_said_who_it_is_is_unknown(tmp_path):
+def test_an_owner_without_a_complete_file_is_unknown(tmp_path):
     with filelock.FileLock(tmp_path / ".lock"):
         (tmp_path / "running.json").write_text("half")
         with (
@@ -196,7 +198,9 @@ def test_the_command_leaves_a_record_of_it(start, tmp_path, capfd):
     began = time.monotonic()
     assert main.main(["run", "--preset", "smoke", "--root", root]) == 1
     out = capfd.readouterr().out
-    assert re.search(rf"vae-pipeline: another run is using .*{said_of(first)}", out)
+    assert re.search(
+        rf"vae-pipeline: another run is using .*{description_of(first)}", out
+    )
     assert "Imports" not in out
     assert time.monotonic() - began < 10
     ((found,), _) = run_record.read_all(tmp_path / "runs")
@@ -220,7 +224,7 @@ def test_the_command_that_waits_ends_with_130(start, tmp_path):
     for line in process.stdout:
         if line.startswith("waiting for another run"):
             break
-    assert re.search(said_of(first), line)
+    assert re.search(description_of(first), line)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode in (130, -signal.SIGINT)

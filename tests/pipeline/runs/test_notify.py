@@ -68,14 +68,14 @@ def test_the_url_and_the_token_may_be_in_files(serve, tmp_path):
     assert headers["Authorization"] == f"Bearer {TOKEN}"
 
 
-def test_a_token_that_is_no_header_is_not_shown(serve, monkeypatch):
+def test_a_token_that_is_not_a_valid_header_is_not_shown(serve, monkeypatch):
     monkeypatch.setenv("HOOK_TOKEN", f"{TOKEN}\nX: y")
     (line,) = send(webhook=serve(200).url, token="env:HOOK_TOKEN")
     assert line.endswith("/... was not notified: ValueError")
     assert TOKEN not in line
 
 
-def test_other_ends_are_not_told(serve):
+def test_other_events_are_not_notified(serve):
     server = serve(200)
     assert send(webhook=server.url, events=["pushed", "failed"]) == []
     assert server.requests == []
@@ -197,7 +197,7 @@ def test_a_line_that_cannot_be_printed_leaves_no_secret_in_a_traceback(
         ),
     ],
 )
-def test_a_secret_that_is_not_there_is_told_at_once_and_at_the_end(
+def test_a_missing_secret_is_named_at_the_start_and_at_the_end(
     settings, line, monkeypatch
 ):
     monkeypatch.setenv("PLAIN", f"http://example.org{SECRET_PATH}")
@@ -205,7 +205,7 @@ def test_a_secret_that_is_not_there_is_told_at_once_and_at_the_end(
     assert send(**settings) == [f"notify: {line}"]
 
 
-def test_a_file_that_is_no_text(tmp_path):
+def test_a_secret_file_that_is_not_text(tmp_path):
     (tmp_path / "url").write_bytes(b"\xff\xfe")
     assert send(webhook=f"file:{tmp_path}/url") == [
         f"notify: webhook: the file {tmp_path}/url, which notify.webhook names, can't "
@@ -224,7 +224,7 @@ def test_the_command_gets_the_record_and_the_event(tmp_path):
     assert (tmp_path / "event").read_text() == "refused\n"
 
 
-def test_what_the_command_is_given_is_no_shells(tmp_path):
+def test_the_command_is_not_passed_to_a_shell(tmp_path):
     name = f"{tmp_path}/a; touch {tmp_path}/b"
     assert send(command=["touch", name.replace("/b", "-b").replace("/", "_")]) == []
     pathlib.Path(name.replace("/b", "-b").replace("/", "_")).unlink()
@@ -239,7 +239,7 @@ def test_what_the_command_is_given_is_no_shells(tmp_path):
         (shell("kill -9 $$"), "/bin/sh ended with exit code -9"),
     ],
 )
-def test_a_command_that_fails_is_told(command, line):
+def test_a_failed_command_is_named(command, line):
     assert send(command=command) == [f"notify: command: {line}"]
 
 
@@ -253,10 +253,10 @@ def wait_for_end(pid):
         if has_ended(pid):
             return
         time.sleep(0.05)
-    pytest.fail("what it started goes on")
+    pytest.fail("what the command started still runs")
 
 
-# Ignores what a terminal or a time-out sends, writes its id to a file, and goes on.
+# Ignores what a terminal or a time-out sends, writes its id to a file, and continues.
 CHILD = """
 trap '' HUP INT TERM
 echo $$ >$1.new
@@ -298,7 +298,9 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(start, child):
     wait_for_end(pid())
 
 
-def test_what_a_command_leaves_behind_is_not_waited_for_and_goes_on(child, caplog):
+def test_a_background_process_of_the_command_is_neither_waited_for_nor_killed(
+    child, caplog
+):
     """It has the command's standard output and standard error open."""
     words, pid = child
     caplog.set_level(logging.INFO)

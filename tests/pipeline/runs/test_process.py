@@ -28,12 +28,12 @@ def run(program, **options):
     )
 
 
-def test_what_matters_is_done_and_nothing_else_is_waited_for(tmp_path):
+def test_exit_handlers_run_and_threads_are_not_waited_for(tmp_path):
     result = run(
         f"""
 class Graph:
     def __del__(self):
-        print("taken apart")
+        print("garbage collected")
 
 graph = Graph()
 folder = tempfile.TemporaryDirectory(dir={str(tmp_path)!r})
@@ -44,7 +44,7 @@ def main():
     print("done")
     return 3
 
-process.leave(main)
+process.run_and_exit(main)
 """
     )
     assert (result.returncode, result.stderr) == (3, "")
@@ -70,7 +70,11 @@ def test_the_exit_code_is_the_one_that_python_gives(statement, code, printed):
 def test_output_that_is_lost_is_a_failure():
     with open("/dev/full", "w", encoding="utf-8") as full:
         result = subprocess.run(
-            [sys.executable, "-c", BEGIN + "process.leave(lambda: print('x') or 0)"],
+            [
+                sys.executable,
+                "-c",
+                BEGIN + "process.run_and_exit(lambda: print('x') or 0)",
+            ],
             stdout=full,
             timeout=60,
             check=False,
@@ -78,23 +82,23 @@ def test_output_that_is_lost_is_a_failure():
     assert result.returncode == 1
 
 
-def test_a_closed_output_is_none():
+def test_closed_standard_output_does_not_change_the_exit_code():
     command = 'exec "$0" -c "$1" >&-'
-    program = BEGIN + "process.leave(lambda: 0)"
+    program = BEGIN + "process.run_and_exit(lambda: 0)"
     result = subprocess.run(
         ["sh", "-c", command, sys.executable, program], timeout=60, check=False
     )
     assert result.returncode == 0
 
 
-def test_the_installed_program_leaves_so():
+def test_the_installed_program_exits_this_way():
     (script,) = importlib.metadata.entry_points(
         group="console_scripts", name="vae-pipeline"
     )
     assert script.value == "pipeline.__main__:main"
 
 
-def test_a_process_is_more_than_its_number():
+def test_a_process_is_identified_by_more_than_its_id():
     this = process.current()
     assert not this.has_ended()
     assert dataclasses.replace(this, born="another boot 1").has_ended()

@@ -62,7 +62,7 @@ EXPECTED = {
 }
 
 
-def test_the_text_file_says_what_the_record_does(tmp_path):
+def test_the_text_file_has_the_values_of_the_record(tmp_path):
     path = tmp_path / "vae.prom"
     path.write_text("old")
     prometheus.write_metrics(path, make_pushed_record())
@@ -71,7 +71,7 @@ def test_the_text_file_says_what_the_record_does(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_is_not_known_is_not_there(tmp_path):
+def test_unknown_values_are_left_out(tmp_path):
     failed = make_record(
         status="failed", ended="2026-11-23T19:00:00.500+01:00", seconds=1.0
     )
@@ -104,11 +104,11 @@ def test_over_http_it_is_the_newest_run_that_ended(tmp_path):
         get(port)
 
 
-def test_an_address_that_is_taken_is_named(tmp_path):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+def test_an_address_in_use_is_named(tmp_path):
+    with socket.socket() as in_use:
+        in_use.bind(("127.0.0.1", 0))
+        in_use.listen()
+        port = in_use.getsockname()[1]
         with (
             pytest.raises(ConfigError) as error,
             prometheus.serve_metrics(tmp_path, host="127.0.0.1", port=port),
@@ -120,7 +120,7 @@ def test_an_address_that_is_taken_is_named(tmp_path):
     )
 
 
-def test_a_port_that_is_none_is_named(tmp_path, capsys):
+def test_an_invalid_port_is_named(tmp_path, capsys):
     code = main.main(
         [
             *("schedule", "--local", "--cron", "0 3 * * *", "--metrics-port", "70000"),

@@ -100,7 +100,7 @@ def test_the_difference_is_the_candidates_elbo_minus_the_baselines(recorder):
     assert (record.baseline_elbo, record.difference) == (-91.5, 1.5)
 
 
-def test_an_elbo_that_is_no_number_is_null_on_the_disk(recorder, tmp_path):
+def test_an_elbo_that_is_not_finite_is_null_on_the_disk(recorder, tmp_path):
     recorder.record_candidate(elbo=math.nan, reconstruction=-1.0, kl=1.0, estimate="")
     recorder.record_baseline(elbo=-91.5, version=6)
     recorder.write()
@@ -115,7 +115,7 @@ def test_a_refusal_has_its_reasons(recorder):
     assert record.refusals == ["too low", "InfraCheck: no answer"]
 
 
-def test_a_model_that_is_no_new_one_is_unchanged(recorder):
+def test_a_model_that_was_already_pushed_is_unchanged(recorder):
     recorder.record_unchanged()
     assert recorder.record.status is RunStatus.UNCHANGED
 
@@ -136,7 +136,7 @@ def test_a_failure_has_its_reason(recorder):
     assert (record.status, record.error) == (RunStatus.BAD_DATA, "no images")
 
 
-def test_a_push_stays_one_whatever_fails_after_it(recorder):
+def test_a_later_failure_does_not_change_the_status_of_a_push(recorder):
     recorder.record_push(7)
     recorder.record_failure(RunStatus.FAILED, "Report failed: no room")
     recorder.record_end()

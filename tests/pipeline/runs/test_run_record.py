@@ -27,7 +27,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-WON = (
+UNKNOWN_STATUS = (
     b'{"run_id": "run-0", "started": "2026-01-01T00:00:00+00:00", "model": "vae", '
     b'"process": {"pid": 7, "host": "a", "born": "b 1"}, "dataset": "mnist", '
     b'"config_digest": "c", "verdict": "won"}'
@@ -97,7 +97,7 @@ def test_the_newest_is_first_whatever_the_zone(tmp_path):
     ]
 
 
-def test_a_number_that_is_none_is_null(tmp_path):
+def test_a_number_that_is_not_finite_is_null(tmp_path):
     run_record.write(tmp_path, make_record(elbo=math.nan, difference=-math.inf))
     ((found,), problems) = run_record.read_all(tmp_path)
     assert (found.elbo, found.difference, problems) == (None, None, [])
@@ -125,11 +125,11 @@ def test_the_digest_is_of_what_decides(tmp_path):
         (b"\xff\xfe\x00", "Invalid JSON"),
         (b"[1, 2]", "Input should be "),
         (b'{"a": 1}', "run_id: Field required"),
-        (WON, "verdict: Input should be 'running', 'pushed', "),
+        (UNKNOWN_STATUS, "verdict: Input should be 'running', 'pushed', "),
         (None, "Is a directory"),
     ],
 )
-def test_what_is_no_record_is_told_and_skipped(tmp_path, content, why):
+def test_a_file_that_is_not_a_record_is_named_and_skipped(tmp_path, content, why):
     run_record.write(tmp_path, make_record())
     foreign = tmp_path / "history" / "run-0.json"
     if content is None:
@@ -200,7 +200,7 @@ def test_a_record_is_a_file_of_the_folder(tmp_path):
         ("2026-01-01T00:00:00", "started must have a time zone, got '2026-01-01T"),
     ],
 )
-def test_a_start_that_is_no_time_is_told(tmp_path, started, why):
+def test_an_invalid_start_time_is_named(tmp_path, started, why):
     run_record.write(tmp_path, make_record(started=started))
     records, (problem,) = run_record.read_all(tmp_path)
     assert records == []
@@ -214,7 +214,7 @@ def test_fields_of_a_later_version_are_passed_over(tmp_path):
     assert len(run_record.read_all(tmp_path)[0]) == 1
 
 
-def test_no_folder_is_no_run(tmp_path):
+def test_a_missing_folder_has_no_runs(tmp_path):
     assert run_record.read_all(tmp_path) == ([], [])
     assert run_record.last_ended(tmp_path) is None
 
@@ -253,7 +253,7 @@ def test_the_last_run_is_the_one_that_ended_last(tmp_path):
 
 def test_the_turns_of_a_run_have_its_name():
     run = "run-20261124-094028-129688"
-    assert [run_record.turn_name(run, n) for n in (1, 2)] == [run, run + ".2"]
+    assert [run_record.make_turn_name(run, n) for n in (1, 2)] == [run, run + ".2"]
     assert {
-        run_record.run_id_of_turn(run_record.turn_name(run, n)) for n in (1, 2, 3)
+        run_record.parse_run_id(run_record.make_turn_name(run, n)) for n in (1, 2, 3)
     } == {run}

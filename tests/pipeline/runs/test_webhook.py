@@ -68,7 +68,7 @@ def test_netrc_does_not_replace_the_token(serve, post, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_server_that_fails_thrice_and_then_works_gets_it(serve, post, status):
+def test_a_server_that_works_after_three_failures_gets_the_post(serve, post, status):
     server = serve(status, status, status, 200)
     post(server.url)
     assert len(server.requests) == 4
@@ -82,7 +82,7 @@ def test_each_wait_is_about_twice_the_one_before(serve, post, sleeps):
         assert 0.5 * 2**number <= wait <= 0.5 * 2**number + 0.5
 
 
-def test_a_server_that_never_works_is_given_up_in_time(serve, post, sleeps):
+def test_a_server_that_never_works_ends_within_the_timeout(serve, post, sleeps):
     server = serve(503)
     message = error_of(post, server.url + SECRET_PATH, timeout=10.0)
     tries = len(server.requests)
@@ -94,13 +94,13 @@ def test_a_server_that_never_works_is_given_up_in_time(serve, post, sleeps):
 
 
 @pytest.mark.parametrize("drops", [False, True])
-def test_a_server_that_hangs_costs_the_timeout_at_most(serve, post, drops):
+def test_a_server_that_hangs_takes_at_most_the_timeout(serve, post, drops):
     server = serve(None, drops=drops)
     message = error_of(post, server.url, timeout=0.4)
     assert message == f"{server.url}/... did not answer in 0.4 s"
 
 
-def test_an_address_where_nobody_listens_is_tried_again(post, sleeps):
+def test_a_refused_connection_is_tried_again(post, sleeps):
     message = error_of(post, "http://127.0.0.1:9/hook", timeout=3.0)
     assert re.fullmatch(
         r"http://127\.0\.0\.1:9/\.\.\. can't be reached, \d times", message
@@ -143,7 +143,7 @@ def test_a_server_without_a_certificate_is_not_trusted(serve, post):
     )
 
 
-def test_a_token_that_is_no_header_is_not_shown(serve, post):
+def test_a_token_that_is_not_a_valid_header_is_not_shown(serve, post):
     message = error_of(post, serve(200).url, token=f"{TOKEN}\nX: y")
     assert message.endswith("/... was not notified: ValueError")
     assert TOKEN not in message

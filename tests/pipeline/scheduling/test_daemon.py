@@ -47,9 +47,9 @@ sys.exit(
 # Prints its process id. After SIGTERM, ends when the file `go` exists.
 TIDY = """
 tidy() {
-    echo asked >>said
+    echo stopping >>events
     while [ ! -e go ]; do sleep 0.02; done
-    echo tidied >>said
+    echo stopped >>events
     exit 130
 }
 trap tidy TERM
@@ -58,7 +58,7 @@ echo $$ >pid; while :; do sleep 0.05; done
 
 # Ignores SIGTERM, and so does its child process.
 STUBBORN = """
-trap 'echo asked >>said' TERM
+trap 'echo stopping >>events' TERM
 (trap '' TERM; exec sleep 300) & echo $! >grandchild
 echo $$ >pid; while :; do sleep 0.05; done
 """
@@ -160,12 +160,14 @@ def test_each_run_has_a_line_with_its_outcome(start, tmp_path):
 
 
 def test_a_time_that_comes_while_a_run_is_going_is_skipped(start, tmp_path):
-    start("echo begin >>said; while [ ! -e go ]; do sleep 0.02; done; echo end >>said")
+    start(
+        "echo begin >>events; while [ ! -e go ]; do sleep 0.02; done; echo end >>events"
+    )
     log = tmp_path / "logs" / "schedule.log"
     wait_for(log, r"  skipped: the previous run is still active; next ")
-    assert (tmp_path / "said").read_text() == "begin\n"
+    assert (tmp_path / "events").read_text() == "begin\n"
     (tmp_path / "go").touch()
-    wait_for(tmp_path / "said", r"(begin\nend\n){2}")
+    wait_for(tmp_path / "events", r"(begin\nend\n){2}")
 
 
 def test_a_command_that_cannot_be_started_is_tried_again(tmp_path):
@@ -199,17 +201,17 @@ def test_a_signal_ends_an_idle_scheduler(start, tmp_path, signum, code):
 @pytest.mark.parametrize(
     ("signum", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)]
 )
-def test_a_signal_is_passed_on_to_the_run_and_its_end_waited_for(
+def test_a_signal_is_sent_to_the_run_and_the_scheduler_waits_for_its_end(
     start, tmp_path, signum, code
 ):
     process = start(TIDY)
     pid = wait_for(tmp_path / "pid")
     process.send_signal(signum)
-    wait_for(tmp_path / "said", "asked")
+    wait_for(tmp_path / "events", "stopping")
     assert process.poll() is None
     (tmp_path / "go").touch()
     assert process.wait(timeout=30) == code
-    assert (tmp_path / "said").read_text() == "asked\ntidied\n"
+    assert (tmp_path / "events").read_text() == "stopping\nstopped\n"
     assert not alive(pid)
     log = (tmp_path / "logs" / "schedule.log").read_text()
     assert re.search(r"interrupted, after \d.*\n.*stopped by", log)
@@ -220,11 +222,11 @@ def test_a_signal_is_passed_on_to_the_run_and_its_end_waited_for(
 def test_a_run_that_does_not_end_is_killed_with_all_that_it_started(start, tmp_path):
     process = start(STUBBORN, grace=0.3)
     pid, grandchild = wait_for(tmp_path / "pid"), wait_for(tmp_path / "grandchild")
-    asked = time.monotonic()
+    stopping = time.monotonic()
     process.terminate()
     assert process.wait(timeout=30) == 0
-    assert time.monotonic() - asked >= 0.3
-    assert (tmp_path / "said").read_text() == "asked\n"
+    assert time.monotonic() - stopping >= 0.3
+    assert (tmp_path / "events").read_text() == "stopping\n"
     assert not alive(pid)
     assert not alive(grandchild)
     log = (tmp_path / "logs" / "schedule.log").read_text()
@@ -237,25 +239,25 @@ def test_a_second_signal_kills_at_once(start, tmp_path):
     process = start(STUBBORN, grace=600.0)
     pid = wait_for(tmp_path / "pid")
     process.send_signal(signal.SIGINT)
-    wait_for(tmp_path / "said", "asked")
+    wait_for(tmp_path / "events", "stopping")
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
     assert not alive(pid)
 
 
-def test_a_terminal_that_closes_may_say_so_twice(start, tmp_path):
+def test_a_closed_terminal_may_send_two_signals(start, tmp_path):
     process = start(TIDY)
     wait_for(tmp_path / "pid")
     process.send_signal(signal.SIGHUP)
-    wait_for(tmp_path / "said", "asked")
+    wait_for(tmp_path / "events", "stopping")
     process.send_signal(signal.SIGHUP)
     wait_until_delivered(process)
     (tmp_path / "go").touch()
     assert process.wait(timeout=30) == 0
-    assert (tmp_path / "said").read_text() == "asked\ntidied\n"
+    assert (tmp_path / "events").read_text() == "stopping\nstopped\n"
 
 
-def test_nohup_keeps_it_going(start, tmp_path):
+def test_nohup_keeps_the_process_running(start, tmp_path):
     process = start("exit 0", seconds=3600, before=["nohup"])
     wait_for(tmp_path / "logs" / "schedule.log", "scheduled: ")
     process.send_signal(signal.SIGHUP)
@@ -266,7 +268,7 @@ def test_nohup_keeps_it_going(start, tmp_path):
     assert "stopped by SIGTERM\n" in log
 
 
-def test_of_the_times_that_were_missed_one_is_made_up_for(start, tmp_path):
+def test_only_one_of_several_missed_times_is_run_later(start, tmp_path):
     """All times but the last are in the past, as on a machine that was suspended."""
     process = start("echo ran >>ran", seconds="-7200,-3600,-1800,86400")
     log = tmp_path / "logs" / "schedule.log"
@@ -277,7 +279,7 @@ def test_of_the_times_that_were_missed_one_is_made_up_for(start, tmp_path):
     assert "skipped" not in log.read_text()
 
 
-def test_run_says_when_it_will_run_in_the_time_zone(tmp_path):
+def test_run_prints_the_next_time_in_the_time_zone(tmp_path):
     code = (
         "import pathlib, sys\n"
         "from pipeline.scheduling import cron, daemon\n"

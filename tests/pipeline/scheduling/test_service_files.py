@@ -33,7 +33,7 @@ WORDS = [
 ]
 
 # Writes its arguments and working folder to the file that the first argument names.
-TELL = (
+WRITE_ARGUMENTS = (
     "import json, os, pathlib, sys; "
     "pathlib.Path(sys.argv[1]).write_text(json.dumps([os.getcwd(), *sys.argv[2:]]))"
 )
@@ -58,7 +58,7 @@ def as_cron_runs(line):
 def test_the_line_in_a_crontab_runs_the_command_as_it_is(tmp_path):
     folder = tmp_path / r"it's 100\% of $HOME"
     folder.mkdir()
-    command = [sys.executable, "-c", TELL, str(tmp_path / "written"), *WORDS]
+    command = [sys.executable, "-c", WRITE_ARGUMENTS, str(tmp_path / "written"), *WORDS]
     line = service_files.make_crontab_lines(
         parse_cron("0 3  * * mon-fri", None),
         command=command,
@@ -85,7 +85,7 @@ def test_the_line_in_a_crontab_keeps_the_output_and_the_exit_code(tmp_path):
     assert sorted(log.split()) == ["err", "err", "out", "out"]
 
 
-def test_a_crontab_says_which_cron_heeds_the_time_zone(tmp_path):
+def test_a_crontab_names_the_cron_that_supports_the_time_zone(tmp_path):
     *comments, timezone, line = service_files.make_crontab_lines(
         parse_cron("0 3 * * *", "Europe/Berlin"),
         command=["true"],
@@ -152,7 +152,7 @@ def crontab_line(*arguments, **options):
 
 
 @pytest.mark.parametrize("text_of", [service_files.make_systemd_units, crontab_line])
-def test_what_cannot_be_on_a_line_is_named(text_of, tmp_path):
+def test_a_line_break_for_cron_or_systemd_is_named(text_of, tmp_path):
     schedule = parse_cron("0 3 * * *", None)
     with pytest.raises(ConfigError) as caught:
         text_of(schedule, command=["run", "a\nb"], folder=tmp_path)

@@ -186,11 +186,11 @@ def test_every_signature_answers_as_the_saved_model_does(vae):
         status, by_column = vae.predict(body)
         assert status == 200, by_column
         body = {"signature_name": name, "instances": images.tolist()}
-        _, by_row = vae.predict(body)
+        _, in_rows = vae.predict(body)
         for output, values in expected.items():
             columns = by_column["outputs"][output]
             np.testing.assert_allclose(columns, values, rtol=1e-5, atol=1e-6)
-            column = [row[output] for row in by_row["predictions"]]
+            column = [row[output] for row in in_rows["predictions"]]
             np.testing.assert_allclose(column, values, rtol=1e-5, atol=1e-6)
     inputs = {"images": images.tolist(), "k": 4}
     _, got = vae.predict({"signature_name": "iwae", "inputs": inputs})
@@ -270,7 +270,7 @@ def test_a_body_that_does_not_come(tmp_path):
     assert answer.endswith('{"error": "the body must arrive within 0.2 s"}')
 
 
-def test_what_is_no_http(vae):
+def test_a_request_that_is_not_http(vae):
     host, port = vae.host.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         connection.sendall(b"\x16\x03\x01\x00\xff of TLS\r\n\r\n")
@@ -296,7 +296,7 @@ def test_clients_at_once_share_batches_and_get_their_own(half):
     assert max(sizes) >= 4
 
 
-def test_a_bad_request_does_not_harm_those_beside_it(half):
+def test_a_bad_request_does_not_affect_requests_at_the_same_time(half):
     def ask(value):
         return half.predict({"instances": [value]})
 

@@ -16,10 +16,10 @@ class Doubler:
 
     def __init__(self):
         self.sizes = []
-        self.go_on = threading.Event()
+        self.may_continue = threading.Event()
 
     def __call__(self, inputs):
-        assert self.go_on.wait(10)
+        assert self.may_continue.wait(10)
         self.sizes.append(len(inputs["x"]))
         if (inputs["x"] < 0).any():
             raise ValueError("negative")
@@ -43,7 +43,7 @@ def run(limits, calls, function=None):
             await asyncio.sleep(0.02)
             tasks += [asyncio.create_task(batcher(each)) for each in inputs[1:]]
             await asyncio.sleep(0.02)
-            function.go_on.set()
+            function.may_continue.set()
             return await asyncio.gather(*tasks, return_exceptions=True)
 
     return function.sizes, asyncio.run(all_calls())
@@ -77,7 +77,7 @@ def test_a_delay_collects_the_first_ones_too():
     assert sizes == [4]
 
 
-def test_a_bad_call_harms_no_other():
+def test_a_bad_call_does_not_affect_other_calls():
     sizes, answers = run(Limits(rows=100), [[0.0], [1.0], [-1.0], [2.0]])
     assert sizes == [1, 3, 1, 1, 1]
     assert isinstance(answers[2], ValueError)
@@ -103,7 +103,7 @@ def test_too_many_rows_are_refused():
     assert {str(answer) for answer in refused} == {text}
 
 
-def test_a_call_that_is_given_up_is_no_harm():
+def test_a_cancelled_call_does_not_affect_other_calls():
     function = Doubler()
 
     async def give_up():
@@ -114,7 +114,7 @@ def test_a_call_that_is_given_up_is_no_harm():
             second = asyncio.create_task(batcher(inputs))
             await asyncio.sleep(0.02)
             first.cancel()
-            function.go_on.set()
+            function.may_continue.set()
             answer = await second
             with pytest.raises(asyncio.CancelledError):
                 await first

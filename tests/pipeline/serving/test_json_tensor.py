@@ -55,7 +55,7 @@ def test_a_shape_takes_any_size_where_it_names_none():
 
 
 @pytest.mark.parametrize(
-    ("shape", "by_row", "text"),
+    ("shape", "has_batch", "text"),
     [
         ((None, 28), True, "[?,28]"),
         ((3, None), False, "[3,?]"),
@@ -63,9 +63,9 @@ def test_a_shape_takes_any_size_where_it_names_none():
         (None, False, "[?]"),
     ],
 )
-def test_only_an_open_first_dimension_is_a_batch(shape, by_row, text):
+def test_only_an_open_first_dimension_is_a_batch(shape, has_batch, text):
     spec = Spec(FLOAT, shape)
-    assert (spec.by_row, spec.format_shape()) == (by_row, text)
+    assert (spec.has_batch, spec.format_shape()) == (has_batch, text)
 
 
 # From JSON.
@@ -185,7 +185,7 @@ def test_integers_are_floats_up_to_the_last_that_all_below_it_are(dtype, exact):
         )
 
 
-def test_a_float_beyond_the_type_is_refused_but_not_infinity():
+def test_a_float_outside_the_type_is_refused_but_infinity_is_accepted():
     largest = float(np.finfo(np.float32).max)
     assert parse([largest, 1e30], FLOAT)[0] == np.float32(largest)
     assert "3.5e+38 to float without loss" in refusal([3.5e38], FLOAT)
@@ -195,7 +195,7 @@ def test_a_float_beyond_the_type_is_refused_but_not_infinity():
     np.testing.assert_array_equal(special, [np.inf, -np.inf, np.nan])
 
 
-def test_base64_that_is_none_is_refused():
+def test_invalid_base64_is_refused():
     assert refusal({"b64": "?"}, STRING) == "Unable to base64 decode"
     assert refusal({"b64": "A"}, STRING) == "Unable to base64 decode"
     assert refusal({"b64": "\u00e4"}, STRING) == "Unable to base64 decode"
@@ -241,7 +241,7 @@ def test_bytes_are_base64_where_the_name_says_so():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_every_float_comes_back_as_it_was(dtype):
+def test_every_float_is_read_back_exactly(dtype):
     rng = np.random.default_rng(0)
     values = np.concatenate(
         [
@@ -256,7 +256,7 @@ def test_every_float_comes_back_as_it_was(dtype):
 
 
 @pytest.mark.parametrize("shape", [[3], [3, 2], [3, 2, 4], [3, 0, 2], [1, 1]])
-def test_each_row_is_json_of_its_own(shape):
+def test_each_row_is_a_json_document(shape):
     tensor = np.arange(np.prod(shape)).reshape(shape)
     rows = json_tensor.format_rows("x", tensor)
     assert rows == [json.dumps(row.tolist()) for row in tensor]

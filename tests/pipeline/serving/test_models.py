@@ -64,7 +64,7 @@ def log_lines(caplog, name="pipeline.serving.models"):
     ]
 
 
-def test_before_the_first_push_nothing_is_served_and_the_log_says_so_once(
+def test_before_the_first_push_nothing_is_served_and_this_is_logged_once(
     tmp_path, caplog
 ):
     caplog.set_level(logging.INFO, "pipeline")
@@ -131,7 +131,7 @@ def test_what_is_not_served_is_refused(served, wanted, status, message):
         (PREDICT._replace(label="new"), "^Unrecognized servable version label: new$"),
     ],
 )
-def test_there_is_no_status_of_what_was_never_served(served, wanted, message):
+def test_a_version_that_was_never_served_has_no_status(served, wanted, message):
     with pytest.raises(RequestError, match=message):
         served.describe_status(wanted)
 
@@ -185,7 +185,7 @@ def test_a_version_that_cannot_be_loaded_is_an_end_with_the_reason(
         assert states(models) == [(6, "AVAILABLE"), (5, "END")]
 
 
-def test_a_folder_without_a_manifest_is_no_warning_but_a_damaged_version_is(
+def test_a_damaged_version_is_a_warning_and_a_folder_without_a_manifest_is_not(
     exported, tmp_path, caplog
 ):
     """The folder may be another program's, or an unfinished push."""
@@ -320,7 +320,7 @@ def test_a_damaged_version_is_logged_and_not_served(exported, tmp_path, caplog, 
     assert len(logged) == 1  # the condition holds at each refresh, but is logged once
 
 
-def test_what_did_not_change_is_not_read_again(exported, tmp_path, monkeypatch):
+def test_unchanged_files_are_not_read_again(exported, tmp_path, monkeypatch):
     looks, reads = [], []
 
     def counted(kept, function):
@@ -347,7 +347,7 @@ def test_what_did_not_change_is_not_read_again(exported, tmp_path, monkeypatch):
         assert len(reads) > read
 
 
-def test_a_place_that_answers_no_more_changes_nothing(
+def test_a_store_that_stops_answering_changes_nothing(
     exported, s3, tmp_path, caplog, monkeypatch
 ):
     caplog.set_level(logging.INFO, "pipeline")

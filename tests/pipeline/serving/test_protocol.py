@@ -76,7 +76,7 @@ def test_paths(method, path, expected):
         ("DELETE", "/v1/models/foo"),
     ],
 )
-def test_paths_that_are_none(method, path):
+def test_invalid_paths_are_refused(method, path):
     with pytest.raises(RequestError) as error:
         parse_target(method, path)
     assert error.value.status == 400
@@ -93,7 +93,7 @@ def test_paths_with_too_little_or_too_much():
         parse_target("POST", f"/v1/models/foo/versions/{number}:regress")
 
 
-def test_rows_and_columns_say_the_same():
+def test_rows_and_columns_give_the_same_inputs():
     """The two examples are the documentation's own."""
     rows = parsed(
         {
@@ -122,8 +122,8 @@ def test_rows_and_columns_say_the_same():
             },
         }
     )
-    assert rows.by_row
-    assert not columns.by_row
+    assert rows.is_row_format
+    assert not columns.is_row_format
     for request in (rows, columns):
         assert request.inputs["tag"].tolist() == [b"foo", b"bar"]
         assert request.inputs["signal"].tolist() == [[1, 2, 3, 4, 5], [3, 4, 1, 2, 5]]
@@ -333,7 +333,7 @@ X, Y = np.array([1, 0.5], np.float32), np.array([[1, 2], [3, 4]], np.int32)
 
 
 @pytest.mark.parametrize(
-    ("outputs", "by_row", "expected"),
+    ("outputs", "is_row_format", "expected"),
     [
         ({"x": X}, True, {"predictions": [1.0, 0.5]}),
         ({"x": X}, False, {"outputs": [1.0, 0.5]}),
@@ -359,9 +359,9 @@ X, Y = np.array([1, 0.5], np.float32), np.array([[1, 2], [3, 4]], np.int32)
         ({"e": np.zeros([2, 0])}, True, {"predictions": [[], []]}),
     ],
 )
-def test_answers(outputs, by_row, expected):
+def test_answers(outputs, is_row_format, expected):
     assert json.loads(
-        format_answer({k: np.asarray(v) for k, v in outputs.items()}, by_row)
+        format_answer({k: np.asarray(v) for k, v in outputs.items()}, is_row_format)
     ) == (expected)
 
 
@@ -374,7 +374,7 @@ def test_floats_are_exact_and_look_like_floats():
     np.testing.assert_array_equal(got, values)
 
 
-def test_values_that_json_has_not():
+def test_values_that_json_cannot_contain():
     special = np.array([np.nan, np.inf, -np.inf], np.float32)
     assert (
         format_answer({"x": special}, True)
@@ -391,7 +391,7 @@ def test_outputs_that_have_no_rows():
         format_answer({"x": X[:1], "y": Y}, True)
 
 
-def test_the_words_for_what_is_not_served():
+def test_the_message_for_a_model_that_is_not_served():
     """The first message is the documentation's own."""
     latest = protocol.create_not_found_error(Target("predict", "half", None, None))
     assert str(latest) == "Servable not found for request: Latest(half)"

@@ -86,7 +86,7 @@ def run_until_signal(parts, *, grace, started):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_by_a_signal_and_says_which(parts, signum, caplog):
+def test_a_signal_ends_the_server_and_is_logged(parts, signum, caplog):
     caplog.set_level(logging.INFO, "pipeline")
 
     def started():
@@ -115,7 +115,7 @@ def test_the_first_of_two_signals_counts(parts, caplog):
 # The end of the server.
 
 
-def test_what_has_begun_is_answered_and_nothing_else_is_taken(parts, tmp_path):
+def test_open_requests_are_answered_and_new_ones_are_not_accepted(parts, tmp_path):
     place(Affine(2.0, 1.0).export(tmp_path / "model"), tmp_path / "vae", 1)
     may_compute = threading.Event()
 
@@ -149,7 +149,7 @@ def test_what_has_begun_is_answered_and_nothing_else_is_taken(parts, tmp_path):
         parts.models.executor.submit(int)
 
 
-def test_what_takes_longer_than_the_grace_is_not_waited_for(parts):
+def test_requests_that_arrive_longer_than_the_grace_are_cut_off(parts):
     async def run():
         async with parts.serving(grace=0.05):
             reader, writer = await parts.connect()

@@ -55,7 +55,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_a_package_that_hides_one_of_ours_is_named(tmp_path, name):
+def test_a_package_that_hides_an_installed_one_is_named(tmp_path, name):
     file = tmp_path / "elsewhere" / FOREIGN[name]
     file.parent.mkdir(parents=True)
     file.write_text("raise SystemExit('imported')\n" if name != "logging" else "")
@@ -71,7 +71,7 @@ def test_a_package_that_hides_one_of_ours_is_named(tmp_path, name):
     assert f" has a package or module {name}, which" in refusal(empty)
 
 
-def test_what_hides_nothing_on_pythonpath_is_let_be(tmp_path):
+def test_folders_on_pythonpath_that_hide_nothing_are_accepted(tmp_path):
     for name in ("mine", "tests", "google/mine", "numpy"):
         (tmp_path / name).mkdir(parents=True)
         # a namespace package: Python prefers the regular package further on the path
@@ -85,7 +85,7 @@ def test_what_hides_nothing_on_pythonpath_is_let_be(tmp_path):
     assert result.stdout == "no run yet below runs\n"
 
 
-def test_a_current_folder_with_modules_of_these_names_harms_nothing(tmp_path):
+def test_modules_of_these_names_in_the_current_folder_are_not_imported(tmp_path):
     for name in ("model.py", "components.py", "numpy.py", "pipeline/__init__.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("raise SystemExit('imported')\n")
@@ -137,7 +137,7 @@ def test_the_clients_of_google_cloud_are_not_imported(libraries):
     assert not [name for name in modules if "aiplatform" in name]
 
 
-def test_warnings_that_are_errors_are_none_here_nor_in_child_processes(tmp_path):
+def test_a_filter_that_raises_warnings_is_reset_here_and_in_child_processes(tmp_path):
     code = (
         "import os, sys, warnings\n"
         "from pipeline.startup import environment\n"
@@ -167,7 +167,7 @@ def test_many_new_objects_start_no_search_for_garbage():
 
 
 @pytest.mark.parametrize("character", "*?[\\")
-def test_a_folder_for_temporary_files_is_no_pattern(tmp_path, character):
+def test_a_folder_for_temporary_files_must_not_be_a_pattern(tmp_path, character):
     folder = tmp_path / f"a{character}b"
     folder.mkdir()
     message = refusal(run("history", cwd=tmp_path, TMPDIR=str(folder)))
@@ -193,7 +193,7 @@ def test_a_boolean_at_which_tensorflow_aborts_is_named(tmp_path):
         '{"cluster": {"worker": ["a:1"]}, "task": [1]}',
     ],
 )
-def test_tf_config_that_is_none_is_named(tmp_path, monkeypatch, capsys, value):
+def test_an_invalid_tf_config_is_named(tmp_path, monkeypatch, capsys, value):
     from pipeline.cli import main
 
     monkeypatch.setenv("TF_CONFIG", value)

@@ -49,7 +49,7 @@ def test_a_list_whose_reader_leaves_ends_quietly(runs):
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
-def test_closed_streams_are_nobodys(runs, closed):
+def test_closed_streams_count_as_dev_null(runs, closed):
     result = shell(f"$P history --root {runs} {closed}")
     assert (result.returncode, result.stderr) == (0, "")
     assert (result.stdout == "") == (">&-" in closed.split())
@@ -65,7 +65,7 @@ def test_what_is_printed_to_closed_streams_is_in_no_file(tmp_path):
     assert "x: reading it from" not in log.read_text()
 
 
-def test_work_goes_on_when_its_reader_leaves(tmp_path):
+def test_a_command_continues_when_its_reader_leaves(tmp_path):
     from tests.support import bars
 
     bars.write_idx(tmp_path / "bars", labels=range(10))
@@ -82,8 +82,8 @@ def test_a_full_disk_is_named_once(runs, arguments):
     result = shell(f"$P {arguments.format(runs=runs)} >/dev/full")
     assert result.returncode == 1
     assert result.stderr == (
-        "vae-pipeline: [Errno 28] No space left on device; free some space, and the "
-        "same command goes on\n"
+        "vae-pipeline: [Errno 28] No space left on device; free some space, then run "
+        "the same command again\n"
     )
 
 

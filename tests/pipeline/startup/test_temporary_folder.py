@@ -19,7 +19,7 @@ LEAVE = """
 import importlib.util, os, pathlib, subprocess, sys, tempfile
 from model.training import signals
 from pipeline.startup import temporary_folder
-with signals.interrupt_on_signals(), temporary_folder.own_folder():
+with signals.interrupt_on_signals(), temporary_folder.use_own_folder():
     tempfile.mkdtemp("tfds")
     code = "import tempfile; tempfile.mkdtemp()"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -56,7 +56,7 @@ def started():
 
 
 @pytest.mark.parametrize("end", [None, signal.SIGINT, signal.SIGTERM])
-def test_nothing_is_left_of_a_process_that_ends(parent, end):
+def test_a_process_that_ends_leaves_no_folder(parent, end):
     process, folder = started()
     assert folder.parent == parent
     assert len(list(folder.iterdir())) == 4
@@ -67,14 +67,14 @@ def test_nothing_is_left_of_a_process_that_ends(parent, end):
     assert list(parent.iterdir()) == []
 
 
-def test_what_a_killed_process_left_goes_with_the_next_one(parent):
+def test_the_next_process_removes_the_folder_of_a_killed_one(parent):
     others = parent / "vae-pipeline.txt"
     others.touch()
     (running, of_running), (killed, of_killed) = started(), started()
     killed.kill()
     killed.communicate()
     assert of_killed.exists()
-    with temporary_folder.own_folder():
+    with temporary_folder.use_own_folder():
         own = pathlib.Path(tempfile.gettempdir())
         assert set(parent.iterdir()) == {own, of_running, others}
     running.communicate("")
@@ -82,17 +82,17 @@ def test_what_a_killed_process_left_goes_with_the_next_one(parent):
 
 
 @pytest.mark.parametrize("name", ["main", "2", "20261130", "12345678.zip", "x.tmp"])
-def test_a_folder_of_a_like_name_is_left_alone(parent, name):
+def test_a_folder_with_a_similar_name_is_not_removed(parent, name):
     clone = parent / f"vae-pipeline-{name}"
     clone.mkdir()
     (clone / "README.md").touch()
-    with temporary_folder.own_folder():
+    with temporary_folder.use_own_folder():
         pass
     assert (clone / "README.md").exists()
 
 
-def test_the_settings_of_before_are_back(parent):
-    with pytest.raises(ZeroDivisionError), temporary_folder.own_folder():
+def test_the_previous_settings_are_restored(parent):
+    with pytest.raises(ZeroDivisionError), temporary_folder.use_own_folder():
         assert tempfile.gettempdir() == os.environ["TMPDIR"] != str(parent)
         raise ZeroDivisionError
     assert tempfile.gettempdir() == os.environ["TMPDIR"] == str(parent)
@@ -121,7 +121,7 @@ def test_processes_that_start_at_once_leave_each_other_their_folders(
     assert missing == []
 
 
-def test_without_a_place_for_temporary_files_a_command_goes_on(
+def test_a_command_works_without_a_folder_for_temporary_files(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
