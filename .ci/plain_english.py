@@ -1,4 +1,4 @@
-"""The check for words that docstrings, comments and messages must not contain.
+"""The check for words that docstrings, comments, messages and names must not contain.
 
     python .ci/plain_english.py FOLDER ...
 
@@ -19,10 +19,17 @@ REFUSED = """
     of ours, of theirs, said so, seals, sealed, so be it, stands for itself,
     thereof, therein, told, whom
 """
+# Words that no name may contain between its underscores.
+REFUSED_IN_NAMES = """
+    aught, came_of, glance, goes_on, gone_back, lest, naught, said, thereof, therein,
+    told, whom
+"""
 _WORDS = [re.escape(word.strip()) for word in REFUSED.split(",")]
 _PATTERN = re.compile(
     rf"\b({'|'.join(_WORDS)})\b".replace(r"\ ", r"\s+"), re.IGNORECASE
 )
+_WORDS_IN_NAMES = "|".join(word.strip() for word in REFUSED_IN_NAMES.split(","))
+_IN_NAMES = re.compile(rf"(?<![a-z])({_WORDS_IN_NAMES})(?![a-z])", re.IGNORECASE)
 
 
 def texts(source: str) -> Iterator[tuple[int, str]]:
@@ -44,6 +51,9 @@ def refused_words(source: str) -> list[tuple[int, str, str]]:
             row = text.splitlines()[lines_before].strip()
             word = " ".join(match[0].split())
             found.append((line + lines_before, word, row))
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.NAME and (match := _IN_NAMES.search(token.string)):
+            found.append((token.start[0], match[0], token.line.strip()))
     return sorted(found)
 
 
