@@ -386,7 +386,7 @@ def _verify_mnist(streams: dict[str, str]) -> None:
             raise DataError(
                 f"this is not MNIST: the IDX stream of its {stream.replace('_', ' ')} "
                 f"has the SHA-256 {streams[stream]}, expected {expected}; get the "
-                "files again, or give the data set a name of its own"
+                "files again, or give the data set another name"
             )
 
 

@@ -142,7 +142,7 @@ def roll_back(destination: str, to: int | None, *, why: str) -> Version:
         replaced = found[0].number
         if found[0] == current:
             raise RollbackError(
-                f"version {target.number} is what is served"
+                f"version {target.number} is already served"
                 + ("" if target == current else f", as version {current.number}")
                 + ": choose another one"
             )

@@ -173,7 +173,9 @@ def warn_of_local_settings(
     }
     for section, value in is_set.items():
         if value:
-            console.line(f"{section}: nothing on Kubeflow; it is for runs here alone")
+            console.line(
+                f"{section}: no effect on Kubeflow; only local runs use this section"
+            )
 
 
 def import_compiler(console: "Console") -> None:

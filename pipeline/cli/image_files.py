@@ -34,21 +34,21 @@ class Images(NamedTuple):
     pixels: np.ndarray  # uint8 or float, [N, 28, 28]; may be memory-mapped
 
 
-def read(path: str, note: Callable[[str], None]) -> Images:
+def read(path: str, print_line: Callable[[str], None]) -> Images:
     """Returns the images of a PNG, a JPEG or a .npy file.
 
     Args:
       path: path of the file. A .npy has the shape [28, 28], [28, 28, 1], [N, 28, 28]
         or [N, 28, 28, 1], and uint8 or floats in [0, 1].
-      note: called with a line about each conversion.
+      print_line: called with a line about each conversion.
 
     Raises:
       ImageError: the file is not such a file, or can't be read.
     """
     try:
         if path.lower().endswith(".npy"):
-            return _read_array(path, note)
-        return Images([path], _read_picture(path, note)[np.newaxis])
+            return _read_array(path, print_line)
+        return Images([path], _read_picture(path, print_line)[np.newaxis])
     except OSError as error:  # PIL raises it for a truncated picture, too
         reason = error.strerror or str(error) or "it can't be read"
         raise ImageError(f"{path}: {reason}; expected {_EXPECTED}") from error
@@ -98,7 +98,7 @@ def _floats(names: list[str], pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.float32)
 
 
-def _read_array(path: str, note: Callable[[str], None]) -> Images:
+def _read_array(path: str, print_line: Callable[[str], None]) -> Images:
     """Returns the images of a .npy file, memory-mapped unless they are booleans."""
     try:
         # This reads the header only, and unpickles nothing: a pickle can run any code.
@@ -121,7 +121,7 @@ def _read_array(path: str, note: Callable[[str], None]) -> Images:
             f"{path}: it must have 1 to {_ARRAY_IMAGES:,} images, got {len(pixels):,}"
         )
     if array.dtype == bool:
-        note(f"{path}: false and true became 0 and 255")
+        print_line(f"{path}: converted false and true to 0 and 255")
         pixels = pixels.astype(np.uint8) * np.uint8(255)
     elif array.dtype != np.uint8 and array.dtype.kind != "f":
         raise ImageError(
@@ -132,7 +132,7 @@ def _read_array(path: str, note: Callable[[str], None]) -> Images:
     return Images(names, pixels)
 
 
-def _read_picture(path: str, note: Callable[[str], None]) -> np.ndarray:
+def _read_picture(path: str, print_line: Callable[[str], None]) -> np.ndarray:
     """Returns the grey values of a PNG or JPEG, uint8 [28, 28]."""
     size = os.path.getsize(path)
     if size > _FILE_BYTES:
@@ -154,8 +154,8 @@ def _read_picture(path: str, note: Callable[[str], None]) -> np.ndarray:
         if image.size != (SIZE, SIZE):
             width, height = image.size
             raise ImageError(
-                f"{path}: it must be of 28x28 pixels, got {width}x{height}: scaling it "
-                "is a choice that is yours"
+                f"{path}: it must be of 28x28 pixels, got {width}x{height}: scale "
+                "it first"
             )
         if getattr(image, "n_frames", 1) != 1:
             raise ImageError(f"{path}: it must be one image, got an animation")
@@ -168,11 +168,11 @@ def _read_picture(path: str, note: Callable[[str], None]) -> np.ndarray:
             raise ImageError(
                 f"{path}: its EXIF data say that it is to be turned: save it upright"
             )
-        return _grey_values(path, image, note=note)
+        return _grey_values(path, image, print_line=print_line)
 
 
 def _grey_values(
-    path: str, image: Image.Image, *, note: Callable[[str], None]
+    path: str, image: Image.Image, *, print_line: Callable[[str], None]
 ) -> np.ndarray:
     """Returns the grey values of an image of any PIL mode, uint8 [28, 28].
 
@@ -184,10 +184,10 @@ def _grey_values(
     if mode == "L" and "transparency" not in image.info:
         return np.asarray(image)
     if mode == "1":
-        note(f"{path}: of 1 bit; became grey values of 0 and 255")
+        print_line(f"{path}: converted from 1 bit to grey values of 0 and 255")
         return np.asarray(image.convert("L"))
     if mode.startswith("I"):
-        return _eight_of_16_bits(path, np.asarray(image), note=note)
+        return _eight_of_16_bits(path, np.asarray(image), print_line=print_line)
     if mode not in ("L", "LA", "P", "PA", "RGB", "RGBA"):
         raise ImageError(f"{path}: it must be grey, got mode {mode}")
     *colours, alpha = np.moveaxis(np.asarray(image.convert("RGBA")), -1, 0)
@@ -197,12 +197,12 @@ def _grey_values(
         )
     if any((colour != colours[0]).any() for colour in colours):
         raise ImageError(f"{path}: it must be grey, got colours")
-    note(f"{path}: of mode {mode}, but grey and opaque; took its grey values")
+    print_line(f"{path}: converted from mode {mode} to grey values, without a loss")
     return colours[0]
 
 
 def _eight_of_16_bits(
-    path: str, values: np.ndarray, *, note: Callable[[str], None]
+    path: str, values: np.ndarray, *, print_line: Callable[[str], None]
 ) -> np.ndarray:
     """Converts grey values of 16 bits to uint8, if that loses nothing.
 
@@ -214,7 +214,7 @@ def _eight_of_16_bits(
         raise ImageError(
             f"{path}: it must be of 8 bits, got 16, and values that 8 can't hold"
         )
-    note(f"{path}: of 16 bits, but with values of 8; took those")
+    print_line(f"{path}: converted from 16 bits to 8, without a loss")
     return eight.astype(np.uint8)
 
 

@@ -101,6 +101,6 @@ def describe_plan(plan: "Plan") -> list[str]:
     for group in plan.groups:
         result.append(f"{group.bytes / 1e6:8.1f} MB  {len(group.paths)} {group.kind}")
     if not result:
-        result.append("nothing is to go")
+        result.append("nothing to remove")
     stay = ", ".join(map(str, plan.kept)) or "none"
-    return [*result, f"versions that stay: {stay}"]
+    return [*result, f"versions that are kept: {stay}"]

@@ -56,7 +56,9 @@ def roll_back(args: RollbackOptions) -> int:
     destination = options.destination(args, options.resolve(args))
     reason = args.reason.strip()
     if not reason:
-        raise loading.ConfigError("--reason must say why, it is kept: got nothing")
+        raise loading.ConfigError(
+            "--reason must be a text, which the manifest records; got nothing"
+        )
     from components.registry import rolling_back
 
     try:
@@ -66,5 +68,5 @@ def roll_back(args: RollbackOptions) -> int:
         print(f"vae-pipeline: {error}", file=sys.stderr)
         return find_exit_code(error)
     print(f"version {version.number} {rolling_back.describe_origin(version)}")
-    print(f"it is what is served from {destination}, and the next run's baseline")
+    print(f"it is now served from {destination}, and is the next run's baseline")
     return OK

@@ -256,7 +256,7 @@ def _parse_cron(args: ScheduleOptions) -> "CronSchedule":
     """
     if not args.cron:
         raise loading.ConfigError(
-            "--cron must say when, such as --cron '0 3 * * *' for three o'clock every "
+            "--cron must be given, such as --cron '0 3 * * *' for three o'clock every "
             "night, got nothing"
         )
     from pipeline.scheduling.cron import parse_cron

@@ -170,4 +170,4 @@ def _show_change(
 
 def _find_error(described: Any) -> str:
     message = (described.error.message if described.error else None) or ""
-    return message.strip() or "KFP's API does not say why"
+    return message.strip() or "KFP's API gives no reason"

@@ -133,10 +133,10 @@ def _configure_devices(config: PipelineConfig) -> None:
     """Configures train.replicas logical CPUs; raises RunError under TF_CONFIG."""
     if workers := tf_config.count_workers():
         raise RunError(
-            f"TF_CONFIG names a cluster of {workers} workers, and TensorFlow "
-            "joins one only as the first thing that it does, where here Transform uses "
-            "it before: unset TF_CONFIG, or train on the cluster, where each step is a "
-            "process of its own"
+            f"TF_CONFIG names a cluster of {workers} workers, but TensorFlow can join "
+            "a cluster only before any other use of it, and here Transform uses it "
+            "before the Trainer: unset TF_CONFIG, or train on Kubeflow, where each "
+            "step is a separate process"
         )
     if config.train.replicas:
         # Must precede Transform, which initializes TensorFlow in this process.

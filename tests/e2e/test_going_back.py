@@ -114,12 +114,12 @@ def test_prune_leaves_what_the_last_run_used(place):
     assert len(place.numbers()) == 3
     assert place.command("prune", "--keep", "1") == 0
     assert place.numbers() == [three]
-    assert f"versions that stay: {three}" in place.printed
+    assert f"versions that are kept: {three}" in place.printed
     assert " that no kept run uses" in place.printed
     assert place.folders("Trainer") == {min(trainers, key=int)}
     assert place.folders("Ingest") == ingests
     assert place.command("prune", "--keep", "1") == 0
-    assert "nothing is to go\n" in place.printed
+    assert "nothing to remove\n" in place.printed
 
 
 def test_later_runs_still_refuse_the_rejected_model(place):

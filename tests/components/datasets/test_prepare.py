@@ -227,7 +227,7 @@ def test_mnist_of_another_digest_leaves_nothing(source, data_dir, streams):
     assert error_of("mnist", source, data_dir) == (
         f"this is not MNIST: the IDX stream of its train images has the SHA-256 {found}"
         ", expected ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db; "
-        "get the files again, or give the data set a name of its own"
+        "get the files again, or give the data set another name"
     )
     assert files_of(data_dir) == {}
 

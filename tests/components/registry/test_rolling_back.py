@@ -185,14 +185,14 @@ def test_what_is_served_is_refused(place, push):
     with pytest.raises(rolling_back.RollbackError) as error:
         rolling_back.roll_back(place.uri, two.number, why="worse")
     assert str(error.value) == (
-        f"version {two.number} is what is served: choose another one"
+        f"version {two.number} is already served: choose another one"
     )
     again = rolling_back.roll_back(place.uri, one.number, why="worse")
     before = place.read()
     with pytest.raises(rolling_back.RollbackError) as error:
         rolling_back.roll_back(place.uri, one.number, why="worse")
     assert str(error.value) == (
-        f"version {one.number} is what is served, as version {again.number}: choose "
+        f"version {one.number} is already served, as version {again.number}: choose "
         "another one"
     )
     assert place.read() == before

@@ -23,8 +23,8 @@ def test_sections_that_only_local_runs_use_are_named():
     given = ["notify.command=[notify-me]", "metrics.textfile=/a/b.prom"]
     cluster_options.warn_of_local_settings(resolve("smoke", settings=given), console)
     assert console.lines == [
-        "notify: nothing on Kubeflow; it is for runs here alone",
-        "metrics: nothing on Kubeflow; it is for runs here alone",
+        "notify: no effect on Kubeflow; only local runs use this section",
+        "metrics: no effect on Kubeflow; only local runs use this section",
     ]
 
 

@@ -58,19 +58,23 @@ def test_a_grey_jpeg_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("image", "expected", "note"),
     [
-        (opaque("LA"), GREY, "of mode LA, but grey and opaque; took its grey values"),
-        (opaque("RGBA"), GREY, "of mode RGBA, but grey and opaque; took its grey"),
-        (opaque("RGB"), GREY, "of mode RGB, but grey and opaque; took its grey values"),
-        (palette(), GREY, "of mode P, but grey and opaque; took its grey values"),
+        (opaque("LA"), GREY, "converted from mode LA to grey values, without a loss"),
+        (
+            opaque("RGBA"),
+            GREY,
+            "converted from mode RGBA to grey values, without a loss",
+        ),
+        (opaque("RGB"), GREY, "converted from mode RGB to grey values, without a loss"),
+        (palette(), GREY, "converted from mode P to grey values, without a loss"),
         (
             Image.fromarray(BITS).convert("1"),
             BITS,
-            "of 1 bit; became grey values of 0 and 255",
+            "converted from 1 bit to grey values of 0 and 255",
         ),
         (
             Image.fromarray(GREY.astype(np.uint16) * 257),
             GREY,
-            "of 16 bits, but with values of 8; took those",
+            "converted from 16 bits to 8, without a loss",
         ),
     ],
 )
@@ -134,8 +138,7 @@ def with_exif(orientation):
             Image.new("L", (28, 56)),
             "a.png",
             {},
-            "it must be of 28x28 pixels, got 28x56: scaling it is a choice that is "
-            "yours",
+            "it must be of 28x28 pixels, got 28x56: scale it first",
         ),
         (Image.new("CMYK", (28, 28)), "a.jpg", {}, "it must be grey, got mode CMYK"),
         (
@@ -252,7 +255,7 @@ def test_an_array_of_booleans_is_converted_with_a_message(tmp_path):
     np.save(path, BITS > 0)
     pixels, notes = read_one(path)
     np.testing.assert_array_equal(pixels, BITS)
-    assert notes == [f"{path}: false and true became 0 and 255"]
+    assert notes == [f"{path}: converted false and true to 0 and 255"]
 
 
 @pytest.mark.parametrize(

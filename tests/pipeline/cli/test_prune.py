@@ -31,14 +31,14 @@ def test_the_command_prints_what_it_removes(root, capsys):
         f"     0.1 MB  1 version at {root.destination}: {old.number}",
         "     2.0 MB  2 outputs of Pusher, Trainer that no kept run uses",
         "     0.0 MB  2 logs of older runs",
-        f"versions that stay: {new.number}",
+        f"versions that are kept: {new.number}",
         "2.1 MB freed",
     ]
     assert dry[-1] == "2.1 MB would be freed"
     assert command(root, "--keep", 1) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "nothing is to go",
-        f"versions that stay: {new.number}",
+        "nothing to remove",
+        f"versions that are kept: {new.number}",
         "0.0 MB freed",
     ]
 

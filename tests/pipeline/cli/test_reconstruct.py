@@ -11,7 +11,7 @@ def test_reconstruct_shows_input_mode_and_mean(model_root, use):
     text = "reconstructed.png: 2 images, each as input, mode and mean, by"
     assert out == f"{text} {model_root.named}\n"
     assert err == (
-        f"{model_root.two}: of mode RGB, but grey and opaque; took its grey values\n"
+        f"{model_root.two}: converted from mode RGB to grey values, without a loss\n"
     )
     grey = (model_root.images[:2] / 255).astype(np.float32)[..., np.newaxis]
     likelihood = model_root.vae.decode(model_root.vae.encode(grey).mean())

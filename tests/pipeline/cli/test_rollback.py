@@ -21,7 +21,7 @@ def test_rolling_back_prints_the_served_version(root):
     assert root.out.splitlines() == [
         f"version {served.number} is version {one.number} again, in place of "
         f"{two.number}: by {record.by} at {record.at} (sevens look like ones)",
-        f"it is what is served from {root.destination}, and the next run's baseline",
+        f"it is now served from {root.destination}, and is the next run's baseline",
     ]
 
 
@@ -44,13 +44,16 @@ def test_in_an_object_store(root, s3):
     ("arguments", "message"),
     [
         (["7", "--reason", "x"], "the version must be one of {one}, {two}, got 7"),
-        (["{two}", "--reason", "x"], "version {two} is what is served: choose another"),
+        (["{two}", "--reason", "x"], "version {two} is already served: choose another"),
         (
             ["{one}", "--reason", "x"],
             "version {one} is damaged: saved_model.pb is miss",
         ),
         (["--reason", "x"], "there is no intact version older than {two}, of another"),
-        (["--reason", " "], "--reason must say why, it is kept: got nothing"),
+        (
+            ["--reason", " "],
+            "--reason must be a text, which the manifest records; got nothing",
+        ),
     ],
 )
 def test_a_rollback_without_an_older_version_is_refused(root, arguments, message):

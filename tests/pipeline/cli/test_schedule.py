@@ -16,7 +16,7 @@ NIGHTLY = ("--cron", "0 3 * * *")
     [
         (
             ["--print", "crontab"],
-            "--cron must say when, such as --cron '0 3 * * *' for three o'clock every "
+            "--cron must be given, such as --cron '0 3 * * *' for three o'clock every "
             "night, got nothing",
         ),
         (

@@ -246,13 +246,13 @@ def test_one_is_left_though_the_list_has_many_pages(kfp, schedule):
             "the time zone must be a name of the IANA",
         ),
         (("--cron", "0 3 * * *"), "--image must name the image of every step"),
-        (FLAGS, "--cron must say when"),
+        (FLAGS, "--cron must be given"),
         (
             ("--cron", "0 3 * * *", "--timezone", "CET", *FLAGS),
             "--timezone must be UTC",
         ),
         (("--cron", "0 3 * * *", "--set", "a.b=1", *FLAGS), "unknown setting a.b"),
-        (("--local",), "--cron must say when"),
+        (("--local",), "--cron must be given"),
         *(
             (
                 ("--cron", "0 3 * * *", "--metrics-port", "9109", *other),

@@ -171,7 +171,7 @@ def test_a_failure_names_the_step_and_what_the_api_tells(kfp, connection, run_id
     kfp.finish(run_id, "FAILED", error="the run failed")
     run, spec = watch.watch_run(connection, run_id, show=lambda line: None)
     assert watch.describe_failure(run, spec) == (
-        "ingest failed: OOMKilled; trainer failed: KFP's API does not say why"
+        "ingest failed: OOMKilled; trainer failed: KFP's API gives no reason"
     )
 
 

@@ -51,9 +51,10 @@ def test_a_cluster_of_workers_needs_steps_in_separate_processes(tmp_path, monkey
     monkeypatch.setenv("TF_CONFIG", json.dumps(workers))
     config = PipelineConfig()
     assert why_it_fails(config, tmp_path) == (
-        "TF_CONFIG names a cluster of 2 workers, and TensorFlow joins one only as the "
-        "first thing that it does, where here Transform uses it before: unset "
-        "TF_CONFIG, or train on the cluster, where each step is a process of its own"
+        "TF_CONFIG names a cluster of 2 workers, but TensorFlow can join a cluster "
+        "only before any other use of it, and here Transform uses it before the "
+        "Trainer: unset TF_CONFIG, or train on Kubeflow, where each step is a separate "
+        "process"
     )
 
 
