@@ -1,12 +1,14 @@
 """The graph of the pipeline: its steps, their inputs and their settings."""
 
 import json
+import pydoc
 
 import pytest
 from apache_beam.options import pipeline_options
 from tfx.dsl.compiler import compiler
 
 from components.evaluation import estimate
+from model import run_fn, transform
 from pipeline import graph
 from pipeline.config.loading import resolve
 from tests.support.graph_steps import STEPS, UPSTREAM
@@ -129,6 +131,25 @@ def test_the_steps_get_the_settings():
     assert custom_config["evaluation"] == {"samples": 3, "seed": 5}
     config = json.loads(properties["Report"]["provenance"])["config"]
     assert config["model"]["latent_size"] == 3
+
+
+@pytest.mark.parametrize(
+    ("step", "parameter_name", "function"),
+    [
+        ("Transform", "preprocessing_fn", transform.preprocessing_fn),
+        ("Trainer", "run_fn", run_fn.run_fn),
+    ],
+)
+def test_the_steps_call_the_models_functions(step, parameter_name, function):
+    name = find_properties(resolve("demo"))[step][parameter_name]
+    assert pydoc.locate(name) is function
+
+
+@pytest.mark.parametrize("is_accepted", [True, False])
+def test_drift_is_accepted_only_on_request(is_accepted):
+    settings = [f"data.accept_drift={str(is_accepted).lower()}"]
+    properties = find_properties(resolve("demo", settings=settings))
+    assert properties["DataGate"]["accept_drift"] == int(is_accepted)
 
 
 def test_transform_computes_no_statistics_that_nobody_reads():

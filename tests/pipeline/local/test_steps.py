@@ -189,7 +189,7 @@ def test_a_full_disk_is_named_with_its_space(tmp_path):
             full, [str(tmp_path), str(disk), "s3://bucket/vae"]
         )
     assert text == (
-        f"No space left on device: {disk} (0 MB free of 3 MB); free some space, and "
+        f"No space left on device: {disk} (0 MB free of 3 MB); free some space, "
         "then run the same command to continue"
     )
 
