@@ -62,7 +62,7 @@ process.run_and_exit(main)
     ],
 )
 def test_the_exit_code_is_the_one_that_python_gives(statement, code, printed):
-    result = run(f"def main():\n    {statement}\nprocess.leave(main)")
+    result = run(f"def main():\n    {statement}\nprocess.run_and_exit(main)")
     assert result.returncode == code
     assert result.stderr.endswith(printed)
 
