@@ -10,7 +10,7 @@ from model import fixed_noise
 from model.config import IMAGE_SHAPE
 from model.distributions.posterior import draw_at_zero_noise
 from model.examples import BITS, PIXELS, parse_model_input
-from model.vae import VAE, ElboTerms
+from model.vae import VAE
 
 _BLOCK = 16  # samples of z per image that `iwae` holds in memory at once
 
@@ -60,6 +60,7 @@ class ServingModule(tf.Module):
 def _build_functions(vae: VAE, *, samples: int, seed: int):
     images_spec = tf.TensorSpec([None, *IMAGE_SHAPE], tf.float32, name="images")
     latent_size = vae.config.latent_size
+    latents_spec = tf.TensorSpec([None, latent_size], tf.float32, name="z")
     # AutoGraph would take half a minute to rewrite Keras's own code. It is not needed:
     # no Python control flow here depends on a tensor.
     graph = functools.partial(tf.function, autograph=False)
@@ -68,11 +69,31 @@ def _build_functions(vae: VAE, *, samples: int, seed: int):
         pixels = _check_images(images)
         return fixed_noise.binarize(pixels, seed) if vae.config.is_binary else pixels
 
-    def estimate_elbo_terms(pixels: tf.Tensor) -> ElboTerms:
+    # Several signatures call each of the next three functions, whose graph is built and
+    # saved once. That is most of the time of an export and of a load.
+
+    @graph(input_signature=[images_spec])
+    def estimate_elbo_terms(images):
         noise = fixed_noise.normal(
-            pixels, seed, samples=samples, latent_size=latent_size
+            images, seed, samples=samples, latent_size=latent_size
         )
-        return vae.elbo_terms(pixels, noise)
+        terms = vae.elbo_terms(images, noise)
+        return {"elbo": terms.elbo(), **terms._asdict()}
+
+    @graph(input_signature=[images_spec])
+    def describe_posterior(images):
+        posterior = vae.encode(images)
+        if vae.config.posterior == "iaf":
+            return {"loc": draw_at_zero_noise(posterior)}
+        return {"loc": posterior.loc, "scale_tril": posterior.scale.to_dense()}
+
+    @graph(input_signature=[latents_spec])
+    def describe_likelihood(z):
+        likelihood = vae.decode(z)
+        return {
+            "mean": likelihood.mean(),
+            "mode": tf.cast(likelihood.mode(), tf.float32),
+        }
 
     @graph(input_signature=[images_spec])
     def reconstruct(images):
@@ -80,11 +101,7 @@ def _build_functions(vae: VAE, *, samples: int, seed: int):
 
         Both are float32 [B, 28, 28, 1].
         """
-        likelihood = vae.decode(draw_at_zero_noise(vae.encode(_check_images(images))))
-        return {
-            "mean": likelihood.mean(),
-            "mode": tf.cast(likelihood.mode(), tf.float32),
-        }
+        return describe_likelihood(describe_posterior(_check_images(images))["loc"])
 
     @graph(input_signature=[images_spec])
     def encode(images):
@@ -92,10 +109,7 @@ def _build_functions(vae: VAE, *, samples: int, seed: int):
 
         `loc` is z at zero noise, which is the mean of a normal posterior.
         """
-        posterior = vae.encode(_check_images(images))
-        if vae.config.posterior == "iaf":
-            return {"loc": draw_at_zero_noise(posterior)}
-        return {"loc": posterior.loc, "scale_tril": posterior.scale.to_dense()}
+        return describe_posterior(_check_images(images))
 
     @graph(
         input_signature=[
@@ -110,13 +124,9 @@ def _build_functions(vae: VAE, *, samples: int, seed: int):
         """
         n = _check_at_least_one(n, "n")
         z = vae.prior.sample(n, seed=tf.bitcast(seed, tf.int32))  # 64 bits as 2 x 32
-        likelihood = vae.decode(z)
-        return {
-            "mean": likelihood.mean(),
-            "mode": tf.cast(likelihood.mode(), tf.float32),
-        }
+        return describe_likelihood(z)
 
-    @graph(input_signature=[tf.TensorSpec([None, latent_size], tf.float32, name="z")])
+    @graph(input_signature=[latents_spec])
     def decode(z):
         """Returns `mean` and `mode` of p(x|z) for z [B, Z], [B, 28, 28, 1] each."""
         z = tf.ensure_shape(z, [None, latent_size])
@@ -124,11 +134,7 @@ def _build_functions(vae: VAE, *, samples: int, seed: int):
         message = "every latent must be a finite number"
         checks = [_check_not_empty(z), tf.debugging.Assert(finite, [message, z])]
         with tf.control_dependencies(checks):
-            likelihood = vae.decode(tf.identity(z))
-        return {
-            "mean": likelihood.mean(),
-            "mode": tf.cast(likelihood.mode(), tf.float32),
-        }
+            return describe_likelihood(tf.identity(z))
 
     @graph(input_signature=[images_spec])
     def elbo(images):
@@ -137,8 +143,7 @@ def _build_functions(vae: VAE, *, samples: int, seed: int):
         For a Bernoulli likelihood, grey pixels are binarized first, in the way that
         Transform does it: the result depends only on the image and the seed.
         """
-        terms = estimate_elbo_terms(check_and_binarize(images))
-        return {"elbo": terms.elbo(), **terms._asdict()}
+        return estimate_elbo_terms(check_and_binarize(images))
 
     @graph(input_signature=[images_spec, tf.TensorSpec([], tf.int32, name="k")])
     def iwae(images, k):
@@ -183,8 +188,7 @@ def _build_functions(vae: VAE, *, samples: int, seed: int):
         with tf.control_dependencies([_check_not_empty(examples)]):
             examples = tf.identity(examples)
         feature = BITS if vae.config.is_binary else PIXELS
-        terms = estimate_elbo_terms(_check_images(parse_model_input(examples, feature)))
-        return {"elbo": terms.elbo(), **terms._asdict()}
+        return estimate_elbo_terms(_check_images(parse_model_input(examples, feature)))
 
     return {
         "serving_default": reconstruct,

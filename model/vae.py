@@ -48,7 +48,7 @@ class VAE(tfk.Model):
         self.decoder = build.decoder(config, dtype)
 
     def call(self, images):
-        return self.decoder(self.encoder(images))
+        return self.decode(self.encode(images).sample())
 
     @property
     def prior(self) -> tfd.Distribution:

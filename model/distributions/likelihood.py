@@ -20,7 +20,9 @@ def layer(config: ModelConfig) -> tfk.layers.Layer:
       autoencoders.
     """
     if config.likelihood == "bernoulli":
-        return tfpl.IndependentBernoulli(IMAGE_SHAPE)
+        # Where Keras wants a tensor, it gets the logits: by default, each call of the
+        # layer would draw a sample, which nothing here reads.
+        return tfpl.IndependentBernoulli(IMAGE_SHAPE, tfd.Bernoulli.logits)
     return tfpl.DistributionLambda(_continuous_bernoulli)
 
 

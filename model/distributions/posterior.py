@@ -67,7 +67,9 @@ class Posterior:
         # No KLDivergenceRegularizer: on a distribution layer its KL enters the loss
         # twice (tensorflow/probability#1215). `vae.elbo_terms` computes the KL.
         if self._kind == "full":
-            return tfpl.MultivariateNormalTriL(self._size)
+            return tfpl.MultivariateNormalTriL(self._size, _get_loc)
+        if self._kind == "diagonal":
+            return tfpl.DistributionLambda(self._distribution, _get_loc)
         layer = tfpl.DistributionLambda(self._distribution)
         layer.networks = self._networks  # so that Keras finds their variables
         return layer
@@ -104,6 +106,15 @@ class Posterior:
         iaf = tfb.Invert(tfb.MaskedAutoregressiveFlow(bijector_fn=make_update))
         order = list(reversed(range(self._size)))
         return tfb.Chain([tfb.Permute(order), iaf])
+
+
+def _get_loc(posterior: tfd.Distribution) -> tf.Tensor:
+    """Returns the mean of a normal q(z|x), [B, Z].
+
+    A layer makes a tensor of its distribution in each call. TFP's default, a sample,
+    takes most of the time in which the encoder's graph is built, and nothing reads it.
+    """
+    return posterior.loc
 
 
 def draw(posterior: tfd.Distribution, noise: tf.Tensor) -> Draws:

@@ -49,6 +49,17 @@ def test_a_call_gives_a_distribution_over_images(vae, binary):
     assert likelihood.log_prob(binary).shape == [12]
 
 
+def test_a_call_decodes_one_draw_of_z(vae, binary):
+    tfk.utils.set_random_seed(7)
+    z = vae.encode(binary).sample()
+    tfk.utils.set_random_seed(7)
+    logits = vae(binary).distribution.logits_parameter()
+    expected = vae.decode(z).distribution.logits_parameter()
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+    again = vae(binary).distribution.logits_parameter()
+    assert not np.allclose(again, logits)
+
+
 def test_kl_matches_the_closed_form(vae, binary, noise):
     posterior = vae.encode(binary)
     # The posterior is far from the prior, so that no term is near 0.
