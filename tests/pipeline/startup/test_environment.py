@@ -103,6 +103,7 @@ from pipeline.startup import environment
 environment.prepare()
 import model
 import tensorflow_probability, tfx.v1, tf_keras, matplotlib.figure
+import tensorflow_model_analysis
 from components.reporting import charts
 charts.encode_png(matplotlib.figure.Figure())
 layer = tensorflow_probability.layers.DistributionLambda
@@ -135,6 +136,12 @@ def test_the_clients_of_google_cloud_are_not_imported(libraries):
     modules = libraries.stdout.split()
     assert "tfx.v1.components" in modules
     assert not [name for name in modules if "aiplatform" in name]
+
+
+def test_the_tuner_and_the_metrics_of_texts_are_not_imported(libraries):
+    modules = libraries.stdout.split()
+    assert "tensorflow_model_analysis.metrics.calibration" in modules
+    assert not {"keras_tuner", "nltk", "rouge_score"}.intersection(modules)
 
 
 def test_a_filter_that_raises_warnings_is_reset_here_and_in_child_processes(tmp_path):
