@@ -20,8 +20,8 @@ ROOT = pathlib.Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Returns a root with a model whose signature `sizes` takes a second or more."""
-    return make_root(tmp_path_factory.mktemp("root"), seconds=2.0)
+    """Returns a root with a model whose signature `sizes` takes half a second."""
+    return make_root(tmp_path_factory.mktemp("root"), seconds=0.75)
 
 
 def make_root(path, seconds):
