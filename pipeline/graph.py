@@ -12,6 +12,7 @@ from components.evaluation.estimate import SPLIT
 from components.evaluator import Evaluator, make_eval_config
 from components.infra_check import InfraCheck
 from components.ingest import Ingest
+from components.model_scores import ModelScores
 from components.pusher import Pusher
 from components.report import Report
 from components.served_model import ServedModel
@@ -102,6 +103,11 @@ def create_pipeline(
         disable_statistics=True,
     )
     transform.add_upstream_node(data_gate)
+    # Score the served model on each image of the test split.
+    baseline_scores = ModelScores(
+        model=served.outputs["model"],
+        examples=transform.outputs["transformed_examples"],
+    ).with_id("BaselineScores")
     # Fit the VAE and export it.
     trainer = tfx.components.Trainer(
         run_fn="model.run_fn.run_fn",
@@ -116,6 +122,11 @@ def create_pipeline(
             "checkpoints": paths.checkpoints,
         },
     )
+    # Score the candidate on the same images with the same noise.
+    candidate_scores = ModelScores(
+        model=trainer.outputs["model"],
+        examples=transform.outputs["transformed_examples"],
+    ).with_id("CandidateScores")
     # Measure the candidate and the served model on the test split; bless or refuse.
     evaluation = Evaluator(
         examples=transform.outputs["transformed_examples"],
@@ -180,7 +191,9 @@ def create_pipeline(
             served,
             data_gate,
             transform,
+            baseline_scores,
             trainer,
+            candidate_scores,
             evaluation,
             bounds,
             infra_check,

@@ -28,7 +28,9 @@ STEP_MODULES: Mapping[str, Sequence[str]] = {
     "ServedModel": ["components.served_model"],
     "DataGate": ["components.data_gate"],
     "Transform": ["model.transform"],
+    "BaselineScores": ["components.model_scores"],
     "Trainer": ["model.run_fn"],
+    "CandidateScores": ["components.model_scores"],
     "Evaluator": ["components.evaluator"],
     "Bounds": ["components.bounds"],
     # The probe is a separate program, so no import leads to it.

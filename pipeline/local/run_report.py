@@ -12,7 +12,8 @@ from model.errors import PipelineError
 from pipeline.local import metadata_database
 from pipeline.runs import run_record
 
-_RUN = "pipeline_run"  # the type name of TFX's context of a run
+# The type names of TFX's contexts.
+_RUN, _NODE = "pipeline_run", "node"
 _STEP = "Report"
 
 
@@ -62,7 +63,7 @@ def make(root: pathlib.Path, run_id: str | None = None) -> pathlib.Path:
             "with another --root"
         ) from error
     pictures = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.png"))}
-    steps = [_describe_step(execution) for execution in executions]
+    steps = [_describe_step(_name(store, each), each) for each in executions]
     facts["run"] = {"id": run, "steps": steps}
     figure = charts.draw_seconds_per_step(
         [(step["name"], step["seconds"], step["cached"]) for step in steps]
@@ -104,7 +105,7 @@ def _find_run(
         last = executions[-1] if executions else None
         has_report = (
             last is not None
-            and _name(last) == _STEP
+            and _name(store, last) == _STEP
             and last.last_known_state in metadata_database.DONE
         )
         if run_id is None and has_report:
@@ -112,7 +113,7 @@ def _find_run(
         if name == run_id:
             if has_report:
                 return name, executions
-            where = f"it ended in {_name(last)}" if last else "it has no steps"
+            where = f"it ended in {_name(store, last)}" if last else "it has no steps"
             raise ReportError(f"the run {run_id} has no report: {where}")
     raise ReportError(f"no run in {root} has a report: the command `run` makes one")
 
@@ -133,17 +134,23 @@ def _find_facts_folder(
     return pathlib.Path(artifact.uri)
 
 
-def _describe_step(execution) -> dict[str, Any]:
+def _describe_step(name: str, execution) -> dict[str, Any]:
     """Returns a step's name, its seconds, and whether it came from the cache."""
     milliseconds = (
         execution.last_update_time_since_epoch - execution.create_time_since_epoch
     )
     return {
-        "name": _name(execution),
+        "name": name,
         "seconds": milliseconds / 1000,
         "cached": execution.last_known_state == metadata_store_pb2.Execution.CACHED,
     }
 
 
-def _name(execution) -> str:
-    return execution.type.rpartition(".")[2]
+def _name(store: metadata_store.MetadataStore, execution) -> str:
+    """Returns the name of a step in the graph, where two steps may have one type."""
+    names = [
+        context.name.rpartition(".")[2]
+        for context in store.get_contexts_by_execution(execution.id)
+        if context.type == _NODE
+    ]
+    return names[0] if names else execution.type.rpartition(".")[2]

@@ -14,6 +14,7 @@ from components import (
     evaluator,
     infra_check,
     ingest,
+    model_scores,
     pusher,
     served_model,
 )
@@ -132,6 +133,8 @@ def describe(step: Step) -> str:
         "Transform": lambda out: "images as floats, and their fixed binarization",
         "Trainer": lambda out: f"a model of {_megabytes(out['model'].uri)}",
         "ServedModel": _served_model,
+        "BaselineScores": _scores,
+        "CandidateScores": _scores,
         "Evaluator": _evaluator,
         "Bounds": _bounds,
         "InfraCheck": _infra_check,
@@ -254,6 +257,14 @@ def _served_model(outputs) -> str:
     version = outputs["model"].get_int_custom_property(served_model.VERSION_PROPERTY)
     why = served_model.explain_no_version(outputs["model"])
     return f"version {version}" if version else f"none: {why}"
+
+
+def _scores(outputs) -> str:
+    scores = model_scores.read_scores(outputs["scores"])
+    if scores is None:
+        return "none: there is no baseline"
+    elbo = float(scores.elbo.mean())
+    return f"ELBO {elbo:.2f} nats per image ({SPLIT})"
 
 
 def _evaluator(outputs) -> str:

@@ -156,7 +156,7 @@ def test_the_first_run_pushes_a_good_model(place):
     assert (kept.elbo, kept.difference) == (terms["elbo"], None)
     assert kept.estimate in " ".join(re.sub("[│\n]", " ", place.printed).split())
     assert [step.name for step in kept.steps[:2]] == ["Imports", "Data"]
-    assert len(kept.steps) == 15
+    assert len(kept.steps) == 17
     assert not any(step.cached for step in kept.steps)
     written = (place.path / "vae.prom").read_text()
     assert 'last_run_verdict{model="vae",verdict="pushed"} 1.0' in written
@@ -274,13 +274,13 @@ def test_the_same_again_comes_from_the_cache(place):
     # the run's log files have new names
     assert len(list(logs.iterdir())) == len(names) + 2
     assert "seconds per step │ every step came from the cache" in place.printed
-    assert place.printed.count("from the cache") == 14  # 13 steps and that line
+    assert place.printed.count("from the cache") == 16  # 15 steps and that line
     assert place.state("Pusher") == "CACHED"
     assert place.state("Report") == "CACHED"
     assert place.snapshot() == before
     kept = place.record()
     assert (kept.status, kept.version, kept.versions) == ("unchanged", None, 1)
-    assert [step.cached for step in kept.steps] == [False] * 2 + [True] * 13
+    assert [step.cached for step in kept.steps] == [False] * 2 + [True] * 15
     assert len(place.reports()) == 3  # each run has one
 
 

@@ -31,7 +31,8 @@ _GROWTH = 2.0
 
 STEPS = (
     *("Data", "Ingest", "ServedModel", "StatisticsGen", "DataGate", "Transform"),
-    *("Trainer", "Trainer", "Trainer", "Bounds", "Evaluator", "InfraCheck", "Pusher"),
+    *("BaselineScores", "Trainer", "Trainer", "Trainer", "CandidateScores", "Bounds"),
+    *("Evaluator", "InfraCheck", "Pusher"),
 )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from components import data_gate, infra_check
 from components.datasets import fingerprint, idx
-from components.evaluation import gate_result, measure
+from components.evaluation import gate_result, measure, scores
 from components.registry import listing, manifest, rolling_back
 from components.reporting import measurements
 from model.errors import PipelineError
@@ -57,6 +57,7 @@ CODES = {
     rolling_back.RejectionError: 1,
     run_record.RunRecordError: 1,
     safe_paths.PathError: 1,
+    scores.ScoresError: 1,
     steps.BadDataError: 1,
     steps.RunError: 1,
     unused_artifacts.PruneError: 1,

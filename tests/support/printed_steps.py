@@ -4,8 +4,8 @@ import re
 
 STEPS = {
     *("Data", "ImportSchemaGen", "Ingest", "ServedModel", "StatisticsGen"),
-    *("ExampleValidator", "DataGate", "Transform", "Trainer", "Bounds", "Evaluator"),
-    *("InfraCheck", "Pusher", "Report"),
+    *("ExampleValidator", "DataGate", "Transform", "BaselineScores", "Trainer"),
+    *("CandidateScores", "Bounds", "Evaluator", "InfraCheck", "Pusher", "Report"),
 }
 
 

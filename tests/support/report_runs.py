@@ -28,15 +28,25 @@ class Runs:
         self.run_type = self.store.put_context_type(
             metadata_store_pb2.ContextType(name="pipeline_run")
         )
+        self.node_type = self.store.put_context_type(
+            metadata_store_pb2.ContextType(name="node")
+        )
 
-    def add(self, name, steps):
-        """Adds a run to the metadata, with the state of each of its steps."""
+    def add(self, name, steps, types=None):
+        """Adds a run to the metadata, with the state of each of its steps.
+
+        Args:
+          name: the run's name.
+          steps: the state of each step, by its name in the graph.
+          types: the name of a step's type, by step, if it is not the step's name.
+        """
         run = metadata_store_pb2.Context(type_id=self.run_type, name=name)
         (context,) = self.store.put_contexts([run])
         for step, state in steps.items():
+            of_type = (types or {}).get(step, step)
             kind = self.store.put_execution_type(
                 metadata_store_pb2.ExecutionType(
-                    name=f"components.{step.lower()}.{step}"
+                    name=f"components.{of_type.lower()}.{of_type}"
                 )
             )
             execution = metadata_store_pb2.Execution(
@@ -49,9 +59,21 @@ class Runs:
                 [
                     metadata_store_pb2.Context(
                         id=context, type_id=self.run_type, name=name
-                    )
+                    ),
+                    self._find_node(step),
                 ],
             )
+
+    def _find_node(self, step):
+        """Returns TFX's context of a step, which all its executions have."""
+        node = metadata_store_pb2.Context(type_id=self.node_type, name=f"vae.{step}")
+        known = self.store.get_context_by_type_and_name("node", node.name)
+        if known is None:
+            (node.id,) = self.store.put_contexts([node])
+            return node
+        return metadata_store_pb2.Context(
+            id=known.id, type_id=self.node_type, name=node.name
+        )
 
     def _metrics(self):
         folder = self.path / "artifacts" / "Report" / "metrics" / "13"

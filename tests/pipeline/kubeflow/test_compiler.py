@@ -69,7 +69,7 @@ def test_the_schema_is_the_one_that_open_source_kfp_takes(spec):
 
 
 def test_every_executor_is_a_container_of_the_image_and_nothing_more(spec, executors):
-    assert len(executors) == len(spec.components) == 13
+    assert len(executors) == len(spec.components) == len(STEPS)
     for executor in executors.values():
         assert executor.WhichOneof("spec") == "container"
         assert executor.container.image == IMAGE
@@ -246,6 +246,7 @@ def test_a_step_gets_the_parameters_that_it_or_a_step_before_depends_on(spec, ta
     gate = {"elbo_floor", "tolerance"}
     expected = {
         "trainer": training,
+        "candidate-scores": training,
         "bounds": training,
         "infra-check": training,
         "evaluator": training | gate,
@@ -350,7 +351,7 @@ def test_the_configs_values_are_the_defaults(tmp_path):
         ([], "push.destination must be a URI such as s3://bucket/serving"),
         (
             [DESTINATION, "kubeflow.steps={Trainr: {cpu: 1}}"],
-            "Bounds, Evaluator, InfraCheck, Pusher, Report) or default, got Trainr",
+            "Evaluator, InfraCheck, Pusher, Report) or default, got Trainr",
         ),
         (["kubeflow.steps={Trainer: {gpu: 1}}"], "kubeflow.steps.Trainer.gpu "),
         (["kubeflow.steps={Trainer: {gpus: -1}}"], "gpus must be at least 0, got -1"),

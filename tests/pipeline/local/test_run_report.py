@@ -36,7 +36,24 @@ def test_a_run_of_several_turns_has_the_report_of_its_last(runs):
     assert run_report.make(runs.path, "run-1").parent.name == "run-1"
     store = run_report._open_store(runs.path / "metadata.sqlite")
     _, executions = run_report._find_run(store, runs.path, run_id="run-1")
-    assert [run_report._name(each) for each in executions] == ["Ingest", "Report"]
+    names = [run_report._name(store, each) for each in executions]
+    assert names == ["Ingest", "Report"]
+
+
+def test_steps_of_one_type_have_the_names_of_the_graph(runs):
+    """Both scoring steps are executions of the type ModelScores."""
+    runs.add(
+        "run-1",
+        {"BaselineScores": COMPLETE, "CandidateScores": CACHED, "Report": COMPLETE},
+        types={"BaselineScores": "ModelScores", "CandidateScores": "ModelScores"},
+    )
+    store = run_report._open_store(runs.path / "metadata.sqlite")
+    _, executions = run_report._find_run(store, runs.path, run_id="run-1")
+    assert [each.type.rpartition(".")[2] for each in executions] == [
+        *("ModelScores", "ModelScores", "Report")
+    ]
+    names = [run_report._name(store, each) for each in executions]
+    assert names == ["BaselineScores", "CandidateScores", "Report"]
 
 
 def test_the_last_run_without_a_report_is_passed_over(runs):
@@ -136,12 +153,11 @@ def test_facts_that_were_removed_are_named(runs):
 @pytest.mark.parametrize(("state", "is_cached"), [(CACHED, True), (COMPLETE, False)])
 def test_seconds_and_cache_are_those_of_the_metadata(state, is_cached):
     execution = metadata_store_pb2.Execution(
-        type="tfx.components.trainer.component.Trainer",
         last_known_state=state,
         create_time_since_epoch=1_000,
         last_update_time_since_epoch=3_500,
     )
-    assert run_report._describe_step(execution) == {
+    assert run_report._describe_step("Trainer", execution) == {
         "name": "Trainer",
         "seconds": 2.5,
         "cached": is_cached,

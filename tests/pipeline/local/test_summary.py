@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 from tfx.types import standard_artifacts
 
 from components.evaluation.evaluation_result import Evaluation, ModelResult
 from components.evaluation.gate_result import GateResult
 from components.evaluation.measure import Measurements
+from components.evaluation.scores import Scores
 from components.registry.listing import Version
 from components.registry.manifest import Manifest
 from pipeline.config.loading import decisive, resolve
@@ -263,6 +265,26 @@ def test_the_served_model_is_named_or_why_there_is_none():
     assert describe("ServedModel", model=model) == "none: version 17 is damaged"
     model.set_int_custom_property("version", 17)
     assert describe("ServedModel", model=model) == "version 17"
+
+
+def test_scores_are_their_mean_or_there_is_no_baseline(tmp_path):
+    artifact = standard_artifacts.Examples()
+    artifact.uri = str(tmp_path)
+    text = "none: there is no baseline"
+    assert describe("BaselineScores", scores=artifact) == text
+    elbo = np.array([-90.0, -91.5, -89.25])
+    scores = Scores(
+        images=np.arange(3),
+        labels=np.zeros(3, np.int64),
+        elbo=elbo,
+        reconstruction=elbo + 20,
+        kl=np.full(3, 20.0),
+    )
+    scores.write(artifact.uri)
+    artifact.set_int_custom_property("images", 3)
+    for step in ("BaselineScores", "CandidateScores"):
+        text = "ELBO -90.25 nats per image (test)"
+        assert describe(step, scores=artifact) == text
 
 
 def test_bounds_are_the_iwae_and_the_latents(tmp_path):
