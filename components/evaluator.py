@@ -1,92 +1,190 @@
-"""The Evaluator step: TFX's Evaluator with a gate on the ELBO, baseline or not."""
+"""The Evaluator step: a gate on the ELBO, with TFMA on the scores of both models."""
 
-import copy
 import math
 import os
+from typing import ClassVar
 
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
-from tfx.components import Evaluator as TfxEvaluator
 from tfx.components.evaluator import executor as tfx_executor
-from tfx.dsl.components.base import executor_spec
-from tfx.types import Artifact, artifact_utils
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.proto import example_gen_pb2
+from tfx.types import (
+    Artifact,
+    BaseChannel,
+    Channel,
+    artifact_utils,
+    component_spec,
+    standard_artifacts,
+    system_executions,
+)
 from tfx.types import standard_component_specs as specs
-from tfx.utils import path_utils
+from tfx.utils import json_utils, proto_utils
 
 from components import served_model
-from components.evaluation import old_exports
+from components.evaluation import predictions
 from components.evaluation.estimate import SPLIT
 from components.evaluation.evaluation_result import Evaluation, ModelResult
+from components.evaluation.predictions import BASELINE, CANDIDATE, DIFFERENCE
+from components.evaluation.scores import Scores, ScoresError
+from components.model_scores import read_scores
 from model.training.progress import log_if_slow
 
 # From the proto module: newer versions of TFMA do not export all of it at their top.
 from tensorflow_model_analysis.proto import config_pb2  # isort: skip
 
-CANDIDATE, BASELINE = "candidate", "baseline"
-_SIGNATURE = "elbo_examples"
+CANDIDATE_SCORES_KEY, BASELINE_SCORES_KEY = "candidate_scores", "baseline_scores"
+
 _METRIC = "mean_prediction"
-_OLD_EXAMPLES = "old_examples"  # a folder in the output folder, while the step runs
+# TFMA's type of a model whose predictions are features. TFMA does not load the model.
+_MODEL_TYPE = "materialized_prediction"
+_PREDICTIONS = "predictions"  # a folder in the output folder, while the step runs
 
 
 class Executor(tfx_executor.Executor):
-    """TFX's executor, without the baseline's input when there is no baseline.
-
-    It also converts the examples when the baseline is an export of an older release.
-    """
+    """TFX's executor, which gets the scores of both models in place of examples."""
 
     def Do(self, input_dict, output_dict, exec_properties):  # noqa: N802
-        baseline = input_dict.get(specs.BASELINE_MODEL_KEY)
-        if baseline and served_model.has_no_version(baseline[0]):
-            baseline = None
-            input_dict = {
-                key: artifacts
-                for key, artifacts in input_dict.items()
-                if key != specs.BASELINE_MODEL_KEY
-            }
+        (candidate_scores,) = input_dict[CANDIDATE_SCORES_KEY]
+        (baseline_scores,) = input_dict[BASELINE_SCORES_KEY]
+        (served,) = input_dict[specs.BASELINE_MODEL_KEY]
         (evaluation,) = output_dict[specs.EVALUATION_KEY]
-        old_examples = os.path.join(evaluation.uri, _OLD_EXAMPLES)
-        if baseline and _needs_old_examples(baseline[0]):
-            (examples,) = input_dict[specs.EXAMPLES_KEY]
-            with log_if_slow("converting the test split for an older baseline"):
-                converted = _convert_examples(examples, old_examples)
-            input_dict = {**input_dict, specs.EXAMPLES_KEY: [converted]}
-        models = "candidate and baseline" if baseline else "the candidate"
+        candidate = read_scores(candidate_scores)
+        if candidate is None:
+            raise ScoresError(
+                "the candidate must have scores, CandidateScores found no model: run "
+                "the Trainer again"
+            )
+        baseline = read_scores(baseline_scores)
+        if (baseline is None) != served_model.has_no_version(served):
+            found = "a model and BaselineScores found none"
+            if baseline is not None:
+                found = "no model and BaselineScores found one"
+            raise ScoresError(f"ServedModel found {found}: run both steps again")
+        config = config_pb2.EvalConfig()
+        proto_utils.json_to_proto(exec_properties[specs.EVAL_CONFIG_KEY], config)
+        models = {specs.MODEL_KEY: input_dict[specs.MODEL_KEY]}
+        if baseline is None:
+            _remove_difference(config)
+        else:
+            models[specs.BASELINE_MODEL_KEY] = [served]
+        folder = os.path.join(evaluation.uri, _PREDICTIONS)
         try:
-            with log_if_slow(f"measuring {models} on the test split, for the gate"):
-                super().Do(input_dict, output_dict, exec_properties)
+            examples = _write_examples(folder, candidate, baseline=baseline)
+            with log_if_slow("evaluating the scores, for the gate"):
+                super().Do(
+                    {specs.EXAMPLES_KEY: [examples], **models},
+                    output_dict,
+                    {
+                        specs.EVAL_CONFIG_KEY: proto_utils.proto_to_json(config),
+                        specs.EXAMPLE_SPLITS_KEY: json_utils.dumps([SPLIT]),
+                    },
+                )
         finally:
-            if tf.io.gfile.exists(old_examples):
-                tf.io.gfile.rmtree(old_examples)
+            if tf.io.gfile.exists(folder):
+                tf.io.gfile.rmtree(folder)
 
 
-def _needs_old_examples(baseline: Artifact) -> bool:
-    with log_if_slow("loading the baseline"):
-        loaded = tf.saved_model.load(path_utils.serving_model_dir(baseline.uri))
-    return old_exports.needs_old_examples(loaded.signatures)
+def _remove_difference(config: config_pb2.EvalConfig) -> None:
+    """Removes the ratchet from TFMA's configuration, for a run without a baseline.
+
+    TFX's executor removes the baseline itself.
+    """
+    kept = [
+        spec for spec in config.metrics_specs if DIFFERENCE not in spec.output_names
+    ]
+    del config.metrics_specs[:]
+    config.metrics_specs.extend(kept)
+    for spec in config.model_specs:
+        spec.prediction_keys.pop(DIFFERENCE, None)
 
 
-def _convert_examples(examples: Artifact, folder: str) -> Artifact:
-    """Writes the test split with the features that exports of older releases need.
+def _write_examples(
+    folder: str, candidate: Scores, *, baseline: Scores | None
+) -> Artifact:
+    """Writes the predictions for TFMA; returns them as an artifact.
 
     Args:
-      examples: Transform's examples.
       folder: the new folder to write to; Beam's workers must be able to read it.
-
-    Returns:
-      A copy of the artifact `examples` whose URI is the folder.
+      candidate: the candidate's scores.
+      baseline: the baseline's scores; None: there is no baseline.
     """
-    source = artifact_utils.get_split_uri([examples], SPLIT)
-    converted = copy.deepcopy(examples)
-    converted.uri = folder
-    target = artifact_utils.get_split_uri([converted], SPLIT)
-    old_exports.write_old_examples(source, target)
-    return converted
+    predictions.write_predictions(folder, candidate, baseline=baseline)
+    examples = standard_artifacts.Examples()
+    examples.uri = folder
+    examples.split_names = artifact_utils.encode_split_names([SPLIT])
+    examples_utils.set_payload_format(
+        examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
+    )
+    return examples
 
 
-class Evaluator(TfxEvaluator):
-    """Measures the ELBOs of both models, and blesses or refuses the candidate."""
+class EvaluatorSpec(component_spec.ComponentSpec):
+    """The inputs, outputs and parameters of the Evaluator."""
 
+    PARAMETERS: ClassVar[dict[str, component_spec.ExecutionParameter]] = {
+        specs.EVAL_CONFIG_KEY: component_spec.ExecutionParameter(
+            type=config_pb2.EvalConfig
+        )
+    }
+    INPUTS: ClassVar[dict[str, component_spec.ChannelParameter]] = {
+        CANDIDATE_SCORES_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.Examples
+        ),
+        BASELINE_SCORES_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.Examples
+        ),
+        specs.MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model),
+        specs.BASELINE_MODEL_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.Model
+        ),
+    }
+    OUTPUTS: ClassVar[dict[str, component_spec.ChannelParameter]] = {
+        specs.EVALUATION_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.ModelEvaluation
+        ),
+        specs.BLESSING_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.ModelBlessing
+        ),
+    }
+    TYPE_ANNOTATION = system_executions.Evaluate
+
+
+class Evaluator(base_beam_component.BaseBeamComponent):
+    """Compares the scores of both models, and blesses or refuses the candidate."""
+
+    SPEC_CLASS = EvaluatorSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+
+    def __init__(
+        self,
+        candidate_scores: BaseChannel,
+        baseline_scores: BaseChannel,
+        *,
+        model: BaseChannel,
+        baseline_model: BaseChannel,
+        eval_config: config_pb2.EvalConfig,
+    ):
+        """Makes the step.
+
+        Args:
+          candidate_scores: CandidateScores' output.
+          baseline_scores: BaselineScores' output, empty without a baseline.
+          model: the candidate, which the blessing names; it is not loaded.
+          baseline_model: ServedModel's output; it is not loaded.
+          eval_config: TFMA's configuration, with the thresholds.
+        """
+        spec = EvaluatorSpec(
+            candidate_scores=candidate_scores,
+            baseline_scores=baseline_scores,
+            model=model,
+            baseline_model=baseline_model,
+            eval_config=eval_config,
+            evaluation=Channel(type=standard_artifacts.ModelEvaluation),
+            blessing=Channel(type=standard_artifacts.ModelBlessing),
+        )
+        super().__init__(spec=spec)
 
 
 def make_eval_config(
@@ -94,10 +192,10 @@ def make_eval_config(
 ) -> config_pb2.EvalConfig:
     """Returns TFMA's configuration: the metrics, and the thresholds of the gate.
 
-    The gate has two thresholds for the mean ELBO over the test split. The floor: the
-    candidate's is at least `elbo_floor`. The ratchet, if there is a baseline: the
-    candidate's minus the baseline's is at least -`tolerance`. The slices by label are
-    reported and have no threshold.
+    The gate has two thresholds over the whole test split. The floor: the candidate's
+    mean ELBO is at least `elbo_floor`. The ratchet, if there is a baseline: the mean of
+    the images' differences, candidate minus baseline, is at least -`tolerance`. The
+    slices by label are reported and have no threshold.
 
     Args:
       elbo_floor: nats per image.
@@ -107,50 +205,64 @@ def make_eval_config(
     # The log of a probability is at most 0, so an ELBO above 0 shows a broken model.
     # The log of a density, for grey pixels, may be above 0.
     bounds = {"upper_bound": {"value": 0.0}} if binary else {}
-    gate = config_pb2.MetricThreshold(
-        value_threshold={"lower_bound": {"value": elbo_floor}, **bounds},
-        change_threshold={
-            "absolute": {"value": -tolerance},
-            "direction": config_pb2.MetricDirection.HIGHER_IS_BETTER,
-        },
+    floor = config_pb2.GenericValueThreshold(
+        lower_bound={"value": elbo_floor}, **bounds
     )
-    whole = config_pb2.SlicingSpec()
+    # The difference is a prediction of its own. TFMA's change_threshold would need a
+    # baseline that TFMA loads.
+    ratchet = config_pb2.GenericValueThreshold(lower_bound={"value": -tolerance})
     return config_pb2.EvalConfig(
         model_specs=[
             config_pb2.ModelSpec(
                 name=name,
                 is_baseline=name == BASELINE,
-                signature_name=_SIGNATURE,
+                model_type=_MODEL_TYPE,
                 # Without a label, MeanPrediction returns 0.0 and blesses anything.
-                label_key="label",
+                label_key=predictions.LABEL,
+                prediction_keys={
+                    **predictions.name_features(name),
+                    **({DIFFERENCE: DIFFERENCE} if name == CANDIDATE else {}),
+                },
             )
             for name in (CANDIDATE, BASELINE)
         ],
-        slicing_specs=[whole, config_pb2.SlicingSpec(feature_keys=["label"])],
+        slicing_specs=[
+            config_pb2.SlicingSpec(),
+            config_pb2.SlicingSpec(feature_keys=[predictions.LABEL]),
+        ],
         metrics_specs=[
+            config_pb2.MetricsSpec(output_names=["elbo"], metrics=[_make_mean(floor)]),
             config_pb2.MetricsSpec(
-                output_names=["elbo"],
-                metrics=[
-                    config_pb2.MetricConfig(
-                        class_name="MeanPrediction",
-                        # The field `threshold` would apply to every slice.
-                        per_slice_thresholds=[
-                            config_pb2.PerSliceMetricThreshold(
-                                slicing_specs=[whole], threshold=gate
-                            )
-                        ],
-                    ),
-                ],
+                output_names=["reconstruction", "kl"], metrics=[_make_mean()]
             ),
             config_pb2.MetricsSpec(
-                output_names=["reconstruction", "kl"],
-                metrics=[config_pb2.MetricConfig(class_name="MeanPrediction")],
+                output_names=[DIFFERENCE],
+                metrics=[_make_mean(ratchet)],
+                model_names=[CANDIDATE],
             ),
             config_pb2.MetricsSpec(
                 metrics=[config_pb2.MetricConfig(class_name="ExampleCount")]
             ),
         ],
     )
+
+
+def _make_mean(
+    threshold: config_pb2.GenericValueThreshold | None = None,
+) -> config_pb2.MetricConfig:
+    """Returns the metric of a mean over images.
+
+    Args:
+      threshold: the gate's threshold for the whole test split; None: there is none.
+    """
+    mean = config_pb2.MetricConfig(class_name="MeanPrediction")
+    if threshold is not None:
+        # The field `threshold` would apply to every slice.
+        mean.per_slice_thresholds.add(
+            slicing_specs=[config_pb2.SlicingSpec()],
+            threshold=config_pb2.MetricThreshold(value_threshold=threshold),
+        )
+    return mean
 
 
 def read_evaluation(uri: str) -> Evaluation:
@@ -178,29 +290,33 @@ def list_refusals(uri: str) -> list[str]:
       uri: the Evaluator's output folder.
     """
     validation = tfma.load_validation_result(uri)
-    sentences = []
-    for of_slice in validation.metric_validations_per_slice:
-        for failure in of_slice.failures:
-            threshold = failure.metric_threshold
-            value = failure.metric_value.double_value.value
-            if threshold.HasField("value_threshold"):
-                floor = threshold.value_threshold.lower_bound.value
-                what = f"ELBO {value:.2f} must be at least the floor, {floor:.2f}"
-                above = threshold.value_threshold.upper_bound
-                if threshold.value_threshold.HasField("upper_bound") and (
-                    value > above.value
-                ):
-                    what = f"ELBO {value:.2f} must not be above 0"
-            else:
-                least = threshold.change_threshold.absolute.value
-                what = (
-                    f"ELBO {value:+.2f} against the baseline must be at least "
-                    f"{least:+.2f}"
-                )
-            sentences.append(failure.message.strip() or f"{what} nats per image")
+    failures = [
+        failure
+        for of_slice in validation.metric_validations_per_slice
+        for failure in of_slice.failures
+    ]
+    # The floor comes before the ratchet.
+    failures.sort(key=lambda failure: failure.metric_key.output_name == DIFFERENCE)
+    sentences = [_describe_failure(failure) for failure in failures]
     if not validation.validation_ok and not sentences:
         sentences.append("the evaluation has none of the slices that the gate requires")
     return sentences
+
+
+def _describe_failure(failure) -> str:
+    """Returns a sentence about one threshold that the candidate missed."""
+    if failure.message.strip():
+        return failure.message.strip()
+    value = failure.metric_value.double_value.value
+    threshold = failure.metric_threshold.value_threshold
+    least = threshold.lower_bound.value
+    if failure.metric_key.output_name == DIFFERENCE:
+        what = f"ELBO {value:+.2f} against the baseline must be at least {least:+.2f}"
+    elif threshold.HasField("upper_bound") and value > threshold.upper_bound.value:
+        what = f"ELBO {value:.2f} must not be above 0"
+    else:
+        what = f"ELBO {value:.2f} must be at least the floor, {least:.2f}"
+    return f"{what} nats per image"
 
 
 def _read_model(result) -> ModelResult:

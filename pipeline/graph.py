@@ -8,7 +8,6 @@ from tfx import v1 as tfx
 
 from components.bounds import Bounds
 from components.data_gate import DataGate
-from components.evaluation.estimate import SPLIT
 from components.evaluator import Evaluator, make_eval_config
 from components.infra_check import InfraCheck
 from components.ingest import Ingest
@@ -127,10 +126,10 @@ def create_pipeline(
         model=trainer.outputs["model"],
         examples=transform.outputs["transformed_examples"],
     ).with_id("CandidateScores")
-    # Measure the candidate and the served model on the test split; bless or refuse.
+    # Compare the scores of both models; bless the candidate or refuse it.
     evaluation = Evaluator(
-        examples=transform.outputs["transformed_examples"],
-        example_splits=[SPLIT],
+        candidate_scores=candidate_scores.outputs["scores"],
+        baseline_scores=baseline_scores.outputs["scores"],
         model=trainer.outputs["model"],
         baseline_model=served.outputs["model"],
         eval_config=make_eval_config(

@@ -6,7 +6,6 @@ with those features added, and its signature measures the same images.
 """
 
 import math
-import os
 
 import numpy as np
 import tensorflow as tf
@@ -53,21 +52,6 @@ def to_old_example(serialized: bytes) -> bytes:
     feature[grey].float_list.value.extend(floats.tolist())
     feature[binarized].int64_list.value.extend(np.unpackbits(bits).tolist())
     return example.SerializeToString()
-
-
-def write_old_examples(source: str, target: str) -> None:
-    """Copies a split's gzipped TFRecords and adds the features of older releases.
-
-    Args:
-      source: folder or URI of a split of Transform's examples.
-      target: folder or URI of the copy; it is created.
-    """
-    tf.io.gfile.makedirs(target)
-    for path in sorted(tf.io.gfile.glob(os.path.join(source, "*"))):
-        converted = os.path.join(target, os.path.basename(path))
-        with tf.io.TFRecordWriter(converted, "GZIP") as writer:
-            for serialized in tf.data.TFRecordDataset(path, compression_type="GZIP"):
-                writer.write(to_old_example(serialized.numpy()))
 
 
 def _can_parse(signatures: Signatures, example: bytes) -> bool:

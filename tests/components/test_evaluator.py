@@ -1,139 +1,75 @@
-"""The Evaluator's gate, with TFMA's real measurements of models with known answers."""
+"""The Evaluator's gate, with TFMA's real metrics of scores with known means."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
-import tensorflow as tf
-from tfx.components.util import examples_utils, model_utils
-from tfx.proto import example_gen_pb2
-from tfx.types import artifact_utils, channel_utils, standard_artifacts
-from tfx.utils import path_utils
+from tfx.components.util import model_utils
 
-from components.evaluation.estimate import SPLIT
-from components.evaluator import (
-    Evaluator,
-    list_refusals,
-    make_eval_config,
-    read_evaluation,
-)
-from model import export
-from model.vae import VAE
-from tests.support import old_exports
-from tests.support.configs import demo_model
+from components.evaluation.scores import Scores, ScoresError
+from components.evaluator import list_refusals, read_evaluation
+from tests.support import evaluations
 
 
-class Scores(tf.Module):
-    """A model that reads the ELBO terms from the examples, and adds a shift."""
+def make_scores(reconstruction, kl, labels):
+    """Returns scores of images that are numbered from 0."""
+    reconstruction = np.asarray(reconstruction, np.float32).astype(np.float64)
+    kl = np.asarray(kl, np.float32).astype(np.float64)
+    return Scores(
+        images=np.arange(len(kl)),
+        labels=np.asarray(labels, np.int64),
+        elbo=(reconstruction - kl).astype(np.float32).astype(np.float64),
+        reconstruction=reconstruction,
+        kl=kl,
+    )
 
-    def __init__(self, shift):
-        super().__init__()
-        self.shift = tf.Variable(shift, dtype=tf.float32)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
-    def elbo_examples(self, examples):
-        feature = tf.io.FixedLenFeature([], tf.float32)
-        parsed = tf.io.parse_example(
-            examples, {"reconstruction": feature, "kl": feature}
-        )
-        reconstruction = parsed["reconstruction"] + self.shift
-        kl = parsed["kl"]
-        return {"elbo": reconstruction - kl, "reconstruction": reconstruction, "kl": kl}
+def shifted(scores, shift):
+    """Returns scores whose ELBOs and reconstructions are higher by `shift`."""
+    return make_scores(scores.reconstruction + shift, scores.kl, scores.labels)
 
 
 @pytest.fixture(scope="module")
 def scores():
-    """Returns the reconstruction, KL and label of 300 images; label 7 is far worse."""
+    """Returns the scores of 300 images; label 7 is far worse."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, 300)
     reconstruction = rng.normal(-70, 10, 300) - np.where(labels == 7, 50, 0)
-    kl = rng.uniform(10, 20, 300)
-    return reconstruction.astype(np.float32), kl.astype(np.float32), labels
-
-
-def examples_of(folder, reconstruction, kl, labels):
-    """Returns an artifact whose test split has these examples."""
-    artifact = standard_artifacts.Examples()
-    artifact.uri = str(folder)
-    artifact.split_names = artifact_utils.encode_split_names(["train", "test"])
-    examples_utils.set_payload_format(
-        artifact, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
-    )
-    (folder / "Split-test").mkdir(parents=True)
-    path = str(folder / "Split-test" / "transformed_examples-00000-of-00001.gz")
-    with tf.io.TFRecordWriter(path, "GZIP") as writer:
-        for row in zip(reconstruction, kl, labels):
-            example = tf.train.Example()
-            feature = example.features.feature
-            feature["reconstruction"].float_list.value.append(row[0])
-            feature["kl"].float_list.value.append(row[1])
-            feature["label"].int64_list.value.append(row[2])
-            writer.write(example.SerializeToString())
-    return artifact
+    return make_scores(reconstruction, rng.uniform(10, 20, 300), labels)
 
 
 @pytest.fixture
-def examples(tmp_path, scores):
-    return examples_of(tmp_path / "examples", *scores)
+def evaluate(tmp_path):
+    """Returns a function that runs the Evaluator: its evaluation and blessing."""
+
+    def evaluate(candidate, baseline=None, *, floor=-100.0, binary=True):
+        outputs = evaluations.evaluate(
+            *(tmp_path, candidate, baseline),
+            elbo_floor=floor,
+            tolerance=0.5,
+            binary=binary,
+        )
+        # TFMA read the scores from a folder that is removed.
+        assert not (tmp_path / "evaluation" / "predictions").exists()
+        return outputs["evaluation"].uri, outputs["blessing"]
+
+    return evaluate
 
 
-def model_of(folder, shift):
-    """Returns a model's artifact; for None, ServedModel's artifact for no baseline."""
-    artifact = standard_artifacts.Model()
-    artifact.uri = str(folder)
-    folder.mkdir()
-    if shift is not None:
-        scores = Scores(shift)
-        signatures = {"elbo_examples": scores.elbo_examples}
-        path = path_utils.serving_model_dir(artifact.uri)
-        tf.saved_model.save(scores, path, signatures=signatures)
-    return artifact
-
-
-def evaluate(folder, examples, baseline=None, floor=-100.0, binary=True):
-    """Runs the Evaluator, candidate shift 0; returns its evaluation and blessing."""
-    candidate = model_of(folder / "candidate", 0.0)
-    of_baseline = model_of(folder / "baseline", baseline)
-    return evaluate_models(folder, examples, candidate, of_baseline, floor, binary)
-
-
-def evaluate_models(folder, examples, candidate, baseline, floor, binary=True):
-    """Runs the Evaluator for two models; returns its evaluation and blessing."""
-    inputs = {
-        "examples": [examples],
-        "model": [candidate],
-        "baseline_model": [baseline],
-    }
-    component = Evaluator(
-        **{key: channel_utils.as_channel(value) for key, value in inputs.items()},
-        example_splits=[SPLIT],
-        eval_config=make_eval_config(floor, tolerance=0.5, binary=binary),
-    )
-    outputs = {key: channel.type() for key, channel in component.outputs.items()}
-    for key, artifact in outputs.items():
-        artifact.uri = str(folder / key)
-    component.executor_spec.executor_class().Do(
-        inputs, {key: [out] for key, out in outputs.items()}, component.exec_properties
-    )
-    return outputs["evaluation"].uri, outputs["blessing"]
-
-
-def assert_measured(measured, scores, shift=0.0):
+def assert_measured(measured, scores):
     """Asserts that the measurements are the means that NumPy computes."""
-    reconstruction, kl, labels = (values.astype(np.float64) for values in scores)
-    reconstruction = reconstruction + shift
-    elbo = reconstruction - kl
-    assert measured.elbo == pytest.approx(np.mean(elbo), rel=1e-6)
-    assert measured.reconstruction == pytest.approx(np.mean(reconstruction), rel=1e-6)
-    assert measured.kl == pytest.approx(np.mean(kl), rel=1e-6)
+    for name in ("elbo", "reconstruction", "kl"):
+        expected = np.mean(getattr(scores, name))
+        assert getattr(measured, name) == pytest.approx(expected, rel=1e-6)
     assert measured.elbo_by_label == {
-        label: pytest.approx(np.mean(elbo[labels == label]), rel=1e-6)
+        label: pytest.approx(np.mean(scores.elbo[scores.labels == label]), rel=1e-6)
         for label in range(10)
     }
 
 
-def test_the_first_model_is_held_against_the_floor(tmp_path, examples, scores):
-    uri, blessing = evaluate(tmp_path, examples, baseline=None)
+def test_the_first_model_is_held_against_the_floor(evaluate, scores):
+    uri, blessing = evaluate(scores)
     found = read_evaluation(uri)
     assert_measured(found.candidate, scores)
     assert found.baseline is None
@@ -144,38 +80,51 @@ def test_the_first_model_is_held_against_the_floor(tmp_path, examples, scores):
     assert found.candidate.elbo_by_label[7] < -120
 
 
-def test_a_little_worse_than_the_baseline_is_blessed(tmp_path, examples, scores):
-    uri, blessing = evaluate(tmp_path, examples, baseline=0.45)
+def test_a_little_worse_than_the_baseline_is_blessed(evaluate, scores):
+    baseline = shifted(scores, 0.45)
+    uri, blessing = evaluate(scores, baseline)
     found = read_evaluation(uri)
     assert_measured(found.candidate, scores)
-    assert_measured(found.baseline, scores, shift=0.45)
+    assert_measured(found.baseline, baseline)
     assert found.images == 300
     assert model_utils.is_model_blessed(blessing)
     assert list_refusals(uri) == []
 
 
-def test_more_than_a_little_worse_is_refused(tmp_path, examples):
-    uri, blessing = evaluate(tmp_path, examples, baseline=0.55)
+def test_more_than_a_little_worse_is_refused(evaluate, scores):
+    uri, blessing = evaluate(scores, shifted(scores, 0.55))
     assert not model_utils.is_model_blessed(blessing)
     assert list_refusals(uri) == [
         "ELBO -0.55 against the baseline must be at least -0.50 nats per image"
     ]
 
 
-def test_under_the_floor_is_refused_though_better(tmp_path, examples, scores):
-    mean = np.mean(scores[0] - scores[1], dtype=np.float64)
-    uri, blessing = evaluate(tmp_path, examples, baseline=-3.0, floor=mean + 0.01)
+def test_the_baseline_may_have_its_images_in_another_order(evaluate, scores):
+    """Image by image, the candidate is better by 1, in any order of the files."""
+    order = np.random.default_rng(1).permutation(300)
+    baseline = shifted(scores, -1.0).take(order)
+    uri, blessing = evaluate(scores, baseline)
+    assert_measured(read_evaluation(uri).baseline, baseline)
+    assert model_utils.is_model_blessed(blessing)
+
+
+def test_under_the_floor_is_refused_though_better(evaluate, scores):
+    mean = np.mean(scores.elbo)
+    uri, blessing = evaluate(scores, shifted(scores, -3.0), floor=mean + 0.01)
     assert not model_utils.is_model_blessed(blessing)
     assert list_refusals(uri) == [
         f"ELBO {mean:.2f} must be at least the floor, {mean + 0.01:.2f} nats per image"
     ]
 
 
-def test_one_nan_is_refused(tmp_path, scores):
-    reconstruction, kl, labels = scores
-    reconstruction = np.where(np.arange(300) == 17, np.nan, reconstruction)
-    examples = examples_of(tmp_path / "examples", reconstruction, kl, labels)
-    uri, blessing = evaluate(tmp_path, examples, baseline=0.0)
+def with_one(scores, value):
+    """Returns the scores with another reconstruction of image 17."""
+    reconstruction = np.where(scores.images == 17, value, scores.reconstruction)
+    return make_scores(reconstruction, scores.kl, scores.labels)
+
+
+def test_one_nan_is_refused(evaluate, scores):
+    uri, blessing = evaluate(with_one(scores, np.nan), scores)
     assert not model_utils.is_model_blessed(blessing)
     assert list_refusals(uri) == [
         "ELBO nan must be at least the floor, -100.00 nats per image",
@@ -184,62 +133,97 @@ def test_one_nan_is_refused(tmp_path, scores):
     candidate = read_evaluation(uri).candidate
     assert math.isnan(candidate.elbo)
     assert math.isnan(candidate.reconstruction)
-    assert candidate.kl == pytest.approx(np.mean(kl, dtype=np.float64), rel=1e-6)
+    assert candidate.kl == pytest.approx(np.mean(scores.kl), rel=1e-6)
     of_nan = [k for k, elbo in candidate.elbo_by_label.items() if math.isnan(elbo)]
-    assert of_nan == [labels[17]]
+    assert of_nan == [scores.labels[17]]
 
 
-def test_an_elbo_above_zero_is_refused(tmp_path, scores):
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_baseline_that_is_not_finite_is_no_reason_to_bless(evaluate, scores, value):
+    uri, blessing = evaluate(scores, with_one(scores, value))
+    assert not model_utils.is_model_blessed(blessing)
+    (refusal,) = list_refusals(uri)
+    assert "against the baseline must be at least -0.50" in refusal
+
+
+def test_two_infinite_scores_have_no_difference(evaluate, scores):
+    """Infinity minus infinity is not a number, and is refused."""
+    infinite = with_one(scores, np.inf)
+    uri, blessing = evaluate(infinite, infinite)
+    assert not model_utils.is_model_blessed(blessing)
+    assert "ELBO +nan against the baseline must be at least -0.50 nats per image" in (
+        list_refusals(uri)
+    )
+
+
+def test_minus_infinity_is_under_each_floor(evaluate, scores):
+    uri, blessing = evaluate(with_one(scores, -np.inf))
+    assert not model_utils.is_model_blessed(blessing)
+    assert list_refusals(uri) == [
+        "ELBO -inf must be at least the floor, -100.00 nats per image"
+    ]
+
+
+def test_an_elbo_above_zero_is_refused(evaluate, scores):
     """The density of a binary image is at most 1, so its ELBO is at most 0."""
-    reconstruction, kl, labels = scores
-    reconstruction = np.where(np.arange(300) == 17, np.inf, reconstruction)
-    examples = examples_of(tmp_path / "examples", reconstruction, kl, labels)
-    uri, blessing = evaluate(tmp_path, examples)
+    uri, blessing = evaluate(with_one(scores, np.inf))
     assert not model_utils.is_model_blessed(blessing)
     assert list_refusals(uri) == ["ELBO inf must not be above 0 nats per image"]
 
 
-def test_a_density_may_be_above_one(tmp_path, scores):
-    reconstruction, kl, labels = scores
-    examples = examples_of(tmp_path / "examples", reconstruction + 500, kl, labels)
-    uri, blessing = evaluate(tmp_path, examples, binary=False)
+def test_a_density_may_be_above_one(evaluate, scores):
+    uri, blessing = evaluate(shifted(scores, 500), binary=False)
     assert model_utils.is_model_blessed(blessing)
     assert list_refusals(uri) == []
 
 
-def test_no_images_are_refused(tmp_path):
-    uri, blessing = evaluate(tmp_path, examples_of(tmp_path / "examples", [], [], []))
+def test_no_images_are_refused(evaluate):
+    uri, blessing = evaluate(make_scores([], [], []))
     assert not model_utils.is_model_blessed(blessing)
     assert list_refusals(uri) == [
         "the evaluation has none of the slices that the gate requires"
     ]
 
 
-def test_a_baseline_of_an_older_release_gets_the_elbo_that_it_had(tmp_path):
-    """The images, bits and noise are the same, in Transform's new format."""
-    likelihood = "bernoulli"
-    baseline = old_exports.model(tmp_path / "baseline", likelihood)
-    # An export of this release with the same weights must get the same ELBO.
-    served = tf.saved_model.load(path_utils.serving_model_dir(baseline.uri))
-    vae = VAE(demo_model(latent_size=2, hidden_units=8, likelihood=likelihood))
-    for variable, value in zip(vae.variables, served.variables_):
-        variable.assign(value)
-    candidate = standard_artifacts.Model()
-    candidate.uri = str(tmp_path / "candidate")
-    folder = path_utils.serving_model_dir(candidate.uri)
-    export.export(vae, folder, samples=2, seed=5)
+def test_scores_of_other_images_fail_the_step(evaluate, scores):
+    """This is no gate decision: the scores are not of one test split."""
+    with pytest.raises(ScoresError, match=r"of the candidate's 300 images, it has 299"):
+        evaluate(scores, scores.take(np.arange(299)))
 
-    examples = old_exports.todays_examples(tmp_path / "examples")
-    uri, blessing = evaluate_models(tmp_path, examples, candidate, baseline, -1e4)
-    found = read_evaluation(uri)
-    expected, labels = old_exports.scores(likelihood), old_exports.labels()
-    for measured in (found.baseline, found.candidate):
-        for name, values in expected.items():
-            assert getattr(measured, name) == pytest.approx(values.mean(), rel=1e-5)
-        assert measured.elbo_by_label == {
-            label: pytest.approx(expected["elbo"][labels == label].mean(), rel=1e-5)
-            for label in range(3)
-        }
-    assert found.images == len(labels)
-    assert model_utils.is_model_blessed(blessing)
-    assert not (tmp_path / "evaluation" / "old_examples").exists()
+
+def test_scores_of_other_labels_fail_the_step(evaluate, scores):
+    other = dataclasses.replace(scores, labels=(scores.labels + 1) % 10)
+    with pytest.raises(ScoresError, match="image 0 must have the same label"):
+        evaluate(scores, other)
+
+
+def test_a_candidate_without_scores_fails_the_step(evaluate, scores):
+    with pytest.raises(ScoresError, match="the candidate must have scores") as error:
+        evaluate(None, scores)
+    assert str(error.value) == (
+        "the candidate must have scores, CandidateScores found no model: run the "
+        "Trainer again"
+    )
+
+
+def test_a_baseline_without_scores_is_not_taken_for_no_baseline(tmp_path, scores):
+    """Otherwise the floor alone would decide although a version is served."""
+    served = evaluations.make_served(tmp_path / "served", exists=True)
+    with pytest.raises(ScoresError) as error:
+        evaluations.evaluate(
+            *(tmp_path, scores, None), served=served, elbo_floor=-100, tolerance=0.5
+        )
+    assert str(error.value) == (
+        "ServedModel found a model and BaselineScores found none: run both steps again"
+    )
+
+
+def test_scores_of_a_baseline_that_is_not_served_fail_the_step(tmp_path, scores):
+    served = evaluations.make_served(tmp_path / "served", exists=False)
+    with pytest.raises(ScoresError) as error:
+        evaluations.evaluate(
+            *(tmp_path, scores, scores), served=served, elbo_floor=-100, tolerance=0.5
+        )
+    assert str(error.value) == (
+        "ServedModel found no model and BaselineScores found one: run both steps again"
+    )

@@ -16,17 +16,15 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras as tfk
 import tfx
-from tfx.components.util import examples_utils
-from tfx.proto import example_gen_pb2
-from tfx.types import artifact_utils, channel_utils, standard_artifacts
+from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.evaluator import Evaluator, make_eval_config
+from components.model_scores import score_images
 from components.pusher import Pusher
 from components.registry import listing, publish, rolling_back
 from components.registry.manifest import Manifest
 from components.served_model import ServedModel
-from tests.support import transformed
+from tests.support import evaluations, transformed
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROVENANCE = {
@@ -90,36 +88,15 @@ def serialized():
 def evaluated(tmp_path_factory, models, serialized):
     """Returns the Evaluator's outputs for the model `one`."""
     root = tmp_path_factory.mktemp("evaluated")
-    examples = standard_artifacts.Examples()
-    examples.uri = str(root / "examples")
-    examples.split_names = artifact_utils.encode_split_names(["test"])
-    examples_utils.set_payload_format(
-        examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
-    )
-    (root / "examples" / "Split-test").mkdir(parents=True)
-    path = str(root / "examples" / "Split-test" / "transformed_examples.gz")
+    path = str(root / "transformed_examples.gz")
     with tf.io.TFRecordWriter(path, "GZIP") as writer:
         for record in serialized:
             writer.write(record)
-    none = standard_artifacts.Model()
-    none.uri = str(root / "none")
-    inputs = {
-        "examples": [examples],
-        "model": [models["one"]],
-        "baseline_model": [none],
-    }
-    component = Evaluator(
-        **{key: channel_utils.as_channel(value) for key, value in inputs.items()},
-        example_splits=["test"],
-        eval_config=make_eval_config(elbo_floor=-1000, tolerance=1),
+    folder = path_utils.serving_model_dir(models["one"].uri)
+    scores = score_images(tf.saved_model.load(folder).signatures, [path])
+    return evaluations.evaluate(
+        *(root, scores, None), model=models["one"], elbo_floor=-1000, tolerance=1
     )
-    outputs = {key: channel.type() for key, channel in component.outputs.items()}
-    for key, artifact in outputs.items():
-        artifact.uri = str(root / key)
-    component.executor_spec.executor_class().Do(
-        inputs, {key: [out] for key, out in outputs.items()}, component.exec_properties
-    )
-    return outputs
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from components.evaluation import estimate
 from model import run_fn, transform
 from pipeline import graph
 from pipeline.config.loading import resolve
+from tests.support.eval_configs import find_thresholds
 from tests.support.graph_steps import STEPS, UPSTREAM
 
 PATHS = graph.Paths(
@@ -62,14 +63,24 @@ def parameter(node, name):
 
 def test_the_gate_is_the_configs(nodes):
     config = json.loads(parameter(nodes["Evaluator"], "eval_config"))
-    (threshold,) = config["metrics_specs"][0]["metrics"][0]["per_slice_thresholds"]
-    bound = threshold["threshold"]["value_threshold"]["lower_bound"]
-    change = threshold["threshold"]["change_threshold"]
-    assert bound == -115.0
-    assert threshold["threshold"]["value_threshold"]["upper_bound"] == 0.0
-    assert change == {"absolute": -0.5, "direction": "HIGHER_IS_BETTER"}
-    assert json.loads(parameter(nodes["Evaluator"], "example_splits")) == ["test"]
+    assert find_thresholds(config) == {
+        "elbo": {"lower_bound": -115.0, "upper_bound": 0.0},
+        "difference": {"lower_bound": -0.5},
+    }
     assert estimate.SPLIT == "test"
+
+
+@pytest.mark.parametrize(
+    ("step", "producer"),
+    [("BaselineScores", "ServedModel"), ("CandidateScores", "Trainer")],
+)
+def test_both_models_are_scored_on_the_same_examples(nodes, step, producer):
+    assert nodes[step].node_info.type.name == "components.model_scores.ModelScores"
+    producers = {
+        name: channel.channels[0].producer_node_query.id
+        for name, channel in nodes[step].inputs.inputs.items()
+    }
+    assert producers == {"examples": "Transform", "model": producer}
 
 
 @pytest.mark.parametrize(
@@ -179,9 +190,7 @@ def test_the_gate_refuses_an_elbo_above_0_only_for_probabilities(
 ):
     config = resolve("demo", settings=[f"model.likelihood={likelihood}"])
     gate = json.loads(find_properties(config)["Evaluator"]["eval_config"])
-    (threshold,) = gate["metrics_specs"][0]["metrics"][0]["per_slice_thresholds"]
-    value_threshold = threshold["threshold"]["value_threshold"]
-    assert value_threshold == {"lower_bound": -115.0, **upper_bound}
+    assert find_thresholds(gate)["elbo"] == {"lower_bound": -115.0, **upper_bound}
 
 
 def test_the_pipeline_is_cached_and_has_the_runners_options():

@@ -8,7 +8,7 @@ UPSTREAM = {
     "BaselineScores": ["Transform", "ServedModel"],
     "Trainer": ["Transform"],
     "CandidateScores": ["Transform", "Trainer"],
-    "Evaluator": ["Transform", "Trainer", "ServedModel"],
+    "Evaluator": ["BaselineScores", "CandidateScores", "Trainer", "ServedModel"],
     "Bounds": ["Transform", "Trainer"],
     "InfraCheck": ["Trainer"],
     "Pusher": [

@@ -55,17 +55,3 @@ def test_a_converted_example_has_a_number_per_pixel(images, binary):
     # This release's features stay in the example, because the candidate reads them.
     today = tf.train.Example.FromString(serialized).features.feature
     assert {name: feature[name] for name in today} == dict(today)
-
-
-def test_every_file_of_a_split_is_converted(tmp_path, images, binary):
-    (tmp_path / "today").mkdir()
-    transformed.write(tmp_path / "today" / "b.gz", images[5:], binary[5:])
-    transformed.write(tmp_path / "today" / "a.gz", images[:5], binary[:5])
-    target = tmp_path / "old" / "Split-test"
-    converting.write_old_examples(str(tmp_path / "today"), str(target))
-    assert sorted(path.name for path in target.iterdir()) == ["a.gz", "b.gz"]
-    names = [str(target / name) for name in ("a.gz", "b.gz")]
-    records = tf.data.TFRecordDataset(names, compression_type="GZIP")
-    spec = {"image": tf.io.FixedLenFeature([28, 28, 1], tf.float32)}
-    parsed = records.map(lambda each: tf.io.parse_single_example(each, spec)["image"])
-    np.testing.assert_array_equal(list(parsed.as_numpy_iterator()), images)

@@ -12,11 +12,11 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from components import served_model
-from components.evaluation import estimate
 from components.registry import publish
 from components.registry.manifest import Manifest
 from pipeline.config.loading import decisive, resolve
 from pipeline.kubeflow import contract, entrypoint
+from tests.support.eval_configs import find_thresholds
 from tests.support.launched_steps import (
     OUTPUTS,
     RUN,
@@ -109,11 +109,9 @@ def test_run_parameters_reach_the_step(smoke_spec, folders, report_file, task, n
         assert found["run_fn"] == "model.run_fn.run_fn"
     elif task == "evaluator":
         config = json.loads(found["eval_config"])
-        (threshold,) = config["metrics_specs"][0]["metrics"][0]["per_slice_thresholds"]
-        gate = threshold["threshold"]
-        assert gate["value_threshold"]["lower_bound"] == -90.0
-        assert gate["change_threshold"]["absolute"] == -1.0
-        assert json.loads(found["example_splits"]) == [estimate.SPLIT]
+        thresholds = find_thresholds(config)
+        assert thresholds["elbo"]["lower_bound"] == -90.0
+        assert thresholds["difference"]["lower_bound"] == -1.0
     else:
         assert found["destination"] == "/serving/vae"
         config = json.loads(found["provenance"])["config"]
@@ -174,14 +172,13 @@ def test_parameters_only_for_kfps_cache_are_not_properties(step, kept):
 
 def test_a_run_parameter_is_set_where_the_step_holds_it():
     config = json.dumps(decisive(resolve("smoke")))
-    values = make_values(eval_config="compiled", example_splits="compiled")
+    values = make_values(eval_config="compiled", other="compiled")
     values["tolerance"] = struct_pb2.Value(number_value=7.0)
     entrypoint.set_properties(values, "Evaluator", config=config)
-    assert set(values) == {"eval_config", "example_splits"}
-    assert values["example_splits"].string_value == "compiled"
+    assert set(values) == {"eval_config", "other"}
+    assert values["other"].string_value == "compiled"
     gate = json.loads(values["eval_config"].string_value)
-    (threshold,) = gate["metrics_specs"][0]["metrics"][0]["per_slice_thresholds"]
-    assert threshold["threshold"]["change_threshold"]["absolute"] == -7.0
+    assert find_thresholds(gate)["difference"]["lower_bound"] == -7.0
 
 
 def test_the_rest_of_the_command_line_is_for_the_executor():

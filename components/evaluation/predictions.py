@@ -1,0 +1,66 @@
+"""The predictions that the Evaluator's TFMA reads: the scores of both models, joined.
+
+TFMA calls no model. Each example has the scores of one image as features.
+"""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from components.evaluation.estimate import SPLIT
+from components.evaluation.scores import Scores, match_baseline
+
+CANDIDATE, BASELINE = "candidate", "baseline"
+TERMS = ("elbo", "reconstruction", "kl")
+DIFFERENCE = "difference"  # of an image's ELBOs, candidate - baseline
+LABEL = "label"
+
+_FILE = "predictions-00000-of-00001.gz"
+
+
+def name_features(model: str) -> dict[str, str]:
+    """Returns the feature that holds each term of a model.
+
+    Args:
+      model: CANDIDATE or BASELINE.
+    """
+    return {term: f"{model}_{term}" for term in TERMS}
+
+
+def write_predictions(
+    folder: str, candidate: Scores, *, baseline: Scores | None
+) -> None:
+    """Writes the scores of each image as a tf.Example to a gzipped TFRecord file.
+
+    Args:
+      folder: the folder or URI of the split's folder, which is created.
+      candidate: the candidate's scores.
+      baseline: the baseline's scores; None: there is no baseline.
+
+    Raises:
+      ScoresError: the two are not of the same images with the same labels.
+    """
+    columns = {
+        feature: getattr(candidate, term)
+        for term, feature in name_features(CANDIDATE).items()
+    }
+    if baseline is not None:
+        matched = match_baseline(candidate, baseline)
+        columns |= {
+            feature: getattr(matched, term)
+            for term, feature in name_features(BASELINE).items()
+        }
+        with np.errstate(invalid="ignore"):  # infinity - infinity is NaN
+            columns[DIFFERENCE] = candidate.elbo - matched.elbo
+    split = os.path.join(folder, f"Split-{SPLIT}")
+    tf.io.gfile.makedirs(split)
+    rows = zip(candidate.labels.tolist(), *(each.tolist() for each in columns.values()))
+    with tf.io.TFRecordWriter(os.path.join(split, _FILE), "GZIP") as writer:
+        for label, *values in rows:
+            example = tf.train.Example()
+            feature = example.features.feature
+            feature[LABEL].int64_list.value.append(label)
+            for name, value in zip(columns, values):
+                feature[name].float_list.value.append(value)
+            writer.write(example.SerializeToString())

@@ -1,0 +1,61 @@
+"""Runs of the Evaluator on scores that a test makes."""
+
+import pathlib
+
+from tfx.types import channel_utils, standard_artifacts
+from tfx.utils import path_utils
+
+from components.evaluator import Evaluator, make_eval_config
+
+
+def write_scores(folder, scores):
+    """Returns ModelScores' output with these scores; None: as it is without a model."""
+    artifact = standard_artifacts.Examples()
+    artifact.uri = str(folder)
+    folder.mkdir(parents=True)
+    if scores is not None:
+        scores.write(artifact.uri)
+        artifact.set_int_custom_property("images", len(scores.images))
+    return artifact
+
+
+def make_served(folder, exists):
+    """Returns ServedModel's output, whose files nobody reads."""
+    artifact = standard_artifacts.Model()
+    artifact.uri = str(folder)
+    pathlib.Path(path_utils.serving_model_dir(artifact.uri)).mkdir(parents=True)
+    if not exists:
+        artifact.uri = str(folder / "none")
+    return artifact
+
+
+def evaluate(folder, candidate, baseline, *, model=None, served=None, **thresholds):
+    """Runs the Evaluator; returns its outputs.
+
+    Args:
+      folder: the folder of the inputs and outputs.
+      candidate: the candidate's scores; None: there are none.
+      baseline: the baseline's scores; None: there is no baseline.
+      model: the candidate's artifact.
+      served: ServedModel's output; None: one that agrees with `baseline`.
+      thresholds: arguments of `make_eval_config`.
+    """
+    if served is None:
+        served = make_served(folder / "served", exists=baseline is not None)
+    inputs = {
+        "candidate_scores": [write_scores(folder / "candidate_scores", candidate)],
+        "baseline_scores": [write_scores(folder / "baseline_scores", baseline)],
+        "model": [model or make_served(folder / "model", exists=True)],
+        "baseline_model": [served],
+    }
+    component = Evaluator(
+        **{key: channel_utils.as_channel(value) for key, value in inputs.items()},
+        eval_config=make_eval_config(**thresholds),
+    )
+    outputs = {key: channel.type() for key, channel in component.outputs.items()}
+    for key, artifact in outputs.items():
+        artifact.uri = str(folder / key)
+    component.executor_spec.executor_class().Do(
+        inputs, {key: [out] for key, out in outputs.items()}, component.exec_properties
+    )
+    return outputs
