@@ -24,14 +24,15 @@ from components.evaluation.estimate import SPLIT
 from components.evaluation.measure import (
     BATCH,
     Measurements,
-    PerImage,
     load_signatures,
     measure_batches,
 )
-from model.examples import count_examples, read_examples
+from components.evaluation.scores import match_examples
+from components.model_scores import require_scores
+from model.examples import read_examples, read_labels
 from model.training import progress
 
-_FILE, _PER_IMAGE = "bounds.json", "images.npz"
+_FILE, _LATENTS = "bounds.json", "latents.npy"
 _REPORT_EVERY = 10.0  # seconds between two progress lines
 
 
@@ -39,36 +40,45 @@ _REPORT_EVERY = 10.0  # seconds between two progress lines
 def Bounds(  # noqa: N802, a component
     model: InputArtifact[standard_artifacts.Model],
     examples: InputArtifact[standard_artifacts.Examples],
+    scores: InputArtifact[standard_artifacts.Examples],
     bounds: OutputArtifact[standard_artifacts.ModelEvaluation],
     feature: Parameter[str],
     samples: Parameter[int],
 ) -> None:
     """Measures the candidate's bounds and active latents; writes them to files.
 
-    They are measured on the test split. A bound that is NaN or infinite is written too
+    They are measured on the test split. The ELBO beside them is the mean of the scores
+    that CandidateScores measured. A bound that is NaN or infinite is written too
     and does not fail the step.
 
     Args:
       model: the candidate.
       examples: Transform's examples.
+      scores: CandidateScores' output.
       bounds: the artifact whose folder gets the means over the split, which
-        `read_bounds` reads, and the values of each image, which `read_per_image` reads.
+        `read_bounds` reads, and each image's latents, which `read_latents` reads.
       feature: the feature that the model is trained on: `bits` for a likelihood of
         binary pixels, else `pixels`.
       samples: k, the samples of z per image in the importance-weighted bound.
 
     Raises:
       SplitError: the test split has no images.
+      ScoresError: the scores are missing, or are not of the test split's images.
     """
     files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
+    labels = read_labels([files])
+    if not len(labels):
+        raise SplitError(f"the {SPLIT} split must have images, {files} has none")
+    scored = match_examples(require_scores(scores), labels)
     examples_of_split = read_examples([files], feature, batch_size=BATCH)
     batches = examples_of_split.map(lambda batch: batch.images)
-    signatures = load_signatures(path_utils.serving_model_dir(model.uri))
-    measured, parts = None, []
-    rate = progress.ImageRate(count_examples([files]))
+    model_dir = path_utils.serving_model_dir(model.uri)
+    signatures = load_signatures(model_dir, "iwae", "encode")
+    parts = []
+    rate = progress.ImageRate(len(labels))
     reported = time.monotonic()
-    for measured, part in measure_batches(signatures, batches, k=samples):
-        parts.append(part)
+    for measured, loc in measure_batches(signatures, batches, k=samples, scores=scored):
+        parts.append(loc)
         done, *pace = rate.describe(measured.images)
         if time.monotonic() - reported >= _REPORT_EVERY:
             reported = time.monotonic()
@@ -76,12 +86,9 @@ def Bounds(  # noqa: N802, a component
                 f"importance-weighted bound (k = {samples}) {measured.iwae:.2f} nats"
             )
             progress.logger.info("%s", "  ".join([done, bound, *pace]))
-    if measured is None:
-        raise SplitError(f"the {SPLIT} split must have images, {files} has none")
     text = json.dumps(measured._asdict(), indent=2)
     pathlib.Path(bounds.uri, _FILE).write_text(text, encoding="utf-8")
-    per_image = PerImage(*map(np.concatenate, zip(*parts)))
-    np.savez(pathlib.Path(bounds.uri, _PER_IMAGE), **per_image._asdict())
+    np.save(pathlib.Path(bounds.uri, _LATENTS), np.concatenate(parts))
 
 
 def read_bounds(uri: str) -> Measurements:
@@ -91,10 +98,10 @@ def read_bounds(uri: str) -> Measurements:
     )
 
 
-def read_per_image(uri: str) -> PerImage:
-    """Reads each test image's ELBO and latents from the output folder of Bounds.
+def read_latents(uri: str) -> np.ndarray:
+    """Reads each image's posterior mean from the output folder of Bounds.
 
-    The images are in the order of the test split's files.
+    Returns:
+      float32 [N, Z], in the order of the test split's files.
     """
-    with np.load(pathlib.Path(uri, _PER_IMAGE)) as arrays:
-        return PerImage(**arrays)
+    return np.load(pathlib.Path(uri, _LATENTS))

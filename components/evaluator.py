@@ -28,7 +28,7 @@ from components.evaluation.estimate import SPLIT
 from components.evaluation.evaluation_result import Evaluation, ModelResult
 from components.evaluation.predictions import BASELINE, CANDIDATE, DIFFERENCE
 from components.evaluation.scores import Scores, ScoresError
-from components.model_scores import read_scores
+from components.model_scores import read_scores, require_scores
 from model.training.progress import log_if_slow
 
 # From the proto module: newer versions of TFMA do not export all of it at their top.
@@ -50,12 +50,7 @@ class Executor(tfx_executor.Executor):
         (baseline_scores,) = input_dict[BASELINE_SCORES_KEY]
         (served,) = input_dict[specs.BASELINE_MODEL_KEY]
         (evaluation,) = output_dict[specs.EVALUATION_KEY]
-        candidate = read_scores(candidate_scores)
-        if candidate is None:
-            raise ScoresError(
-                "the candidate must have scores, CandidateScores found no model: run "
-                "the Trainer again"
-            )
+        candidate = require_scores(candidate_scores)
         baseline = read_scores(baseline_scores)
         if (baseline is None) != served_model.has_no_version(served):
             found = "a model and BaselineScores found none"

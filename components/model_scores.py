@@ -26,7 +26,7 @@ from components.evaluation.measure import (
     Signatures,
     load_signatures,
 )
-from components.evaluation.scores import Scores
+from components.evaluation.scores import TERMS, Scores, ScoresError
 from model.examples import PIXELS, count_examples, read_examples
 from model.training import progress
 
@@ -34,7 +34,6 @@ from model.training import progress
 IMAGES_PROPERTY = "images"
 
 _SIGNATURE = "elbo_examples"
-_TERMS = ("elbo", "reconstruction", "kl")
 _REPORT_EVERY = 10.0  # seconds between two progress lines
 
 
@@ -86,6 +85,24 @@ def read_scores(scores: standard_artifacts.Examples) -> Scores | None:
     return Scores.read(scores.uri)
 
 
+def require_scores(scores: standard_artifacts.Examples) -> Scores:
+    """Reads the output of CandidateScores, which always has a model to score.
+
+    Args:
+      scores: the output `scores`.
+
+    Raises:
+      ScoresError: there was no model, or the scores are missing.
+    """
+    found = read_scores(scores)
+    if found is None:
+        raise ScoresError(
+            "the candidate must have scores, CandidateScores found no model: run the "
+            "Trainer again"
+        )
+    return found
+
+
 def score_images(signatures: Signatures, files: Sequence[str]) -> Scores:
     """Calls a model's signature `elbo_examples` on all images of the files.
 
@@ -103,7 +120,7 @@ def score_images(signatures: Signatures, files: Sequence[str]) -> Scores:
     rate = progress.ImageRate(count_examples(files))
     reported = time.monotonic()
     labels: list[np.ndarray] = []
-    terms: dict[str, list[np.ndarray]] = {name: [] for name in _TERMS}
+    terms: dict[str, list[np.ndarray]] = {name: [] for name in TERMS}
     count, total = 0, 0.0
     for batch in read_examples(files, PIXELS, batch_size=BATCH):
         examples = batch.serialized
@@ -113,7 +130,7 @@ def score_images(signatures: Signatures, files: Sequence[str]) -> Scores:
             )
         outputs = signatures[_SIGNATURE](examples=examples)
         labels.append(batch.labels.numpy())
-        for name in _TERMS:
+        for name in TERMS:
             terms[name].append(_get_term(outputs, name, images=len(labels[-1])))
         count += len(labels[-1])
         total += float(np.sum(terms["elbo"][-1]))
@@ -144,7 +161,7 @@ def _get_term(outputs, name: str, *, images: int) -> np.ndarray:
     if name not in outputs or outputs[name].shape != (images,):
         got = {key: tuple(outputs[key].shape) for key in sorted(outputs)}
         raise SignatureError(
-            f"the signature {_SIGNATURE} must return {', '.join(_TERMS)} of shape "
+            f"the signature {_SIGNATURE} must return {', '.join(TERMS)} of shape "
             f"({images},) for {images} images, got {got}: train the model anew"
         )
     return outputs[name].numpy().astype(np.float64)

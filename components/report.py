@@ -21,9 +21,10 @@ from tfx.types.experimental import simple_artifacts
 from tfx.utils import path_utils
 
 from components import data_gate, evaluator, ingest, pusher, served_model
-from components.bounds import read_bounds, read_per_image
+from components.bounds import read_bounds, read_latents
 from components.evaluation.estimate import SPLIT
 from components.evaluation.gate_result import GateResult, Thresholds
+from components.model_scores import read_scores, require_scores
 from components.registry.manifest import MANIFEST
 from components.reporting import facts, figures, measurements
 from components.reporting.charts import encode_png
@@ -44,6 +45,8 @@ def Report(  # noqa: N802, a component
     examples: InputArtifact[standard_artifacts.Examples],
     anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
     drift: InputArtifact[standard_artifacts.ExampleStatistics],
+    candidate_scores: InputArtifact[standard_artifacts.Examples],
+    baseline_scores: InputArtifact[standard_artifacts.Examples],
     evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
     bounds: InputArtifact[standard_artifacts.ModelEvaluation],
     pushed_model: InputArtifact[standard_artifacts.PushedModel],
@@ -63,6 +66,8 @@ def Report(  # noqa: N802, a component
       examples: Transform's examples.
       anomalies: ExampleValidator's anomalies.
       drift: DataGate's report with the distances.
+      candidate_scores: CandidateScores' output.
+      baseline_scores: BaselineScores' output, empty without a baseline.
       evaluation: the Evaluator's measurements.
       bounds: the measurements of Bounds.
       pushed_model: the Pusher's output with the gate result.
@@ -80,18 +85,16 @@ def Report(  # noqa: N802, a component
         elbo_floor=details["config"]["gate"]["elbo_floor"],
         tolerance=details["config"]["gate"]["tolerance"],
     )
-    with log_if_slow("loading the models"):
+    with log_if_slow("loading the model"):
         candidate = _load_signatures(model)
-        served = (
-            None
-            if served_model.has_no_version(baseline)
-            else _load_signatures(baseline)
-        )
     files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
-    per_image = read_per_image(bounds.uri)
     with log_if_slow(f"reading the {SPLIT} split"):
         test = measurements.read_test_split(
-            [files], feature, candidate=per_image, baseline=served
+            [files],
+            feature,
+            candidate=require_scores(candidate_scores),
+            baseline=read_scores(baseline_scores),
+            loc=read_latents(bounds.uri),
         )
     logger.info("read %d images of the %s split", len(test.elbo), SPLIT)
     with log_if_slow("counting the labels"):
@@ -159,7 +162,7 @@ def _load_signatures(model: standard_artifacts.Model):
 
 
 def _draw_digits(
-    test: measurements.Scores, candidate: measurements.Signatures
+    test: measurements.ScoredImages, candidate: measurements.Signatures
 ) -> tuple[dict[str, Figure], str]:
     """Returns the pictures that the candidate's signatures draw.
 

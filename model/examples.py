@@ -15,6 +15,7 @@ BITS = "bits"  # in Transform's examples: the fixed binarization, one bit per pi
 LABEL = "label"  # in both
 
 _SIZE = math.prod(IMAGE_SHAPE)
+_LABELS = 1_000  # examples whose labels are parsed at once
 
 FEATURES = {
     **dict.fromkeys((RAW, PIXELS, BITS), tf.io.FixedLenFeature([], tf.string)),
@@ -59,6 +60,21 @@ def read_examples(
 
     batches = _read_records(files).batch(batch_size)
     return batches.map(parse, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def read_labels(files: Sequence[str]) -> np.ndarray:
+    """Returns the labels of all examples, int64 [N], in the order of the file names.
+
+    Args:
+      files: patterns of gzipped TFRecord files.
+    """
+
+    def parse(serialized):
+        return tf.io.parse_example(serialized, {LABEL: FEATURES[LABEL]})[LABEL]
+
+    batches = _read_records(files).batch(_LABELS).map(parse)
+    parts = list(batches.as_numpy_iterator())
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
 def count_examples(files: Sequence[str]) -> int:

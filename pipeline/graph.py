@@ -143,6 +143,7 @@ def create_pipeline(
     bounds = Bounds(
         model=trainer.outputs["model"],
         examples=transform.outputs["transformed_examples"],
+        scores=candidate_scores.outputs["scores"],
         feature=feature,
         samples=config.gate.iwae_samples,
     )
@@ -172,6 +173,8 @@ def create_pipeline(
         examples=transform.outputs["transformed_examples"],
         anomalies=validator.outputs["anomalies"],
         drift=data_gate.outputs["report"],
+        candidate_scores=candidate_scores.outputs["scores"],
+        baseline_scores=baseline_scores.outputs["scores"],
         evaluation=evaluation.outputs["evaluation"],
         bounds=bounds.outputs["bounds"],
         pushed_model=pusher.outputs["pushed_model"],

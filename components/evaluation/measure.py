@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from components.evaluation.scores import TERMS, Scores
 from model.errors import PipelineError
 from model.training.progress import log_if_slow
 
@@ -39,13 +40,6 @@ class Measurements(NamedTuple):
         return f"{self.active_dimensions} of {self.latent_size}"
 
 
-class PerImage(NamedTuple):
-    """The ELBO and the latents of each image."""
-
-    elbo: np.ndarray  # float64 [N], nats
-    loc: np.ndarray  # float32 [N, Z], the output `loc` of the signature `encode`
-
-
 def load_signatures(model_dir: str, *names: str) -> Signatures:
     """Loads a SavedModel and returns its signatures; checks that none is missing.
 
@@ -70,8 +64,12 @@ def load_signatures(model_dir: str, *names: str) -> Signatures:
 
 
 def measure_batches(
-    signatures: Signatures, batches: tf.data.Dataset, *, k: int
-) -> Iterator[tuple[Measurements, PerImage]]:
+    signatures: Signatures,
+    batches: tf.data.Dataset,
+    *,
+    k: int,
+    scores: Scores | None = None,
+) -> Iterator[tuple[Measurements, np.ndarray]]:
     """Measures a model's bounds and active latents on images, batch by batch.
 
     A latent dimension is active if the variance over images of the posterior's mean is
@@ -83,21 +81,25 @@ def measure_batches(
       batches: batches of images, uint8 [B, 28, 28, 1]; the pixels are 0 or 255 for a
         model of binary pixels.
       k: samples of z per image in the importance-weighted bound.
+      scores: the ELBO and its terms of the images, in their order; None: they are
+        measured, too.
 
     Yields:
-      After each batch, the means over all images so far and the values of each image of
-      this batch.
+      After each batch, the means over all images so far, and the posterior's mean of
+      each image of this batch, float32 [B, Z].
 
     Source: Burda et al. 2016, Importance Weighted Autoencoders, eq. 8 and section 5.2.
     """
     count, loc_sum, loc_squares = 0, np.float64(0), np.float64(0)
-    sums = dict.fromkeys(("elbo", "reconstruction", "kl", "iwae"), np.float64(0))
+    sums = dict.fromkeys((*TERMS, "iwae"), np.float64(0))
     for batch in batches:
         pixels = tf.cast(batch, tf.float32) / 255.0
-        bounds = {
-            **signatures["elbo"](images=pixels),
-            **signatures["iwae"](images=pixels, k=tf.constant(k)),
-        }
+        if scores is None:
+            bounds = dict(signatures["elbo"](images=pixels))
+        else:
+            of_batch = scores.take(np.arange(count, count + len(pixels)))
+            bounds = {name: getattr(of_batch, name) for name in TERMS}
+        bounds |= signatures["iwae"](images=pixels, k=tf.constant(k))
         for name in sums:
             sums[name] += np.sum(bounds[name], dtype=np.float64)
         loc = signatures["encode"](images=pixels)["loc"].numpy()
@@ -112,4 +114,4 @@ def measure_batches(
             active_dimensions=int(np.sum(variance > _ACTIVE)),
             latent_size=loc.shape[1],
         )
-        yield so_far, PerImage(bounds["elbo"].numpy().astype(np.float64), loc)
+        yield so_far, loc

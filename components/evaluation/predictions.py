@@ -9,10 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from components.evaluation.estimate import SPLIT
-from components.evaluation.scores import Scores, match_baseline
+from components.evaluation.scores import TERMS, Scores, match_baseline
 
 CANDIDATE, BASELINE = "candidate", "baseline"
-TERMS = ("elbo", "reconstruction", "kl")
 DIFFERENCE = "difference"  # of an image's ELBOs, candidate - baseline
 LABEL = "label"
 

@@ -16,7 +16,7 @@ _FILE = "scores-00000-of-00001.gz"
 _READ = 10_000  # examples that are parsed at once
 
 _NUMBERS = {"image": "images", "label": "labels"}  # feature -> attribute
-_TERMS = ("elbo", "reconstruction", "kl")  # features and attributes
+TERMS = ("elbo", "reconstruction", "kl")  # features and attributes
 
 
 class ScoresError(PipelineError):
@@ -51,7 +51,7 @@ class Scores:
             )
         spec = {
             **{name: tf.io.FixedLenFeature([], tf.int64) for name in _NUMBERS},
-            **{name: tf.io.FixedLenFeature([], tf.float32) for name in _TERMS},
+            **{name: tf.io.FixedLenFeature([], tf.float32) for name in TERMS},
         }
         records = tf.data.TFRecordDataset(path, compression_type="GZIP")
         batches = records.batch(_READ).map(lambda some: tf.io.parse_example(some, spec))
@@ -63,7 +63,7 @@ class Scores:
 
         return cls(
             **{key: join(name, np.int64) for name, key in _NUMBERS.items()},
-            **{name: join(name, np.float64) for name in _TERMS},
+            **{name: join(name, np.float64) for name in TERMS},
         )
 
     def write(self, folder: str) -> None:
@@ -77,14 +77,14 @@ class Scores:
         path = _find_file(folder)
         tf.io.gfile.makedirs(os.path.dirname(path))
         numbers = [getattr(self, key).tolist() for key in _NUMBERS.values()]
-        terms = [getattr(self, name).tolist() for name in _TERMS]
+        terms = [getattr(self, name).tolist() for name in TERMS]
         with tf.io.TFRecordWriter(path, "GZIP") as writer:
             for row in zip(*numbers, *terms):
                 example = tf.train.Example()
                 feature = example.features.feature
                 for name, number in zip(_NUMBERS, row):
                     feature[name].int64_list.value.append(number)
-                for name, term in zip(_TERMS, row[len(_NUMBERS) :]):
+                for name, term in zip(TERMS, row[len(_NUMBERS) :]):
                     feature[name].float_list.value.append(term)
                 writer.write(example.SerializeToString())
 
@@ -100,6 +100,32 @@ class Scores:
                 for field in dataclasses.fields(self)
             }
         )
+
+
+def match_examples(scores: Scores, labels: np.ndarray) -> Scores:
+    """Returns a model's scores in the order of the test split's examples.
+
+    Args:
+      scores: the scores, in any order.
+      labels: the label of each example, int [N], in the order of the split's files.
+
+    Raises:
+      ScoresError: the scores are not of these examples.
+    """
+    ordered = scores.take(np.argsort(scores.images, kind="stable"))
+    advice = "run the steps BaselineScores and CandidateScores again"
+    if not np.array_equal(ordered.images, np.arange(len(labels))):
+        raise ScoresError(
+            f"the scores must be of the {len(labels):,} images of the {SPLIT} split, "
+            f"got {len(ordered.images):,} images: {advice}"
+        )
+    if not np.array_equal(ordered.labels, labels):
+        first = np.flatnonzero(ordered.labels != labels)[0]
+        raise ScoresError(
+            f"image {first} of the {SPLIT} split must have the same label in the "
+            f"scores, got {ordered.labels[first]} in place of {labels[first]}: {advice}"
+        )
+    return ordered
 
 
 def match_baseline(candidate: Scores, baseline: Scores) -> Scores:

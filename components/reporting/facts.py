@@ -16,13 +16,13 @@ from components.evaluation.comparison import (
 from components.evaluation.evaluation_result import Evaluation
 from components.evaluation.gate_result import GateResult, Thresholds
 from components.evaluation.measure import Measurements
-from components.reporting.measurements import Scores
+from components.reporting.measurements import ScoredImages
 from model.training.tensorboard import Curve
 
 
 def describe_gate(
     found: Evaluation,
-    test: Scores,
+    test: ScoredImages,
     *,
     gate: GateResult,
     thresholds: Thresholds,

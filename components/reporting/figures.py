@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from components.reporting.charts import BLUE, WIDTH, make_chart, remove_box
 from components.reporting.measurements import (
     DigitImages,
-    Scores,
+    ScoredImages,
     compute_principal_plane,
 )
 from model.training.tensorboard import Curve
@@ -62,7 +62,7 @@ def draw_interpolations(digits: DigitImages) -> Figure:
     return _draw_rows(list(digits.interpolations), columns=shares)
 
 
-def draw_worst(test: Scores, digits: DigitImages) -> Figure:
+def draw_worst(test: ScoredImages, digits: DigitImages) -> Figure:
     """Returns a figure of the images with the lowest ELBO and their reconstructions."""
     columns = [
         f"label {test.labels[number]}\n{test.elbo[number]:.0f} nats"
@@ -113,7 +113,7 @@ def _draw_rows(
     return figure
 
 
-def draw_latent_map(test: Scores) -> Figure:
+def draw_latent_map(test: ScoredImages) -> Figure:
     """Returns a scatter plot of the posterior means' first two principal components."""
     plane, shares = compute_principal_plane(test.loc)
     figure, axes = make_chart(6.2)
@@ -164,7 +164,7 @@ def _move_apart(places: np.ndarray, least: np.ndarray) -> np.ndarray:
     return moved * scale
 
 
-def draw_elbo_histogram(test: Scores, floor: float) -> Figure:
+def draw_elbo_histogram(test: ScoredImages, floor: float) -> Figure:
     """Returns a histogram of the images' ELBOs for the candidate and the baseline.
 
     Args:

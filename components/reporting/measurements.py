@@ -1,4 +1,4 @@
-"""The report's measurements: the test images' ELBOs and latents, digits to draw."""
+"""The report's images: the test split with scores and latents, digits to draw."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from components.datasets.idx import SplitError
-from components.evaluation import old_exports
 from components.evaluation.estimate import SPLIT
-from components.evaluation.measure import BATCH, PerImage, Signatures
+from components.evaluation.measure import BATCH, Signatures
+from components.evaluation.scores import Scores, match_baseline, match_examples
 from model.errors import PipelineError
-from model.examples import RAW, read_examples
+from model.examples import read_examples, read_labels
 
 _SAMPLES = 96  # samples of the prior
 _STEPS = 11  # images of a traversal, and of an interpolation
@@ -24,7 +24,7 @@ class MeasurementError(PipelineError):
     """A model's measurements can't be reported."""
 
 
-class Scores(NamedTuple):
+class ScoredImages(NamedTuple):
     """The images of the test split, with each image's label, ELBOs and latents."""
 
     pixels: np.ndarray  # float32 [N, 28, 28, 1] in [0, 1], the candidate's input
@@ -52,48 +52,47 @@ def read_test_split(
     files: Sequence[str],
     feature: str,
     *,
-    candidate: PerImage,
-    baseline: Signatures | None,
-) -> Scores:
-    """Reads the test split's images and measures the baseline's ELBO of each.
+    candidate: Scores,
+    baseline: Scores | None,
+    loc: np.ndarray,
+) -> ScoredImages:
+    """Reads the test split's images and puts their scores and latents beside them.
 
     Args:
       files: patterns of the files of Transform's test split.
       feature: the feature that the candidate is trained on, `bits` or `pixels`.
-      candidate: the values that Bounds measured for the same images.
-      baseline: the baseline's signatures, of which `elbo_examples` is called; None:
-        there is no baseline.
+      candidate: the candidate's scores.
+      baseline: the baseline's scores; None: there is no baseline.
+      loc: the posterior's mean of each image that Bounds measured, [N, Z], in the order
+        of the files.
 
     Raises:
       SplitError: the split has no images.
-      MeasurementError: the split and `candidate` differ in their number of images.
+      ScoresError: the scores are not of the split's images.
+      MeasurementError: the split and `loc` differ in their number of images.
     """
-    is_old = baseline is not None and old_exports.needs_old_examples(baseline)
-    parts: list[tuple[np.ndarray, ...]] = []
-    for batch in read_examples(files, feature, batch_size=BATCH):
-        pixels = tf.cast(batch.images, tf.float32) / 255.0
-        part = [pixels.numpy(), batch.labels.numpy()]
-        if baseline is not None:
-            examples = batch.serialized
-            if is_old:
-                examples = tf.constant(
-                    [old_exports.to_old_example(one) for one in examples.numpy()]
-                )
-            elbo = baseline["elbo_examples"](examples=examples)["elbo"]
-            part.append(elbo.numpy().astype(np.float64))
-        parts.append(tuple(part))
+    parts = [
+        (tf.cast(batch.images, tf.float32).numpy() / np.float32(255), batch.labels)
+        for batch in read_examples(files, feature, batch_size=BATCH)
+    ]
     if not parts:
         raise SplitError(
             f"the {SPLIT} split must have images, {', '.join(files)} has none"
         )
-    pixels, labels, *other = map(np.concatenate, zip(*parts))
-    if len(labels) != len(candidate.elbo):
+    pixels, labels = map(np.concatenate, zip(*parts))
+    if len(labels) != len(loc):
         raise MeasurementError(
-            f"the {SPLIT} split must have the {len(candidate.elbo):,} images that "
-            f"Bounds measured, got {len(labels):,}"
+            f"the {SPLIT} split must have the {len(loc):,} images that Bounds "
+            f"measured, got {len(labels):,}"
         )
-    elbo, loc = candidate
-    return Scores(pixels, labels, elbo, other[0] if other else None, loc)
+    ordered = match_examples(candidate, labels)
+    return ScoredImages(
+        pixels=pixels,
+        labels=labels,
+        elbo=ordered.elbo,
+        baseline=None if baseline is None else match_baseline(ordered, baseline).elbo,
+        loc=loc,
+    )
 
 
 def count_labels(files: Sequence[str]) -> dict[int, int]:
@@ -102,15 +101,11 @@ def count_labels(files: Sequence[str]) -> dict[int, int]:
     Args:
       files: patterns of the files of one split.
     """
-    examples = read_examples(files, RAW, batch_size=1_000)
-    labels = [batch.labels for batch in examples.as_numpy_iterator()]
-    if not labels:
-        return {}
-    found, counts = np.unique(np.concatenate(labels), return_counts=True)
+    found, counts = np.unique(read_labels(files), return_counts=True)
     return {int(label): int(count) for label, count in zip(found, counts)}
 
 
-def generate_digits(test: Scores, candidate: Signatures) -> DigitImages:
+def generate_digits(test: ScoredImages, candidate: Signatures) -> DigitImages:
     """Generates the images for the report's figures with the candidate.
 
     Args:

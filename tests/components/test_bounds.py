@@ -12,10 +12,11 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
 from components import bounds
-from components.bounds import Bounds, read_bounds, read_per_image
+from components.bounds import Bounds, read_bounds, read_latents
 from components.datasets.idx import SplitError
 from components.evaluation.measure import BATCH, SignatureError
-from tests.support import old_exports, transformed
+from components.evaluation.scores import Scores, ScoresError
+from tests.support import evaluations, old_exports, transformed
 from tests.support.known_model import KnownModel
 
 COUNT = 2 * BATCH + 3
@@ -55,19 +56,30 @@ def model_of(folder, module, **signatures):
 
 def known(folder, scales=(1, 1, 1, 1), shift=0.0):
     module = KnownModel(scales, shift)
-    return model_of(
-        folder, module, elbo=module.elbo, iwae=module.iwae, encode=module.encode
+    return model_of(folder, module, iwae=module.iwae, encode=module.encode)
+
+
+def make_scores(count=COUNT):
+    """Returns scores of images whose labels are all 0, as those of `transformed`."""
+    return Scores(
+        images=np.arange(count),
+        labels=np.zeros(count, np.int64),
+        elbo=np.linspace(-120, -60, count),
+        reconstruction=np.linspace(-100, -40, count),
+        kl=np.full(count, 20.0),
     )
 
 
-def run(folder, model, examples, feature="pixels", samples=8):
+def run(folder, model, examples, feature="pixels", samples=8, scores=None):
     """Runs the Bounds step; returns its output folder."""
+    scores = make_scores() if scores is None else scores
     artifact = standard_artifacts.ModelEvaluation()
     artifact.uri = str(folder / "bounds")
     (folder / "bounds").mkdir()
     Bounds.test_call(
         model=model,
         examples=examples,
+        scores=evaluations.write_scores(folder / "scores", scores),
         bounds=artifact,
         feature=feature,
         samples=samples,
@@ -82,25 +94,42 @@ def test_the_whole_test_split_is_measured(tmp_path, examples, pixels):
     uri = run(tmp_path, known(tmp_path, scales), examples)
     found = read_bounds(uri)
     assert found.images == COUNT
-    assert found.reconstruction == pytest.approx(-images[:, 0, 0].mean(), rel=1e-5)
-    assert found.kl == pytest.approx(images[:, 0, 1].mean(), rel=1e-5)
-    assert found.elbo == pytest.approx(found.reconstruction - found.kl, rel=1e-5)
+    # The ELBO is the mean of the scores.
+    assert found.reconstruction == pytest.approx(-70.0, rel=1e-6)
+    assert (found.kl, found.elbo) == (20.0, pytest.approx(-90.0, rel=1e-6))
     assert found.iwae == pytest.approx(-100 * images[:, 20, 20].mean() / 8, rel=1e-5)
     assert (found.active_dimensions, found.latent_size) == (2, 4)
     assert found.describe_active() == "2 of 4"
     path, other = sorted(pathlib.Path(uri).iterdir())
-    assert (path.name, other.name) == ("bounds.json", "images.npz")
+    assert (path.name, other.name) == ("bounds.json", "latents.npy")
     assert json.loads(path.read_text()) == found._asdict()
     assert found.k == 8
 
 
-def test_each_image_has_its_elbo_and_its_posterior_mean(tmp_path, examples, pixels):
+def test_each_image_has_its_posterior_mean(tmp_path, examples, pixels):
     images = pixels["pixels"]
-    found = read_per_image(run(tmp_path, known(tmp_path, [1, 2, 3, 4]), examples))
-    elbo = -images[:, 0, 0, 0] - images[:, 0, 1, 0]
-    np.testing.assert_allclose(found.elbo, elbo, rtol=1e-6)
-    np.testing.assert_allclose(found.loc, 5 + images[:, 1, :4, 0] * [1, 2, 3, 4])
-    assert (found.elbo.dtype, found.loc.dtype) == (np.float64, np.float32)
+    loc = read_latents(run(tmp_path, known(tmp_path, [1, 2, 3, 4]), examples))
+    np.testing.assert_allclose(loc, 5 + images[:, 1, :4, 0] * [1, 2, 3, 4])
+    assert loc.dtype == np.float32
+
+
+def test_scores_of_fewer_images_are_named(tmp_path, examples):
+    with pytest.raises(ScoresError, match="the scores must be of the 259 images"):
+        run(tmp_path, known(tmp_path), examples, scores=make_scores(COUNT - 1))
+
+
+def test_scores_that_are_missing_are_named(tmp_path, examples):
+    artifact = standard_artifacts.ModelEvaluation()
+    artifact.uri = str(tmp_path)
+    with pytest.raises(ScoresError, match="the candidate must have scores"):
+        Bounds.test_call(
+            model=known(tmp_path),
+            examples=examples,
+            scores=evaluations.write_scores(tmp_path / "scores", None),
+            bounds=artifact,
+            feature="pixels",
+            samples=1,
+        )
 
 
 def test_the_feature_is_what_the_model_takes(tmp_path, examples, pixels):
@@ -135,10 +164,15 @@ def test_progress_is_logged(tmp_path, examples, caplog, monkeypatch):
 def test_an_export_of_an_older_release_is_measured(tmp_path, likelihood):
     model = old_exports.model(tmp_path / "old", likelihood)
     examples = old_exports.todays_examples(tmp_path / "examples")
-    uri = run(tmp_path, model, examples, old_exports.FEATURES[likelihood])
-    expected = old_exports.scores(likelihood)["elbo"]
-    np.testing.assert_allclose(read_per_image(uri).elbo, expected, rtol=1e-5, atol=1e-5)
-    assert read_bounds(uri).elbo == pytest.approx(np.mean(expected), rel=1e-5)
+    terms = old_exports.scores(likelihood)
+    labels = old_exports.labels()
+    scores = Scores(images=np.arange(len(labels)), labels=labels, **terms)
+    uri = run(
+        *(tmp_path, model, examples, old_exports.FEATURES[likelihood]), scores=scores
+    )
+    found = read_bounds(uri)
+    assert found.elbo == pytest.approx(np.mean(terms["elbo"]), rel=1e-5)
+    assert found.iwae >= found.elbo  # of 8 draws, whose first ones are the ELBO's
 
 
 def test_no_images_are_named(tmp_path):
@@ -155,10 +189,10 @@ def test_no_images_are_named(tmp_path):
 
 def test_a_model_of_an_older_release_is_named(tmp_path, examples):
     module = KnownModel([1, 1, 1, 1])
-    model = model_of(tmp_path, module, elbo=module.elbo, encode=module.encode)
+    model = model_of(tmp_path, module, encode=module.encode)
     with pytest.raises(SignatureError, match="must have the signatures") as error:
         run(tmp_path, model, examples)
     assert str(error.value) == (
-        "the model must have the signatures elbo, iwae and encode, it lacks iwae: an "
-        "older release exported it, train it anew"
+        "the model must have the signatures iwae and encode, it lacks iwae: an older "
+        "release exported it, train it anew"
     )

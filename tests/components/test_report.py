@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from components import report
-from components.reporting.measurements import Scores
+from components.reporting.measurements import ScoredImages
 
-TEST = Scores(
+TEST = ScoredImages(
     pixels=np.zeros([20, 28, 28, 1], np.float32),
     labels=np.arange(20) % 10,
     elbo=np.linspace(-100.0, -90.0, 20),

@@ -117,7 +117,7 @@ def test_infra_check_without_enough_time(place, outcome):
     assert message in " ".join(printed.split())
     assert place.served() == before
     printed = place.run("train.seed=3")
-    assert {"Trainer", "Evaluator", "Bounds"} <= cached(printed)
+    assert {"Trainer", "CandidateScores"} <= cached(printed)
     assert "InfraCheck" in ended(printed)
     assert place.served().number > before.number
     outcome(

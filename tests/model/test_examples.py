@@ -62,6 +62,15 @@ def test_ingests_examples_are_read(tmp_path):
     assert batch.labels.tolist() == [3]
 
 
+def test_labels_are_read_in_the_same_order(files, tmp_path):
+    labels = examples.read_labels(files)
+    np.testing.assert_array_equal(labels, np.arange(12))
+    path = str(tmp_path / "none.gz")
+    tf.io.TFRecordWriter(path, "GZIP").close()
+    none = examples.read_labels([path])
+    assert (none.shape, none.dtype) == ((0,), np.dtype(np.int64))
+
+
 def test_examples_are_counted(files):
     assert examples.count_examples(files) == 12
 

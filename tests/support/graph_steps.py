@@ -9,14 +9,15 @@ UPSTREAM = {
     "Trainer": ["Transform"],
     "CandidateScores": ["Transform", "Trainer"],
     "Evaluator": ["BaselineScores", "CandidateScores", "Trainer", "ServedModel"],
-    "Bounds": ["Transform", "Trainer"],
+    "Bounds": ["Transform", "Trainer", "CandidateScores"],
     "InfraCheck": ["Trainer"],
     "Pusher": [
         *("Trainer", "Evaluator", "InfraCheck", "ServedModel", "Ingest", "DataGate"),
     ],
     "Report": [
         *("Ingest", "ExampleValidator", "Transform", "ServedModel", "Trainer"),
-        *("DataGate", "Evaluator", "Bounds", "Pusher"),
+        *("DataGate", "BaselineScores", "CandidateScores", "Evaluator", "Bounds"),
+        "Pusher",
     ],
 }
 STEPS = {"Ingest", "ImportSchemaGen", "ServedModel", *UPSTREAM}

@@ -8,7 +8,7 @@ from components.evaluation.evaluation_result import Evaluation, ModelResult
 from components.evaluation.gate_result import GateResult, Thresholds
 from components.evaluation.measure import Measurements
 from components.reporting import facts
-from components.reporting.measurements import Scores
+from components.reporting.measurements import ScoredImages
 from pipeline.config.loading import decisive, resolve
 
 PNG = b"\x89PNG\r\n\x1a\n of the histogram"
@@ -59,7 +59,7 @@ def make_facts(refusals=(), baseline=True, elbo=-100.0, **changes):
     # The candidate is worse on the images of digit 3, and better on the others.
     labels = np.repeat([3, 5], 500)
     of_candidate = np.full(1000, elbo) + np.where(labels == 3, -2.0, 3.0)
-    test = Scores(
+    test = ScoredImages(
         pixels=np.zeros([1000, 28, 28, 1]),
         labels=labels,
         elbo=of_candidate,

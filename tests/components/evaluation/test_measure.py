@@ -10,6 +10,7 @@ from components.evaluation.measure import (
     load_signatures,
     measure_batches,
 )
+from components.evaluation.scores import Scores
 
 SIZES = [5, 5, 3]  # of the three batches
 IMAGES = tf.TensorSpec([None, 28, 28, 1], tf.float32, name="images")
@@ -66,16 +67,38 @@ def test_means_are_of_all_images_so_far(pixels):
         assert measured.k == 4
 
 
-def test_each_image_has_its_own_values(pixels):
+def test_each_image_has_its_own_latents(pixels):
+    found = [loc for _, loc in measure_batches(signatures(), batches(pixels), k=1)]
+    assert [len(each) for each in found] == SIZES
+    np.testing.assert_allclose(np.concatenate(found), LOC, rtol=1e-6)
+
+
+def test_an_elbo_that_is_known_is_not_measured_again(pixels):
+    rng = np.random.default_rng(2)
+    elbo, reconstruction, kl = rng.normal(-90, 9, [3, sum(SIZES)])
+    scores = Scores(
+        images=np.arange(sum(SIZES)),
+        labels=np.zeros(sum(SIZES), np.int64),
+        elbo=elbo,
+        reconstruction=reconstruction,
+        kl=kl,
+    )
+    named = signatures()
+    place = iter(SIZES)
+
+    def encode(images):
+        return {"loc": tf.zeros([next(place), 3])}
+
+    without = {"iwae": named["iwae"], "encode": encode}
     found = [
-        of_batch for _, of_batch in measure_batches(signatures(), batches(pixels), k=1)
+        m for m, _ in measure_batches(without, batches(pixels), k=4, scores=scores)
     ]
-    assert [len(each.elbo) for each in found] == SIZES
-    elbo = np.concatenate([each.elbo for each in found])
-    assert elbo.dtype == np.float64
-    np.testing.assert_allclose(elbo, pixels[:, 0, 0, 0] / 255.0 - 2.0, rtol=1e-6)
-    loc = np.concatenate([each.loc for each in found])
-    np.testing.assert_allclose(loc, LOC, rtol=1e-6)
+    for measured in found:
+        count = measured.images
+        assert measured.elbo == pytest.approx(elbo[:count].mean())
+        assert measured.reconstruction == pytest.approx(reconstruction[:count].mean())
+        assert measured.kl == pytest.approx(kl[:count].mean())
+    assert found[-1].iwae == pytest.approx(4 * pixels[:, 0, 1, 0].mean() / 255.0)
 
 
 def test_a_latent_is_active_above_a_variance_of_a_hundredth(pixels):

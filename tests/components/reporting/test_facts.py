@@ -10,7 +10,7 @@ from components.evaluation.evaluation_result import Evaluation, ModelResult
 from components.evaluation.gate_result import GateResult, Thresholds
 from components.evaluation.measure import Measurements
 from components.reporting import facts
-from components.reporting.measurements import Scores
+from components.reporting.measurements import ScoredImages
 
 BLESSED = GateResult(
     refusals=(),
@@ -37,7 +37,7 @@ def scores(differences, elbo=-99.5):
     """Returns scores with ELBO differences; the labels alternate between 3 and 5."""
     count = len(differences)
     ours = np.full(count, elbo)
-    return Scores(
+    return ScoredImages(
         pixels=np.zeros([count, 28, 28, 1]),
         labels=np.arange(count) % 2 * 2 + 3,
         elbo=ours,
@@ -49,7 +49,7 @@ def scores(differences, elbo=-99.5):
 def describe(elbo=-99.5, baseline=-100.0, differences=(0.4, 0.6), gate=BLESSED):
     test = scores(np.array(differences, float), elbo)
     if baseline is None:
-        test = Scores(test.pixels, test.labels, test.elbo, None, test.loc)
+        test = ScoredImages(test.pixels, test.labels, test.elbo, None, test.loc)
     of_baseline = None if baseline is None else of_model(baseline)
     return facts.describe_gate(
         Evaluation(candidate=of_model(elbo), baseline=of_baseline, images=1_000),

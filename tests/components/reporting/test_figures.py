@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from components.reporting import charts, figures
-from components.reporting.measurements import DigitImages, Scores
+from components.reporting.measurements import DigitImages, ScoredImages
 
 
 @pytest.fixture(scope="module")
 def scores():
     rng = np.random.default_rng(0)
-    return Scores(
+    return ScoredImages(
         pixels=rng.integers(0, 2, [300, 28, 28, 1]).astype(np.float32),
         labels=np.arange(300) % 10,
         elbo=rng.normal(-100, 10, 300),

@@ -7,11 +7,12 @@ import tensorflow as tf
 import tf_keras as tfk
 
 from components.datasets.idx import SplitError
-from components.evaluation import measure
+from components.evaluation.scores import Scores, ScoresError
+from components.model_scores import score_images
 from components.reporting import measurements
 from model import export, fixed_noise
 from model.vae import VAE
-from tests.support import old_exports, transformed
+from tests.support import transformed
 from tests.support.configs import demo_model
 
 SAMPLES, SEED = 2, 5
@@ -36,17 +37,30 @@ def files(tmp_path, binary):
     return [str(path)]
 
 
-@pytest.fixture
-def of_images(signatures, binary):
-    pixels = tf.cast(binary * 255, tf.uint8)
-    _, found = next(measure.measure_batches(signatures, [pixels], k=1))
-    return found
+def make_scores(elbo, labels=LABELS):
+    return Scores(
+        images=np.arange(len(elbo)),
+        labels=labels,
+        elbo=elbo,
+        reconstruction=elbo + 20.0,
+        kl=np.full(len(elbo), 20.0),
+    )
 
 
 @pytest.fixture
-def scores(files, of_images):
+def candidate(files, signatures):
+    return score_images(signatures, files)
+
+
+@pytest.fixture
+def loc(signatures, binary):
+    return signatures["encode"](images=tf.constant(binary))["loc"].numpy()
+
+
+@pytest.fixture
+def scores(files, candidate, loc):
     return measurements.read_test_split(
-        files, "bits", candidate=of_images, baseline=None
+        files, "bits", candidate=candidate, baseline=None, loc=loc
     )
 
 
@@ -60,43 +74,81 @@ def test_each_image_has_its_elbo_and_its_posterior_mean(vae, scores, binary):
     assert scores.baseline is None
 
 
-def test_the_baseline_sees_the_same_images(files, of_images, signatures, scores):
-    both = measurements.read_test_split(
-        files, "bits", candidate=of_images, baseline=signatures
-    )
-    np.testing.assert_array_equal(both.baseline, scores.elbo)
-
-
-@pytest.mark.parametrize("likelihood", old_exports.FEATURES)
-def test_a_baseline_of_an_older_release_sees_the_same_images(tmp_path, likelihood):
-    old_exports.unpack(tmp_path / "old", likelihood)
-    old_exports.write_todays_examples(tmp_path / "test.gz")
-    baseline = tf.saved_model.load(str(tmp_path / "old")).signatures
-    labels = old_exports.labels()
-    candidate = measure.PerImage(np.zeros(len(labels)), np.zeros([len(labels), 2]))
+def test_grey_pixels_are_fractions(tmp_path, images, loc):
+    transformed.write(tmp_path / "grey.gz", images, images > 0.5, LABELS)
     found = measurements.read_test_split(
-        [str(tmp_path / "test.gz")], "bits", candidate=candidate, baseline=baseline
+        [str(tmp_path / "grey.gz")],
+        "pixels",
+        candidate=make_scores(np.zeros(12)),
+        baseline=None,
+        loc=loc,
     )
-    expected = old_exports.scores(likelihood)["elbo"]
-    np.testing.assert_allclose(found.baseline, expected, rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(found.labels, labels)
+    np.testing.assert_allclose(found.pixels, images, rtol=1e-6)
+    assert found.pixels.dtype == np.float32
 
 
-def test_no_images_are_named(tmp_path, of_images):
+def test_scores_in_another_order_are_those_of_the_same_images(files, candidate, loc):
+    order = np.random.default_rng(3).permutation(12)
+    baseline = make_scores(np.arange(12.0))
+    both = measurements.read_test_split(
+        files,
+        "bits",
+        candidate=candidate.take(order),
+        baseline=baseline.take(order[::-1]),
+        loc=loc,
+    )
+    np.testing.assert_array_equal(both.elbo, candidate.elbo)
+    np.testing.assert_array_equal(both.baseline, np.arange(12.0))
+
+
+def test_no_images_are_named(tmp_path, candidate, loc):
     path = str(tmp_path / "none.gz")
     tf.io.TFRecordWriter(path, "GZIP").close()
     with pytest.raises(SplitError, match=r"must have images, .*none\.gz has none"):
-        measurements.read_test_split([path], "bits", candidate=of_images, baseline=None)
+        measurements.read_test_split(
+            [path], "bits", candidate=candidate, baseline=None, loc=loc
+        )
     assert measurements.count_labels([path]) == {}
 
 
-def test_images_that_were_not_measured_are_counted(files, of_images):
-    fewer = measure.PerImage(of_images.elbo[:9], of_images.loc[:9])
+def test_images_that_were_not_measured_are_counted(files, candidate, loc):
     with pytest.raises(
         measurements.MeasurementError, match="test split must have the 9 images"
     ) as error:
-        measurements.read_test_split(files, "bits", candidate=fewer, baseline=None)
+        measurements.read_test_split(
+            files, "bits", candidate=candidate, baseline=None, loc=loc[:9]
+        )
     assert str(error.value).endswith("that Bounds measured, got 12")
+
+
+def test_scores_of_other_images_are_named(files, loc):
+    with pytest.raises(ScoresError, match="must be of the 12 images") as error:
+        measurements.read_test_split(
+            *(files, "bits"),
+            candidate=make_scores(np.zeros(9), LABELS[:9]),
+            baseline=None,
+            loc=loc,
+        )
+    assert str(error.value) == (
+        "the scores must be of the 12 images of the test split, got 9 images: run the "
+        "steps BaselineScores and CandidateScores again"
+    )
+
+
+def test_scores_of_other_labels_are_named(files, loc):
+    labels = LABELS.copy()
+    labels[3] = 9
+    with pytest.raises(ScoresError, match="same label in the scores") as error:
+        measurements.read_test_split(
+            *(files, "bits"),
+            candidate=make_scores(np.zeros(12), labels),
+            baseline=None,
+            loc=loc,
+        )
+    assert str(error.value) == (
+        "image 3 of the test split must have the same label in the scores, got 9 in "
+        "place of 4: run the steps BaselineScores and CandidateScores again"
+    )
 
 
 def test_labels_of_ingests_examples_are_counted(tmp_path):

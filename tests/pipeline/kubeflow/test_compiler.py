@@ -351,7 +351,7 @@ def test_the_configs_values_are_the_defaults(tmp_path):
         ([], "push.destination must be a URI such as s3://bucket/serving"),
         (
             [DESTINATION, "kubeflow.steps={Trainr: {cpu: 1}}"],
-            "Evaluator, InfraCheck, Pusher, Report) or default, got Trainr",
+            "Evaluator, Pusher, Report) or default, got Trainr",
         ),
         (["kubeflow.steps={Trainer: {gpu: 1}}"], "kubeflow.steps.Trainer.gpu "),
         (["kubeflow.steps={Trainer: {gpus: -1}}"], "gpus must be at least 0, got -1"),
