@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from typing import ClassVar
 
 import tensorflow as tf
@@ -198,10 +199,10 @@ def make_eval_config(
       binary: whether p(x|z) is a distribution of binary pixels.
     """
     # The log of a probability is at most 0, so an ELBO above 0 shows a broken model.
-    # The log of a density, for grey pixels, may be above 0.
-    bounds = {"upper_bound": {"value": 0.0}} if binary else {}
+    # The log of a density, for grey pixels, may be any finite number.
     floor = config_pb2.GenericValueThreshold(
-        lower_bound={"value": elbo_floor}, **bounds
+        lower_bound={"value": elbo_floor},
+        upper_bound={"value": 0.0 if binary else sys.float_info.max},
     )
     # The difference is a prediction of its own. TFMA's change_threshold would need a
     # baseline that TFMA loads.
@@ -307,7 +308,9 @@ def _describe_failure(failure) -> str:
     least = threshold.lower_bound.value
     if failure.metric_key.output_name == DIFFERENCE:
         what = f"ELBO {value:+.2f} against the baseline must be at least {least:+.2f}"
-    elif threshold.HasField("upper_bound") and value > threshold.upper_bound.value:
+    elif value > threshold.upper_bound.value > 0:
+        return f"ELBO {value:.2f} must be a finite number"
+    elif value > threshold.upper_bound.value:
         what = f"ELBO {value:.2f} must not be above 0"
     else:
         what = f"ELBO {value:.2f} must be at least the floor, {least:.2f}"

@@ -177,6 +177,12 @@ def test_a_density_may_be_above_one(evaluate, scores):
     assert list_refusals(uri) == []
 
 
+def test_an_infinite_density_is_refused(evaluate, scores):
+    uri, blessing = evaluate(with_one(scores, np.inf), binary=False)
+    assert not model_utils.is_model_blessed(blessing)
+    assert list_refusals(uri) == ["ELBO inf must be a finite number"]
+
+
 def test_no_images_are_refused(evaluate):
     uri, blessing = evaluate(make_scores([], [], []))
     assert not model_utils.is_model_blessed(blessing)
