@@ -1,7 +1,7 @@
 # The project's commands. A target makes .venv first if that does not exist.
 
 .PHONY: help setup always run test test-containers faults soak nightly lint docs bench \
-        bench-time bench-serve image sbom audit lock clean
+        bench-time bench-serve corruptions image sbom audit lock clean
 
 # Variables for other Python or uv installations, which would break these.
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS \
@@ -31,6 +31,8 @@ help:
 	@echo "             measure only the time until a test -ELBO of 115 nats"
 	@echo "make bench-serve"
 	@echo "             measure the latency and the throughput of the server"
+	@echo "make corruptions"
+	@echo "             measure how far corrupted and honest data are from MNIST; 10 minutes"
 	@echo "make image   build the image IMAGE=$(IMAGE) and run the unit tests inside it;"
 	@echo "             GPU=1 for CUDA, ENGINE=podman or docker (default: docker if it works)"
 	@echo "make sbom    print the packages in the image IMAGE, as CycloneDX JSON"
@@ -82,8 +84,8 @@ docs: .venv/ready
 	.venv/bin/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html $(ARGS)
 
 # Without these, TensorFlow prints lines between the tables.
-bench bench-time bench-serve: export TF_CPP_MIN_LOG_LEVEL = 3
-bench bench-time bench-serve: export PYTHONWARNINGS = ignore
+bench bench-time bench-serve corruptions: export TF_CPP_MIN_LOG_LEVEL = 3
+bench bench-time bench-serve corruptions: export PYTHONWARNINGS = ignore
 
 bench: .venv/ready
 	.venv/bin/python -m tests.benchmarks
@@ -93,6 +95,9 @@ bench-time: .venv/ready
 
 bench-serve: .venv/ready
 	.venv/bin/python -m tests.benchmarks.serve
+
+corruptions: .venv/ready
+	.venv/bin/python -m tests.benchmarks.corruptions $(ARGS)
 
 image: BUILD = $(ENGINE) build --build-arg GPU=$(GPU) --build-arg \
     COMMIT=$(shell git describe --always --dirty --abbrev=12 --exclude='*')

@@ -130,6 +130,13 @@ def DataGate(  # noqa: N802, a component
     if few := _name_small_data({"train": train, SPLIT: test}):
         unchecked.append(f"no check of skew: {few}")
     reviewed = tfdv.load_schema_text(os.path.join(schema.uri, "schema.pbtxt"))
+    if baseline_statistics is not None and (
+        missing := drift.list_missing_features(reviewed, baseline_statistics)
+    ):
+        unchecked.append(
+            f"no check of drift of {', '.join(missing)}: version {version} came with "
+            "statistics of an older release"
+        )
     measured = drift.measure_distances(
         reviewed, train, test=None if few else test, baseline=baseline_statistics
     )

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tfx import types
 from tfx.components.util import model_utils
@@ -240,17 +242,32 @@ def _data_gate(outputs) -> str:
     }
     texts = ["no anomalies", *report["unchecked"]]
     for kind, title in titles.items():
-        of_each = [
-            f"{each['feature']} {each['distance']:.4f}"
-            for each in report["features"]
-            if each["kind"] == kind
-        ]
-        if of_each:
+        of_kind = [each for each in report["features"] if each["kind"] == kind]
+        if of_kind:
             accepted = kind == drift.DRIFT and report["accepted"]
             texts.append(
-                f"{title}{', accepted' if accepted else ''}: {', '.join(of_each)}"
+                f"{title}{', accepted' if accepted else ''}: "
+                f"{_describe_farthest(of_kind)}"
             )
     return "; ".join(texts)
+
+
+def _describe_farthest(distances: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a text with the distance that is the largest share of its threshold.
+
+    Args:
+      distances: from DataGate's report.
+    """
+
+    def divide(each: Mapping[str, Any]) -> float:
+        share = each["distance"] / each["threshold"] if each["threshold"] else math.inf
+        return math.inf if math.isnan(share) else share
+
+    farthest = max(distances, key=divide)
+    return (
+        f"at most {divide(farthest):.0%} of a threshold ({farthest['feature']} "
+        f"{farthest['distance']:.4g} of {farthest['threshold']:g})"
+    )
 
 
 def _served_model(outputs) -> str:

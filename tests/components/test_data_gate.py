@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 
 import pytest
 import tensorflow as tf
@@ -21,8 +22,10 @@ from components.data_gate import (
     read_report,
 )
 from components.evaluation import drift
+from tests.support.corruptions import shift
 from tests.support.span_folders import bars
 
+POSITIONS = ("position_mean", "position_variance", "row_mean", "column_mean")
 SCHEMA = pathlib.Path(__file__).parents[2] / "pipeline" / "schema.pbtxt"
 
 
@@ -216,6 +219,15 @@ def split_of(arrays, split, change=lambda images: images):
     return change(arrays[f"{split}_images"]), arrays[f"{split}_labels"]
 
 
+def drift_in(report):
+    """Returns the drift by feature in the content of drift.json."""
+    return {
+        each["feature"]: each["distance"]
+        for each in report["features"]
+        if each["kind"] == "drift"
+    }
+
+
 @pytest.fixture
 def served(tmp_path):
     """Returns a function that makes a baseline, with or without data statistics."""
@@ -261,10 +273,10 @@ def test_data_of_the_same_kind_pass_with_their_distances(
     assert report["baseline_version"] == 12
     assert report["unchecked"] == []
     assert report["accepted"] is False
+    kinds = {"label": ["drift", "drift", "skew", "skew"]}  # two measures
+    kinds |= {key: ["drift", "skew"] for key in ("pixel", "image_mean", *POSITIONS)}
     assert [(each["feature"], each["kind"]) for each in report["features"]] == [
-        (feature, kind)
-        for feature in ("label", "pixel", "image_mean")
-        for kind in ("drift", "skew")
+        (feature, kind) for feature in kinds for kind in kinds[feature]
     ]
     for each in report["features"]:
         assert set(each) == {"feature", "kind", "distance", "threshold", "measure"}
@@ -277,23 +289,61 @@ def test_inverted_images_stop_the_run_unless_accepted(gate, served, before, tmp_
     now, baseline = ingested(tmp_path / "now", *pairs), served(before)
     with pytest.raises(DriftError) as error:
         gate(examples=now, baseline=baseline)
-    features = {
-        each["feature"]: each
-        for each in read_report(str(tmp_path / "report"))["features"]
-        if each["kind"] == "drift"
-    }
-    pixel, mean = (features[name]["distance"] for name in ("pixel", "image_mean"))
+    thresholds = {"pixel": 0.02, "image_mean": 0.05, "position_mean": 0.0035}
+    thresholds |= {"row_mean": 0.001, "column_mean": 0.001}
+    distances = drift_in(read_report(str(tmp_path / "report")))
+    far = "; ".join(
+        f"feature '{name}' by {distances[name]:.4g} (jensen_shannon_divergence), above "
+        f"the threshold {threshold}"
+        for name, threshold in thresholds.items()
+    )
     assert str(error.value) == (
-        "the train split is not like what version 12 was trained on: feature 'pixel' "
-        f"by {pixel:.4f} (jensen_shannon_divergence), above the threshold 0.02; "
-        f"feature 'image_mean' by {mean:.4f} (jensen_shannon_divergence), above the "
-        "threshold 0.05; if that is wanted, accept it once with "
-        "--set data.accept_drift=true. Look at the data, or review the thresholds in "
-        "pipeline/schema.pbtxt"
+        f"the train split is not like what version 12 was trained on: {far}; if that "
+        "is wanted, accept it once with --set data.accept_drift=true. Look at the "
+        "data, or review the thresholds in pipeline/schema.pbtxt"
     )
     report = read_report(gate(examples=now, baseline=baseline, accept_drift=1))
     assert report["accepted"] is True
-    assert max(each["distance"] for each in report["features"]) == mean
+    assert drift_in(report) == distances
+
+
+def test_shifted_images_stop_the_run_by_their_positions_alone(
+    gate, served, before, tmp_path
+):
+    arrays = bars(8)
+    pairs = (
+        split_of(arrays, split, lambda x: shift(x, down=3, right=3))
+        for split in ("train", "test")
+    )
+    now, baseline = ingested(tmp_path / "now", *pairs), served(before)
+    with pytest.raises(DriftError) as error:
+        gate(examples=now, baseline=baseline)
+    named = re.findall(r"feature '(\w+)' by", str(error.value))
+    assert named == list(POSITIONS)
+
+
+def test_statistics_of_an_older_release_are_compared_as_far_as_they_go(
+    gate, served, before, tmp_path
+):
+    old = drift.Statistics.FromString(before)
+    kept = [f for f in old.datasets[0].features if f.path.step[0] not in POSITIONS]
+    del old.datasets[0].features[:]
+    old.datasets[0].features.extend(kept)
+    arrays = bars(8)
+    pairs = (
+        split_of(arrays, split, lambda x: shift(x, down=3, right=3))
+        for split in ("train", "test")
+    )
+    now = ingested(tmp_path / "now", *pairs)
+    baseline = served(old.SerializeToString())
+    report = read_report(gate(examples=now, baseline=baseline))
+    assert report["unchecked"] == [
+        "no check of drift of position_mean, position_variance, row_mean, column_mean: "
+        "version 12 came with statistics of an older release"
+    ]
+    assert set(drift_in(report)) == {"label", "pixel", "image_mean"}
+    skew = [each["feature"] for each in report["features"] if each["kind"] == "skew"]
+    assert skew[-4:] == list(POSITIONS)
 
 
 @pytest.mark.parametrize("accept_drift", [0, 1])

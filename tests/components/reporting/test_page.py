@@ -111,10 +111,12 @@ def test_drift_and_anomalies_are_shown():
     feature = {"feature": "label", "kind": "drift", "measure": "L-infinity"}
     numbers = {"distance": 0.0125, "threshold": 0.1}
     found = {"baseline_version": 17, "features": [feature | numbers]}
+    found["unchecked"] = ["no check of drift of row_mean: why"]
     data = facts.describe_data({"train": {3: 1}}, ["train: odd"], drift=found)
     text = PageReader(make_page(make_facts(**data))).text
     assert "Drift: from the data that version 17 was trained on." in text
-    assert "label drift L-infinity 0.0125 0.1000" in text
+    assert "label drift L-infinity 0.01250 0.10000" in text
+    assert "no check of drift of row_mean: why" in text
     assert "train: odd" in text
 
 

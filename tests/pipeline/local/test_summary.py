@@ -232,10 +232,10 @@ def test_ingest_counts_its_images_and_names_its_spans():
 def report(tmp_path, **changes):
     content = {"baseline_version": 17, "unchecked": [], "accepted": False}
     content["features"] = [
-        {"kind": kind, "feature": feature, "distance": distance}
-        for kind, feature, distance in [
-            *(("drift", "image", 0.01234), ("drift", "label", 0.2)),
-            ("skew", "label", 0.03),
+        {"kind": kind, "feature": feature, "distance": distance, "threshold": threshold}
+        for kind, feature, distance, threshold in [
+            *(("drift", "pixel", 0.0123456, 0.01), ("drift", "label", 0.2, 0.5)),
+            ("skew", "label", 0.03, 0.4),
         ]
     ]
     (tmp_path / "drift.json").write_text(json.dumps({**content, **changes}))
@@ -246,11 +246,14 @@ def report(tmp_path, **changes):
 
 def test_data_gate_gives_its_distances(tmp_path):
     assert describe("DataGate", report=report(tmp_path)) == (
-        "no anomalies; drift from version 17's data: image 0.0123, label 0.2000; skew "
-        "of train and test: label 0.0300"
+        "no anomalies; drift from version 17's data: at most 123% of a threshold "
+        "(pixel 0.01235 of 0.01); skew of train and test: at most 8% of a threshold "
+        "(label 0.03 of 0.4)"
     )
     accepted = report(tmp_path, accepted=True)
-    assert "version 17's data, accepted: image" in describe("DataGate", report=accepted)
+    assert "version 17's data, accepted: at most" in describe(
+        "DataGate", report=accepted
+    )
     assert "skew of train and test: " in describe("DataGate", report=accepted)
     unchecked = report(tmp_path, features=[], unchecked=["no check of drift: why"])
     assert describe("DataGate", report=unchecked) == (
