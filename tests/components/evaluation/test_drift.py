@@ -203,6 +203,8 @@ DIGITS = corruptions.load_other_digits()
 def test_a_corruption_is_too_far_from_a_data_set(schema, name):
     """On scikit-learn's digits: half of them are corrupted, half are clean."""
     images, labels = DIGITS
+    if name == "rows swapped in pairs":
+        images = corruptions.blur(images)  # else groups of three rows are equal
     before = statistics(images[::2], labels[::2])
     assert too_far(schema, images[1::2], labels[1::2], before) == set()
     corrupted = corruptions.MUST_STOP[name](images[1::2], labels[1::2])
@@ -217,9 +219,7 @@ SEES = {
     "shifted by 3 pixels": {"column_mean"},
     "inverted": {"pixel"},
     "contrast halved": {"pixel"},
-    "rows swapped in pairs": {
-        "position_mean"
-    },  # each digit's rows are three times as high
+    "rows swapped in pairs": {"row_mean"},
 }
 
 
