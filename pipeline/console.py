@@ -14,6 +14,7 @@ import rich.console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Column, Table
 
+from model.errors import escape_controls
 from pipeline.startup import standard_streams
 
 _WIDTH = 16  # characters of the column of step names
@@ -85,12 +86,15 @@ class Console:
         self._handler.close()
 
     def line(self, text: str) -> None:
-        """Prints a line to standard output, without Rich's markup and folding."""
-        self._rich.print(text, markup=False, soft_wrap=True)
+        """Prints a line to standard output, without Rich's markup and folding.
+
+        Control characters are printed as escapes.
+        """
+        self._rich.print(escape_controls(text), markup=False, soft_wrap=True)
 
     def print_to_stderr(self, text: str) -> None:
         """Prints a line that is not part of the command's results to standard error."""
-        print(text, file=self._errors)
+        print(escape_controls(text), file=self._errors)
 
     @contextlib.contextmanager
     def progress(self, doing: str) -> Iterator[Callable[[str], None]]:
@@ -122,7 +126,7 @@ class Console:
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")  # long paths are not cut
         for name, value in rows:
-            table.add_row(name, value)
+            table.add_row(name, escape_controls(value))
         self._rich.print()
         self._rich.print(table, markup=False)
 

@@ -9,7 +9,7 @@ import pkgutil
 
 import pytest
 
-from model.errors import PipelineError
+from model.errors import PipelineError, escape_controls
 
 _PACKAGES = ("model", "components", "pipeline")
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -127,3 +127,16 @@ def test_a_value_error_of_the_packages_own_functions_is_never_caught():
         if (calls := calls_under_value_error(path.read_text(encoding="utf-8")))
     }
     assert found == _FOREIGN
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\tb\nc é\U0001f600", "a\tb\nc é\U0001f600"),
+        ("\x1b[2J\x07\0\r", "\\x1b[2J\\x07\\x00\\r"),
+        ("\x7f\x9b\u202e\u200b\ufeff", "\\x7f\\x9b\\u202e\\u200b\\ufeff"),
+    ],
+)
+def test_a_terminal_gets_no_control_characters(text, shown):
+    assert escape_controls(text) == shown
+    assert str(PipelineError(text)) == shown

@@ -27,7 +27,19 @@ _TENSORFLOW_CODES = frozenset(
     ]
 )
 
+# These errors come from a path that the user gave: a file in place of a folder, a link
+# to itself, a name that is too long.
+_WRONG_PATH_ERRNOS = _PATH_ERRNOS - {errno.ENOENT, errno.ENOTEMPTY, errno.EINVAL}
+
 _PROGRAM_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+
+
+def is_wrong_path(error: OSError) -> bool:
+    """Returns whether no file or folder can be at the error's path.
+
+    A missing file does not count: the program may have forgotten to write it.
+    """
+    return error.filename is not None and error.errno in _WRONG_PATH_ERRNOS
 
 
 def is_fault(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from model.errors import PipelineError
+from model.errors import PipelineError, escape_controls
 from model.files import disk_space, machine_faults
 from model.training import signals
 from pipeline.cli.command import EXIT_CODES
@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code.
 
     Prints one line to standard error, without a traceback, for a mistake in the
-    arguments, a PipelineError, a fault of the machine and an interrupt.
+    arguments, a PipelineError, a path where no file can be, a fault of the machine and
+    an interrupt.
 
     Args:
       argv: the arguments; None: the arguments of this process.
@@ -85,12 +86,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as done:  # after --help and --version
         return done.exit_code
     except click.UsageError as error:
-        print(f"{_PROGRAM}: {_describe(error)}", file=sys.stderr)
+        print(f"{_PROGRAM}: {escape_controls(_describe(error))}", file=sys.stderr)
         return BAD_INPUT
     except PipelineError as error:
         print(f"{_PROGRAM}: {error}", file=sys.stderr)
         return find_exit_code(error)
     except OSError as error:
+        if machine_faults.is_wrong_path(error):
+            path = escape_controls(str(error.filename))
+            print(
+                f"{_PROGRAM}: {path} can't be used: {error.strerror}; correct the path",
+                file=sys.stderr,
+            )
+            return BAD_INPUT
         if not machine_faults.is_fault(error):
             raise
         is_full = disk_space.is_full(error)

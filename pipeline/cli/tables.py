@@ -4,6 +4,8 @@ import dataclasses
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
+from model.errors import escape_controls
+
 
 @dataclasses.dataclass(frozen=True)
 class Elbo:
@@ -28,6 +30,7 @@ def show(
     """Prints a table, and below it how its ELBOs were estimated.
 
     If ELBOs were estimated in different ways, each one has the number of its way.
+    Control characters in cells are printed as escapes.
     On a terminal that is too narrow for all columns, leaves out whole columns and
     prints their titles, so that no cell is cut.
 
@@ -47,7 +50,12 @@ def show(
         for number, estimate in enumerate(estimates, 1)
     }
     texts = [
-        [_format_elbo(cell, marks) if isinstance(cell, Elbo) else cell for cell in row]
+        [
+            _format_elbo(cell, marks)
+            if isinstance(cell, Elbo)
+            else escape_controls(cell)
+            for cell in row
+        ]
         for row in rows
     ]
     longest = {

@@ -58,3 +58,17 @@ def test_a_run_shows_whole_numbers_and_the_gate_decision(tmp_path, columns):
         "difference -12202.11 REFUSED: ELBO -12290.47 must be at least the floor, "
         "-100.00 86399.9"
     )
+
+
+def test_control_characters_are_shown_as_escapes(tmp_path, capfd):
+    screen = Console(str(tmp_path / "a.log"))
+    try:
+        screen.line("a\x1b[2Jb")
+        screen.print_to_stderr("c\x07d")
+        screen.table("title", [("name", "e\x9bf")])
+    finally:
+        screen.close()
+    out, err = capfd.readouterr()
+    assert "a\\x1b[2Jb" in out
+    assert "e\\x9bf" in out
+    assert err == "c\\x07d\n"

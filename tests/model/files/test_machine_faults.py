@@ -54,3 +54,18 @@ def test_the_machines(error):
 )
 def test_a_models(error):
     assert not machine_faults.is_fault(error)
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "expected"),
+    [
+        *((number, "a", True) for number in (errno.ENOTDIR, errno.ELOOP)),
+        *((number, "a", True) for number in (errno.ENAMETOOLONG, errno.EISDIR)),
+        (errno.EEXIST, "a", True),
+        (errno.ELOOP, None, False),  # not of a path
+        *((number, "a", False) for number in (errno.ENOENT, errno.ENOSPC)),
+    ],
+)
+def test_a_path_at_which_no_file_can_be(number, name, expected):
+    error = OSError(number, os.strerror(number), name)
+    assert machine_faults.is_wrong_path(error) is expected

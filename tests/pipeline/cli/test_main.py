@@ -188,3 +188,19 @@ def test_a_disk_that_is_full_before_the_run_begins(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith("vae-pipeline: [Errno 28] No space left on device")
     assert error.endswith("; free some space, then run the same command again\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("file/x", "Not a directory"), ("loop", "Too many levels of symbolic links")],
+)
+def test_a_path_where_no_file_can_be_is_bad_input(tmp_path, capsys, name, reason):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "loop").symlink_to("loop")
+    path = tmp_path / name
+    assert main.main(["report", "--root", str(path)]) == 2
+    message = capsys.readouterr().err
+    assert message == (
+        f"vae-pipeline: {path}/metadata.sqlite can't be used: {reason}; correct the "
+        "path\n"
+    )

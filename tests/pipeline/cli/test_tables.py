@@ -11,6 +11,7 @@ import pytest
 
 from components.registry import publish, rolling_back
 from components.registry.manifest import Manifest
+from pipeline.cli import tables
 from pipeline.config.loading import decisive, resolve
 from tests.support.places import FILES, write_model
 from tests.support.records import keep_record
@@ -138,3 +139,8 @@ def test_a_column_is_only_as_wide_as_its_text(tmp_path):
         "1795457098",
     ]
     assert "not shown for lack of width: wall; --json has all" in text
+
+
+def test_control_characters_are_shown_as_escapes(capsys):
+    tables.show({"a": "left"}, [("b\x1b[2J",)], priorities=["a"])
+    assert "b\\x1b[2J" in capsys.readouterr().out
