@@ -6,7 +6,9 @@ It reads a text as the user wrote it. After a change such as `rstrip("/")` or
 
 import dataclasses
 import re
+import unicodedata
 
+from model.errors import INVISIBLE
 from model.files.safe_paths import PathError
 
 SCHEMES = ("minio", "s3", "gs")  # the URI schemes of object stores
@@ -20,6 +22,10 @@ _ALMOST_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(:/|:|//)")
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 # The name of a bucket, or the ARN of an access point of S3.
 _BUCKET = re.compile(r"arn:[A-Za-z0-9:-]+|[A-Za-z0-9][A-Za-z0-9._-]*")
+_LONGEST_URI = 1_000  # characters; the key of an object has at most 1,024 bytes
+_LONGEST_SHOWN = 300  # characters of a text in a message
+_LONGEST_PATH = 4_000  # bytes; Linux has a limit of 4,095
+_LONGEST_PART = 255  # bytes, in all common file systems
 _VARIABLE = re.compile(r"\$[A-Za-z_{(]")
 
 
@@ -49,9 +55,11 @@ def parse(
     Raises:
       PathError: the text is empty or blank, or a URI whose scheme is unknown, that has
         no bucket, an empty part, credentials, `.` or `..`; or it is a path that looks
-        like a URI with a mistake, or a path of Windows.
+        like a URI with a mistake, or a path of Windows; or it is too long.
     """
     shown = repr(re.sub("://[^/]*@", "://***@", text))  # without a password
+    if len(shown) > _LONGEST_SHOWN:
+        shown = f"{shown[:_LONGEST_SHOWN]}..."
 
     def refuse(advice: str) -> PathError:
         return PathError(f"{what} must {expected}, got {shown}: {advice}")
@@ -69,17 +77,27 @@ def parse(
         is_known = match and match[1].lower() in (*SCHEMES, "file")
         if match and (is_known or match[2] == ":/"):
             raise refuse(f"{_FORM}; write ./{written} for a folder of that name")
+        # Such as the full-width colon of some keyboards, which a terminal shows alike.
+        plain = INVISIBLE.sub("", unicodedata.normalize("NFKC", written))
+        if "://" in plain:
+            raise refuse("write :// in ASCII, without invisible characters")
+        if problem := _find_length_problem(text):
+            raise refuse(problem)
         return Location("", text)
     if text != written:
         raise refuse("remove the spaces around the URI")
     if scheme == "file":
         if not rest.startswith("/"):
             raise refuse("after file:// must be a path from /")
+        if problem := _find_length_problem(rest):
+            raise refuse(problem)
         return Location("", rest)
     if scheme not in SCHEMES:
         if scheme.lower() in (*SCHEMES, "file"):
             raise refuse(f"write {scheme.lower()}:// in small letters")
         raise refuse(f"{scheme}:// is no scheme of a URI here; {_FORM}")
+    if len(text) > _LONGEST_URI:
+        raise refuse(f"it has more than {_LONGEST_URI:,} characters")
     bucket, *parts = rest.split("/")
     if {".", ".."} & {bucket, *parts}:
         raise PathError(f"{what} must have no . or .. in it, got {shown}")
@@ -89,11 +107,22 @@ def parse(
         raise refuse("give no credentials in a URI, but in the store's variables")
     if not _BUCKET.fullmatch(bucket):
         raise refuse(f"{bucket!r} is no name of a bucket; {_FORM}")
-    if any(letter < " " for letter in rest):
+    if INVISIBLE.search(rest) or set("\t\n") & set(rest):
         raise refuse("remove the control characters")
     if "" in parts[:-1]:  # the last part is empty after a slash at the end
         raise refuse(f"one of its parts is empty; {_UNSET}")
     return Location(scheme, rest)
+
+
+def _find_length_problem(path: str) -> str | None:
+    """Returns why no file system has a path of this length; None if one may."""
+    # `replace`, because another check refuses letters that the locale does not have.
+    parts = path.encode(errors="replace").split(b"/")
+    if sum(map(len, parts)) + len(parts) > _LONGEST_PATH:
+        return f"it has more than {_LONGEST_PATH:,} bytes"
+    if max(map(len, parts)) > _LONGEST_PART:
+        return f"a part of it has more than {_LONGEST_PART} bytes"
+    return None
 
 
 def check_setting(text: str, *, what: str, expected: str = FOLDER_OR_STORE) -> Location:

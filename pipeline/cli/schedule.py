@@ -14,6 +14,7 @@ from pipeline.cli.command_console import fail, get_result_code
 from pipeline.cli.option_types import Choice, Number
 from pipeline.cli.printed_commands import SETTINGS, options_in_force, program
 from pipeline.config import loading
+from pipeline.config.addresses import format_address
 from pipeline.exit_codes import FAILED, OK
 
 if TYPE_CHECKING:
@@ -244,7 +245,8 @@ def _serve_metrics(args: ScheduleOptions) -> Iterator[None]:
     with prometheus.serve_metrics(
         root, host=args.metrics_host, port=args.metrics_port
     ) as port:
-        print(f"metrics: http://{args.metrics_host}:{port}/metrics", flush=True)
+        address = format_address(args.metrics_host, port)
+        print(f"metrics: http://{address}/metrics", flush=True)
         yield
 
 

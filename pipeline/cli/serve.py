@@ -15,6 +15,7 @@ from pipeline.cli import options
 from pipeline.cli.command import command, literal
 from pipeline.cli.option_types import Number
 from pipeline.config import loading
+from pipeline.config.addresses import format_address
 from pipeline.exit_codes import INTERRUPTED, OK
 
 _DESCRIPTION = """\
@@ -154,8 +155,7 @@ def serve(args: ServeOptions) -> int:
         served = models.Models(
             name, destination, limits=batches, threads=os.cpu_count() or 1
         )
-        host, port = listening.getsockname()[:2]
-        host = f"[{host}]" if ":" in host else host
+        address = format_address(*listening.getsockname()[:2])
         return await server.run(
             app.App(served, limits),
             served,
@@ -163,9 +163,8 @@ def serve(args: ServeOptions) -> int:
             poll=args.poll,
             grace=args.grace,
             started=lambda: log.info(
-                "listening on http://%s:%d/v1/models/%s",
-                host,
-                port,
+                "listening on http://%s/v1/models/%s",
+                address,
                 urllib.parse.quote(name),
             ),
         )
@@ -221,9 +220,12 @@ def _bind(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, proto)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-    except OSError as error:
+    except (
+        OSError,
+        UnicodeError,
+    ) as error:  # UnicodeError for a label that is too long
         raise loading.ConfigError(
             f"--host and --port must be an address of this machine that is free, got "
-            f"{host}:{port}: {error.strerror}"
+            f"{format_address(host, port)}: {getattr(error, 'strerror', error)}"
         ) from error
     return listening

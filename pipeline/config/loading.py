@@ -282,7 +282,14 @@ def _check_decoded(text: str, key: str) -> None:
 def _check_keys(sections: Mapping[str, Mapping[str, Any]]) -> None:
     """Raises ConfigError for an unknown field, with the nearest known name."""
     known = list(_field_types())
+    known_sections = [field.name for field in dataclasses.fields(PipelineConfig)]
     for section, fields in sections.items():
+        if section not in known_sections and not fields:  # else a field is named below
+            hint = suggest(section, known_sections)
+            raise ConfigError(
+                f"unknown section {section[:_LONGEST_SHOWN]}"
+                f"{hint or f': one of {known_sections}'}"
+            )
         for field in fields:
             key = f"{section}.{field}"
             if key not in known:
@@ -290,9 +297,13 @@ def _check_keys(sections: Mapping[str, Mapping[str, Any]]) -> None:
                 hint = f"did you mean {nearest}?" if nearest else f"one of {known}"
                 # The value may be a secret whose key is mistyped.
                 secret = key.startswith("notify.") or "notify." in (nearest or "")
-                value = "" if secret else f" ({fields[field]!r})"
-                raise ConfigError(f"unknown setting {key}{value}: {hint}")
+                value = "" if secret else f" ({_show(fields[field])})"
+                raise ConfigError(
+                    f"unknown setting {key[:_LONGEST_SHOWN]}{value}: {hint}"
+                )
 
+
+_LONGEST_SHOWN = 200  # characters of a key or a value in a message
 
 # Texts for violated constraints, by pydantic's error type.
 _EXPECTED = {
@@ -300,6 +311,7 @@ _EXPECTED = {
     "greater_than": "must be above {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
 }
 
 
@@ -332,7 +344,7 @@ def _describe(error: Any) -> str:
     if error["type"] == "unexpected_keyword_argument":  # in kubeflow.steps
         known = [field.name for field in dataclasses.fields(StepConfig)]
         hint = suggest(str(error["loc"][-1]), known)
-        return f"unknown setting {key} ({error['input']!r}){hint}"
+        return f"unknown setting {key} ({_show(error['input'])}){hint}"
     hint = ""
     if error["type"] in _EXPECTED:
         expected = _EXPECTED[error["type"]].format(**error.get("ctx", {}))
@@ -344,4 +356,12 @@ def _describe(error: Any) -> str:
         if error["type"] == "literal_error":
             names = re.findall("'(.*?)'", error["ctx"]["expected"])
             hint = suggest(str(error["input"]), names)
-    return f"{key} {expected}, got {error['input']!r}{hint}"
+    return f"{key} {expected}, got {_show(error['input'])}{hint}"
+
+
+def _show(value: Any) -> str:
+    """Returns a wrong value for a message: cut, and without a URL's secrets."""
+    text = repr(value)
+    if "://" in text:
+        return "a URL, which may have a secret and is not shown"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from model.config import SECTION
 from model.files import locations, safe_paths
+from pipeline.config.addresses import format_address
 from pipeline.config.names import suggest
 
 # The run statuses that a notification can report.
@@ -66,6 +67,7 @@ class NotifyConfig:
         float,
         Field(
             gt=0.0,
+            le=86_400.0,  # the system's calls have a limit, too: 24 days
             description="seconds for the webhook, all its tries together, and again "
             "for the command",
         ),
@@ -204,8 +206,7 @@ def hide_secrets(url: str) -> str:
     parts = urllib.parse.urlsplit(url)
     if not parts.scheme or not parts.hostname:
         return "no URL"
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname}{port}/..."
+    return f"{parts.scheme}://{format_address(parts.hostname, parts.port)}/..."
 
 
 def _is_local(host: str | None) -> bool:

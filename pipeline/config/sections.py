@@ -105,6 +105,7 @@ class GateConfig:
         int,
         Field(
             ge=1,
+            le=604_800,  # the system's calls have a limit, too: 24 days
             description="time limit of InfraCheck's process in seconds; exceeding it "
             "fails the step, but refuses no model",
         ),
@@ -150,6 +151,9 @@ def _check_no_dots(field: str, value: str) -> None:
         raise ValueError(f"{field} must have no . or .. in it, got {value!r}")
 
 
+_LONGEST_NAME = 60  # characters of a model's name: at most 240 bytes
+
+
 @pydantic.dataclasses.dataclass(frozen=True, config=SECTION)
 class PushConfig:
     """The folder or URI that blessed models are pushed to."""
@@ -165,8 +169,14 @@ class PushConfig:
     def __post_init__(self):
         name = self.model_name
         # A space at the end would be one at the end of a URI.
-        if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*(?<!\s)", name):
+        is_plain = re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*(?<!\s)", name)
+        if not is_plain:
             raise ValueError(f"model_name must be a plain folder name, got {name!r}")
+        if len(name) > _LONGEST_NAME:
+            raise ValueError(
+                f"model_name must have at most {_LONGEST_NAME} characters, got "
+                f"{len(name):,}"
+            )
         _check_no_pattern("model_name", name)
         if self.destination:
             _check_location(
@@ -271,7 +281,9 @@ class KubeflowConfig:
         for variable, source in self.secrets.items():
             if source.count("/") != 1 or "" in source.split("/"):
                 raise ValueError(
-                    f"secrets.{variable} must be secret/key, got {source!r}"
+                    f"secrets.{variable} must be secret/key, the names of a secret of "
+                    "Kubernetes and of its key, got something else, which might be the "
+                    "secret itself and is not shown"
                 )
 
     def is_in_volume(self, path: str) -> bool:

@@ -19,7 +19,7 @@ from model.errors import PipelineError
 
 MAX_BYTES = 100_000  # PyYAML reads them in about a second
 MAX_DEPTH = 20  # levels of lists and maps; the settings have five
-MAX_DIGITS = 18  # every such integer has 64 bits at most
+MAX_DIGITS = 18  # every such decimal has 64 bits at most
 
 # https://yaml.org/spec/1.2.2/#1032-tag-resolution
 _INTEGER = r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
@@ -242,7 +242,13 @@ def _read_scalar(event: yaml.ScalarEvent) -> str | int | float | None:
                 f"{digits:,} at {_position(event.start_mark)}: put it in quotes if it "
                 "is a text"
             )
-        return int(text, base)
+        number = int(text, base)
+        if abs(number) >= 2**63:
+            raise YamlError(
+                "must have integers of at most 64 bits, got a larger one at "
+                f"{_place(event.start_mark)}: put it in quotes if it is a text"
+            )
+        return number
     return float(text) if re.fullmatch(_FLOAT, text) else text
 
 

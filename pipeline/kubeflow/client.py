@@ -194,7 +194,14 @@ def _install_limits(client: kfp.Client, limits: Limits) -> None:
 
 
 def _check_host(host: str) -> None:
-    url = urllib.parse.urlsplit(host)
+    try:
+        url = urllib.parse.urlsplit(host)
+        _ = url.port
+    except ValueError as error:
+        raise ConfigError(
+            "--host must be a URL such as http://localhost:8080, got one with a wrong "
+            f"address or port: {error}"
+        ) from error
     if "@" in url.netloc:
         raise ConfigError(
             "--host must have no credentials, got some before an @: see --help for "

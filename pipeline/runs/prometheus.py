@@ -11,6 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from model.files import atomic_write, filesystems
+from pipeline.config.addresses import format_address
 from pipeline.config.loading import ConfigError
 from pipeline.config.notifications import Event
 from pipeline.runs import run_record
@@ -65,10 +66,10 @@ def serve_metrics(root: pathlib.Path, *, host: str, port: int) -> Iterator[int]:
         server, thread = prometheus_client.start_http_server(
             port, host, _registry(lambda: run_record.last_ended(root))
         )
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise ConfigError(
             f"--metrics-port and --metrics-host must be a free address, got "
-            f"{host}:{port}: {error}"
+            f"{format_address(host, port)}: {error}"
         ) from error
     try:
         yield server.server_port

@@ -166,3 +166,38 @@ def test_every_command_refuses_it_and_writes_nothing(
     message = "push.destination must be a folder or begin with minio://, s3://, gs://, "
     assert f"{message}got {uri!r}: " in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+ASCII = "write :// in ASCII, without invisible characters"
+HIDDEN = "remove the control characters"
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("s3\uff1a//models", ASCII),  # a full-width colon
+        ("s3\u200b://models", f"s3\\u200b:// is no scheme of a URI here; {FORM}"),
+        ("s3://models/\u200bx", HIDDEN),
+        ("s3://models/x\x7f", HIDDEN),
+        ("s3://models/x\x9b2J", HIDDEN),
+        ("s3://models/x\ty", HIDDEN),
+        ("s3://" + "a" * 1_000, "it has more than 1,000 characters"),
+        ("/" + "a" * 256, "a part of it has more than 255 bytes"),
+        ("x/" + "é" * 128, "a part of it has more than 255 bytes"),
+        ("file:///" + "a" * 256, "a part of it has more than 255 bytes"),
+        ("a/" * 2_000, "it has more than 4,000 bytes"),
+        ("file:///" + "a/" * 2_000, "it has more than 4,000 bytes"),
+    ],
+)
+def test_what_no_store_and_no_disk_has(text, advice):
+    with pytest.raises(safe_paths.PathError) as error:
+        locations.parse(text)
+    message = str(error.value)
+    assert message.startswith("a destination must be a folder or begin with minio://")
+    assert message.endswith(f": {advice}")
+    assert len(message) < 500
+
+
+@pytest.mark.parametrize("text", ["/" + "a" * 255, "x/" + "é" * 127, "a/" * 1_900])
+def test_long_paths_that_a_disk_may_have(text):
+    assert locations.parse(text).path == text

@@ -461,3 +461,22 @@ def test_the_time_that_infra_check_gets_decides_nothing():
     )
     assert short != long
     assert loading.decisive(short) == loading.decisive(long)
+
+
+def test_an_unknown_section_without_fields_is_refused(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("gaet: {}\n")
+    with pytest.raises(ConfigError) as error:
+        resolve("smoke", str(path))
+    assert str(error.value) == "unknown section gaet: did you mean gate?"
+
+
+def test_a_wrong_value_is_cut_and_a_url_is_not_shown():
+    for setting in ("gate.seed", "hook.url"):
+        with pytest.raises(ConfigError) as error:
+            resolve("smoke", settings=[f"{setting}=https://example.org/secret"])
+        assert "secret/" not in str(error.value)
+        assert "a URL, which may have a secret and is not shown" in str(error.value)
+    with pytest.raises(ConfigError) as error:
+        resolve("smoke", settings=["gate.seed=" + "x" * 10_000])
+    assert len(str(error.value)) < 300

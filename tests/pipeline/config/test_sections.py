@@ -270,7 +270,10 @@ def test_checkpoints_that_a_pod_would_lose_are_refused(folder):
 
 @pytest.mark.parametrize("source", ["secret", "a/b/c", "/key", "secret/", ""])
 def test_a_secret_is_named_with_its_key(source):
-    message = f"secrets.TOKEN must be secret/key, got {source!r}"
+    message = (
+        "secrets.TOKEN must be secret/key, the names of a secret of Kubernetes and of "
+        "its key, got something else, which might be the secret itself and is not shown"
+    )
     assert refusal(KubeflowConfig, secrets={"TOKEN": source}) == message
     assert KubeflowConfig(secrets={"TOKEN": "secret/key"}).secrets
 
@@ -279,3 +282,20 @@ def test_a_step_with_an_unknown_field_is_refused():
     message = r"^unknown setting kubeflow.steps.Trainer.gpu \(1\)"
     with pytest.raises(ConfigError, match=message):
         resolve("smoke", settings=["kubeflow.steps={Trainer: {gpu: 1}}"])
+
+
+def test_a_model_name_that_is_too_long_for_a_folder_is_refused():
+    assert PushConfig(model_name="é" * 60).model_name
+    message = "model_name must have at most 60 characters, got 5,000"
+    assert refusal(PushConfig, model_name="a" * 5_000) == message
+
+
+@pytest.mark.parametrize(
+    ("setting", "most"),
+    [("notify.timeout=86401", 86_400), ("gate.infra_timeout=604801", 604_800)],
+)
+def test_a_time_that_no_system_call_can_wait_is_refused(setting, most):
+    key = setting.partition("=")[0]
+    with pytest.raises(ConfigError, match=f"^{key} must be at most {most}(.0)?, got "):
+        resolve("smoke", settings=[setting])
+    assert resolve("smoke", settings=[f"{key}={most}"])

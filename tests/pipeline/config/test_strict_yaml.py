@@ -236,3 +236,11 @@ def test_what_is_written_is_read_as_the_same():
     written = yaml.dump(value, Dumper=strict_yaml.Dumper)
     assert parse(written) == value
     assert yaml.safe_load(written) == value  # other programs read it too
+
+
+@pytest.mark.parametrize("text", ["0x8000000000000000", "0o1000000000000000000000"])
+def test_an_integer_of_more_than_64_bits_is_refused(text):
+    with pytest.raises(YamlError) as error:
+        parse(text)
+    assert "must have integers of at most " in str(error.value)
+    assert parse("0x7fffffffffffffff") == 2**63 - 1

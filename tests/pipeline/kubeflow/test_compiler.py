@@ -398,7 +398,7 @@ def test_the_configs_values_are_the_defaults(tmp_path):
             ["push.destination=/serving"],
             "push.destination must be in one of kubeflow.volumes (none is set) or",
         ),
-        (["kubeflow.secrets={KEY: s3}"], "secrets.KEY must be secret/key, got 's3'"),
+        (["kubeflow.secrets={KEY: s3}"], "secrets.KEY must be secret/key, the names"),
     ],
 )
 def test_bad_settings_are_named(tmp_path, settings, message):
