@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pipeline.runs import run_record
 from pipeline.runs.run_record import RunRecord, RunStatus, StepTime
 
+_LONGEST_ERROR = 10_000  # characters; longer records would not be read
+
 
 class RunRecorder:
     """Changes the record of one run.
@@ -128,6 +130,8 @@ class RunRecorder:
         """Records a failure; the status stays `pushed` after a push."""
         if self._record.status == RunStatus.PUSHED:
             status = RunStatus.PUSHED
+        if len(error) > _LONGEST_ERROR:
+            error = f"{error[:_LONGEST_ERROR]} (shortened)"
         self._change(status=status, error=error)
 
     def record_end(self) -> None:

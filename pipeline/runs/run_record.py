@@ -22,6 +22,8 @@ from model.files import atomic_write
 from pipeline.config import loading
 from pipeline.runs import process
 
+_MAX_BYTES = 1_000_000  # of a record's file; a record has about 2,000
+
 
 class RunRecordError(PipelineError):
     """A file in the history folder is not a run record."""
@@ -190,15 +192,22 @@ def _read(path: pathlib.Path) -> RunRecord:
     if path.is_fifo():
         raise RunRecordError(f"{skipped}: it is a named pipe; remove it")
     try:
-        record = pydantic.TypeAdapter(RunRecord).validate_json(path.read_bytes())
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise RunRecordError(f"{skipped}: {error.strerror}") from error
+    if len(content) > _MAX_BYTES:
+        raise RunRecordError(
+            f"{skipped}: it must have at most {_MAX_BYTES:,} bytes, got more; remove it"
+        )
+    try:
+        record = pydantic.TypeAdapter(RunRecord).validate_json(content)
         zone = datetime.datetime.fromisoformat(record.started).tzinfo
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         why = f"{where}: {first['msg']}" if where else first["msg"]
         raise RunRecordError(f"{skipped}: {why}") from error
-    except OSError as error:
-        raise RunRecordError(f"{skipped}: {error.strerror}") from error
     except ValueError as error:
         raise RunRecordError(f"{skipped}: {error}") from error
     if f"{record.run_id}.json" != path.name:

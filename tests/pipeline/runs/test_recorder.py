@@ -184,3 +184,11 @@ def test_a_death_is_written_with_its_reason_and_keeps_the_status(tmp_path):
     reason = "its process died: killed, out of memory, or the machine ended"
     assert (dead.status, dead.version, dead.error) == (RunStatus.PUSHED, 7, reason)
     assert on_disk(tmp_path)["error"] == reason
+
+
+def test_a_long_error_is_cut_so_that_the_record_can_be_read(recorder, tmp_path):
+    recorder.record_failure(RunStatus.FAILED, "\U0001f600" * 1_000_000)
+    recorder.write()
+    ((record,), problems) = run_record.read_all(tmp_path)
+    assert problems == []
+    assert record.error == "\U0001f600" * 10_000 + " (shortened)"

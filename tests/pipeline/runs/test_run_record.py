@@ -193,6 +193,20 @@ def test_a_record_is_a_file_of_the_folder(tmp_path):
     )
 
 
+def test_a_file_that_is_too_long_is_not_read(tmp_path):
+    run_record.write(tmp_path, make_record("run-1"))
+    path = tmp_path / "history" / "run-1.json"
+    with path.open("r+b") as file:
+        file.truncate(2**40)
+    assert run_record.read_all(tmp_path) == (
+        [],
+        [
+            f"{path} is not a run record and was skipped: it must have at most "
+            "1,000,000 bytes, got more; remove it"
+        ],
+    )
+
+
 @pytest.mark.parametrize(
     ("started", "why"),
     [
