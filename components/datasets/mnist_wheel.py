@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+import math
 import os
 import pathlib
 import re
@@ -91,11 +92,13 @@ def _convert_pair(images: object, labels: object) -> tuple[np.ndarray, np.ndarra
     if not (
         isinstance(images, np.ndarray)
         and isinstance(labels, np.ndarray)
+        and images.shape[1:] == (math.prod(idx.IMAGE_SHAPE),)
         and labels.shape == images.shape[:1]
     ):
         raise idx.DataError("a pair is not an array of images and one of their labels")
-    # The product is exact, because 256 is a power of two.
-    return _to_uint8(images * 256).reshape(-1, *idx.IMAGE_SHAPE), _to_uint8(labels)
+    # The product is exact, because 256 is a power of two. With the integer 256, NumPy 2
+    # fails for an array of int8.
+    return _to_uint8(images * 256.0).reshape(-1, *idx.IMAGE_SHAPE), _to_uint8(labels)
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:

@@ -68,6 +68,11 @@ class _Array:
 
     values: np.ndarray | None = None
 
+    @property
+    def size(self) -> int:
+        """Returns the number of bytes of its data."""
+        return 0 if self.values is None else self.values.nbytes
+
 
 class _Mark:
     """The beginning of a tuple's elements on the stack."""
@@ -102,6 +107,7 @@ def _interpret(data: bytes) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     counts: collections.Counter[str] = collections.Counter()
+    total = 0  # bytes of all arrays
     for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
         if opcode.name == "STOP":
             break
@@ -113,6 +119,13 @@ def _interpret(data: bytes) -> Any:
                 f"{_STATES} states, expected six arrays; do not use this file"
             )
         _execute(opcode.name, argument, stack=stack, memo=memo)
+        if opcode.name == "BUILD" and isinstance(stack[-1], _Array):
+            total += stack[-1].size
+            if total > len(data):
+                raise DataError(
+                    f"the pickle has {len(data):,} bytes, and its arrays have more; do "
+                    "not use this file"
+                )
     (result,) = stack
     return result
 

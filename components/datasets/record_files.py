@@ -10,6 +10,7 @@ all numbers are little-endian. https://www.tensorflow.org/tutorials/load_data/tf
 import gzip
 import os
 import pathlib
+import stat
 import struct
 import zlib
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ def read(file: str | os.PathLike) -> Iterator[bytes]:
     path = pathlib.Path(file)
     number = 0
     try:
+        _check_regular(path)
         with path.open("rb") as raw:
             stream = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
             while (length := _read_length(stream)) is not None:
@@ -82,6 +84,7 @@ def count(file: str | os.PathLike) -> int:
     path = pathlib.Path(file)
     number = 0
     try:
+        _check_regular(path)
         size = path.stat().st_size
         with path.open("rb") as stream:
             end = 0
@@ -97,6 +100,12 @@ def count(file: str | os.PathLike) -> int:
     except (_RecordError, OSError) as error:
         raise _describe(error, path, number=number) from error
     return number
+
+
+def _check_regular(path: pathlib.Path) -> None:
+    """Raises _RecordError for a folder, and for a named pipe, which would never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise _RecordError("it is no regular file")
 
 
 def _read_length(stream: BinaryIO | gzip.GzipFile) -> int | None:

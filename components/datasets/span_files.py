@@ -16,6 +16,10 @@ from components.datasets.idx import DataError
 
 COUNTS_NAME = "counts.json"  # an optional file: {file name: number of records}
 _COUNTS_BYTES = 1024**2  # maximum
+_LONGEST_NAME = 255  # characters of a name in counts.json that a message shows
+# Maximum of a split's records: more than twice those of MAX_IMAGES without other
+# features. A few megabytes of gzip can be terabytes of valid records.
+_SPLIT_BYTES = 2 * 1024**3
 _PIXELS = idx.IMAGE_SHAPE[0] * idx.IMAGE_SHAPE[1]
 _MARK = "tfrecord"  # part of the file names, such as train-00000-of-00002.tfrecord.gz
 _COMPLETE = re.compile(rf".*{_MARK}(-[0-9]+-of-[0-9]+)?(\.gz)?")
@@ -60,11 +64,19 @@ def read(folder: str) -> idx.Arrays:
     for split, files in records.items():
         _check_complete(folder, [file.name for file in files])
         images, labels = bytearray(), bytearray()
+        size = 0
         for file in files:
             before = len(labels)
-            for image, label in _read_examples(file):
+            for image, label, record_size in _read_examples(file):
                 images += image
                 labels.append(label)
+                size += record_size
+                if size > _SPLIT_BYTES:
+                    raise DataError(
+                        f"{folder} has more than {_SPLIT_BYTES:,} bytes of {split} "
+                        f"records, up to {file.name}, expected at most as many; give "
+                        "fewer images, or image and label without other features"
+                    )
                 if len(labels) > idx.MAX_IMAGES:
                     raise DataError(
                         f"{folder} has more than {idx.MAX_IMAGES:,} {split} images, "
@@ -85,8 +97,10 @@ def _read_counts(folder: str, files: Sequence[pathlib.Path]) -> dict[str, int]:
       DataError: counts.json is damaged, or names other files than are there.
     """
     path = pathlib.Path(folder, COUNTS_NAME)
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
+    if not path.is_file():
+        raise DataError(f"{path} is no regular file; write it again")
     try:
         with path.open(encoding="utf-8") as file:
             counts = json.loads(file.read(_COUNTS_BYTES))
@@ -100,11 +114,12 @@ def _read_counts(folder: str, files: Sequence[pathlib.Path]) -> dict[str, int]:
             'file, such as {"train.tfrecord": 60000}; write it again'
         )
     for name in sorted(counts.keys() ^ {file.name for file in files}):
+        shown = name if len(name) < _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
         problem = "which is not there" if name in counts else "expected its number"
         verb = "names" if name in counts else "does not name"
         raise DataError(
-            f"{path} {verb} {name}, {problem}: the span is not complete; wait until it "
-            f"is, or correct {COUNTS_NAME}"
+            f"{path} {verb} {shown}, {problem}: the span is not complete; wait until "
+            f"it is, or correct {COUNTS_NAME}"
         )
     return counts
 
@@ -145,10 +160,11 @@ def _check_complete(folder: str, names: Sequence[str]) -> None:
             )
 
 
-def _read_examples(file: pathlib.Path) -> Iterator[tuple[bytes, int]]:
-    """Yields the image (784 bytes) and label of each record of a TFRecord file."""
+def _read_examples(file: pathlib.Path) -> Iterator[tuple[bytes, int, int]]:
+    """Yields the image (784 bytes), the label and the size of each record of a file."""
     for number, record in enumerate(record_files.read(file)):
-        yield _parse_record(record, f"record {number} of {file}")
+        image, label = _parse_record(record, f"record {number} of {file}")
+        yield image, label, len(record)
 
 
 def _parse_record(record: bytes, where: str) -> tuple[bytes, int]:
@@ -161,6 +177,11 @@ def _parse_record(record: bytes, where: str) -> tuple[bytes, int]:
         ) from error
     images = feature["image"].bytes_list.value
     labels = feature["label"].int64_list.value
+    if len(images) > 1 or len(labels) > 1:
+        raise DataError(
+            f"{where} has {len(images):,} images and {len(labels):,} labels, expected "
+            "one of each; write a record for each image"
+        )
     sizes = [len(image) for image in images]
     if sizes != [_PIXELS]:
         raise DataError(

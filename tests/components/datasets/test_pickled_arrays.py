@@ -12,25 +12,7 @@ import pytest
 
 from components.datasets import pickled_arrays
 from components.datasets.idx import DataError
-
-RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\n"
-EMPTY = RECONSTRUCT + b"cnumpy\nndarray\nK\x00\x85U\x01b\x87R"
-FLOATS = (
-    b"cnumpy\ndtype\nU\x02f4K\x00K\x01\x87R(K\x03U\x01<NNN"
-    b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-)
-
-
-def text(data):
-    """Returns the instruction for a byte string of Python 2."""
-    return b"T" + struct.pack("<i", len(data)) + data
-
-
-def array(shape, kind=FLOATS, data=None):
-    """Returns a pickle of an array with this instruction for its shape."""
-    return (
-        EMPTY + b"(K\x01" + shape + kind + b"\x89" + (data or text(bytes(8))) + b"tb."
-    )
+from tests.support.pickles import EMPTY, FLOATS, RECONSTRUCT, array, text
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
@@ -147,6 +129,20 @@ def test_anything_else_is_refused(data, message):
     with pytest.raises(DataError) as error:
         pickled_arrays.read(data)
     assert message in str(error.value)
+
+
+def test_many_arrays_of_one_text_are_refused():
+    """Each array would be a copy of the text."""
+    data = b"X" + struct.pack("<I", 4096) + bytes(4096) + b"q\x050" + FLOATS + b"q\x060"
+    one = EMPTY + b"(K\x01M\x00\x04\x85h\x06\x89h\x05tb"
+    assert len(pickled_arrays.read(data + one + b".")) == 1024
+    pickle_ = data + one * 2 + b"\x86."
+    with pytest.raises(DataError) as error:
+        pickled_arrays.read(pickle_)
+    assert str(error.value) == (
+        f"the pickle has {len(pickle_):,} bytes, and its arrays have more; do not use "
+        "this file"
+    )
 
 
 def test_an_extension_that_was_used_before_is_refused():

@@ -1,8 +1,8 @@
 """The reader of TFRecord files, with records packed by hand and by TensorFlow."""
 
 import gzip
+import os
 import re
-import struct
 
 import google_crc32c
 import pytest
@@ -10,24 +10,10 @@ import tensorflow as tf
 
 from components.datasets import record_files
 from components.datasets.idx import DataError
+from tests.support.tfrecords import header, pack
 
 # "123456789" has the CRC-32C e3069283 (RFC 3720, appendix B.4, and others).
 assert google_crc32c.value(b"123456789") == 0xE3069283
-
-
-def mask(data):
-    crc = google_crc32c.value(data)
-    rotated = (crc >> 15 | crc << 17) % 2**32
-    return struct.pack("<I", (rotated + 0xA282EAD8) % 2**32)
-
-
-def header(length):
-    packed = struct.pack("<Q", length)
-    return packed + mask(packed)
-
-
-def pack(data):
-    return header(len(data)) + data + mask(data)
 
 
 def error_of(function, path):
@@ -62,6 +48,18 @@ def test_a_file_without_records_has_none(tmp_path):
     path.write_bytes(b"")
     assert read_all(path) == []
     assert record_files.count(path) == 0
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_regular_file_is_not_opened(tmp_path, make):
+    """A named pipe would never end."""
+    path = tmp_path / "a.tfrecord"
+    make(path)
+    for function in (read_all, record_files.count):
+        assert error_of(function, path) == (
+            f"{path} cannot be read after 0 records: it is no regular file; get the "
+            "file again"
+        )
 
 
 @pytest.mark.parametrize("length", [2**47, 2**63, 2**64 - 1, 2**64 - 16, 2**20 + 1])

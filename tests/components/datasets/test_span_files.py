@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import struct
 
 import google_crc32c
@@ -106,6 +107,10 @@ def overwrite(folder, *records):
             example(bytes(783), 1),
             "record 1 of {} has an image of [783] bytes, expected [784]: 28 x 28",
         ),
+        (
+            example(bytes(784), *range(200)),
+            "record 1 of {} has 1 images and 200 labels, expected one of each; write",
+        ),
         (b"", "record 1 of {} has an image of no bytes, expected [784]"),
         (example(bytes(784)), "record 1 of {} has the label [], expected one of 0 to"),
         (example(bytes(784), 256), "record 1 of {} has the label [256], expected one"),
@@ -177,6 +182,19 @@ def test_more_images_than_fit_are_refused(tmp_path, monkeypatch):
         span_files.read(str(tmp_path))
     assert str(error.value) == (
         f"{tmp_path} has more than 19 test images, expected at most as many; give fewer"
+    )
+
+
+def test_records_with_much_else_in_them_are_refused(tmp_path, monkeypatch):
+    """A small gzip file can be terabytes of valid records."""
+    monkeypatch.setattr(span_files, "_SPLIT_BYTES", 10_000)
+    write_records(tmp_path, bars(0, 20, 5))
+    with pytest.raises(DataError) as error:
+        span_files.read(str(tmp_path))
+    assert str(error.value) == (
+        f"{tmp_path} has more than 10,000 bytes of train records, up to "
+        "train-00001-of-00002.tfrecord.gz, expected at most as many; give fewer "
+        "images, or image and label without other features"
     )
 
 
@@ -257,3 +275,16 @@ def test_counts_that_are_not_json_are_named(counted, data):
         span_files.read(str(folder))
     assert str(error.value).startswith(f"{path} is no JSON (")
     assert str(error.value).endswith("); write it again")
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda path: os.symlink("nothing", path)]
+)
+def test_counts_that_are_no_file_are_named(counted, make):
+    folder, _ = counted
+    path = folder / "counts.json"
+    path.unlink()
+    make(path)
+    with pytest.raises(DataError) as error:
+        span_files.read(str(folder))
+    assert str(error.value) == f"{path} is no regular file; write it again"

@@ -357,3 +357,24 @@ def test_the_grid_shows_each_image_where_it_belongs():
     apart = np.asarray(image_files.grid(three, 2, group=1))
     assert apart.shape == (118, 124)
     assert np.unique(apart[2:58, 66:122]) == 255
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (
+            b"\2\0" + struct.pack("<I", 2**32 - 1),
+            "header states a length of 4,294,967,",
+        ),
+        (b"\1\0" + struct.pack("<H", 65_535), "header states a length of 65,535 bytes"),
+        (b"\1\0" + struct.pack("<H", 9_000) + b"(" * 9_000, "no .npy of numbers ("),
+        (b"\1\0" + struct.pack("<H", 40) + b"(True, 28, 28)".ljust(40), "numbers ("),
+    ],
+)
+def test_headers_that_are_refused(tmp_path, data, why):
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY" + data)
+    with pytest.raises(ImageError) as error:
+        read(str(path), pytest.fail)
+    assert why in str(error.value)
+    assert len(str(error.value)) < 1_000
