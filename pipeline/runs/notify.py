@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from typing import cast
 
-from model.errors import PipelineError
+from model.errors import PipelineError, escape_controls
 from model.files import safe_paths
 from model.training import signals
 from pipeline.config.notifications import (
@@ -27,6 +27,7 @@ from pipeline.runs.run_record import RunRecord
 _KEPT_OUTPUT = 10_000  # bytes of a command's output that are logged
 _OUTPUT_WAIT = 0.5  # seconds for the last output of a command that has ended
 _LONGEST_TEXT = 1_900  # characters in a template; Discord refuses more than 2,000
+_LONGEST_SECRET = 10_000  # characters of a webhook's URL or token
 _MARKER = "VAE_PIPELINE_COMMAND_ID"  # variable of all processes of one command
 
 
@@ -122,24 +123,26 @@ def _run_command(config: NotifyConfig, body: str, *, event: str) -> None:
     command = output = None
     marker = uuid.uuid4().hex
     variables = {"VAE_PIPELINE_EVENT": event, _MARKER: marker}
-    try:
-        # Defers an interrupt until `command` is set, so that `finally` ends it.
-        with signals.defer_signals():
-            command = _start_command(config.command, variables)
-            output = _Output(command)
-        command.communicate(body.encode(), timeout=config.timeout)
-    except subprocess.TimeoutExpired as error:
-        raise NotifyError(
-            f"{name} did not end in {config.timeout:g} s and was killed"
-        ) from error
-    finally:
-        if command is not None and command.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(command.pid, signal.SIGKILL)
-            process.kill_by_environment(_MARKER, marker)
-            command.wait()
-        if output is not None:
-            output.log(name)
+    with process.adopted_orphans() as kill_descendants:
+        try:
+            # Defers an interrupt until `command` is set, so that `finally` ends it.
+            with signals.defer_signals():
+                command = _start_command(config.command, variables)
+                output = _Output(command)
+            command.communicate(body.encode(), timeout=config.timeout)
+        except subprocess.TimeoutExpired as error:
+            raise NotifyError(
+                f"{name} did not end in {config.timeout:g} s and was killed"
+            ) from error
+        finally:
+            if command is not None and command.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(command.pid, signal.SIGKILL)
+                process.kill_by_environment(_MARKER, marker)
+                kill_descendants()
+                command.wait()
+            if output is not None:
+                output.log(name)
     if command.returncode:
         raise NotifyError(f"{name} ended with exit code {command.returncode}")
 
@@ -192,7 +195,7 @@ class _Output:
         if tail:
             dropped = size - len(tail)
             note = f", here without its first {dropped:,} bytes" if dropped else ""
-            text = tail.decode(errors="backslashreplace")
+            text = escape_controls(tail.decode(errors="backslashreplace"))
             logging.info("the output of %s%s:\n%s", name, note, text)
 
 
@@ -210,7 +213,12 @@ def _read_secret(setting: str, *, field: str) -> str:
     if kind == "file":
         try:
             path = pathlib.Path(safe_paths.expand_home(where))
-            value = path.read_text(encoding="utf-8").strip()
+            if path.exists() and not path.is_file():
+                raise NotifyError(
+                    f"{where}, which notify.{field} names, must be a regular file"
+                )
+            with path.open(encoding="utf-8") as file:
+                value = file.read(_LONGEST_SECRET + 1).strip()
         except (OSError, UnicodeDecodeError, safe_paths.PathError) as error:
             is_home = isinstance(error, safe_paths.PathError)
             why = str(error) if is_home else getattr(error, "strerror", "not UTF-8")
@@ -220,6 +228,11 @@ def _read_secret(setting: str, *, field: str) -> str:
         if not value:
             raise NotifyError(
                 f"the file {where}, which notify.{field} names, must not be empty"
+            )
+        if len(value) > _LONGEST_SECRET:
+            raise NotifyError(
+                f"the file {where}, which notify.{field} names, must have at most "
+                f"{_LONGEST_SECRET:,} characters, got more"
             )
         return value
     return setting

@@ -2,15 +2,17 @@
 
 import atexit
 import contextlib
+import ctypes
 import dataclasses
 import os
 import pathlib
 import platform
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
+_PR_SET_CHILD_SUBREAPER = 36  # an option of prctl(2)
 _PASSES = 10  # through the list of processes, to kill those that start meanwhile
 
 
@@ -53,6 +55,69 @@ def kill_by_environment(name: str, value: str) -> None:
                     has_killed = True
         if not has_killed:
             return
+
+
+@contextlib.contextmanager
+def adopted_orphans() -> Iterator[Callable[[], None]]:
+    """Makes this process the parent of all orphans among its descendants.
+
+    A process whose parent has ended gets the system's first process as its parent, so
+    that nothing shows where it came from. While the block runs, it gets this process.
+    Only Linux can do that; elsewhere this does nothing.
+
+    Yields:
+      A function that kills all descendants of this process that were not there before
+      the block, whatever their process group, session and environment.
+    """
+    before = _list_descendants(os.getpid())
+    killed: set[int] = set()
+
+    def kill() -> None:
+        for _ in range(_PASSES):
+            found = _list_descendants(os.getpid()) - before
+            killed.update(found)
+            for pid in found:
+                with contextlib.suppress(OSError):  # it has ended, or is another user's
+                    os.kill(pid, signal.SIGKILL)
+            if not found:
+                return
+
+    _set_subreaper(True)
+    try:
+        yield kill
+    finally:
+        _set_subreaper(False)
+        for pid in killed:  # those that were adopted are to be waited for
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+
+
+def _set_subreaper(is_subreaper: bool) -> None:
+    """Sets whether orphans among the descendants become children of this process."""
+    with contextlib.suppress(AttributeError, OSError):  # not on macOS
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(is_subreaper), 0, 0, 0)
+
+
+def _list_descendants(pid: int) -> set[int]:
+    """Returns the ids of a process's children, their children and so on.
+
+    Processes that have ended are not among them. Without /proc there are none.
+    """
+    children: dict[int, list[int]] = {}
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            # The command name, in parentheses, may have spaces.
+            fields = path.read_text(encoding="utf-8", errors="replace")
+            state, parent = fields.rsplit(")", 1)[1].split()[:2]
+            if state not in "ZX":
+                children.setdefault(int(parent), []).append(int(path.parent.name))
+    found: set[int] = set()
+    left = [pid]
+    while left:
+        new = children.get(left.pop(), [])
+        found.update(new)
+        left += new
+    return found
 
 
 def run_and_exit(main: Callable[[], int]) -> NoReturn:

@@ -186,9 +186,8 @@ def test_a_line_that_cannot_be_printed_leaves_no_secret_in_a_traceback(
             "such file or directory",
         ),
         (
-            {"webhook": "file:/dev/null"},
-            "webhook: the file /dev/null, which notify.webhook names, must not be "
-            "empty",
+            {"webhook": "file:/dev/zero"},
+            "webhook: /dev/zero, which notify.webhook names, must be a regular file",
         ),
         (
             {"webhook": "env:PLAIN"},
@@ -203,6 +202,29 @@ def test_a_missing_secret_is_named_at_the_start_and_at_the_end(
     monkeypatch.setenv("PLAIN", f"http://example.org{SECRET_PATH}")
     assert notify.find_problems(NotifyConfig(**settings)) == [f"notify: {line}"]
     assert send(**settings) == [f"notify: {line}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (" \n", "not be empty"),
+        ("a" * 10_001, "have at most 10,000 characters, got more"),
+    ],
+)
+def test_a_secret_of_another_length(tmp_path, text, why):
+    path = tmp_path / "url"
+    path.write_text(text)
+    assert send(webhook=f"file:{path}") == [
+        f"notify: webhook: the file {path}, which notify.webhook names, must {why}"
+    ]
+
+
+def test_a_named_pipe_is_no_secret(tmp_path):
+    path = tmp_path / "url"
+    os.mkfifo(path)
+    assert send(webhook=f"file:{path}") == [
+        f"notify: webhook: {path}, which notify.webhook names, must be a regular file"
+    ]
 
 
 def test_a_secret_file_that_is_not_text(tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from pipeline.runs import process
 
+ROOT = str(pathlib.Path(__file__).parents[3])
 BEGIN = """
 import atexit, logging, pathlib, sys, tempfile, threading
 from pipeline.runs import process
@@ -132,3 +134,25 @@ def test_only_processes_with_the_variable_and_its_value_are_killed():
         for each in started:
             each.kill()
             each.wait()
+
+
+ORPHANS = """
+import subprocess
+with process.adopted_orphans() as kill:
+    before = subprocess.Popen(["sleep", "60"])
+with process.adopted_orphans() as kill:
+    # Its parent has ended, and it has another session and no environment.
+    text = "env -i setsid sh -c 'echo $$; exec sleep 60' & wait $!"
+    shell = f"({text}) >pid & until [ -s pid ]; do sleep 0.01; done"
+    subprocess.run(["sh", "-c", shell], check=True)
+    orphan = int(pathlib.Path("pid").read_text())
+    kill()
+    print(process._read_start(orphan) == "", before.poll() is None)
+before.kill()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
+def test_orphans_are_killed_and_older_children_are_not(tmp_path):
+    result = run(ORPHANS, cwd=tmp_path, env={**os.environ, "PYTHONPATH": ROOT})
+    assert (result.stdout, result.stderr) == ("True True\n", "")
