@@ -1,7 +1,7 @@
 # The project's commands. A target makes .venv first if that does not exist.
 
-.PHONY: help setup always run test test-containers faults soak nightly lint docs bench \
-        bench-time bench-serve corruptions image sbom audit lock clean
+.PHONY: help setup always run test test-containers faults attacks soak nightly lint docs \
+        bench bench-time bench-serve corruptions image sbom audit lock clean
 
 # Variables for other Python or uv installations, which would break these.
 unexport PYTHONHOME PYTHONOPTIMIZE PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS \
@@ -22,6 +22,8 @@ help:
 	@echo "make test-containers"
 	@echo "             build the image, and run the pipeline in it as Kubeflow does"
 	@echo "make faults  test runs that are killed, and with full disks and damaged files"
+	@echo "make attacks"
+	@echo "             attack the command line with bad input; print what was tried, and held"
 	@echo "make soak    kill 200 runs at random; ARGS='--runs 20 --seed 7' for fewer"
 	@echo "make nightly run the long tests: see docs/reference/nightly.md"
 	@echo "make lint    check the format, the code's style, the types and the imports"
@@ -67,6 +69,9 @@ test-containers: .venv/ready
 faults: .venv/ready
 	.venv/bin/python -m pytest -m faults --show-capture=no --numprocesses 2 \
 	    --dist loadfile tests/faults $(ARGS)
+
+attacks: .venv/ready
+	.venv/bin/python -m pytest -m attacks --show-capture=no --numprocesses 2 tests/attacks $(ARGS)
 
 soak: .venv/ready
 	.venv/bin/python -m tests.faults.soak $(ARGS)

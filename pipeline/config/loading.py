@@ -298,9 +298,10 @@ def _check_keys(sections: Mapping[str, Mapping[str, Any]]) -> None:
                 # The value may be a secret whose key is mistyped.
                 secret = key.startswith("notify.") or "notify." in (nearest or "")
                 value = "" if secret else f" ({_show(fields[field])})"
-                raise ConfigError(
-                    f"unknown setting {key[:_LONGEST_SHOWN]}{value}: {hint}"
-                )
+                shown = key[:_LONGEST_SHOWN]
+                if secret and not re.fullmatch(r"[A-Za-z_.]+", field):
+                    shown = f"of {section}, which may be a secret and is not shown"
+                raise ConfigError(f"unknown setting {shown}{value}: {hint}")
 
 
 _LONGEST_SHOWN = 200  # characters of a key or a value in a message

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from typing import cast
 
-from model.errors import PipelineError, escape_controls
+from model.errors import INVISIBLE, PipelineError, escape_controls
 from model.files import safe_paths
 from model.training import signals
 from pipeline.config.notifications import (
@@ -28,6 +28,7 @@ _KEPT_OUTPUT = 10_000  # bytes of a command's output that are logged
 _OUTPUT_WAIT = 0.5  # seconds for the last output of a command that has ended
 _LONGEST_TEXT = 1_900  # characters in a template; Discord refuses more than 2,000
 _LONGEST_SECRET = 10_000  # characters of a webhook's URL or token
+_LONGEST_NAME = 200  # characters of a program's or a file's name in a message
 _MARKER = "VAE_PIPELINE_COMMAND_ID"  # variable of all processes of one command
 
 
@@ -115,11 +116,15 @@ def _read_url(config: NotifyConfig) -> str:
 
 def _post(config: NotifyConfig, body: str) -> None:
     token = _read_secret(config.token, field="token")
+    if INVISIBLE.search(token):
+        raise NotifyError(
+            "the token that notify.token names must have no control characters"
+        )
     webhook.post(_read_url(config), token=token, body=body, timeout=config.timeout)
 
 
 def _run_command(config: NotifyConfig, body: str, *, event: str) -> None:
-    name = config.command[0]
+    name = config.command[0][:_LONGEST_NAME]
     command = output = None
     marker = uuid.uuid4().hex
     variables = {"VAE_PIPELINE_EVENT": event, _MARKER: marker}
@@ -150,10 +155,10 @@ def _run_command(config: NotifyConfig, body: str, *, event: str) -> None:
 def _start_command(
     words: list[str], variables: dict[str, str]
 ) -> subprocess.Popen[bytes]:
-    name, *arguments = words
+    program, *arguments = words
     try:
         return subprocess.Popen(
-            [safe_paths.expand_home(name), *arguments],
+            [safe_paths.expand_home(program), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -162,6 +167,7 @@ def _start_command(
         )
     except (OSError, safe_paths.PathError) as error:
         why = getattr(error, "strerror", error)
+        name = program[:_LONGEST_NAME]
         raise NotifyError(f"{name} can't be started: {why}") from error
 
 
@@ -201,9 +207,10 @@ class _Output:
 
 def _read_secret(setting: str, *, field: str) -> str:
     """Returns the value that env:NAME or file:PATH refers to, or the setting itself."""
-    kind, _, where = setting.partition(":")
+    kind, _, place = setting.partition(":")
+    where = place[:_LONGEST_NAME]
     if kind == "env":
-        value = os.environ.get(where, "").strip()
+        value = os.environ.get(place, "").strip()
         if not value:
             raise NotifyError(
                 f"the environment variable {where}, which notify.{field} names, must "
@@ -212,7 +219,7 @@ def _read_secret(setting: str, *, field: str) -> str:
         return value
     if kind == "file":
         try:
-            path = pathlib.Path(safe_paths.expand_home(where))
+            path = pathlib.Path(safe_paths.expand_home(place))
             if path.exists() and not path.is_file():
                 raise NotifyError(
                     f"{where}, which notify.{field} names, must be a regular file"

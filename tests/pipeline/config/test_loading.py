@@ -480,3 +480,14 @@ def test_a_wrong_value_is_cut_and_a_url_is_not_shown():
     with pytest.raises(ConfigError) as error:
         resolve("smoke", settings=["gate.seed=" + "x" * 10_000])
     assert len(str(error.value)) < 300
+
+
+def test_a_key_of_notify_that_is_no_name_is_not_shown(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("notify: {token secret-4711: 1}\n")
+    with pytest.raises(ConfigError) as error:
+        resolve("smoke", str(path))
+    assert str(error.value) == (
+        "unknown setting of notify, which may be a secret and is not shown: did you "
+        "mean notify.token?"
+    )

@@ -465,3 +465,20 @@ with lock.hold_lock(pathlib.Path(sys.argv[1]), should_wait=False, print_line=pri
     print("held", flush=True)
     sys.stdin.readline()
 """
+
+
+def test_a_token_with_a_null_character_is_not_sent(serve, tmp_path):
+    server = serve(200)
+    (tmp_path / "token").write_text("a\0b")
+    assert send(webhook=server.url, token=f"file:{tmp_path}/token") == [
+        "notify: webhook: the token that notify.token names must have no control "
+        "characters"
+    ]
+    assert server.requests == []
+
+
+def test_a_long_name_is_cut():
+    (line,) = send(webhook=f"file:{'a' * 5_000}")
+    assert len(line) < 400
+    (line,) = send(command=["a" * 5_000])
+    assert line == f"notify: command: {'a' * 200} can't be started: File name too long"
