@@ -19,6 +19,7 @@ _FORM = "a URI has the form s3://BUCKET/FOLDER"
 _UNSET = "a variable in it may be unset"
 # The beginning of a path that is probably a URI with a mistake, such as s3:/a or s3//a.
 _ALMOST_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(:/|:|//)")
+_ODD_COLON = re.compile(rf"({'|'.join((*SCHEMES, 'file'))})\W{{1,3}}//", re.IGNORECASE)
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 # The name of a bucket, or the ARN of an access point of S3.
 _BUCKET = re.compile(r"arn:[A-Za-z0-9:-]+|[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -79,7 +80,7 @@ def parse(
             raise refuse(f"{_FORM}; write ./{written} for a folder of that name")
         # Such as the full-width colon of some keyboards, which a terminal shows alike.
         plain = INVISIBLE.sub("", unicodedata.normalize("NFKC", written))
-        if "://" in plain:
+        if "://" in plain or _ODD_COLON.match(written):
             raise refuse("write :// in ASCII, without invisible characters")
         if problem := _find_length_problem(text):
             raise refuse(problem)

@@ -149,7 +149,7 @@ def test_records_that_are_mostly_padding(read_span):
     record = tfrecords.pack(_example_with(more=2**20 - 2_000))
     data = gzip.compress(record * 64) * 320
     outcome = read_span(data, "train.tfrecord.gz", name="train.tfrecord.gz")
-    assert outcome.seconds < 30
+    assert outcome.cpu < 30
 
 
 @pytest.mark.line("gzip bomb")
@@ -327,7 +327,7 @@ def test_a_gzip_bomb_of_images(prepare, tmp_path, name):
     limit = 900 if "million images" in name else 100
     outcome = prepare(folder)
     attacked.check_refused(outcome, "idx", megabytes=limit)
-    assert outcome.seconds < 30
+    assert outcome.cpu < 30
 
 
 @pytest.mark.line("gzip bomb")

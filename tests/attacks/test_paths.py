@@ -55,7 +55,7 @@ URIS = {
     "s3\uff1a//models": "in ASCII",  # a full-width colon
     "s3:\u200b//models": "s3://BUCKET/FOLDER",  # a space of no width
     "\u202es3://models": "no scheme",  # text from right to left
-    "s3\u2236//models": "",  # the sign of a ratio
+    "s3\u2236//models": "in ASCII",  # the sign of a ratio
     "file://etc": "a path from /",
     "file:/etc": "s3://BUCKET/FOLDER",
     "FILE:///etc": "in small letters",

@@ -100,7 +100,7 @@ ALIASES = {
 @pytest.mark.parametrize("name", ALIASES)
 def test_aliases_and_anchors(read, name):
     outcome = read(ALIASES[name], "must have no a")
-    assert outcome.seconds < 10
+    assert outcome.cpu < 10
 
 
 CRASHES = {
@@ -169,7 +169,7 @@ CRASHES = {
 @pytest.mark.parametrize("name", CRASHES)
 def test_what_crashes_a_reader(read, name):
     outcome = read(*CRASHES[name])
-    assert outcome.seconds < 10
+    assert outcome.cpu < 10
 
 
 VALUES = {

@@ -68,8 +68,11 @@ def _main(work, folder, environment, measured, output):
     try:
         code = work()
     finally:
-        megabytes = (_kilobytes("VmHWM") - before) / 1024
-        pathlib.Path(measured).write_text(json.dumps(megabytes), encoding="ascii")
+        facts = {
+            "megabytes": (_kilobytes("VmHWM") - before) / 1024,
+            "cpu": time.process_time(),
+        }
+        pathlib.Path(measured).write_text(json.dumps(facts), encoding="ascii")
         sys.stdout.flush()
     sys.exit(code)
 
@@ -83,6 +86,7 @@ class Outcome:
       out: standard output.
       err: standard error.
       seconds: wall time.
+      cpu: processor time in seconds, which is the same on a busy machine.
       megabytes: the growth of the resident memory at its peak.
     """
 
@@ -90,6 +94,7 @@ class Outcome:
     out: str
     err: str
     seconds: float
+    cpu: float
     megabytes: float
 
     @property
@@ -192,13 +197,11 @@ def run(
             path = pathlib.Path(f"{output}.{stream}")
             data = path.read_bytes() if path.exists() else b""
             texts.append(data.decode(errors="backslashreplace"))
-        megabytes = float("nan")
+        facts = {"megabytes": float("nan"), "cpu": float("nan")}
         if measured.exists():
-            megabytes = json.loads(measured.read_text(encoding="ascii"))
+            facts = json.loads(measured.read_text(encoding="ascii"))
         process.close()
-    return Outcome(
-        code=code, out=texts[0], err=texts[1], seconds=took, megabytes=megabytes
-    )
+    return Outcome(code=code, out=texts[0], err=texts[1], seconds=took, **facts)
 
 
 def check_refused(outcome: Outcome, *words: str, code: int = 2, megabytes=300) -> None:

@@ -176,6 +176,7 @@ HIDDEN = "remove the control characters"
     ("text", "advice"),
     [
         ("s3\uff1a//models", ASCII),  # a full-width colon
+        ("s3\u2236//models", ASCII),  # the sign of a ratio
         ("s3\u200b://models", f"s3\\u200b:// is no scheme of a URI here; {FORM}"),
         ("s3://models/\u200bx", HIDDEN),
         ("s3://models/x\x7f", HIDDEN),
