@@ -246,7 +246,7 @@ def _read_scalar(event: yaml.ScalarEvent) -> str | int | float | None:
         if abs(number) >= 2**63:
             raise YamlError(
                 "must have integers of at most 64 bits, got a larger one at "
-                f"{_place(event.start_mark)}: put it in quotes if it is a text"
+                f"{_position(event.start_mark)}: put it in quotes if it is a text"
             )
         return number
     return float(text) if re.fullmatch(_FLOAT, text) else text
