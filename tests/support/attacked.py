@@ -145,13 +145,13 @@ def _run_with_debug_logs(arguments: list[str]) -> int:
 def _read_pickle(path: str) -> int:
     from components.datasets import mnist_wheel
     from model.errors import PipelineError
-    from pipeline.exit_codes import code_of
+    from pipeline.exit_codes import find_exit_code
 
     try:
         mnist_wheel.read_pickle(path)
     except PipelineError as error:
         print(error)
-        return code_of(error)
+        return find_exit_code(error)
     return 0
 
 
