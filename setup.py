@@ -77,6 +77,8 @@ setuptools.setup(
         "pyyaml>=6",
         "requests>=2.32.2",
         "rich>=13",
+        # Student's t, for the gate's confidence intervals.
+        "scipy>=1.10",
         # `notify`'s attempts.
         "tenacity>=8",
         # The local time zone's name, for schedules.
@@ -106,7 +108,6 @@ setuptools.setup(
             "pytest-xdist",
             "ruff",
             "scikit-learn",
-            "scipy",
             "sphinx",
             "types-PyYAML",
             "types-requests",
