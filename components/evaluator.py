@@ -1,8 +1,10 @@
 """The Evaluator step: a gate on the ELBO, with TFMA on the scores of both models."""
 
+import json
 import math
 import os
 import sys
+from collections.abc import Mapping
 from typing import ClassVar
 
 import tensorflow as tf
@@ -24,9 +26,16 @@ from tfx.types import standard_component_specs as specs
 from tfx.utils import json_utils, proto_utils
 
 from components import served_model
-from components.evaluation import predictions
+from components.evaluation import lower_confidence_bound, predictions
 from components.evaluation.estimate import SPLIT
-from components.evaluation.evaluation_result import Evaluation, ModelResult
+from components.evaluation.evaluation_result import (
+    Difference,
+    Evaluation,
+    ModelResult,
+    format_confidence,
+)
+from components.evaluation.gate_result import Thresholds
+from components.evaluation.lower_confidence_bound import LowerConfidenceBound
 from components.evaluation.predictions import BASELINE, CANDIDATE, DIFFERENCE
 from components.evaluation.scores import Scores, ScoresError
 from components.model_scores import read_scores, require_scores
@@ -38,6 +47,8 @@ from tensorflow_model_analysis.proto import config_pb2  # isort: skip
 CANDIDATE_SCORES_KEY, BASELINE_SCORES_KEY = "candidate_scores", "baseline_scores"
 
 _METRIC = "mean_prediction"
+_WHOLE = config_pb2.SlicingSpec()
+_BY_LABEL = config_pb2.SlicingSpec(feature_keys=[predictions.LABEL])
 # TFMA's type of a model whose predictions are features. TFMA does not load the model.
 _MODEL_TYPE = "materialized_prediction"
 _PREDICTIONS = "predictions"  # a folder in the output folder, while the step runs
@@ -184,29 +195,26 @@ class Evaluator(base_beam_component.BaseBeamComponent):
 
 
 def make_eval_config(
-    elbo_floor: float, tolerance: float, *, binary: bool = True
+    thresholds: Thresholds, *, binary: bool = True
 ) -> config_pb2.EvalConfig:
     """Returns TFMA's configuration: the metrics, and the thresholds of the gate.
 
     The gate has two thresholds over the whole test split. The floor: the candidate's
     mean ELBO is at least `elbo_floor`. The ratchet, if there is a baseline: the mean of
-    the images' differences, candidate minus baseline, is at least -`tolerance`. The
-    slices by label are reported and have no threshold.
+    the images' differences, candidate minus baseline, is with `confidence` at least
+    -`tolerance`. The slices by label are reported. They have a threshold if there is a
+    `class_tolerance`: it is the ratchet's, with this tolerance.
 
     Args:
-      elbo_floor: nats per image.
-      tolerance: nats per image.
+      thresholds: what the gate requires.
       binary: whether p(x|z) is a distribution of binary pixels.
     """
     # The log of a probability is at most 0, so an ELBO above 0 shows a broken model.
     # The log of a density, for grey pixels, may be any finite number.
     floor = config_pb2.GenericValueThreshold(
-        lower_bound={"value": elbo_floor},
+        lower_bound={"value": thresholds.elbo_floor},
         upper_bound={"value": 0.0 if binary else sys.float_info.max},
     )
-    # The difference is a prediction of its own. TFMA's change_threshold would need a
-    # baseline that TFMA loads.
-    ratchet = config_pb2.GenericValueThreshold(lower_bound={"value": -tolerance})
     return config_pb2.EvalConfig(
         model_specs=[
             config_pb2.ModelSpec(
@@ -222,10 +230,7 @@ def make_eval_config(
             )
             for name in (CANDIDATE, BASELINE)
         ],
-        slicing_specs=[
-            config_pb2.SlicingSpec(),
-            config_pb2.SlicingSpec(feature_keys=[predictions.LABEL]),
-        ],
+        slicing_specs=[_WHOLE, _BY_LABEL],
         metrics_specs=[
             config_pb2.MetricsSpec(output_names=["elbo"], metrics=[_make_mean(floor)]),
             config_pb2.MetricsSpec(
@@ -233,7 +238,7 @@ def make_eval_config(
             ),
             config_pb2.MetricsSpec(
                 output_names=[DIFFERENCE],
-                metrics=[_make_mean(ratchet)],
+                metrics=[_make_ratchet(thresholds)],
                 model_names=[CANDIDATE],
             ),
             config_pb2.MetricsSpec(
@@ -255,10 +260,33 @@ def _make_mean(
     if threshold is not None:
         # The field `threshold` would apply to every slice.
         mean.per_slice_thresholds.add(
-            slicing_specs=[config_pb2.SlicingSpec()],
+            slicing_specs=[_WHOLE],
             threshold=config_pb2.MetricThreshold(value_threshold=threshold),
         )
     return mean
+
+
+def _make_ratchet(thresholds: Thresholds) -> config_pb2.MetricConfig:
+    """Returns the metric of the difference to the baseline, with its thresholds.
+
+    The difference is a prediction of its own. TFMA's change_threshold would need a
+    baseline that TFMA loads, and would compare means as if they had no noise.
+    """
+    ratchet = config_pb2.MetricConfig(
+        class_name=LowerConfidenceBound.__name__,
+        module=LowerConfidenceBound.__module__,
+        config=json.dumps({"confidence": thresholds.confidence}),
+    )
+    for slices, tolerance in (
+        (_WHOLE, thresholds.tolerance),
+        (_BY_LABEL, thresholds.class_tolerance),
+    ):
+        if tolerance is not None:
+            ratchet.per_slice_thresholds.add(
+                slicing_specs=[slices],
+                threshold={"value_threshold": {"lower_bound": {"value": -tolerance}}},
+            )
+    return ratchet
 
 
 def read_evaluation(uri: str) -> Evaluation:
@@ -276,6 +304,7 @@ def read_evaluation(uri: str) -> Evaluation:
         candidate=_read_model(candidate),
         baseline=_read_model(baseline),
         images=_read_count(candidate),
+        difference=_read_differences(candidate)[None],
     )
 
 
@@ -286,35 +315,87 @@ def list_refusals(uri: str) -> list[str]:
       uri: the Evaluator's output folder.
     """
     validation = tfma.load_validation_result(uri)
-    failures = [
-        failure
-        for of_slice in validation.metric_validations_per_slice
-        for failure in of_slice.failures
-    ]
-    # The floor comes before the ratchet.
-    failures.sort(key=lambda failure: failure.metric_key.output_name == DIFFERENCE)
-    sentences = [_describe_failure(failure) for failure in failures]
+    sentences = []
+    missed: dict[int | None, float] = {}  # label, None: all images -> the least
+    for of_slice in validation.metric_validations_per_slice:
+        for failure in of_slice.failures:
+            if failure.metric_key.output_name != DIFFERENCE or failure.message.strip():
+                sentences.append(_describe_failure(failure))
+            else:
+                least = failure.metric_threshold.value_threshold.lower_bound.value
+                missed[_read_label(of_slice.slice_key)] = least
+    if missed:
+        candidate = tfma.load_eval_result(uri, model_name=CANDIDATE)
+        sentences += _describe_missed_ratchet(_read_differences(candidate), missed)
     if not validation.validation_ok and not sentences:
         sentences.append("the evaluation has none of the slices that the gate requires")
     return sentences
 
 
 def _describe_failure(failure) -> str:
-    """Returns a sentence about one threshold that the candidate missed."""
+    """Returns a sentence about the floor that the candidate missed."""
     if failure.message.strip():
         return failure.message.strip()
     value = failure.metric_value.double_value.value
     threshold = failure.metric_threshold.value_threshold
-    least = threshold.lower_bound.value
-    if failure.metric_key.output_name == DIFFERENCE:
-        what = f"ELBO {value:+.2f} against the baseline must be at least {least:+.2f}"
-    elif value > threshold.upper_bound.value > 0:
+    if value > threshold.upper_bound.value > 0:
         return f"ELBO {value:.2f} must be a finite number"
-    elif value > threshold.upper_bound.value:
-        what = f"ELBO {value:.2f} must not be above 0"
-    else:
-        what = f"ELBO {value:.2f} must be at least the floor, {least:.2f}"
-    return f"{what} nats per image"
+    if value > threshold.upper_bound.value:
+        return f"ELBO {value:.2f} must not be above 0 nats per image"
+    least = threshold.lower_bound.value
+    return f"ELBO {value:.2f} must be at least the floor, {least:.2f} nats per image"
+
+
+def _describe_missed_ratchet(
+    differences: Mapping[int | None, Difference], missed: Mapping[int | None, float]
+) -> list[str]:
+    """Returns a sentence about the whole test split, and one about the labels.
+
+    Args:
+      differences: the differences to the baseline by label; None: of all images.
+      missed: the least difference that is blessed, by label, where the gate refuses.
+    """
+    sentences = []
+    labels = sorted(label for label in missed if label is not None)
+    for refused in ([None] if None in missed else [], labels):
+        if not refused:
+            continue
+        least = missed[refused[0]]
+        confidence = format_confidence(differences[None].confidence)
+        got = ", ".join(
+            f"{'' if label is None else f'for label {label} '}"
+            f"{_describe_lower_end(differences[label], least)}"
+            for label in refused
+        )
+        sentence = (
+            f"ELBO against the baseline must be at least {least:+.2f} nats per image "
+            f"with {confidence} confidence, got {got}"
+        )
+        if any(differences[label].mean >= least for label in refused):
+            sentence += ": more test images would narrow the interval"
+        sentences.append(sentence)
+    return sentences
+
+
+def _describe_lower_end(difference: Difference, least: float) -> str:
+    """Returns a text with the lower end of a difference that the gate refuses.
+
+    Args:
+      difference: the difference to the baseline.
+      least: the least difference that is blessed.
+    """
+    mean, end = difference.mean, difference.lower_end
+    if difference.images < 2 or not math.isfinite(mean):
+        images = "image" if difference.images == 1 else "images"
+        return f"{mean:+.2f} and no interval from {difference.images:,} test {images}"
+    digits = 2
+    # As many as tell the lower end from the threshold.
+    while digits < 6 and f"{end:.{digits}f}" == f"{least:.{digits}f}":
+        digits += 1
+    return (
+        f"at least {end:+.{digits}f} (mean {mean:+.2f}, standard error "
+        f"{difference.standard_error:.2f}, {difference.images:,} test images)"
+    )
 
 
 def _read_model(result) -> ModelResult:
@@ -332,8 +413,43 @@ def _read_model(result) -> ModelResult:
     )
 
 
+def _read_differences(candidate) -> dict[int | None, Difference]:
+    """Returns the differences to the baseline by label; None: of all images."""
+    (ratchet,) = (
+        metric
+        for spec in candidate.config.metrics_specs
+        for metric in spec.metrics
+        if DIFFERENCE in spec.output_names
+    )
+    confidence = json.loads(ratchet.config)["confidence"]
+    differences = {}
+    for key, metrics in candidate.slicing_metrics:
+        values = {
+            name: _read_value(metrics, DIFFERENCE, metric=name)
+            for name in lower_confidence_bound.VALUES
+        }
+        differences[int(key[0][1]) if key else None] = Difference(
+            images=int(values[lower_confidence_bound.IMAGES]),
+            mean=values[lower_confidence_bound.MEAN],
+            standard_error=values[lower_confidence_bound.STANDARD_ERROR],
+            lower_end=values[lower_confidence_bound.LOWER_END],
+            confidence=confidence,
+        )
+    return differences
+
+
+def _read_label(slice_key) -> int | None:
+    """Returns the label of a slice in TFMA's validation; None: it has all images."""
+    keys = slice_key.single_slice_keys
+    return keys[0].int64_value if keys else None
+
+
 def _read_mean(metrics, output: str) -> float:
-    value = metrics[output][""][_METRIC].get("doubleValue", math.nan)
+    return _read_value(metrics, output, metric=_METRIC)
+
+
+def _read_value(metrics, output: str, *, metric: str) -> float:
+    value = metrics[output][""][metric].get("doubleValue", math.nan)
     return float(value)  # TFMA gives NaN and infinity as strings
 
 

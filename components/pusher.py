@@ -138,6 +138,7 @@ def Pusher(  # noqa: N802, a component
         baseline_elbo=measured.baseline.elbo if measured.baseline else None,
         estimate=estimate.describe(),
         pushed=version.path if version else None,
+        difference=measured.difference,
     ).write(pushed_model.uri)
 
 

@@ -81,9 +81,12 @@ def Report(  # noqa: N802, a component
     """
     details = json.loads(provenance)
     gate = GateResult.read(pushed_model.uri)
+    settings = details["config"]["gate"]
     thresholds = Thresholds(
-        elbo_floor=details["config"]["gate"]["elbo_floor"],
-        tolerance=details["config"]["gate"]["tolerance"],
+        elbo_floor=settings["elbo_floor"],
+        tolerance=settings["tolerance"],
+        confidence=settings["confidence"],
+        class_tolerance=settings["class_tolerance"],
     )
     with log_if_slow("loading the model"):
         candidate = _load_signatures(model)

@@ -8,6 +8,7 @@ from tfx import v1 as tfx
 
 from components.bounds import Bounds
 from components.data_gate import DataGate
+from components.evaluation.gate_result import Thresholds
 from components.evaluator import Evaluator, make_eval_config
 from components.infra_check import InfraCheck
 from components.ingest import Ingest
@@ -133,8 +134,12 @@ def create_pipeline(
         model=trainer.outputs["model"],
         baseline_model=served.outputs["model"],
         eval_config=make_eval_config(
-            elbo_floor=config.gate.elbo_floor,
-            tolerance=config.gate.tolerance,
+            Thresholds(
+                elbo_floor=config.gate.elbo_floor,
+                tolerance=config.gate.tolerance,
+                confidence=config.gate.confidence,
+                class_tolerance=config.gate.class_tolerance,
+            ),
             binary=config.model.is_binary,
         ),
     )

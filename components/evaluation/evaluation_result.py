@@ -1,6 +1,7 @@
 """The Evaluator's result: the mean ELBOs of the candidate and the baseline."""
 
 import dataclasses
+import decimal
 from collections.abc import Mapping
 
 
@@ -15,9 +16,38 @@ class ModelResult:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Difference:
+    """The mean over images of the candidate's ELBO minus the baseline's, in nats.
+
+    With the probability `confidence`, the true mean is at least `lower_end`.
+    """
+
+    images: int  # the number of images, each with an ELBO of both models
+    mean: float
+    standard_error: float  # of the mean; infinite for one image
+    lower_end: float  # -infinity for one image
+    confidence: float
+
+    def describe(self) -> str:
+        """Returns a text for people with the mean and the lower end."""
+        confidence = format_confidence(self.confidence)
+        return (
+            f"{self.mean:+.2f} (with {confidence} confidence at least "
+            f"{self.lower_end:+.2f})"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """The means of the candidate and the baseline."""
 
     candidate: ModelResult
     baseline: ModelResult | None  # None: nothing was served
     images: int  # the number of images that the means are over
+    difference: Difference | None = None  # None: nothing was served
+
+
+def format_confidence(confidence: float) -> str:
+    """Returns a probability as a percentage with all of its digits, such as `99.9%`."""
+    percent = decimal.Decimal(repr(confidence)) * 100
+    return f"{percent.normalize():f}%"

@@ -6,6 +6,7 @@ import os
 import pathlib
 from typing import Any
 
+from components.evaluation.evaluation_result import Difference
 from model.errors import PipelineError
 
 VERDICT = "VERDICT.json"
@@ -15,19 +16,24 @@ class GateResultError(PipelineError):
     """A VERDICT.json does not have the format that the Pusher writes."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Thresholds:
     """The gate's requirements for a candidate's mean ELBO, in nats per image."""
 
     elbo_floor: float  # the ELBO is at least this
-    tolerance: float  # the ELBO is at least the baseline's minus this
+    # The lower end of the difference to the baseline, one-sided at `confidence`, is at
+    # least minus this.
+    tolerance: float
+    confidence: float
+    class_tolerance: float | None  # the same for each label; None: no threshold
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GateResult:
     """The gate decision on a candidate, and the mean ELBOs in nats per image.
 
-    The attributes are the keys of VERDICT.json.
+    The attributes are the keys of VERDICT.json. A key whose attribute has a default may
+    be missing: earlier releases did not write it.
     """
 
     refusals: tuple[str, ...]  # a sentence for each reason; empty: blessed
@@ -35,6 +41,8 @@ class GateResult:
     baseline_elbo: float | None  # None: nothing was served
     estimate: str  # how both ELBOs are estimated, as Estimate.describe returns it
     pushed: str | None  # path or URI of the pushed version; None: nothing was pushed
+    # None: nothing was served, or an earlier release wrote the file.
+    difference: Difference | None = None
 
     @classmethod
     def from_json(cls, text: str | bytes, source: str) -> "GateResult":
@@ -57,7 +65,9 @@ class GateResult:
         if not isinstance(content, dict):
             raise GateResultError(f"{source} must be a JSON object, got {content!r}")
         missing = [
-            field.name for field in dataclasses.fields(cls) if field.name not in content
+            field.name
+            for field in dataclasses.fields(cls)
+            if field.name not in content and field.default is dataclasses.MISSING
         ]
         if missing:
             raise GateResultError(f"{source} must have the key {', '.join(missing)}")
@@ -78,6 +88,7 @@ class GateResult:
             pushed=_get_value(
                 content, "pushed", kinds=(str, type(None)), source=source
             ),
+            difference=_read_difference(content.get("difference"), source),
         )
 
     @classmethod
@@ -104,10 +115,13 @@ class GateResult:
         """Returns whether the candidate is blessed, that is, has no refusals."""
         return not self.refusals
 
-    @property
-    def difference(self) -> float | None:
-        """Returns candidate's minus baseline's ELBO, nats; None without a baseline."""
-        return None if self.baseline_elbo is None else self.elbo - self.baseline_elbo
+    def describe_difference(self) -> str:
+        """Returns a text for people with the difference to the baseline; "" without."""
+        if self.baseline_elbo is None:
+            return ""
+        if self.difference is None:
+            return f"{self.elbo - self.baseline_elbo:+.2f}"
+        return self.difference.describe()
 
     @property
     def pushed_version(self) -> int | None:
@@ -121,10 +135,42 @@ class GateResult:
         return f"REFUSED: {'; '.join(self.refusals)}"
 
 
+def _read_difference(content: Any, source: str) -> Difference | None:
+    """Returns the difference that is parsed from its value in VERDICT.json."""
+    if content is None:
+        return None
+    names = [field.name for field in dataclasses.fields(Difference)]
+    if not isinstance(content, dict) or not set(names) <= set(content):
+        raise GateResultError(
+            f"{source}: difference must be null or an object with the keys "
+            f"{', '.join(names)}, got {content!r}"
+        )
+    of_difference = f"{source}: difference"
+    images = _get_value(content, "images", kinds=(int,), source=of_difference)
+    mean, standard_error, lower_end, confidence = (
+        float(_get_value(content, name, kinds=(int, float), source=of_difference))
+        for name in ("mean", "standard_error", "lower_end", "confidence")
+    )
+    return Difference(
+        images=images,
+        mean=mean,
+        standard_error=standard_error,
+        lower_end=lower_end,
+        confidence=confidence,
+    )
+
+
 def _get_value(content: dict, key: str, *, kinds: tuple[type, ...], source: str) -> Any:
     value = content[key]
     if isinstance(value, bool) or not isinstance(value, kinds):
-        names = {str: "a text", float: "a number", type(None): "null"}
+        names = {
+            str: "a text",
+            int: "an integer",
+            float: "a number",
+            type(None): "null",
+        }
+        if float in kinds:
+            del names[int]  # an integer is a number
         expected = " or ".join(names[kind] for kind in kinds if kind in names)
         raise GateResultError(f"{source}: {key} must be {expected}, got {value!r}")
     return value

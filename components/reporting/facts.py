@@ -13,7 +13,7 @@ from components.evaluation.comparison import (
     compare_by_digit,
     compute_interval,
 )
-from components.evaluation.evaluation_result import Evaluation
+from components.evaluation.evaluation_result import Evaluation, format_confidence
 from components.evaluation.gate_result import GateResult, Thresholds
 from components.evaluation.measure import Measurements
 from components.reporting.measurements import ScoredImages
@@ -43,9 +43,11 @@ def describe_gate(
     difference = None
     if test.baseline is not None:
         difference = compute_interval(test.elbo - test.baseline)
+    lower_end = gate.difference.lower_end if gate.difference else None
     sentences = _write_sentences(
         found,
         difference,
+        lower_end=lower_end,
         thresholds=thresholds,
         why_no_baseline=why_no_baseline,
     )
@@ -60,6 +62,9 @@ def describe_gate(
         "difference": difference and _describe_interval(difference),
         "floor": thresholds.elbo_floor,
         "tolerance": thresholds.tolerance,
+        "confidence": format_confidence(thresholds.confidence),
+        "lower_end": _drop_non_finite(lower_end),
+        "class_tolerance": thresholds.class_tolerance,
         "estimate": gate.estimate,
         "digits": [
             _describe_digit(digit)
@@ -170,6 +175,7 @@ def list_scalars(facts: Mapping[str, Any]) -> dict[str, float]:
         "difference": difference.get("mean"),
         "difference_low": difference.get("low"),
         "difference_high": difference.get("high"),
+        "difference_lower_end": facts["lower_end"],
         "blessed": float(not facts["refusals"]),
         "pushed": float(bool(facts["pushed"])),
     }
@@ -184,6 +190,7 @@ def _write_sentences(
     found: Evaluation,
     difference: Interval | None,
     *,
+    lower_end: float | None,
     thresholds: Thresholds,
     why_no_baseline: str,
 ) -> list[str]:
@@ -206,9 +213,15 @@ def _write_sentences(
             words = "not distinguishable from the baseline with these images"
         sentences.append(
             f"It is {words}: {difference.mean:+.2f} nats per image, with 95% "
-            f"confidence between {difference.low:+.2f} and {difference.high:+.2f}; at "
-            f"least {-thresholds.tolerance:+.2f} is required."
+            f"confidence between {difference.low:+.2f} and {difference.high:+.2f}."
         )
+        required = (
+            f"The gate requires, with {format_confidence(thresholds.confidence)} "
+            f"confidence, at least {-thresholds.tolerance:+.2f}"
+        )
+        if lower_end is not None:
+            required += f", and found at least {lower_end:+.2f}"
+        sentences.append(f"{required}.")
     return sentences
 
 

@@ -110,7 +110,8 @@ def _decision_rows(result: "GateResult") -> list[tuple[str, str]]:
     """Returns the rows (name, value) of the closing table with the gate decision."""
     baseline = "none: nothing was served"
     if result.baseline_elbo is not None:
-        baseline = f"{result.baseline_elbo:.2f}; difference {result.difference:+.2f}"
+        difference = result.describe_difference()
+        baseline = f"{result.baseline_elbo:.2f}; difference {difference}"
     return [
         ("candidate's ELBO", f"{result.elbo:.2f} nats per image (higher is better)"),
         ("  estimated by", result.estimate),

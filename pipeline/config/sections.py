@@ -87,6 +87,23 @@ class GateConfig:
             "the baseline",
         ),
     ] = 0.5
+    confidence: Annotated[
+        float,
+        Field(
+            gt=0.5,
+            lt=1.0,
+            description="the one-sided confidence with which the ELBO must be within "
+            "the tolerances",
+        ),
+    ] = 0.95
+    class_tolerance: Annotated[
+        float | None,
+        Field(
+            ge=0.0,
+            description="nats per image: by how much the ELBO of each label may be "
+            "below that of the baseline; null: no limit",
+        ),
+    ] = None
     samples: Annotated[
         int, Field(ge=1, description="samples of z per image in each evaluation")
     ] = 4

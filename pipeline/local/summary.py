@@ -191,13 +191,14 @@ def rows(summary: RunSummary, destination: str) -> list[tuple[str, str]]:
     if gate.baseline_elbo is None:
         rows.append(("baseline's ELBO", f"none: {summary.why_no_baseline}"))
     else:
-        rows.append(
-            (
-                "baseline's ELBO",
-                f"{gate.baseline_elbo:.2f} (version {summary.baseline_version}); "
-                f"difference {gate.difference:+.2f}, tolerance {config.tolerance:.2f}",
-            )
+        text = (
+            f"{gate.baseline_elbo:.2f} (version {summary.baseline_version}); "
+            f"difference {gate.describe_difference()}, "
+            f"tolerance {config.tolerance:.2f}"
         )
+        if config.class_tolerance is not None:
+            text += f", for each label {config.class_tolerance:.2f}"
+        rows.append(("baseline's ELBO", text))
     rows.append(("verdict", gate.describe()))
     rows.append(("pushed", _describe_push(summary, destination)))
     rows.append(("seconds per step", _seconds(summary.steps)))

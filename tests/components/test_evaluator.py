@@ -5,11 +5,18 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 from tfx.components.util import model_utils
 
+from components.evaluation.evaluation_result import Difference
 from components.evaluation.scores import Scores, ScoresError
 from components.evaluator import list_refusals, read_evaluation
 from tests.support import evaluations
+
+RATCHET = (
+    "ELBO against the baseline must be at least -0.50 nats per image with 95% "
+    "confidence"
+)
 
 
 def make_scores(reconstruction, kl, labels):
@@ -26,8 +33,14 @@ def make_scores(reconstruction, kl, labels):
 
 
 def shifted(scores, shift):
-    """Returns scores whose ELBOs and reconstructions are higher by `shift`."""
-    return make_scores(scores.reconstruction + shift, scores.kl, scores.labels)
+    """Returns scores whose ELBOs and reconstructions are higher by `shift`.
+
+    Args:
+      scores: the scores.
+      shift: a number, or one for each image.
+    """
+    higher = make_scores(scores.reconstruction + shift, scores.kl, scores.labels)
+    return dataclasses.replace(higher, images=scores.images)
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +56,10 @@ def scores():
 def evaluate(tmp_path):
     """Returns a function that runs the Evaluator: its evaluation and blessing."""
 
-    def evaluate(candidate, baseline=None, *, floor=-100.0, binary=True):
+    def evaluate(candidate, baseline=None, *, floor=-100.0, **thresholds):
         outputs = evaluations.evaluate(
             *(tmp_path, candidate, baseline),
-            elbo_floor=floor,
-            tolerance=0.5,
-            binary=binary,
+            **{"elbo_floor": floor, "tolerance": 0.5, **thresholds},
         )
         # TFMA read the scores from a folder that is removed.
         assert not (tmp_path / "evaluation" / "predictions").exists()
@@ -95,8 +106,123 @@ def test_more_than_a_little_worse_is_refused(evaluate, scores):
     uri, blessing = evaluate(scores, shifted(scores, 0.55))
     assert not model_utils.is_model_blessed(blessing)
     assert list_refusals(uri) == [
-        "ELBO -0.55 against the baseline must be at least -0.50 nats per image"
+        f"{RATCHET}, got at least -0.55 (mean -0.55, standard error 0.00, 300 test "
+        "images)"
     ]
+
+
+@pytest.fixture(scope="module")
+def uncertain(scores):
+    """Returns scores that are worse than `scores` by 0.3, with a spread of 4."""
+    noise = np.random.default_rng(2).normal(0.0, 4.0, 300)
+    return shifted(scores, noise - np.mean(noise) - 0.3)
+
+
+def find_lower_end(candidate, baseline, confidence):
+    """Returns the lower end of SciPy's paired test."""
+    test = scipy.stats.ttest_rel(candidate.elbo, baseline.elbo, alternative="greater")
+    return test.confidence_interval(confidence).low
+
+
+def test_a_mean_that_may_be_luck_is_refused(evaluate, scores, uncertain):
+    uri, blessing = evaluate(uncertain, scores)
+    found = read_evaluation(uri).difference
+    differences = uncertain.elbo - scores.elbo
+    assert found == Difference(
+        images=300,
+        mean=pytest.approx(np.mean(differences), rel=1e-6),
+        standard_error=pytest.approx(scipy.stats.sem(differences), rel=1e-6),
+        lower_end=pytest.approx(find_lower_end(uncertain, scores, 0.95), rel=1e-6),
+        confidence=0.95,
+    )
+    assert found.mean > -0.5 > found.lower_end
+    assert not model_utils.is_model_blessed(blessing)
+    assert list_refusals(uri) == [
+        f"{RATCHET}, got at least {found.lower_end:+.2f} (mean {found.mean:+.2f}, "
+        f"standard error {found.standard_error:.2f}, 300 test images): more test "
+        "images would narrow the interval"
+    ]
+
+
+@pytest.mark.parametrize("margin", [1e-4, -1e-4])
+def test_the_lower_end_decides(evaluate, scores, uncertain, margin):
+    end = find_lower_end(uncertain, scores, 0.8)
+    tolerance = margin - end
+    uri, blessing = evaluate(uncertain, scores, tolerance=tolerance, confidence=0.8)
+    assert read_evaluation(uri).difference.confidence == 0.8
+    assert model_utils.is_model_blessed(blessing) == (margin > 0)
+    # The message has as many digits as tell the lower end from the threshold.
+    expected = [] if margin > 0 else [f"got at least {end:+.4f} ("]
+    assert [text for text in expected if text in "".join(list_refusals(uri))] == (
+        expected
+    )
+
+
+def test_the_same_model_again_passes_a_tolerance_of_0(evaluate, scores):
+    uri, blessing = evaluate(scores, scores, tolerance=0.0)
+    assert model_utils.is_model_blessed(blessing)
+    found = read_evaluation(uri).difference
+    assert (found.mean, found.standard_error, found.lower_end) == (0.0, 0.0, 0.0)
+
+
+def test_a_better_model_of_one_image_is_refused(evaluate, scores):
+    one = scores.take(np.array([17]))
+    uri, blessing = evaluate(shifted(one, 1.0), one)
+    assert not model_utils.is_model_blessed(blessing)
+    assert list_refusals(uri) == [
+        f"{RATCHET}, got +1.00 and no interval from 1 test image: more test images "
+        "would narrow the interval"
+    ]
+    assert read_evaluation(uri).difference.lower_end == -math.inf
+
+
+def test_labels_that_get_worse_are_refused_by_their_tolerance(evaluate, scores):
+    """The whole is better, since the other labels are."""
+    noise = np.random.default_rng(3).normal(0.0, 1.0, 300)
+    shift = np.select([scores.labels == 2, scores.labels == 7], [-2.5, -2.2], 1.0)
+    candidate = shifted(scores, shift + noise)
+    uri, blessing = evaluate(candidate, scores, class_tolerance=1.5)
+    assert not model_utils.is_model_blessed(blessing)
+    of_each = []
+    for label in (2, 7):
+        of_label = [each.take(scores.labels == label) for each in (candidate, scores)]
+        differences = of_label[0].elbo - of_label[1].elbo
+        of_each.append(
+            f"for label {label} at least {find_lower_end(*of_label, 0.95):+.2f} (mean "
+            f"{np.mean(differences):+.2f}, standard error "
+            f"{scipy.stats.sem(differences):.2f}, {len(differences)} test images)"
+        )
+    assert list_refusals(uri) == [
+        "ELBO against the baseline must be at least -1.50 nats per image with 95% "
+        f"confidence, got {', '.join(of_each)}"
+    ]
+
+
+def test_without_a_class_tolerance_a_label_may_get_worse(evaluate, scores):
+    candidate = shifted(scores, np.where(scores.labels == 7, -5.0, 1.0))
+    uri, blessing = evaluate(candidate, scores)
+    assert model_utils.is_model_blessed(blessing)
+    assert list_refusals(uri) == []
+
+
+def test_a_label_with_one_image_has_no_interval(evaluate, scores):
+    rows = np.flatnonzero(scores.labels != 4)
+    rows = np.append(rows, np.flatnonzero(scores.labels == 4)[0])
+    some = scores.take(rows)
+    uri, blessing = evaluate(shifted(some, 0.25), some, class_tolerance=0.75)
+    assert not model_utils.is_model_blessed(blessing)
+    (refusal,) = list_refusals(uri)
+    assert refusal == (
+        "ELBO against the baseline must be at least -0.75 nats per image with 95% "
+        "confidence, got for label 4 +0.25 and no interval from 1 test image: more "
+        "test images would narrow the interval"
+    )
+
+
+def test_without_a_baseline_a_class_tolerance_refuses_nothing(evaluate, scores):
+    uri, blessing = evaluate(scores, class_tolerance=0.0)
+    assert model_utils.is_model_blessed(blessing)
+    assert read_evaluation(uri).difference is None
 
 
 def test_the_baseline_may_have_its_images_in_another_order(evaluate, scores):
@@ -128,7 +254,7 @@ def test_one_nan_is_refused(evaluate, scores):
     assert not model_utils.is_model_blessed(blessing)
     assert list_refusals(uri) == [
         "ELBO nan must be at least the floor, -100.00 nats per image",
-        "ELBO +nan against the baseline must be at least -0.50 nats per image",
+        f"{RATCHET}, got +nan and no interval from 300 test images",
     ]
     candidate = read_evaluation(uri).candidate
     assert math.isnan(candidate.elbo)
@@ -151,7 +277,7 @@ def test_two_infinite_scores_have_no_difference(evaluate, scores):
     infinite = with_one(scores, np.inf)
     uri, blessing = evaluate(infinite, infinite)
     assert not model_utils.is_model_blessed(blessing)
-    assert "ELBO +nan against the baseline must be at least -0.50 nats per image" in (
+    assert f"{RATCHET}, got +nan and no interval from 300 test images" in (
         list_refusals(uri)
     )
 

@@ -309,7 +309,8 @@ def test_a_model_worse_than_the_one_served_is_refused(place):
     assert f"(version {place.served().number})" in place.printed
     page = place.report().text
     assert "It is worse than the baseline: -" in page
-    assert "REFUSED ELBO -" in page
+    assert "REFUSED ELBO against the baseline must be at least -0.50 nats per" in page
+    assert "with 95% confidence, got at least -" in page
     assert f"version {place.served().number}, which was served" in page
     assert page.count(" worse ") >= 10  # the model is worse on each digit
     assert (place.blessed(), place.pushed()) == (0, 0)

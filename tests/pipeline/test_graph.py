@@ -68,7 +68,26 @@ def test_the_gate_is_the_configs(nodes):
         "elbo": {"lower_bound": -115.0, "upper_bound": 0.0},
         "difference": {"lower_bound": -0.5},
     }
+    assert find_thresholds(config, slicing={"feature_keys": ["label"]}) == {}
+    (ratchet,) = (
+        metric
+        for spec in config["metrics_specs"]
+        for metric in spec["metrics"]
+        if metric["class_name"] == "LowerConfidenceBound"
+    )
+    assert json.loads(ratchet["config"]) == {"confidence": 0.95}
     assert estimate.SPLIT == "test"
+
+
+def test_the_gate_has_a_threshold_for_each_label_if_there_is_a_class_tolerance():
+    settings = ["gate.class_tolerance=1.5", "gate.confidence=0.99"]
+    found = find_properties(resolve("demo", settings=settings))["Evaluator"]
+    config = json.loads(found["eval_config"])
+    assert find_thresholds(config, slicing={"feature_keys": ["label"]}) == {
+        "difference": {"lower_bound": -1.5}
+    }
+    assert find_thresholds(config)["difference"] == {"lower_bound": -0.5}
+    assert '{"confidence": 0.99}' in str(config)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import pathlib
 from tfx.types import channel_utils, standard_artifacts
 from tfx.utils import path_utils
 
+from components.evaluation.gate_result import Thresholds
 from components.evaluator import Evaluator, make_eval_config
 
 
@@ -29,7 +30,9 @@ def make_served(folder, exists):
     return artifact
 
 
-def evaluate(folder, candidate, baseline, *, model=None, served=None, **thresholds):
+def evaluate(
+    folder, candidate, baseline, *, model=None, served=None, binary=True, **thresholds
+):
     """Runs the Evaluator; returns its outputs.
 
     Args:
@@ -38,7 +41,8 @@ def evaluate(folder, candidate, baseline, *, model=None, served=None, **threshol
       baseline: the baseline's scores; None: there is no baseline.
       model: the candidate's artifact.
       served: ServedModel's output; None: one that agrees with `baseline`.
-      thresholds: arguments of `make_eval_config`.
+      binary: as in `make_eval_config`.
+      thresholds: attributes of `Thresholds`; those of the settings by default.
     """
     if served is None:
         served = make_served(folder / "served", exists=baseline is not None)
@@ -50,7 +54,10 @@ def evaluate(folder, candidate, baseline, *, model=None, served=None, **threshol
     }
     component = Evaluator(
         **{key: channel_utils.as_channel(value) for key, value in inputs.items()},
-        eval_config=make_eval_config(**thresholds),
+        eval_config=make_eval_config(
+            Thresholds(**{"confidence": 0.95, "class_tolerance": None, **thresholds}),
+            binary=binary,
+        ),
     )
     outputs = {key: channel.type() for key, channel in component.outputs.items()}
     for key, artifact in outputs.items():

@@ -4,7 +4,11 @@ import html.parser
 
 import numpy as np
 
-from components.evaluation.evaluation_result import Evaluation, ModelResult
+from components.evaluation.evaluation_result import (
+    Difference,
+    Evaluation,
+    ModelResult,
+)
 from components.evaluation.gate_result import GateResult, Thresholds
 from components.evaluation.measure import Measurements
 from components.reporting import facts
@@ -14,7 +18,13 @@ from pipeline.config.loading import decisive, resolve
 PNG = b"\x89PNG\r\n\x1a\n of the histogram"
 CONFIG = decisive(resolve("demo"))
 THRESHOLDS = Thresholds(
-    elbo_floor=CONFIG["gate"]["elbo_floor"], tolerance=CONFIG["gate"]["tolerance"]
+    elbo_floor=CONFIG["gate"]["elbo_floor"],
+    tolerance=CONFIG["gate"]["tolerance"],
+    confidence=CONFIG["gate"]["confidence"],
+    class_tolerance=CONFIG["gate"]["class_tolerance"],
+)
+DIFFERENCE = Difference(
+    images=1_000, mean=0.5, standard_error=0.07, lower_end=0.38, confidence=0.95
 )
 
 
@@ -94,6 +104,7 @@ def make_facts(refusals=(), baseline=True, elbo=-100.0, **changes):
                     "binarization, seed 0, 1,000 images of the test split"
                 ),
                 pushed=None if refusals else "/serving/vae/18",
+                difference=DIFFERENCE if baseline else None,
             ),
             thresholds=THRESHOLDS,
             baseline_version=version,

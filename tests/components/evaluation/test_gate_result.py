@@ -1,27 +1,48 @@
 """The gate result: its VERDICT.json, and the errors about a file that is not valid."""
 
+import dataclasses
 import json
 import math
 
 import pytest
 
+from components.evaluation.evaluation_result import Difference
 from components.evaluation.gate_result import GateResult, GateResultError
 
-# The form that older releases, without the class GateResult, wrote.
-TEXT = """{
+# The form that earlier releases wrote, whose gate knew no standard error.
+OLD_TEXT = """{
   "refusals": [],
   "elbo": -95.25,
   "baseline_elbo": -96.0,
   "estimate": "the evidence lower bound, 2 samples of z per image",
   "pushed": "s3://models/serving/vae/1795457098"
 }"""
+TEXT = """{
+  "refusals": [],
+  "elbo": -95.25,
+  "baseline_elbo": -96.0,
+  "estimate": "the evidence lower bound, 2 samples of z per image",
+  "pushed": "s3://models/serving/vae/1795457098",
+  "difference": {
+    "images": 10000,
+    "mean": 0.75,
+    "standard_error": 0.05,
+    "lower_end": 0.667751,
+    "confidence": 0.95
+  }
+}"""
+DIFFERENCE = Difference(
+    images=10_000, mean=0.75, standard_error=0.05, lower_end=0.667751, confidence=0.95
+)
 RESULT = GateResult(
     refusals=(),
     elbo=-95.25,
     baseline_elbo=-96.0,
     estimate="the evidence lower bound, 2 samples of z per image",
     pushed="s3://models/serving/vae/1795457098",
+    difference=DIFFERENCE,
 )
+OLD_RESULT = dataclasses.replace(RESULT, difference=None)
 REASONS = ("ELBO -290.00 must be at least the floor", "InfraCheck: no answer")
 REFUSED = GateResult(
     refusals=REASONS,
@@ -32,12 +53,16 @@ REFUSED = GateResult(
 )
 
 
-def test_the_file_is_that_of_earlier_releases():
+def test_the_file_is_that_of_earlier_releases_and_the_difference():
     assert RESULT.to_json() == TEXT
     assert GateResult.from_json(TEXT, "VERDICT.json") == RESULT
 
 
-@pytest.mark.parametrize("result", [RESULT, REFUSED])
+def test_the_file_of_an_earlier_release_is_read():
+    assert GateResult.from_json(OLD_TEXT, "VERDICT.json") == OLD_RESULT
+
+
+@pytest.mark.parametrize("result", [RESULT, OLD_RESULT, REFUSED])
 def test_what_was_written_is_read(tmp_path, result):
     result.write(str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["VERDICT.json"]
@@ -57,14 +82,22 @@ def test_an_elbo_that_is_not_finite_is_kept(elbo):
     assert found == elbo or (math.isnan(found) and math.isnan(elbo))
 
 
+def test_a_difference_of_one_image_is_kept():
+    difference = dataclasses.replace(
+        DIFFERENCE, images=1, standard_error=math.inf, lower_end=-math.inf
+    )
+    result = dataclasses.replace(RESULT, difference=difference)
+    assert GateResult.from_json(result.to_json(), "VERDICT.json") == result
+
+
 def test_a_key_of_a_later_release_does_not_matter():
     text = json.dumps({**json.loads(TEXT), "of_later": 1})
     assert GateResult.from_json(text, "VERDICT.json") == RESULT
 
 
-@pytest.mark.parametrize("key", json.loads(TEXT))
+@pytest.mark.parametrize("key", json.loads(OLD_TEXT))
 def test_a_missing_key_is_named_with_its_file(tmp_path, key):
-    content = json.loads(TEXT)
+    content = json.loads(OLD_TEXT)
     del content[key]
     (tmp_path / "VERDICT.json").write_text(json.dumps(content))
     with pytest.raises(GateResultError) as error:
@@ -91,6 +124,28 @@ def test_all_missing_keys_are_named():
         ("baseline_elbo", [], "baseline_elbo must be a number or null, got []"),
         ("estimate", 4, "estimate must be a text, got 4"),
         ("pushed", 7, "pushed must be a text or null, got 7"),
+        (
+            "difference",
+            0.75,
+            "difference must be null or an object with the keys images, mean, "
+            "standard_error, lower_end, confidence, got 0.75",
+        ),
+        (
+            "difference",
+            {"mean": 0.75},
+            "difference must be null or an object with the keys images, mean, "
+            "standard_error, lower_end, confidence, got {'mean': 0.75}",
+        ),
+        (
+            "difference",
+            {**dataclasses.asdict(DIFFERENCE), "images": 0.5},
+            "difference: images must be an integer, got 0.5",
+        ),
+        (
+            "difference",
+            {**dataclasses.asdict(DIFFERENCE), "mean": None},
+            "difference: mean must be a number, got None",
+        ),
     ],
 )
 def test_a_value_of_the_wrong_type_is_named(key, value, message):
@@ -133,9 +188,21 @@ def test_a_refusal_gives_its_reasons():
     )
 
 
-def test_the_difference_is_to_the_baseline():
-    assert RESULT.difference == 0.75  # higher is better
-    assert REFUSED.difference is None
+def test_the_difference_is_described_with_its_lower_end():
+    assert RESULT.describe_difference() == (
+        "+0.75 (with 95% confidence at least +0.67)"
+    )
+    assert OLD_RESULT.describe_difference() == "+0.75"  # higher is better
+    assert REFUSED.describe_difference() == ""
+
+
+@pytest.mark.parametrize(
+    ("confidence", "text"),
+    [(0.95, "95%"), (0.999, "99.9%"), (0.9999999, "99.99999%"), (0.6, "60%")],
+)
+def test_a_confidence_is_described_with_all_its_digits(confidence, text):
+    difference = dataclasses.replace(DIFFERENCE, confidence=confidence)
+    assert difference.describe() == f"+0.75 (with {text} confidence at least +0.67)"
 
 
 def test_the_version_is_the_last_part_of_where_it_was_pushed():

@@ -1,12 +1,17 @@
 """The facts of the report, compared with numbers computed by hand."""
 
+import dataclasses
 import json
 import math
 
 import numpy as np
 import pytest
 
-from components.evaluation.evaluation_result import Evaluation, ModelResult
+from components.evaluation.evaluation_result import (
+    Difference,
+    Evaluation,
+    ModelResult,
+)
 from components.evaluation.gate_result import GateResult, Thresholds
 from components.evaluation.measure import Measurements
 from components.reporting import facts
@@ -18,6 +23,9 @@ BLESSED = GateResult(
     baseline_elbo=-100.0,
     estimate="how it is estimated",
     pushed="/serving/vae/18",
+    difference=Difference(
+        images=2, mean=0.5, standard_error=0.1, lower_end=-0.13, confidence=0.95
+    ),
 )
 REFUSED = GateResult(
     refusals=("too low", "no answer"),
@@ -26,7 +34,9 @@ REFUSED = GateResult(
     estimate="an estimate",
     pushed=None,
 )
-THRESHOLDS = Thresholds(elbo_floor=-100.0, tolerance=0.5)
+THRESHOLDS = Thresholds(
+    elbo_floor=-100.0, tolerance=0.5, confidence=0.95, class_tolerance=None
+)
 T_2 = 12.706205  # the quantile of Student's t of the 95% interval of two values
 
 
@@ -70,6 +80,8 @@ def test_the_gates_decision_and_its_numbers():
     of_baseline = {"elbo": -100.0, "reconstruction": -80.0, "kl": 20.0}
     assert found["baseline"] == {**of_baseline, "version": 17}
     assert (found["floor"], found["tolerance"]) == (-100.0, 0.5)
+    assert (found["confidence"], found["lower_end"]) == ("95%", -0.13)
+    assert found["class_tolerance"] is None
     assert found["estimate"] == "how it is estimated"
 
 
@@ -108,9 +120,16 @@ def test_of_a_single_image_the_interval_is_null_in_json():
     ],
 )
 def test_the_difference_in_words(differences, words):
-    _, sentence = describe(differences=differences)["sentences"]
+    _, sentence, _ = describe(differences=differences)["sentences"]
     assert sentence.startswith(f"It is {words}: ")
-    assert sentence.endswith("; at least -0.50 is required.")
+
+
+def test_what_the_gate_requires_is_in_words():
+    *_, sentence = describe()["sentences"]
+    required = "The gate requires, with 95% confidence, at least -0.50"
+    assert sentence == f"{required}, and found at least -0.13."
+    without = dataclasses.replace(BLESSED, difference=None)
+    assert describe(gate=without)["sentences"][-1] == f"{required}."
 
 
 @pytest.mark.parametrize(
@@ -122,7 +141,7 @@ def test_the_difference_in_words(differences, words):
     ],
 )
 def test_the_elbo_is_compared_with_the_floor(elbo, words):
-    sentence, _ = describe(elbo=elbo)["sentences"]
+    sentence, *_ = describe(elbo=elbo)["sentences"]
     assert sentence == f"The candidate's mean ELBO over 1,000 test images {words}"
 
 
@@ -229,6 +248,7 @@ def test_scalars_are_finite_numbers():
         "baseline_elbo": -100.0,
         "difference": pytest.approx(0.5),
         "difference_low": pytest.approx(0.5 - 0.1 * T_2),
+        "difference_lower_end": -0.13,
         "difference_high": pytest.approx(0.5 + 0.1 * T_2),
         "blessed": 1.0,
         "pushed": 1.0,

@@ -49,10 +49,28 @@ def test_the_verdict_is_in_words_and_numbers():
     assert "It is better than the baseline: +0.5" in text
     assert "candidate's ELBO -99.50 nats per image, higher is better" in text
     assert "baseline's ELBO -100.00 version 17, which was served" in text
-    assert "ratchet -0.50" in text
+    assert (
+        "ratchet -0.50 with 95% confidence, the difference must be at least this; it "
+        "is at least +0.38" in text
+    )
+    assert "ratchet by label" not in text
     assert "4 samples of z per image, fixed binarization, seed 0, 1,000 images" in text
     assert "IWAE -97.00 nats per image" in text
     assert "active latents 7 of 16" in text
+
+
+def test_the_ratchet_of_each_label_is_in_the_table():
+    text = PageReader(make_page(make_facts(class_tolerance=1.5))).text
+    assert "ratchet by label -1.50 the same for the difference of each label" in text
+
+
+def test_the_facts_of_an_earlier_release_make_a_page():
+    found = make_facts()
+    for key in ("confidence", "lower_end", "class_tolerance"):
+        del found[key]
+    assert "ratchet -0.50 the difference must be at least this" in (
+        PageReader(make_page(found)).text
+    )
 
 
 def test_a_digit_that_got_worse_is_marked():

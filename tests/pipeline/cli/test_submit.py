@@ -10,10 +10,14 @@ import sys
 
 import pytest
 
+from components.evaluation.evaluation_result import Difference
 from components.evaluation.gate_result import GateResult
 from pipeline.cli import submit
 from tests.support.command_line import parse
 
+DIFFERENCE = Difference(
+    images=10_000, mean=1.75, standard_error=0.05, lower_end=1.6678, confidence=0.95
+)
 BIN = os.path.dirname(sys.executable)
 
 
@@ -49,6 +53,13 @@ def test_the_command_for_the_logs_is_for_a_shell():
         ),
         ({"baseline_elbo": None}, {"baseline's ELBO": "none: nothing was served"}),
         ({"baseline_elbo": 0.0}, {"baseline's ELBO": "0.00; difference -90.50"}),
+        (
+            {"difference": DIFFERENCE},
+            {
+                "baseline's ELBO": "-92.25; difference +1.75 (with 95% confidence at "
+                "least +1.67)"
+            },
+        ),
         ({"pushed": None}, {"pushed": "nothing"}),
         (
             {"refusals": ("too low", "no number"), "pushed": None},

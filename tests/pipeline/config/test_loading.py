@@ -120,6 +120,8 @@ def test_all_float_fields_are_found():
         "train.checkpoint_minutes",
         "gate.elbo_floor",
         "gate.tolerance",
+        "gate.confidence",
+        "gate.class_tolerance",
         "notify.timeout",
         "kubeflow.steps",
     }
@@ -255,6 +257,9 @@ def test_a_secret_in_the_wrong_place_is_not_shown():
         ("gates.elbo_floor=3", "unknown setting gates.elbo_floor (3): did you mean ga"),
         ("zzz.zzz=3", "unknown setting zzz.zzz (3): one of ['data.dataset',"),
         ("gate.tolerance=-1", "gate.tolerance must be at least 0.0, got -1"),
+        ("gate.confidence=95", "gate.confidence must be below 1.0, got 95"),
+        ("gate.confidence=null", "gate.confidence must be a valid number, got None"),
+        ("gate.class_tolerance=-1", "gate.class_tolerance must be at least 0.0, got"),
         ("gate.samples=0", "gate.samples must be at least 1, got 0"),
         ("gate.iwae_samples=0", "gate.iwae_samples must be at least 1, got 0"),
         ("gate.infra_timeout=0", "gate.infra_timeout must be at least 1, got 0"),

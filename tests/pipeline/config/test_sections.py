@@ -52,6 +52,13 @@ def refusal(section, **settings):
             "span_window must be 1 without {SPAN} in source, got 2",
         ),
         (GateConfig, {"tolerance": -0.5}, "tolerance must be at least 0.0, got -0.5"),
+        (GateConfig, {"confidence": 0.5}, "confidence must be above 0.5, got 0.5"),
+        (GateConfig, {"confidence": 1.0}, "confidence must be below 1.0, got 1.0"),
+        (
+            GateConfig,
+            {"class_tolerance": -0.5},
+            "class_tolerance must be at least 0.0, got -0.5",
+        ),
         (GateConfig, {"samples": 0}, "samples must be at least 1, got 0"),
         (GateConfig, {"seed": -1}, "seed must be at least 0, got -1"),
         (GateConfig, {"iwae_samples": 0}, "iwae_samples must be at least 1, got 0"),
@@ -88,6 +95,8 @@ def test_a_release_keeps_the_defaults_of_the_one_before():
     assert dataclasses.asdict(GateConfig()) == {
         "elbo_floor": -100.0,
         "tolerance": 0.5,
+        "confidence": 0.95,
+        "class_tolerance": None,
         "samples": 4,
         "seed": 0,
         "iwae_samples": 64,
@@ -113,6 +122,7 @@ def test_a_release_keeps_the_defaults_of_the_one_before():
 
 def test_the_least_values_that_can_be():
     assert GateConfig(tolerance=0, samples=1, seed=0, iwae_samples=1, infra_timeout=1)
+    assert GateConfig(confidence=0.51, class_tolerance=0)
     assert DataConfig(span_window=1, eval_images=1, limit=2)
     assert StepConfig(cpu=0.1, memory=0.1, gpus=0)
 

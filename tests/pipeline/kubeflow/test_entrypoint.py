@@ -119,6 +119,8 @@ def test_run_parameters_reach_the_step(smoke_spec, folders, report_file, task, n
         assert config["gate"] == {
             "elbo_floor": -90.0,
             "tolerance": 1.0,
+            "confidence": 0.95,
+            "class_tolerance": None,
             "samples": 2,
             "seed": 0,
             "iwae_samples": 8,

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from tfx.types import standard_artifacts
 
-from components.evaluation.evaluation_result import Evaluation, ModelResult
+from components.evaluation.evaluation_result import (
+    Difference,
+    Evaluation,
+    ModelResult,
+)
 from components.evaluation.gate_result import GateResult
 from components.evaluation.measure import Measurements
 from components.evaluation.scores import Scores
@@ -34,6 +38,9 @@ AGAINST = GateResult(
     baseline_elbo=-92.0,
     estimate=ESTIMATE,
     pushed="/serving/vae/18",
+    difference=Difference(
+        images=1_000, mean=1.5, standard_error=0.2, lower_end=1.17, confidence=0.95
+    ),
 )
 REFUSED = GateResult(
     refusals=("too low", "no answer"),
@@ -174,7 +181,11 @@ def test_the_table_of_a_push():
         ),
         ("active latents", "7 of 16"),
         ("floor", "-100.00"),
-        ("baseline's ELBO", "-92.00 (version 17); difference +1.50, tolerance 0.50"),
+        (
+            "baseline's ELBO",
+            "-92.00 (version 17); difference +1.50 (with 95% confidence at least "
+            "+1.17), tolerance 0.50",
+        ),
         ("verdict", "BLESSED"),
         ("pushed", "version 18 to /serving/vae"),
         ("seconds per step", "Ingest 1.2, Pusher 2.0"),
