@@ -1,5 +1,6 @@
 """The Evaluator step: a gate on the ELBO, with TFMA on the scores of both models."""
 
+import dataclasses
 import json
 import math
 import os
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import ClassVar
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tfx.components.evaluator import executor as tfx_executor
@@ -26,7 +28,11 @@ from tfx.types import standard_component_specs as specs
 from tfx.utils import json_utils, proto_utils
 
 from components import served_model
-from components.evaluation import lower_confidence_bound, predictions
+from components.evaluation import (
+    independent_pixels,
+    lower_confidence_bound,
+    predictions,
+)
 from components.evaluation.estimate import SPLIT
 from components.evaluation.evaluation_result import (
     Difference,
@@ -36,8 +42,14 @@ from components.evaluation.evaluation_result import (
 )
 from components.evaluation.gate_result import Thresholds
 from components.evaluation.lower_confidence_bound import LowerConfidenceBound
-from components.evaluation.predictions import BASELINE, CANDIDATE, DIFFERENCE
-from components.evaluation.scores import Scores, ScoresError
+from components.evaluation.predictions import (
+    ABOVE_INDEPENDENT_PIXELS,
+    BASELINE,
+    CANDIDATE,
+    DIFFERENCE,
+    INDEPENDENT_PIXELS,
+)
+from components.evaluation.scores import ScoresError
 from components.model_scores import read_scores, require_scores
 from model.training.progress import log_if_slow
 
@@ -45,6 +57,7 @@ from model.training.progress import log_if_slow
 from tensorflow_model_analysis.proto import config_pb2  # isort: skip
 
 CANDIDATE_SCORES_KEY, BASELINE_SCORES_KEY = "candidate_scores", "baseline_scores"
+FEATURE_KEY = "feature"
 
 _METRIC = "mean_prediction"
 _WHOLE = config_pb2.SlicingSpec()
@@ -52,15 +65,17 @@ _BY_LABEL = config_pb2.SlicingSpec(feature_keys=[predictions.LABEL])
 # TFMA's type of a model whose predictions are features. TFMA does not load the model.
 _MODEL_TYPE = "materialized_prediction"
 _PREDICTIONS = "predictions"  # a folder in the output folder, while the step runs
+_TRAIN = "train"  # the split on which the independent pixels are fitted
 
 
 class Executor(tfx_executor.Executor):
-    """TFX's executor, which gets the scores of both models in place of examples."""
+    """TFX's executor, which gets predictions of scores in place of images."""
 
     def Do(self, input_dict, output_dict, exec_properties):  # noqa: N802
         (candidate_scores,) = input_dict[CANDIDATE_SCORES_KEY]
         (baseline_scores,) = input_dict[BASELINE_SCORES_KEY]
         (served,) = input_dict[specs.BASELINE_MODEL_KEY]
+        (transformed,) = input_dict[specs.EXAMPLES_KEY]
         (evaluation,) = output_dict[specs.EVALUATION_KEY]
         candidate = require_scores(candidate_scores)
         baseline = read_scores(baseline_scores)
@@ -76,9 +91,16 @@ class Executor(tfx_executor.Executor):
             _remove_difference(config)
         else:
             models[specs.BASELINE_MODEL_KEY] = [served]
+        with log_if_slow("fitting and measuring independent pixels"):
+            pixels = _measure_independent_pixels(
+                transformed, exec_properties[FEATURE_KEY]
+            )
         folder = os.path.join(evaluation.uri, _PREDICTIONS)
         try:
-            examples = _write_examples(folder, candidate, baseline=baseline)
+            predictions.write_predictions(
+                folder, candidate, baseline=baseline, independent_pixels=pixels
+            )
+            examples = _describe_examples(folder)
             with log_if_slow("evaluating the scores, for the gate"):
                 super().Do(
                     {specs.EXAMPLES_KEY: [examples], **models},
@@ -107,17 +129,30 @@ def _remove_difference(config: config_pb2.EvalConfig) -> None:
         spec.prediction_keys.pop(DIFFERENCE, None)
 
 
-def _write_examples(
-    folder: str, candidate: Scores, *, baseline: Scores | None
-) -> Artifact:
-    """Writes the predictions for TFMA; returns them as an artifact.
+def _measure_independent_pixels(examples: Artifact, feature: str) -> np.ndarray:
+    """Returns each test image's log-likelihood under independent pixels.
 
     Args:
-      folder: the new folder to write to; Beam's workers must be able to read it.
-      candidate: the candidate's scores.
-      baseline: the baseline's scores; None: there is no baseline.
+      examples: Transform's examples; the distributions are fitted on the train split.
+      feature: the feature that the model is trained on, `bits` or `pixels`.
+
+    Returns:
+      float64 [N], nats, in the order of the test split's files.
     """
-    predictions.write_predictions(folder, candidate, baseline=baseline)
+    train, test = (
+        [os.path.join(artifact_utils.get_split_uri([examples], split), "*")]
+        for split in (_TRAIN, SPLIT)
+    )
+    fitted = independent_pixels.fit(train, feature)
+    return independent_pixels.measure(fitted, test, feature)
+
+
+def _describe_examples(folder: str) -> Artifact:
+    """Returns the predictions in a folder as an artifact for TFX's executor.
+
+    Args:
+      folder: the folder, which Beam's workers must be able to read.
+    """
     examples = standard_artifacts.Examples()
     examples.uri = folder
     examples.split_names = artifact_utils.encode_split_names([SPLIT])
@@ -133,13 +168,17 @@ class EvaluatorSpec(component_spec.ComponentSpec):
     PARAMETERS: ClassVar[dict[str, component_spec.ExecutionParameter]] = {
         specs.EVAL_CONFIG_KEY: component_spec.ExecutionParameter(
             type=config_pb2.EvalConfig
-        )
+        ),
+        FEATURE_KEY: component_spec.ExecutionParameter(type=str),
     }
     INPUTS: ClassVar[dict[str, component_spec.ChannelParameter]] = {
         CANDIDATE_SCORES_KEY: component_spec.ChannelParameter(
             type=standard_artifacts.Examples
         ),
         BASELINE_SCORES_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.Examples
+        ),
+        specs.EXAMPLES_KEY: component_spec.ChannelParameter(
             type=standard_artifacts.Examples
         ),
         specs.MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model),
@@ -158,6 +197,17 @@ class EvaluatorSpec(component_spec.ComponentSpec):
     TYPE_ANNOTATION = system_executions.Evaluate
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluatorInputs:
+    """The outputs of other steps that the Evaluator reads."""
+
+    candidate_scores: BaseChannel  # CandidateScores'
+    baseline_scores: BaseChannel  # BaselineScores'; empty without a baseline
+    examples: BaseChannel  # Transform's, from which independent pixels are fitted
+    model: BaseChannel  # the candidate, which the blessing names; it is not loaded
+    baseline_model: BaseChannel  # ServedModel's; it is not loaded
+
+
 class Evaluator(base_beam_component.BaseBeamComponent):
     """Compares the scores of both models, and blesses or refuses the candidate."""
 
@@ -166,28 +216,23 @@ class Evaluator(base_beam_component.BaseBeamComponent):
 
     def __init__(
         self,
-        candidate_scores: BaseChannel,
-        baseline_scores: BaseChannel,
-        *,
-        model: BaseChannel,
-        baseline_model: BaseChannel,
+        inputs: EvaluatorInputs,
         eval_config: config_pb2.EvalConfig,
+        *,
+        feature: str,
     ):
         """Makes the step.
 
         Args:
-          candidate_scores: CandidateScores' output.
-          baseline_scores: BaselineScores' output, empty without a baseline.
-          model: the candidate, which the blessing names; it is not loaded.
-          baseline_model: ServedModel's output; it is not loaded.
+          inputs: the outputs of other steps.
           eval_config: TFMA's configuration, with the thresholds.
+          feature: the feature that the model is trained on: `bits` for a likelihood of
+            binary pixels, else `pixels`.
         """
         spec = EvaluatorSpec(
-            candidate_scores=candidate_scores,
-            baseline_scores=baseline_scores,
-            model=model,
-            baseline_model=baseline_model,
+            **vars(inputs),
             eval_config=eval_config,
+            feature=feature,
             evaluation=Channel(type=standard_artifacts.ModelEvaluation),
             blessing=Channel(type=standard_artifacts.ModelBlessing),
         )
@@ -200,9 +245,10 @@ def make_eval_config(
     """Returns TFMA's configuration: the metrics, and the thresholds of the gate.
 
     The gate has two thresholds over the whole test split. The floor: the candidate's
-    mean ELBO is at least `elbo_floor`. The ratchet, if there is a baseline: the mean of
-    the images' differences, candidate minus baseline, is with `confidence` at least
-    -`tolerance`. The slices by label are reported. They have a threshold if there is a
+    mean ELBO is at least `elbo_floor` or, if it is auto, above the log-likelihood of
+    independent pixels. The ratchet, if there is a baseline: the mean of the images'
+    differences, candidate minus baseline, is with `confidence` at least -`tolerance`.
+    The slices by label are reported. They have a threshold if there is a
     `class_tolerance`: it is the ratchet's, with this tolerance.
 
     Args:
@@ -211,10 +257,18 @@ def make_eval_config(
     """
     # The log of a probability is at most 0, so an ELBO above 0 shows a broken model.
     # The log of a density, for grey pixels, may be any finite number.
-    floor = config_pb2.GenericValueThreshold(
-        lower_bound={"value": thresholds.elbo_floor},
-        upper_bound={"value": 0.0 if binary else sys.float_info.max},
-    )
+    bounds = {"upper_bound": {"value": 0.0 if binary else sys.float_info.max}}
+    above = None
+    if thresholds.elbo_floor == "auto":
+        above = config_pb2.GenericValueThreshold(lower_bound={"value": 0.0})
+    else:
+        bounds["lower_bound"] = {"value": thresholds.elbo_floor}
+    floor = config_pb2.GenericValueThreshold(**bounds)
+    of_candidate = {
+        INDEPENDENT_PIXELS: _make_mean(),
+        ABOVE_INDEPENDENT_PIXELS: _make_mean(above),
+        DIFFERENCE: _make_ratchet(thresholds),
+    }
     return config_pb2.EvalConfig(
         model_specs=[
             config_pb2.ModelSpec(
@@ -225,7 +279,7 @@ def make_eval_config(
                 label_key=predictions.LABEL,
                 prediction_keys={
                     **predictions.name_features(name),
-                    **({DIFFERENCE: DIFFERENCE} if name == CANDIDATE else {}),
+                    **{each: each for each in of_candidate if name == CANDIDATE},
                 },
             )
             for name in (CANDIDATE, BASELINE)
@@ -236,10 +290,11 @@ def make_eval_config(
             config_pb2.MetricsSpec(
                 output_names=["reconstruction", "kl"], metrics=[_make_mean()]
             ),
-            config_pb2.MetricsSpec(
-                output_names=[DIFFERENCE],
-                metrics=[_make_ratchet(thresholds)],
-                model_names=[CANDIDATE],
+            *(
+                config_pb2.MetricsSpec(
+                    output_names=[output], metrics=[metric], model_names=[CANDIDATE]
+                )
+                for output, metric in of_candidate.items()
             ),
             config_pb2.MetricsSpec(
                 metrics=[config_pb2.MetricConfig(class_name="ExampleCount")]
@@ -296,13 +351,17 @@ def read_evaluation(uri: str) -> Evaluation:
     names = {spec.name for spec in result.config.model_specs}
     if BASELINE not in names:
         return Evaluation(
-            candidate=_read_model(result), baseline=None, images=_read_count(result)
+            candidate=_read_model(result),
+            baseline=None,
+            independent_pixels=_read_independent_pixels(result),
+            images=_read_count(result),
         )
     candidate = tfma.load_eval_result(uri, model_name=CANDIDATE)
     baseline = tfma.load_eval_result(uri, model_name=BASELINE)
     return Evaluation(
         candidate=_read_model(candidate),
         baseline=_read_model(baseline),
+        independent_pixels=_read_independent_pixels(candidate),
         images=_read_count(candidate),
         difference=_read_differences(candidate)[None],
     )
@@ -320,7 +379,7 @@ def list_refusals(uri: str) -> list[str]:
     for of_slice in validation.metric_validations_per_slice:
         for failure in of_slice.failures:
             if failure.metric_key.output_name != DIFFERENCE or failure.message.strip():
-                sentences.append(_describe_failure(failure))
+                sentences.append(_describe_failure(failure, uri))
             else:
                 least = failure.metric_threshold.value_threshold.lower_bound.value
                 missed[_read_label(of_slice.slice_key)] = least
@@ -332,13 +391,26 @@ def list_refusals(uri: str) -> list[str]:
     return sentences
 
 
-def _describe_failure(failure) -> str:
-    """Returns a sentence about the floor that the candidate missed."""
+def _describe_failure(failure, uri: str) -> str:
+    """Returns a sentence about the floor that the candidate missed.
+
+    Args:
+      failure: TFMA's ValidationFailure.
+      uri: the Evaluator's output folder.
+    """
     if failure.message.strip():
         return failure.message.strip()
     value = failure.metric_value.double_value.value
     threshold = failure.metric_threshold.value_threshold
-    if value > threshold.upper_bound.value > 0:
+    if failure.metric_key.output_name == ABOVE_INDEPENDENT_PIXELS:
+        found = read_evaluation(uri)
+        return (
+            f"ELBO {found.candidate.elbo:.2f} must be above that of independent "
+            f"pixels, {found.independent_pixels:.2f} nats per image"
+        )
+    if value > threshold.upper_bound.value > 0 or (
+        math.isnan(value) and not threshold.HasField("lower_bound")
+    ):
         return f"ELBO {value:.2f} must be a finite number"
     if value > threshold.upper_bound.value:
         return f"ELBO {value:.2f} must not be above 0 nats per image"
@@ -451,6 +523,10 @@ def _read_mean(metrics, output: str) -> float:
 def _read_value(metrics, output: str, *, metric: str) -> float:
     value = metrics[output][""][metric].get("doubleValue", math.nan)
     return float(value)  # TFMA gives NaN and infinity as strings
+
+
+def _read_independent_pixels(result) -> float:
+    return _read_mean(dict(result.slicing_metrics)[()], INDEPENDENT_PIXELS)
 
 
 def _read_count(result) -> int:

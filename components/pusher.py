@@ -88,6 +88,7 @@ def Pusher(  # noqa: N802, a component
             "elbo": measured.candidate.elbo,
             "reconstruction": measured.candidate.reconstruction,
             "kl": measured.candidate.kl,
+            "independent_pixels": measured.independent_pixels,
             "unit": "nats per image",
             "split": SPLIT,
             "images": measured.images,
@@ -139,6 +140,7 @@ def Pusher(  # noqa: N802, a component
         estimate=estimate.describe(),
         pushed=version.path if version else None,
         difference=measured.difference,
+        independent_pixels=measured.independent_pixels,
     ).write(pushed_model.uri)
 
 

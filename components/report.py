@@ -110,8 +110,10 @@ def Report(  # noqa: N802, a component
     curves = read_curves(os.path.join(model_run.uri, "tensorboard"))
     with log_if_slow("drawing digits with the model"):
         pictures, problem = _draw_digits(test, candidate)
+    found = evaluator.read_evaluation(evaluation.uri)
+    floor = thresholds.find_floor(found.independent_pixels)
     pictures |= {
-        "elbo_histogram": figures.draw_elbo_histogram(test, thresholds.elbo_floor),
+        "elbo_histogram": figures.draw_elbo_histogram(test, floor),
         "labels": figures.draw_label_shares(counts),
     }
     if curves:
@@ -122,7 +124,7 @@ def Report(  # noqa: N802, a component
         "training": facts.describe_training(curves),
         "bounds": facts.describe_bounds(read_bounds(bounds.uri)),
         **facts.describe_gate(
-            evaluator.read_evaluation(evaluation.uri),
+            found,
             test,
             gate=gate,
             thresholds=thresholds,

@@ -9,7 +9,7 @@ from tfx import v1 as tfx
 from components.bounds import Bounds
 from components.data_gate import DataGate
 from components.evaluation.gate_result import Thresholds
-from components.evaluator import Evaluator, make_eval_config
+from components.evaluator import Evaluator, EvaluatorInputs, make_eval_config
 from components.infra_check import InfraCheck
 from components.ingest import Ingest
 from components.model_scores import ModelScores
@@ -127,12 +127,17 @@ def create_pipeline(
         model=trainer.outputs["model"],
         examples=transform.outputs["transformed_examples"],
     ).with_id("CandidateScores")
-    # Compare the scores of both models; bless the candidate or refuse it.
+    feature = BITS if config.model.is_binary else PIXELS
+    # Compare the scores of both models and of independent pixels; bless the candidate
+    # or refuse it.
     evaluation = Evaluator(
-        candidate_scores=candidate_scores.outputs["scores"],
-        baseline_scores=baseline_scores.outputs["scores"],
-        model=trainer.outputs["model"],
-        baseline_model=served.outputs["model"],
+        EvaluatorInputs(
+            candidate_scores=candidate_scores.outputs["scores"],
+            baseline_scores=baseline_scores.outputs["scores"],
+            examples=transform.outputs["transformed_examples"],
+            model=trainer.outputs["model"],
+            baseline_model=served.outputs["model"],
+        ),
         eval_config=make_eval_config(
             Thresholds(
                 elbo_floor=config.gate.elbo_floor,
@@ -142,8 +147,8 @@ def create_pipeline(
             ),
             binary=config.model.is_binary,
         ),
+        feature=feature,
     )
-    feature = BITS if config.model.is_binary else PIXELS
     # Measure the importance-weighted bound of the candidate, which decides nothing.
     bounds = Bounds(
         model=trainer.outputs["model"],

@@ -1,4 +1,4 @@
-"""The Evaluator's result: the mean ELBOs of the candidate and the baseline."""
+"""The Evaluator's result: mean ELBOs, and the log-likelihood to compare them with."""
 
 import dataclasses
 import decimal
@@ -39,10 +39,12 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The means of the candidate and the baseline."""
+    """The means of the candidate, of the baseline and of independent pixels."""
 
     candidate: ModelResult
     baseline: ModelResult | None  # None: nothing was served
+    # The mean log-likelihood under independent pixels, in nats per image.
+    independent_pixels: float
     images: int  # the number of images that the means are over
     difference: Difference | None = None  # None: nothing was served
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from typing import Any
+from typing import Any, Literal
 
 from components.evaluation.evaluation_result import Difference
 from model.errors import PipelineError
@@ -20,12 +20,21 @@ class GateResultError(PipelineError):
 class Thresholds:
     """The gate's requirements for a candidate's mean ELBO, in nats per image."""
 
-    elbo_floor: float  # the ELBO is at least this
+    # The ELBO is at least this; auto: the ELBO is above that of independent pixels.
+    elbo_floor: float | Literal["auto"]
     # The lower end of the difference to the baseline, one-sided at `confidence`, is at
     # least minus this.
     tolerance: float
     confidence: float
     class_tolerance: float | None  # the same for each label; None: no threshold
+
+    def find_floor(self, independent_pixels: float) -> float:
+        """Returns the floor as a number, which `auto` is not.
+
+        Args:
+          independent_pixels: the log-likelihood of independent pixels, nats per image.
+        """
+        return independent_pixels if self.elbo_floor == "auto" else self.elbo_floor
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +52,9 @@ class GateResult:
     pushed: str | None  # path or URI of the pushed version; None: nothing was pushed
     # None: nothing was served, or an earlier release wrote the file.
     difference: Difference | None = None
+    # The mean log-likelihood under independent pixels, for comparison with the ELBO;
+    # None: an older release wrote the file.
+    independent_pixels: float | None = None
 
     @classmethod
     def from_json(cls, text: str | bytes, source: str) -> "GateResult":
@@ -89,6 +101,12 @@ class GateResult:
                 content, "pushed", kinds=(str, type(None)), source=source
             ),
             difference=_read_difference(content.get("difference"), source),
+            independent_pixels=_get_value(
+                {"independent_pixels": None, **content},
+                "independent_pixels",
+                kinds=(int, float, type(None)),
+                source=source,
+            ),
         )
 
     @classmethod

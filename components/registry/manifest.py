@@ -59,6 +59,7 @@ class Manifest:
     elbo: float | None = None  # the gate's mean ELBO, nats per image
     reconstruction: float | None = None  # the ELBO's first term
     kl: float | None = None  # the ELBO's second term
+    independent_pixels: float | None = None  # their log-likelihood, nats per image
     images: int | None = None  # number of images in these means
     samples: int | None = None  # number of draws of z per image
     seed: int | None = None  # seed of these draws and of the binarization
@@ -88,6 +89,7 @@ class Manifest:
             elbo=_get(elbo, "elbo", kind=float),
             reconstruction=_get(elbo, "reconstruction", kind=float),
             kl=_get(elbo, "kl", kind=float),
+            independent_pixels=_get(elbo, "independent_pixels", kind=float),
             images=_get(elbo, "images", kind=int),
             samples=_get(gate, "samples", kind=int),
             seed=_get(gate, "seed", kind=int),
@@ -148,8 +150,8 @@ class Manifest:
         """Returns the manifest of a model from a run, without digests of its files.
 
         Args:
-          elbo: elbo, reconstruction and kl, with their unit, split and number of
-            images.
+          elbo: elbo, reconstruction, kl and independent_pixels, with their unit, split
+            and number of images.
           baseline: the version that the model was compared with; None if nothing was
             served.
           data_fingerprint: fingerprint of the data set or of the spans.

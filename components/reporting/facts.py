@@ -60,7 +60,9 @@ def describe_gate(
         and {**_describe_terms(baseline), "version": baseline_version},
         "why_no_baseline": why_no_baseline,
         "difference": difference and _describe_interval(difference),
-        "floor": thresholds.elbo_floor,
+        "independent_pixels": found.independent_pixels,
+        "floor": thresholds.find_floor(found.independent_pixels),
+        "is_floor_auto": thresholds.elbo_floor == "auto",
         "tolerance": thresholds.tolerance,
         "confidence": format_confidence(thresholds.confidence),
         "lower_end": _drop_non_finite(lower_end),
@@ -170,6 +172,7 @@ def list_scalars(facts: Mapping[str, Any]) -> dict[str, float]:
     values = {
         **{name: facts["elbo"][name] for name in ("elbo", "reconstruction", "kl")},
         "iwae": facts["bounds"]["iwae"],
+        "independent_pixels": facts["independent_pixels"],
         "elbo_floor": facts["floor"],
         "baseline_elbo": baseline.get("elbo"),
         "difference": difference.get("mean"),
@@ -194,13 +197,17 @@ def _write_sentences(
     thresholds: Thresholds,
     why_no_baseline: str,
 ) -> list[str]:
-    elbo, floor = found.candidate.elbo, thresholds.elbo_floor
+    elbo = found.candidate.elbo
+    floor = thresholds.find_floor(found.independent_pixels)
     side = "above" if elbo >= floor else "below"
+    what = "the floor"
+    if thresholds.elbo_floor == "auto":
+        what = "the log-likelihood of independent pixels, which is the floor"
     if not math.isfinite(elbo):
         return ["The candidate's mean ELBO is not a finite number."]
     sentences = [
         f"The candidate's mean ELBO over {found.images:,} test images is {elbo:.2f} "
-        f"nats, {abs(elbo - floor):.2f} {side} the floor."
+        f"nats, {abs(elbo - floor):.2f} {side} {what}."
     ]
     if found.baseline is None or difference is None:
         sentences.append(f"There is no baseline to compare with: {why_no_baseline}.")

@@ -22,6 +22,7 @@ from pipeline.config import loading
 from pipeline.exit_codes import INTERRUPTED
 
 if TYPE_CHECKING:
+    import numpy as np
     import tensorflow as tf
 
     from components.datasets.prepare import Prepared
@@ -34,15 +35,19 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Measures a pushed model with its own signatures on the test split of a data set.
 
-The command prints the ELBO and its terms, the importance-weighted bound IWAE (Burda et
-al. 2016), which approaches log p(x) with more samples, and the number of active latent
-dimensions. It trains no model, makes no gate decision and pushes nothing. It uses the
-seed, the number of ELBO samples and the kind of pixels that the model was exported
-with.
+The command prints the ELBO and its terms, the log-likelihood of the same images under
+independent pixels, the importance-weighted bound IWAE (Burda et al. 2016), which
+approaches log p(x) with more samples, and the number of active latent dimensions. The
+independent pixels are fitted on the train split of the same data set. The command
+trains no model, makes no gate decision and pushes nothing. It uses the seed, the number
+of ELBO samples and the kind of pixels that the model was exported with.
 
 With 1,000 samples and 10,000 images, the measurement takes about ten minutes on two
 cores for dense networks, and about an hour for convolutions. Ctrl-C stops the
 measurement and prints the means of the images that were measured."""
+
+
+_TRAIN = "train"  # the split on which the independent pixels are fitted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,6 +124,8 @@ def _measure(
       StorageError: the object store does not answer.
     """
     with console.step("Imports") as step:
+        import numpy as np
+
         from components.datasets import prepare_spans
         from components.evaluation import measure
         from components.evaluation.estimate import SPLIT
@@ -133,13 +140,25 @@ def _measure(
         data_dir=args.data_dir,
         print_line=console.line,
     )
+    limit_of_each = resolved.data.limit
     counts = _count_images(
-        data.parts, limit_in_all=args.limit, limit_of_each=resolved.data.limit
+        data.parts, SPLIT, limit_in_all=args.limit, limit_of_each=limit_of_each
     )
     count, name = sum(counts.values()), data.parts[0].name
     estimate = model.read_estimate()
-    batches = _read_batches(counts, estimate.seed if estimate.binarization else None)
+    seed = estimate.seed if estimate.binarization else None
+    batches = _read_batches(counts, SPLIT, seed=seed)
     k = args.iwae or resolved.gate.iwae_samples
+    with console.step("Independent pixels") as step:
+        train_counts = _count_images(
+            data.parts, _TRAIN, limit_in_all=None, limit_of_each=limit_of_each
+        )
+        log_likelihood = _measure_independent_pixels(
+            _read_batches(train_counts, _TRAIN, seed=seed),
+            batches,
+            is_binary=seed is not None,
+        )
+        step.print_result(f"fitted on {sum(train_counts.values()):,} images")
     signatures = measure.load_signatures(model.folder)
     measured, is_interrupted = None, False
     rate, started = ImageRate(count), time.monotonic()
@@ -160,7 +179,12 @@ def _measure(
     rows = [
         ("model", str(model)),
         ("data", name + ("" if is_data_of_run else ", not the data that its run had")),
-        *_figure_rows(measured, estimate),
+        *_figure_rows(
+            measured,
+            estimate,
+            # Those of the images that were measured, even after an interrupt.
+            independent_pixels=float(np.mean(log_likelihood[: measured.images])),
+        ),
         ("images/s", f"{measured.images / (time.monotonic() - started):,.0f}"),
     ]
     if is_interrupted:
@@ -173,14 +197,40 @@ def _measure(
     return INTERRUPTED if is_interrupted else get_result_code(console)
 
 
+def _measure_independent_pixels(
+    train: "tf.data.Dataset", test: "tf.data.Dataset", *, is_binary: bool
+) -> "np.ndarray":
+    """Returns each test image's log-likelihood under independent pixels.
+
+    Args:
+      train: batches of the train split's images, uint8 [B, 28, 28, 1].
+      test: batches of the test split's images.
+      is_binary: whether the images are binarized.
+
+    Returns:
+      float64 [N], nats.
+    """
+    import numpy as np
+
+    from components.evaluation import independent_pixels
+    from model.examples import BITS, PIXELS
+
+    fitted = independent_pixels.fit_images(
+        train.as_numpy_iterator(), BITS if is_binary else PIXELS
+    )
+    parts = [fitted.log_likelihood(images) for images in test.as_numpy_iterator()]
+    return np.concatenate(parts)
+
+
 def _figure_rows(
-    measured: "Measurements", estimate: "Estimate"
+    measured: "Measurements", estimate: "Estimate", *, independent_pixels: float
 ) -> list[tuple[str, str]]:
     """Returns rows (name, value) with the figures and how each was estimated.
 
     Args:
       measured: the figures, in nats per image.
       estimate: how the gate estimates the model's ELBO.
+      independent_pixels: the log-likelihood of independent pixels, nats per image.
     """
     from components.evaluation.estimate import Bound
 
@@ -191,6 +241,11 @@ def _figure_rows(
         ("ELBO", f"{measured.elbo:.2f} nats per image (higher is better)"),
         ("  estimated by", elbo.describe()),
         ("  its terms", terms),
+        (
+            "  compare with",
+            f"independent pixels: {independent_pixels:.2f} nats per image "
+            "(log-likelihood)",
+        ),
         ("IWAE", f"{measured.iwae:.2f} nats per image (higher is better)"),
         ("  estimated by", iwae.describe()),
         ("active latents", measured.describe_active()),
@@ -199,25 +254,25 @@ def _figure_rows(
 
 def _count_images(
     parts: Sequence["Prepared"],
+    split: str,
     *,
     limit_in_all: int | None,
     limit_of_each: int | None,
 ) -> dict[str, int]:
-    """Returns the number of test images to measure, by the path of their data set.
+    """Returns the number of images to read, by the path of their data set.
 
     The first data sets use up the total limit; data sets without images are left out.
 
     Args:
       parts: the prepared TFDS data sets.
+      split: the split to read.
       limit_in_all: maximum for all data sets together; None: no limit.
       limit_of_each: maximum for each data set; None: no limit.
     """
-    from components.evaluation.estimate import SPLIT
-
     left = limit_in_all or math.inf
     counts = {}
     for part in parts:
-        size = part.splits[SPLIT]
+        size = part.splits[split]
         count = int(min(size, left, limit_of_each or size))
         if count:
             counts[part.path] = count
@@ -225,17 +280,19 @@ def _count_images(
     return counts
 
 
-def _read_batches(counts: Mapping[str, int], seed: int | None) -> "tf.data.Dataset":
-    """Returns batches, uint8 [B, 28, 28, 1], of the first test images of each data set.
+def _read_batches(
+    counts: Mapping[str, int], split: str, *, seed: int | None
+) -> "tf.data.Dataset":
+    """Returns batches, uint8 [B, 28, 28, 1], of the first images of each data set.
 
     Args:
       counts: number of images to read, by the path of their prepared TFDS data set.
+      split: the split to read.
       seed: seed of the fixed binarization to 0 and 255; None: the images stay grey.
     """
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    from components.evaluation.estimate import SPLIT
     from components.evaluation.measure import BATCH
     from model import fixed_noise
 
@@ -244,7 +301,7 @@ def _read_batches(counts: Mapping[str, int], seed: int | None) -> "tf.data.Datas
         return tf.cast(bits, tf.uint8) * 255
 
     def read(path: str, count: int) -> "tf.data.Dataset":
-        first = tfds.core.ReadInstruction(SPLIT, to=count, unit="abs")
+        first = tfds.core.ReadInstruction(split, to=count, unit="abs")
         examples = tfds.builder_from_directory(path).as_dataset(split=first)
         return examples.map(lambda example: example["image"])
 

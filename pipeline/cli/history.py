@@ -88,6 +88,7 @@ def _print_table(records: Sequence["RunRecord"]) -> None:
         "when": "left",
         "data": "left",
         "ELBO": "right",
+        tables.INDEPENDENT_PIXELS: "right",
         "difference": "right",
         "verdict": "fold",
         "version": "right",
@@ -98,6 +99,7 @@ def _print_table(records: Sequence["RunRecord"]) -> None:
             record.started[:19].replace("T", " "),
             _describe_data(record),
             tables.Elbo(record.elbo, record.estimate),
+            tables.format_nats(record.independent_pixels),
             "" if record.difference is None else f"{record.difference:+.2f}",
             _describe_result(record),
             "" if record.version is None else str(record.version),
@@ -105,7 +107,10 @@ def _print_table(records: Sequence["RunRecord"]) -> None:
         )
         for record in records
     ]
-    priorities = ("verdict", "ELBO", "when", "version", "difference", "data", "wall")
+    priorities = (
+        *("verdict", "ELBO", "when", "version", "difference", "data", "wall"),
+        tables.INDEPENDENT_PIXELS,
+    )
     tables.show(columns, rows, priorities=priorities)
 
 

@@ -112,9 +112,15 @@ def _decision_rows(result: "GateResult") -> list[tuple[str, str]]:
     if result.baseline_elbo is not None:
         difference = result.describe_difference()
         baseline = f"{result.baseline_elbo:.2f}; difference {difference}"
-    return [
+    rows = [
         ("candidate's ELBO", f"{result.elbo:.2f} nats per image (higher is better)"),
         ("  estimated by", result.estimate),
+    ]
+    if result.independent_pixels is not None:
+        value = f"{result.independent_pixels:.2f} nats per image (log-likelihood)"
+        rows.append(("  compare with", f"independent pixels: {value}"))
+    return [
+        *rows,
         ("baseline's ELBO", baseline),
         ("verdict", result.describe()),
         ("pushed", result.pushed or "nothing"),

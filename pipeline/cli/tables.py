@@ -15,6 +15,8 @@ class Elbo:
     estimate: str | None
 
 
+INDEPENDENT_PIXELS = "indep. pixels"  # title of the column beside the ELBO's
+
 # Least width of the text in a column that may fold; no number in the text is longer.
 _FOLDED = 14
 _FRAME = 3  # width that a column needs beside its text: a line and two spaces
@@ -35,7 +37,8 @@ def show(
     prints their titles, so that no cell is cut.
 
     Args:
-      columns: title -> `left`, `right` or `fold` (left, and over several lines).
+      columns: title -> `left`, `right` or `fold` (left, and over several lines). The
+        column INDEPENDENT_PIXELS is left out if no row has a value.
       rows: rows with a cell for each column.
       title: title of the table; None: no title.
       priorities: titles of all columns, the most important first.
@@ -50,17 +53,22 @@ def show(
         for number, estimate in enumerate(estimates, 1)
     }
     texts = [
-        [
-            _format_elbo(cell, marks)
+        {
+            name: _format_elbo(cell, marks)
             if isinstance(cell, Elbo)
             else escape_controls(cell)
-            for cell in row
-        ]
+            for name, cell in zip(columns, row)
+        }
         for row in rows
     ]
+    # Older releases have no value.
+    if not any(text.get(INDEPENDENT_PIXELS) for text in texts):
+        columns = {
+            name: columns[name] for name in columns if name != INDEPENDENT_PIXELS
+        }
+        priorities = [name for name in priorities if name != INDEPENDENT_PIXELS]
     longest = {
-        name: max(map(len, (name, *of_column)))
-        for name, of_column in zip(columns, zip(*texts))
+        name: max(map(len, (name, *(text[name] for text in texts)))) for name in columns
     }
     least = {
         name: min(longest[name], _FOLDED) if kind == "fold" else longest[name]
@@ -82,20 +90,29 @@ def show(
             overflow="fold",
         )
     for text in texts:
-        by_name = dict(zip(columns, text))
-        table.add_row(*(by_name[name] for name in kept))
+        table.add_row(*(text[name] for name in kept))
     console.print(table, markup=False)
     lines = [
         f"ELBO{mark}: nats per image, higher is better; {estimate}"
         for estimate, mark in marks.items()
         if "ELBO" in kept
     ]
+    if INDEPENDENT_PIXELS in kept:
+        lines.append(
+            f"{INDEPENDENT_PIXELS}: the log-likelihood of independent pixels, nats per "
+            "image; a useful model's ELBO is above it"
+        )
     if missing := [name for name in columns if name not in kept]:
         lines.append(
             f"not shown for lack of width: {', '.join(missing)}; --json has all"
         )
     for line in lines:
         console.print(line, markup=False, soft_wrap=not on_terminal)
+
+
+def format_nats(value: float | None) -> str:
+    """Returns a number of nats as text; empty without a number."""
+    return "" if value is None else f"{value:.2f}"
 
 
 def _columns_that_fit(

@@ -44,6 +44,7 @@ class Row:
     damage: str | None  # what is wrong with its files
     elbo: float | None  # nats per image, higher is better
     estimate: str | None  # how the ELBO was estimated
+    independent_pixels: float | None  # their log-likelihood, nats per image
     data_fingerprint: str | None
     bytes: int
     # The rollback from this model: who made it, when and why. None: there is none.
@@ -109,6 +110,7 @@ def read_rows(destination: str) -> list[Row]:
                 damage=None,
                 elbo=manifest.elbo,
                 estimate=estimate.describe() if estimate and has_images else None,
+                independent_pixels=manifest.independent_pixels,
                 data_fingerprint=manifest.data_fingerprint,
                 bytes=size,
                 rejected=dataclasses.asdict(rejections[0]) if rejections else None,
@@ -131,6 +133,7 @@ def _damaged_row(found: "DamagedVersion", size: int) -> Row:
         damage=found.why,
         elbo=None,
         estimate=None,
+        independent_pixels=None,
         data_fingerprint=None,
         bytes=size,
         rejected=None,
@@ -143,6 +146,7 @@ def _print_table(destination: str, rows: Sequence[Row]) -> None:
         "version": "left",
         "pushed (UTC)": "left",
         "ELBO": "right",
+        tables.INDEPENDENT_PIXELS: "right",
         "data": "left",
         "MB": "right",
         "state": "fold",
@@ -152,13 +156,17 @@ def _print_table(destination: str, rows: Sequence[Row]) -> None:
             str(row.version),
             (row.pushed_at or "")[:19].replace("T", " "),
             tables.Elbo(row.elbo, row.estimate),
+            tables.format_nats(row.independent_pixels),
             (row.data_fingerprint or "")[:8],
             f"{row.bytes / 1e6:.1f}",
             _describe_state(row),
         )
         for row in rows
     ]
-    priorities = ("version", "state", "ELBO", "pushed (UTC)", "data", "MB")
+    priorities = (
+        *("version", "state", "ELBO", "pushed (UTC)", "data", "MB"),
+        tables.INDEPENDENT_PIXELS,
+    )
     tables.show(columns, cells, title=destination, priorities=priorities)
 
 

@@ -30,6 +30,11 @@ NAME = "vae"  # the name of the pipeline
 PRESETS = ("five_minutes", "ten_minutes", "one_hour", "demo", "blog", "smoke")
 DEFAULT = "five_minutes"  # preset
 
+# The floors of the presets and of the field are for this data set, except those of the
+# presets whose models are too small for any floor but their own.
+_DATASET_OF_FLOORS = "mnist"
+_PRESETS_WITH_OWN_FLOOR = ("smoke",)
+
 Value: TypeAlias = str | int | bool  # of an option for one setting
 
 
@@ -67,7 +72,8 @@ def resolve(
     """Returns the configuration from a preset, a config file and single settings.
 
     A field of the file replaces the field of the preset, a setting replaces both, and
-    an override replaces all.
+    an override replaces all. A floor that none of them sets is auto for data other than
+    MNIST, because the floor of the preset is for MNIST.
 
     Args:
       preset: one of PRESETS.
@@ -88,7 +94,7 @@ def resolve(
     layers = [_parse_sections(text.read_text(encoding="utf-8"), f"preset {preset}")]
     if file is not None:
         layers.append(_parse_sections(_read_file(file), file))
-    layers += [_parse_setting(setting) for setting in settings]
+    layers += [parse_setting(setting) for setting in settings]
     for key, value in (overrides or {}).items():
         section, _, field = key.partition(".")
         if isinstance(value, str):
@@ -98,7 +104,15 @@ def resolve(
     for layer in layers:
         for section, fields in layer.items():
             merged.setdefault(section, {}).update(fields)
+    has_floor = any("elbo_floor" in layer.get("gate", {}) for layer in layers[1:])
     config = from_dict(merged)
+    if (
+        not has_floor
+        and config.data.dataset != _DATASET_OF_FLOORS
+        and preset not in _PRESETS_WITH_OWN_FLOOR
+    ):
+        gate = dataclasses.replace(config.gate, elbo_floor="auto")
+        config = dataclasses.replace(config, gate=gate)
     _check_encodable(dataclasses.asdict(config))
     return config
 
@@ -116,7 +130,9 @@ def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> PipelineConfig:
             json.dumps(sections, default=str), strict=True
         )
     except pydantic.ValidationError as error:
-        raise ConfigError("; ".join(map(_describe, error.errors()))) from error
+        # A field that takes a number or a word has an error for each.
+        messages = dict.fromkeys(map(_describe, error.errors()))
+        raise ConfigError("; ".join(messages)) from error
 
 
 def decisive(config: PipelineConfig) -> dict[str, dict[str, Any]]:
@@ -236,8 +252,12 @@ def _parse_sections(text: str, where: str) -> dict[str, dict[str, Any]]:
     return sections
 
 
-def _parse_setting(setting: str) -> dict[str, dict[str, Any]]:
-    """Returns `section.field=value` as a section with one field."""
+def parse_setting(setting: str) -> dict[str, dict[str, Any]]:
+    """Returns `section.field=value` as a section with one field.
+
+    Raises:
+      ConfigError: the text does not have this form, or the value is no YAML.
+    """
     key, equals, value = setting.partition("=")
     section, dot, field = key.partition(".")
     if not equals or not dot:
@@ -262,6 +282,14 @@ def _field_types() -> dict[str, Any]:
 def _is_text(kind: Any) -> bool:
     """Returns whether a field's type is text, or one of several texts."""
     return kind is str or typing.get_origin(kind) is Literal
+
+
+def _list_words(kind: Any) -> list[str]:
+    """Returns the words that a field takes in place of a number; [] for other types."""
+    members = typing.get_args(kind)
+    if float not in members:
+        return []
+    return [word for each in members for word in typing.get_args(each)]
 
 
 def _check_decoded(text: str, key: str) -> None:
@@ -340,6 +368,11 @@ def _describe(error: Any) -> str:
     It has the key, what was expected, and the value unless that may be a secret.
     """
     key = ".".join(map(str, error["loc"]))
+    setting = ".".join(map(str, error["loc"][:2]))
+    if words := _list_words(_field_types().get(setting)):
+        expected = f"must be a finite number or {' or '.join(words)}"
+        hint = suggest(str(error["input"]), words)
+        return f"{setting} {expected}, got {error['input']!r}{hint}"
     if error["type"] == "value_error":  # raised by a section's __post_init__
         return f"{key}.{error['ctx']['error']}"
     if error["type"] == "unexpected_keyword_argument":  # in kubeflow.steps

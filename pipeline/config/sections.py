@@ -7,7 +7,7 @@ ConfigError in its place.
 import dataclasses
 import os
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field
@@ -72,11 +72,15 @@ class DataConfig:
 class GateConfig:
     """The conditions for a model to be blessed, and how it is evaluated."""
 
+    # The default and the presets' values are for MNIST: `loading.resolve` replaces them
+    # by auto for other data.
     elbo_floor: Annotated[
-        float,
+        float | Literal["auto"],
         Field(
             description="nats per image: the lowest mean ELBO on the test split "
-            "that is blessed"
+            "that is blessed; auto: it must be above the log-likelihood of independent "
+            "pixels. Unless you set it, it is auto for data other than mnist, with "
+            "every preset but smoke"
         ),
     ] = -100.0
     tolerance: Annotated[

@@ -26,6 +26,8 @@ _EXAMPLES = {
     "data.source": f"s3://bucket/digits/span-{spans.PLACEHOLDER}",
 }
 
+_PARAMETER_TYPES = {int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", str: "STRING"}
+
 _Spec = dict[str, Any]  # a PipelineSpec in JSON, as TFX's runner returns it
 
 
@@ -190,7 +192,7 @@ def _add_run_parameters(spec: _Spec, config: PipelineConfig) -> None:
     values = read_run_parameters(config)
     for parameter in contract.RUN_PARAMETERS:
         value = values[parameter.name]
-        kind = "NUMBER_INTEGER" if isinstance(value, int) else "NUMBER_DOUBLE"
+        kind = _PARAMETER_TYPES[type(value)]
         definitions[parameter.name] = {
             "parameterType": kind,
             "defaultValue": value,

@@ -23,6 +23,9 @@ class RunParameter:
     # goes to these steps and to their downstream steps. It does not go to other steps,
     # because a new value would then run them again, although it does not affect them.
     properties: Mapping[str, str]
+    # Whether the value may be a word: KFP then gets every value as a text, because a
+    # parameter has one type.
+    is_text: bool = False
 
     @property
     def name(self) -> str:
@@ -34,9 +37,10 @@ class RunParameter:
         """Returns the setting's name in `--set`."""
         return f"{self.section}.{self.field}"
 
-    def read(self, config: PipelineConfig) -> int | float:
-        """Returns the setting's value in this configuration."""
-        return getattr(getattr(config, self.section), self.field)
+    def read(self, config: PipelineConfig) -> int | float | str:
+        """Returns the setting's value in this configuration, as KFP gets it."""
+        value = getattr(getattr(config, self.section), self.field)
+        return str(value) if self.is_text else value
 
 
 _PROVENANCE = {"Pusher": "provenance", "Report": "provenance"}
@@ -48,12 +52,12 @@ RUN_PARAMETERS = (
     RunParameter(section="train", field="batch_size", properties=_TRAINING),
     RunParameter(section="train", field="learning_rate", properties=_TRAINING),
     RunParameter(section="train", field="seed", properties=_TRAINING),
-    RunParameter(section="gate", field="elbo_floor", properties=_GATE),
+    RunParameter(section="gate", field="elbo_floor", properties=_GATE, is_text=True),
     RunParameter(section="gate", field="tolerance", properties=_GATE),
 )
 
 
-def read_run_parameters(config: PipelineConfig) -> dict[str, int | float]:
+def read_run_parameters(config: PipelineConfig) -> dict[str, int | float | str]:
     """Returns the run parameters of a configuration: KFP's name -> value."""
     return {parameter.name: parameter.read(config) for parameter in RUN_PARAMETERS}
 

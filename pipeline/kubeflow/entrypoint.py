@@ -152,7 +152,7 @@ def set_properties(
       ConfigError: a run parameter has a wrong value.
     """
     chosen = [
-        (parameter, launcher_io.to_number(values[parameter.name]))
+        (parameter, _read_value(parameter, values[parameter.name]))
         for parameter in contract.RUN_PARAMETERS
         if parameter.name in values
     ]
@@ -160,8 +160,8 @@ def set_properties(
         del values[name]
     if config is not None:
         sections = json.loads(config)
-        for parameter, number in chosen:
-            sections[parameter.section][parameter.field] = number
+        for parameter, value in chosen:
+            sections[parameter.section][parameter.field] = value
         properties = make_properties(loading.from_dict(sections), step)
         for parameter, _ in chosen:
             if step in parameter.properties:
@@ -173,6 +173,20 @@ def set_properties(
             package, _, file = resource.partition("/")
             path = importlib.resources.files(package).joinpath(file)
             values[name].string_value = str(path)
+
+
+def _read_value(
+    parameter: contract.RunParameter, value: struct_pb2.Value
+) -> int | float | str:
+    """Returns the value of a run parameter, as a config file would have it.
+
+    Raises:
+      ConfigError: the parameter is a text, and its value is no YAML.
+    """
+    if not parameter.is_text:
+        return launcher_io.to_number(value)
+    setting = f"{parameter.setting}={value.string_value}"
+    return loading.parse_setting(setting)[parameter.section][parameter.field]
 
 
 def make_properties(

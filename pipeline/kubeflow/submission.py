@@ -29,7 +29,9 @@ class RunRequest:
 
     version: Version
     experiment: str  # the name of the experiment that the run belongs to
-    parameters: Mapping[str, int | float]  # KFP's name of a run parameter -> value
+    parameters: Mapping[
+        str, int | float | str
+    ]  # KFP's name of a run parameter -> value
     pipeline_root: str  # URI for the steps' outputs; empty: the cluster's default
 
 

@@ -92,6 +92,7 @@ def record_summary(recorder: RunRecorder, summary: RunSummary) -> None:
         elbo=gate.elbo,
         reconstruction=candidate.reconstruction,
         kl=candidate.kl,
+        independent_pixels=summary.evaluation.independent_pixels,
         estimate=gate.estimate,
     )
     if gate.baseline_elbo is not None:
@@ -119,6 +120,7 @@ def record_pushed_version(
         elbo=manifest.elbo,
         reconstruction=manifest.reconstruction,
         kl=manifest.kl,
+        independent_pixels=manifest.independent_pixels,
         estimate=estimate.describe() if estimate else None,
     )
     recorder.record_push(number)
@@ -155,12 +157,18 @@ def rows(summary: RunSummary, destination: str) -> list[tuple[str, str]]:
     """
     config, gate = summary.config.gate, summary.gate
     candidate = summary.evaluation.candidate
+    independent_pixels = summary.evaluation.independent_pixels
     rows = [
         ("candidate's ELBO", f"{gate.elbo:.2f} nats per image (higher is better)"),
         ("  estimated by", gate.estimate),
         (
             "  its terms",
             f"reconstruction {candidate.reconstruction:.2f}, KL {candidate.kl:.2f}",
+        ),
+        (
+            "  compare with",
+            f"independent pixels: {independent_pixels:.2f} nats per image "
+            "(log-likelihood)",
         ),
     ]
     by_label = candidate.elbo_by_label
@@ -187,7 +195,10 @@ def rows(summary: RunSummary, destination: str) -> list[tuple[str, str]]:
         ("  estimated by", estimate_of_iwae.describe()),
         ("active latents", measured.describe_active()),
     ]
-    rows.append(("floor", f"{config.elbo_floor:.2f}"))
+    floor = f"{independent_pixels:.2f} (auto: that of independent pixels)"
+    if config.elbo_floor != "auto":
+        floor = f"{config.elbo_floor:.2f}"
+    rows.append(("floor", floor))
     if gate.baseline_elbo is None:
         rows.append(("baseline's ELBO", f"none: {summary.why_no_baseline}"))
     else:
@@ -290,7 +301,10 @@ def _evaluator(outputs) -> str:
     verdict = (
         "refused" if evaluator.list_refusals(outputs["evaluation"].uri) else "blessed"
     )
-    return f"{verdict}: ELBO {found.candidate.elbo:.2f} nats per image ({SPLIT})"
+    return (
+        f"{verdict}: ELBO {found.candidate.elbo:.2f} nats per image ({SPLIT}), "
+        f"independent pixels: {found.independent_pixels:.2f}"
+    )
 
 
 def _bounds(outputs) -> str:

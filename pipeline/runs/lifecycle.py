@@ -157,6 +157,8 @@ def summarize(record: RunRecord) -> str:
 
 def _elbo(record: RunRecord) -> str:
     text = f"{record.elbo:.2f} nats per image ({record.estimate})"
+    if record.independent_pixels is not None:
+        text += f", independent pixels: {record.independent_pixels:.2f}"
     if record.difference is not None:
         text += f", {record.difference:+.2f} against version {record.baseline_version}"
     return text

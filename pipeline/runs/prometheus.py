@@ -29,6 +29,11 @@ _GAUGES = {
         "The ELBO of the model that was served before, nats per image.",
         "baseline_elbo",
     ),
+    "independent_pixels_nats": (
+        "The log-likelihood of the test split under independent pixels, nats per "
+        "image; a useful model's ELBO is above it.",
+        "independent_pixels",
+    ),
     "served_version": ("The version that is served.", "served_version"),
     "versions": ("Complete versions at the push destination.", "versions"),
 }  # metric: (help, field of RunRecord)

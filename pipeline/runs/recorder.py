@@ -87,10 +87,20 @@ class RunRecorder:
         elbo: float | None,
         reconstruction: float | None,
         kl: float | None,
+        independent_pixels: float | None,
         estimate: str | None,
     ) -> None:
-        """Records the candidate's ELBO and its terms, in nats per image."""
-        self._change(elbo=elbo, reconstruction=reconstruction, kl=kl, estimate=estimate)
+        """Records the candidate's ELBO, its terms and the log-likelihood beside it.
+
+        All are in nats per image; `independent_pixels` is their log-likelihood.
+        """
+        self._change(
+            elbo=elbo,
+            reconstruction=reconstruction,
+            kl=kl,
+            independent_pixels=independent_pixels,
+            estimate=estimate,
+        )
 
     def record_baseline(self, *, elbo: float, version: int | None) -> None:
         """Records the baseline's ELBO and its difference from the candidate's.

@@ -80,6 +80,7 @@ class RunRecord:
     reconstruction: float | None = None
     kl: float | None = None
     estimate: str | None = None  # how the candidate's ELBO was estimated
+    independent_pixels: float | None = None  # their log-likelihood, beside the ELBO
     baseline_elbo: float | None = None
     baseline_version: int | None = None
     difference: float | None = None  # elbo - baseline_elbo

@@ -56,10 +56,10 @@ def scores():
 def evaluate(tmp_path):
     """Returns a function that runs the Evaluator: its evaluation and blessing."""
 
-    def evaluate(candidate, baseline=None, *, floor=-100.0, **thresholds):
+    def evaluate(candidate, baseline=None, *, floor=-100.0, **options):
         outputs = evaluations.evaluate(
             *(tmp_path, candidate, baseline),
-            **{"elbo_floor": floor, "tolerance": 0.5, **thresholds},
+            **{"elbo_floor": floor, "tolerance": 0.5, **options},
         )
         # TFMA read the scores from a folder that is removed.
         assert not (tmp_path / "evaluation" / "predictions").exists()
@@ -307,6 +307,111 @@ def test_an_infinite_density_is_refused(evaluate, scores):
     uri, blessing = evaluate(with_one(scores, np.inf), binary=False)
     assert not model_utils.is_model_blessed(blessing)
     assert list_refusals(uri) == ["ELBO inf must be a finite number"]
+
+
+# Independent pixels.
+
+
+@pytest.fixture(scope="module")
+def pixels(tmp_path_factory):
+    """Returns Transform's output with 300 test images, and their log-likelihoods."""
+    rng = np.random.default_rng(2)
+    probability = rng.uniform(0, 1, 784)
+    train, test = (rng.random([n, 784]) < probability for n in (200, 300))
+    folder = tmp_path_factory.mktemp("transformed")
+    on = (train.sum(axis=0) + 1) / (len(train) + 2)
+    expected = scipy.stats.bernoulli.logpmf(test, on).sum(axis=1)
+    return evaluations.write_examples(folder, train, test), expected
+
+
+def above(pixels, shift):
+    """Returns scores whose ELBOs are above those of independent pixels by `shift`."""
+    return make_scores(pixels + shift + 20.0, np.full(300, 20.0), np.arange(300) % 10)
+
+
+@pytest.mark.parametrize("floor", [-1000.0, "auto"])
+@pytest.mark.parametrize("has_baseline", [False, True])
+def test_independent_pixels_are_measured_beside_each_elbo(
+    evaluate, pixels, floor, has_baseline
+):
+    examples, expected = pixels
+    scores = above(expected, 0.01)
+    order = np.random.default_rng(1).permutation(300)
+    baseline = scores if has_baseline else None
+    uri, blessing = evaluate(
+        scores.take(order), baseline, floor=floor, examples=examples
+    )
+    found = read_evaluation(uri)
+    assert found.independent_pixels == pytest.approx(expected.mean(), rel=1e-6)
+    assert_measured(found.candidate, scores)
+    assert model_utils.is_model_blessed(blessing)
+    assert list_refusals(uri) == []
+
+
+@pytest.mark.parametrize("has_baseline", [False, True])
+def test_a_model_that_learned_less_than_independent_pixels_is_refused(
+    evaluate, pixels, has_baseline
+):
+    examples, expected = pixels
+    scores = above(expected, -4.25)
+    baseline = above(expected, -300.0) if has_baseline else None
+    uri, blessing = evaluate(scores, baseline, floor="auto", examples=examples)
+    assert not model_utils.is_model_blessed(blessing)
+    mean = expected.mean()
+    assert list_refusals(uri) == [
+        f"ELBO {mean - 4.25:.2f} must be above that of independent pixels, {mean:.2f} "
+        "nats per image"
+    ]
+
+
+def test_only_the_mean_must_be_above_independent_pixels(evaluate, pixels):
+    examples, expected = pixels
+    shift = np.where(np.arange(300) % 10 == 7, -50.0, 50.0)
+    _, blessing = evaluate(above(expected, shift), floor="auto", examples=examples)
+    assert model_utils.is_model_blessed(blessing)
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, np.inf])
+def test_an_elbo_that_is_not_finite_is_refused_without_a_number_as_floor(
+    evaluate, pixels, value
+):
+    examples, expected = pixels
+    scores = with_one(above(expected, 50.0), value)
+    uri, blessing = evaluate(scores, floor="auto", examples=examples)
+    assert not model_utils.is_model_blessed(blessing)
+    sentences = list_refusals(uri)
+    assert sentences
+    assert all(sentence.startswith(f"ELBO {value} must ") for sentence in sentences)
+
+
+@pytest.mark.parametrize(("shift", "is_blessed"), [(0.01, True), (-0.01, False)])
+def test_grey_pixels_are_compared_by_densities(
+    evaluate, pixels, tmp_path, shift, is_blessed
+):
+    white = np.ones([300, 784], int)
+    examples = evaluations.write_examples(tmp_path / "white", white[:9], white)
+    # Each pixel's scale is that of the variance 1/12; level 255 has the upper tail.
+    level = scipy.stats.logistic(255, 1 / (2 * np.pi)).sf(254.5)
+    expected = np.full(300, 784 * np.log(256 * level))
+    uri, blessing = evaluate(
+        above(expected, shift), floor="auto", binary=False, examples=examples
+    )
+    found = read_evaluation(uri).independent_pixels
+    assert found == pytest.approx(expected[0], rel=1e-6)
+    assert model_utils.is_model_blessed(blessing) == is_blessed
+
+
+def test_scores_of_another_test_split_fail_the_step(evaluate, pixels):
+    examples, expected = pixels
+    with pytest.raises(ScoresError) as error:
+        evaluate(above(expected, 1.0).take(np.arange(299)), examples=examples)
+    assert str(error.value) == (
+        "the candidate's scores must be of the 300 images of the test split, once "
+        "each, got 299 scores of images 0 to 298: run the step CandidateScores again"
+    )
+
+
+# Scores that are missing or of other images.
 
 
 def test_no_images_are_refused(evaluate):

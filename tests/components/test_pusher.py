@@ -225,6 +225,8 @@ def test_the_manifest_names_the_origin_of_a_model(
     }
     assert manifest["elbo"] == {
         **terms,
+        # Of white images, as many as in training.
+        "independent_pixels": pytest.approx(784 * np.log(41 / 42), rel=1e-6),
         "unit": "nats per image",
         "split": "test",
         "images": 40,
@@ -336,6 +338,7 @@ def test_the_gate_result_is_written_to_a_file_for_readers_without_metadata(
         "estimate": "the evidence lower bound, 2 samples of z per image, fixed "
         "binarization, seed 0, 40 images of the test split",
         "pushed": version.path,
+        "independent_pixels": pytest.approx(784 * np.log(41 / 42), rel=1e-6),
     }
     again = verdict(push("one", infra_blessed=False))
     assert again["refusals"] == ["InfraCheck: no answer"]

@@ -15,6 +15,7 @@ import tempfile
 
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from ml_metadata import metadata_store
@@ -98,6 +99,25 @@ class Place:
         execution, _ = self.last(step)
         return metadata_store_pb2.Execution.State.Name(execution.last_known_state)
 
+    def measure_independent_pixels(self):
+        """Returns the test images' mean log-likelihood, from Transform's files."""
+        _, artifacts = self.last("Transform")
+        (examples,) = [each for each in artifacts if each.type == "Examples"]
+        bits = {}
+        for split in ("train", "test"):
+            files = tf.io.gfile.glob(f"{examples.uri}/Split-{split}/*")
+            records = tf.data.TFRecordDataset(files, compression_type="GZIP")
+            packed = [
+                tf.train.Example.FromString(record).features.feature["bits"]
+                for record in records.as_numpy_iterator()
+            ]
+            rows = [
+                np.frombuffer(each.bytes_list.value[0], np.uint8) for each in packed
+            ]
+            bits[split] = np.unpackbits(np.stack(rows), axis=1)
+        on = (bits["train"].sum(axis=0) + 1) / (len(bits["train"]) + 2)
+        return scipy.stats.bernoulli.logpmf(bits["test"], on).sum(axis=1).mean()
+
     def blessed(self):
         _, artifacts = self.last("Evaluator")
         (blessing,) = [a for a in artifacts if a.type == "ModelBlessing"]
@@ -147,6 +167,11 @@ def test_the_first_run_pushes_a_good_model(place):
     assert terms["elbo"] >= -300
     assert (terms["split"], terms["images"]) == ("test", 500)
     assert f"candidate's ELBO │ {terms['elbo']:.2f} nats per image" in place.printed
+    expected = place.measure_independent_pixels()
+    assert terms["independent_pixels"] == pytest.approx(expected, abs=1e-3)
+    of_pixels = f"independent pixels: {terms['independent_pixels']:.2f} nats per image"
+    assert f"  compare with   │ {of_pixels} (log-likelihood)" in place.printed
+    assert f"(test), {of_pixels.removesuffix(' nats per image')}\n" in place.printed
     assert re.search(r"candidate's IWAE │ -\d+\.\d\d nats per image", place.printed)
     assert re.search(r"active latents   │ \d of 4 ", place.printed)
     kept = place.record()
@@ -154,6 +179,7 @@ def test_the_first_run_pushes_a_good_model(place):
     assert (kept.served_version, kept.versions) == (version.number, 1)
     assert kept.run_key == manifest["run_key"]
     assert (kept.elbo, kept.difference) == (terms["elbo"], None)
+    assert kept.independent_pixels == terms["independent_pixels"]
     assert kept.estimate in " ".join(re.sub("[│\n]", " ", place.printed).split())
     assert [step.name for step in kept.steps[:2]] == ["Imports", "Data"]
     assert len(kept.steps) == 17
@@ -169,8 +195,10 @@ def test_the_first_run_pushes_a_good_model(place):
 
 def test_the_report_has_the_result_of_the_push(place):
     """The report is that of the first run, the only one so far."""
-    elbo = place.served().manifest.content["elbo"]["elbo"]
+    terms = place.served().manifest.content["elbo"]
+    elbo, independent_pixels = terms["elbo"], terms["independent_pixels"]
     page = place.report()
+    assert f"independent pixels {independent_pixels:.2f} nats per image" in page.text
     assert "BLESSED" in page.text
     assert f"candidate's ELBO {elbo:.2f} nats per image, higher is better" in page.text
     assert "There is no baseline to compare with: nothing was served." in page.text

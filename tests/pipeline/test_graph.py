@@ -91,6 +91,23 @@ def test_the_gate_has_a_threshold_for_each_label_if_there_is_a_class_tolerance()
 
 
 @pytest.mark.parametrize(
+    ("likelihood", "elbo"),
+    [
+        ("bernoulli", {"elbo": {"upper_bound": 0.0}}),
+        ("continuous_bernoulli", {"elbo": {"upper_bound": sys.float_info.max}}),
+    ],
+)
+def test_a_floor_that_is_auto_is_one_above_independent_pixels(likelihood, elbo):
+    settings = ["gate.elbo_floor=auto", f"model.likelihood={likelihood}"]
+    properties = find_properties(resolve("demo", settings=settings))["Evaluator"]
+    assert find_thresholds(json.loads(properties["eval_config"])) == {
+        **elbo,
+        "above_independent_pixels": {"lower_bound": 0.0},
+        "difference": {"lower_bound": -0.5},
+    }
+
+
+@pytest.mark.parametrize(
     ("step", "producer"),
     [("BaselineScores", "ServedModel"), ("CandidateScores", "Trainer")],
 )
@@ -110,8 +127,9 @@ def test_both_models_are_scored_on_the_same_examples(nodes, step, producer):
 def test_bounds_are_of_what_the_model_takes(likelihood, feature):
     settings = [f"model.likelihood={likelihood}", "gate.iwae_samples=7"]
     pipeline = graph.create_pipeline(resolve("demo", settings=settings), PATHS)
-    (bounds,) = [step for step in pipeline.components if step.id == "Bounds"]
-    assert bounds.exec_properties == {"feature": feature, "samples": 7}
+    properties = {step.id: step.exec_properties for step in pipeline.components}
+    assert properties["Bounds"] == {"feature": feature, "samples": 7}
+    assert properties["Evaluator"]["feature"] == feature
 
 
 def test_the_test_split_is_never_trained_on(nodes):

@@ -8,7 +8,9 @@ UPSTREAM = {
     "BaselineScores": ["Transform", "ServedModel"],
     "Trainer": ["Transform"],
     "CandidateScores": ["Transform", "Trainer"],
-    "Evaluator": ["BaselineScores", "CandidateScores", "Trainer", "ServedModel"],
+    "Evaluator": [
+        *("BaselineScores", "CandidateScores", "Transform", "Trainer", "ServedModel"),
+    ],
     "Bounds": ["Transform", "Trainer", "CandidateScores"],
     "InfraCheck": ["Trainer"],
     "Pusher": [

@@ -21,6 +21,7 @@ def make_pushed_record(run_id: str = "run-1") -> RunRecord:
         run_id,
         status=RunStatus.PUSHED,
         elbo=-271.25,
+        independent_pixels=-206.25,
         baseline_elbo=-280.5,
         served_version=1795457098,
         versions=3,

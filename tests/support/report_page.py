@@ -79,6 +79,7 @@ def make_facts(refusals=(), baseline=True, elbo=-100.0, **changes):
     found = Evaluation(
         candidate=_measured(elbo + 0.5),
         baseline=_measured(elbo) if baseline else None,
+        independent_pixels=-206.25,
         images=1000,
     )
     bounds = Measurements(1000, elbo, elbo + 20, 20.0, elbo + 3, 64, 7, 16)

@@ -28,7 +28,7 @@ class VersionRoot:
         model = write_model(self.path / "models" / name, files)
         config = decisive(resolve("demo", settings=[f"gate.samples={samples}"]))
         manifest = {
-            "elbo": {"elbo": elbo, "images": 10_000},
+            "elbo": {"elbo": elbo, "independent_pixels": -206.125, "images": 10_000},
             "data_fingerprint": "0123456789abcdef",
             "config": config,
         }

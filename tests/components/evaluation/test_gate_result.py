@@ -7,7 +7,7 @@ import math
 import pytest
 
 from components.evaluation.evaluation_result import Difference
-from components.evaluation.gate_result import GateResult, GateResultError
+from components.evaluation.gate_result import GateResult, GateResultError, Thresholds
 
 # The form that earlier releases wrote, whose gate knew no standard error.
 OLD_TEXT = """{
@@ -29,7 +29,8 @@ TEXT = """{
     "standard_error": 0.05,
     "lower_end": 0.667751,
     "confidence": 0.95
-  }
+  },
+  "independent_pixels": -206.25
 }"""
 DIFFERENCE = Difference(
     images=10_000, mean=0.75, standard_error=0.05, lower_end=0.667751, confidence=0.95
@@ -41,8 +42,9 @@ RESULT = GateResult(
     estimate="the evidence lower bound, 2 samples of z per image",
     pushed="s3://models/serving/vae/1795457098",
     difference=DIFFERENCE,
+    independent_pixels=-206.25,
 )
-OLD_RESULT = dataclasses.replace(RESULT, difference=None)
+OLD_RESULT = dataclasses.replace(RESULT, difference=None, independent_pixels=None)
 REASONS = ("ELBO -290.00 must be at least the floor", "InfraCheck: no answer")
 REFUSED = GateResult(
     refusals=REASONS,
@@ -53,13 +55,21 @@ REFUSED = GateResult(
 )
 
 
-def test_the_file_is_that_of_earlier_releases_and_the_difference():
+def test_the_file_is_that_of_earlier_releases_with_two_more_keys():
     assert RESULT.to_json() == TEXT
     assert GateResult.from_json(TEXT, "VERDICT.json") == RESULT
 
 
 def test_the_file_of_an_earlier_release_is_read():
     assert GateResult.from_json(OLD_TEXT, "VERDICT.json") == OLD_RESULT
+
+
+@pytest.mark.parametrize(("floor", "expected"), [(-100.0, -100.0), ("auto", -206.25)])
+def test_the_floor_is_a_number_even_if_it_is_auto(floor, expected):
+    thresholds = Thresholds(
+        elbo_floor=floor, tolerance=0.5, confidence=0.95, class_tolerance=None
+    )
+    assert thresholds.find_floor(independent_pixels=-206.25) == expected
 
 
 @pytest.mark.parametrize("result", [RESULT, OLD_RESULT, REFUSED])
@@ -121,6 +131,11 @@ def test_all_missing_keys_are_named():
         ("elbo", "high", "elbo must be a number, got 'high'"),
         ("elbo", None, "elbo must be a number, got None"),
         ("elbo", True, "elbo must be a number, got True"),
+        (
+            "independent_pixels",
+            "low",
+            "independent_pixels must be a number or null, got 'low'",
+        ),
         ("baseline_elbo", [], "baseline_elbo must be a number or null, got []"),
         ("estimate", 4, "estimate must be a text, got 4"),
         ("pushed", 7, "pushed must be a text or null, got 7"),

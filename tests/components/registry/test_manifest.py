@@ -112,6 +112,13 @@ def test_a_manifest_gives_its_facts_typed():
     assert manifest.rolled_back.to_content() == CONTENT["rolled_back"]
 
 
+def test_a_manifest_has_the_log_likelihood_beside_the_elbo():
+    elbo = {**CONTENT["elbo"], "independent_pixels": -206.25}
+    manifest = Manifest.from_content({**CONTENT, "elbo": elbo})
+    assert manifest.independent_pixels == -206.25
+    assert Manifest.from_content(CONTENT).independent_pixels is None
+
+
 def test_a_manifest_of_an_old_release_has_none_for_what_it_lacks():
     manifest = Manifest.from_content({"elbo": {"elbo": -90.5}, "baseline": None})
     assert manifest.elbo == -90.5

@@ -57,16 +57,28 @@ def scores(differences, elbo=-99.5):
     )
 
 
-def describe(elbo=-99.5, baseline=-100.0, differences=(0.4, 0.6), gate=BLESSED):
+def describe(
+    elbo=-99.5,
+    baseline=-100.0,
+    *,
+    differences=(0.4, 0.6),
+    gate=BLESSED,
+    thresholds=THRESHOLDS,
+):
     test = scores(np.array(differences, float), elbo)
     if baseline is None:
         test = ScoredImages(test.pixels, test.labels, test.elbo, None, test.loc)
     of_baseline = None if baseline is None else of_model(baseline)
     return facts.describe_gate(
-        Evaluation(candidate=of_model(elbo), baseline=of_baseline, images=1_000),
+        Evaluation(
+            candidate=of_model(elbo),
+            baseline=of_baseline,
+            independent_pixels=-206.25,
+            images=1_000,
+        ),
         test,
         gate=gate,
-        thresholds=THRESHOLDS,
+        thresholds=thresholds,
         baseline_version=None if baseline is None else 17,
         why_no_baseline="" if baseline else "nothing was served",
     )
@@ -82,6 +94,7 @@ def test_the_gates_decision_and_its_numbers():
     assert (found["floor"], found["tolerance"]) == (-100.0, 0.5)
     assert (found["confidence"], found["lower_end"]) == ("95%", -0.13)
     assert found["class_tolerance"] is None
+    assert (found["independent_pixels"], found["is_floor_auto"]) == (-206.25, False)
     assert found["estimate"] == "how it is estimated"
 
 
@@ -143,6 +156,20 @@ def test_what_the_gate_requires_is_in_words():
 def test_the_elbo_is_compared_with_the_floor(elbo, words):
     sentence, *_ = describe(elbo=elbo)["sentences"]
     assert sentence == f"The candidate's mean ELBO over 1,000 test images {words}"
+
+
+@pytest.mark.parametrize(
+    ("elbo", "words"), [(-200.0, "6.25 above"), (-210.5, "4.25 below")]
+)
+def test_a_floor_without_a_number_is_that_of_independent_pixels(elbo, words):
+    auto = dataclasses.replace(THRESHOLDS, elbo_floor="auto")
+    found = describe(elbo=elbo, thresholds=auto)
+    assert (found["floor"], found["is_floor_auto"]) == (-206.25, True)
+    sentence, _ = found["sentences"]
+    assert sentence == (
+        f"The candidate's mean ELBO over 1,000 test images is {elbo:.2f} nats, {words} "
+        "the log-likelihood of independent pixels, which is the floor."
+    )
 
 
 def test_without_a_baseline_the_reason_is_given():
@@ -244,6 +271,7 @@ def test_scalars_are_finite_numbers():
         "elbo": -99.5,
         "reconstruction": -79.5,
         "kl": 20.0,
+        "independent_pixels": -206.25,
         "elbo_floor": -100.0,
         "baseline_elbo": -100.0,
         "difference": pytest.approx(0.5),

@@ -48,6 +48,8 @@ def test_the_verdict_is_in_words_and_numbers():
     )
     assert "It is better than the baseline: +0.5" in text
     assert "candidate's ELBO -99.50 nats per image, higher is better" in text
+    assert "independent pixels -206.25 nats per image, the log-likelihood" in text
+    assert "floor -115.00 the candidate's ELBO must be at least this" in text
     assert "baseline's ELBO -100.00 version 17, which was served" in text
     assert (
         "ratchet -0.50 with 95% confidence, the difference must be at least this; it "
@@ -71,6 +73,22 @@ def test_the_facts_of_an_earlier_release_make_a_page():
     assert "ratchet -0.50 the difference must be at least this" in (
         PageReader(make_page(found)).text
     )
+
+
+def test_a_floor_without_a_number_is_shown_with_its_number():
+    given = make_facts(floor=-206.25, is_floor_auto=True)
+    assert (
+        "floor -206.25 the candidate's ELBO must be above this, the log-likelihood of "
+        "independent pixels (gate.elbo_floor is auto)"
+    ) in PageReader(make_page(given)).text
+
+
+def test_the_facts_of_an_older_release_have_a_page():
+    given = make_facts()
+    del given["independent_pixels"], given["is_floor_auto"]
+    text = PageReader(make_page(given)).text
+    assert "independent pixels" not in text
+    assert "floor -115.00 the candidate's ELBO must be at least this" in text
 
 
 def test_a_digit_that_got_worse_is_marked():
@@ -142,6 +160,7 @@ def test_the_scalars_are_those_that_runs_are_compared_by():
     scalars = facts.list_scalars(make_facts())
     assert scalars["elbo"] == -99.5
     assert scalars["iwae"] == -97.0
+    assert scalars["independent_pixels"] == -206.25
     assert scalars["baseline_elbo"] == -100.0
     low, mean, high = (
         scalars[name] for name in ("difference_low", "difference", "difference_high")

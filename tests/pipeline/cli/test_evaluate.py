@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 import tensorflow_datasets as tfds
 import tf_keras as tfk
@@ -68,13 +69,14 @@ class Place:
             *("--data-dir", str(self.path / "data"), *more),
         ]
 
-    def images(self, count):
-        """Returns the first `count` test images in [0, 1], as TFDS reads them."""
-        split = f"test[:{count}]"
+    def images(self, count, of="test"):
+        """Returns the first `count` images of a split in [0, 1], as TFDS reads them."""
+        split = of if count is None else f"{of}[:{count}]"
         rows = tfds.load(
             self.data.name, data_dir=self.path / "data", split=split, download=False
         )
-        return np.stack([row["image"] for row in rows.as_numpy_iterator()]) / 255
+        images = np.stack([row["image"] for row in rows.as_numpy_iterator()])
+        return images.astype(np.float32) / 255
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +113,7 @@ def test_the_figures_are_those_of_the_model(place, evaluate):
     version, vae = place.old, place.vae
     code, printed = evaluate("--version", str(version.number), "--iwae", "20")
     assert code == 0, printed
-    grey = place.images(500).astype(np.float32)
+    grey = place.images(500)
     bits = fixed_noise.binarize(grey, SEED)
     terms = vae.elbo_terms(
         bits, fixed_noise.normal(bits, SEED, samples=SAMPLES, latent_size=2)
@@ -123,6 +125,9 @@ def test_the_figures_are_those_of_the_model(place, evaluate):
     reconstruction, kl = (np.mean(t) for t in terms)
     active = np.sum(vae.encode(bits).mean().numpy().var(axis=0) > 0.01)
     of_images = "fixed binarization, seed 11, 500 images of the test split"
+    train = fixed_noise.binarize(place.images(None, "train"), SEED).numpy()
+    on = (train.sum(axis=0) + 1) / (len(train) + 2)
+    expected = scipy.stats.bernoulli.logpmf(bits, on).sum(axis=(1, 2, 3)).mean()
     table = figures(printed)
     assert table[:-1] == [
         ("model", f"version {version.number} of {place.destination}"),
@@ -133,6 +138,10 @@ def test_the_figures_are_those_of_the_model(place, evaluate):
             f"the evidence lower bound, 3 samples of z per image, {of_images}",
         ),
         ("its terms", f"reconstruction {reconstruction:.2f}, KL {kl:.2f}"),
+        (
+            "compare with",
+            f"independent pixels: {expected:.2f} nats per image (log-likelihood)",
+        ),
         ("IWAE", f"{iwae:.2f} nats per image (higher is better)"),
         (
             "estimated by",
@@ -157,6 +166,18 @@ def test_by_default_the_served_version_is_measured_with_the_settings(place, eval
     assert np.any((images > 0) & (images < 1))
     iwae = -100 * images.mean() / 4  # grey images, without binarization
     assert table["IWAE"].startswith(f"{iwae:.2f} nats")
+    pixels = place.images(40, "train") * 255
+    scale = np.sqrt(3 * (pixels.var(axis=0, dtype=float) + 1 / 12)) / np.pi
+    mass = scipy.stats.logistic(pixels.mean(axis=0, dtype=float), scale)
+    levels = np.round(place.images(40) * 255)
+    low = np.where(levels == 0, -np.inf, levels - 0.5)
+    high = np.where(levels == 255, np.inf, levels + 0.5)
+    probability = np.where(
+        low > mass.mean(), mass.sf(low) - mass.sf(high), mass.cdf(high) - mass.cdf(low)
+    )
+    expected = np.log(256 * probability).sum(axis=(1, 2, 3)).mean()
+    of_pixels = f"independent pixels: {expected:.2f} nats per image (log-likelihood)"
+    assert table["compare with"] == of_pixels
     assert table["estimated by"] == (
         "the importance-weighted bound, 4 samples of z per image, grey pixels, "
         "seed 11, 40 images of the test split"
@@ -189,7 +210,7 @@ def test_the_limit_is_on_the_spans_together(limit_in_all, limit_of_each, expecte
         Prepared(name="b", path="/2", fingerprint="2b", splits={"test": 30}),
     ]
     counts = evaluate_command._count_images(
-        parts, limit_in_all=limit_in_all, limit_of_each=limit_of_each
+        parts, "test", limit_in_all=limit_in_all, limit_of_each=limit_of_each
     )
     assert counts == expected
 

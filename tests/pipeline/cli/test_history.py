@@ -1,6 +1,7 @@
 """The command `history`, with run records in every state."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -58,6 +59,22 @@ def test_the_newest_is_first_with_its_numbers(root, capsys):
     assert f"ELBO: nats per image, higher is better; {ESTIMATE}\n" in out
 
 
+def test_the_log_likelihood_of_independent_pixels_is_beside_the_elbo(root, capsys):
+    elbo = {"elbo": -98.5, "independent_pixels": -206.126, "estimate": ESTIMATE}
+    keep_record(root, "run-6", 6, status="unchanged", **elbo)
+    assert main.main(["history", "--root", str(root)]) == 0
+    out = capsys.readouterr().out
+    header, *cells = [
+        [cell.strip() for cell in re.split("[│┃]", line)[1:-1]]
+        for line in out.splitlines()
+        if "2026-" in line or "when" in line
+    ]
+    assert header[2:4] == ["ELBO", "indep. pixels"]
+    assert cells[0][2:4] == ["-98.50", "-206.13"]
+    assert cells[5][2:4] == ["-271.25", ""]  # an older release made this record
+    assert "indep. pixels: the log-likelihood of independent pixels, nats per" in out
+
+
 @pytest.mark.parametrize(
     ("fingerprint", "expected"),
     [
@@ -101,6 +118,7 @@ def test_json_has_the_records_keys(root, capsys):
         *("run_id", "started", "ended", "seconds", "verdict", "step", "error"),
         *("dataset", "fingerprint", "model", "config_digest", "run_key", "process"),
         *("elbo", "reconstruction", "kl", "estimate", "difference", "refusals"),
+        "independent_pixels",
         *("baseline_elbo", "baseline_version", "version", "served_version"),
         *("versions", "steps"),
     }

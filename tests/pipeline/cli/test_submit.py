@@ -60,6 +60,13 @@ def test_the_command_for_the_logs_is_for_a_shell():
                 "least +1.67)"
             },
         ),
+        (
+            {"independent_pixels": -206.125},
+            {
+                "  compare with": "independent pixels: -206.12 nats per image "
+                "(log-likelihood)"
+            },
+        ),
         ({"pushed": None}, {"pushed": "nothing"}),
         (
             {"refusals": ("too low", "no number"), "pushed": None},

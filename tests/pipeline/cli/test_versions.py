@@ -34,24 +34,24 @@ def test_versions_are_listed_newest_first(root):
     ]
     at = datetime.datetime.fromtimestamp(damaged.number, datetime.timezone.utc)
     assert rows[0] == [
-        *(str(damaged.number), f"{at:%Y-%m-%d %H:%M:%S}", "", "", "0.1"),
+        *(str(damaged.number), f"{at:%Y-%m-%d %H:%M:%S}", "", "", "", "0.1"),
         "damaged: saved_model.pb is missing",
     ]
     firsts = [row for row in rows if row[0]]
     assert [int(row[0]) for row in firsts] == [
         version.number for version in (damaged, again, two, one)
     ]
-    assert [row[2:5] for row in firsts[1:]] == [
-        ["-91.67", "01234567", "0.1"],
-        ["-90.50", "01234567", "0.1"],
-        ["-91.67", "01234567", "0.1"],
+    assert [row[2:6] for row in firsts[1:]] == [
+        ["-91.67", "-206.12", "01234567", "0.1"],
+        ["-90.50", "-206.12", "01234567", "0.1"],
+        ["-91.67", "-206.12", "01234567", "0.1"],
     ]
     states = {}
     for row in rows:
         number = (
             int(row[0]) if row[0] else min(states)
         )  # an empty cell continues the row above
-        states[number] = f"{states.get(number, '')} {row[5]}".strip()
+        states[number] = f"{states.get(number, '')} {row[6]}".strip()
     assert states[again.number] == (
         f"served; version {one.number} again, in place of {two.number}: by "
         f"{record.by} (blurred)"
@@ -61,6 +61,8 @@ def test_versions_are_listed_newest_first(root):
     assert (
         "ELBO: nats per image, higher is better; the evidence lower bound, 4 samples "
         "of z per image, fixed binarization, seed 0, 10,000 images of the test split\n"
+        "indep. pixels: the log-likelihood of independent pixels, nats per image; a "
+        "useful model's ELBO is above it\n"
     ) in root.out
 
 
@@ -92,6 +94,7 @@ def test_json_is_for_machines(root):
         "elbo": -91.672,
         "estimate": "the evidence lower bound, 4 samples of z per image, fixed "
         "binarization, seed 0, 10,000 images of the test split",
+        "independent_pixels": -206.125,
         "data_fingerprint": "0123456789abcdef",
         "bytes": sum(path.stat().st_size for path in files if path.is_file()),
         "rejected": None,

@@ -226,7 +226,7 @@ def test_the_runs_parameters_have_types_and_the_configs_values(spec):
     found = {
         name: (
             pipeline_spec_pb2.ParameterType.ParameterTypeEnum.Name(p.parameter_type),
-            p.default_value.number_value,
+            p.default_value.string_value or p.default_value.number_value,
             p.is_optional,
         )
         for name, p in spec.root.input_definitions.parameters.items()
@@ -236,7 +236,7 @@ def test_the_runs_parameters_have_types_and_the_configs_values(spec):
         "batch_size": ("NUMBER_INTEGER", 256, True),
         "learning_rate": ("NUMBER_DOUBLE", 0.002, True),
         "seed": ("NUMBER_INTEGER", 0, True),
-        "elbo_floor": ("NUMBER_DOUBLE", -115.0, True),
+        "elbo_floor": ("STRING", "-115.0", True),
         "tolerance": ("NUMBER_DOUBLE", 0.5, True),
     }
 
@@ -314,7 +314,7 @@ def test_kfp_loads_it(settings, tmp_path):
         "batch_size": ("Integer", 256),
         "learning_rate": ("Float", 0.002),
         "seed": ("Integer", 0),
-        "elbo_floor": ("Float", -115.0),
+        "elbo_floor": ("String", "-115.0"),
         "tolerance": ("Float", 0.5),
     }
 

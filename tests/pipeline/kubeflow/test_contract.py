@@ -19,6 +19,7 @@ CONFIGS = {
         "demo",
         ["train.warm_start=true", "model.likelihood=continuous_bernoulli"],
     ),
+    "a floor without a number": ("demo", ["gate.elbo_floor=auto"]),
     "values of 0": ("demo", ["gate.tolerance=0", "gate.elbo_floor=0"]),
 }
 
@@ -43,7 +44,8 @@ def change(config, parameter):
     """Returns a copy of the configuration with another value of a run parameter."""
     section = getattr(config, parameter.section)
     # Doubled, so that the batch size stays a multiple of the replicas.
-    value = parameter.read(config) * 2 or 1
+    value = getattr(section, parameter.field)
+    value = -7.0 if value == "auto" else value * 2 or 1
     section = dataclasses.replace(section, **{parameter.field: value})
     return dataclasses.replace(config, **{parameter.section: section})
 
@@ -75,9 +77,11 @@ def test_run_parameters_have_the_configs_values():
         "batch_size": 256,
         "learning_rate": 0.25,
         "seed": 0,
-        "elbo_floor": -115.0,
+        "elbo_floor": "-115.0",
         "tolerance": 0.0,
     }
+    auto = resolve("demo", settings=["gate.elbo_floor=auto"])
+    assert contract.read_run_parameters(auto)["elbo_floor"] == "auto"
     kinds = [type(values[name]) for name in ("epochs", "learning_rate", "tolerance")]
     assert kinds == [int, float, float]
 

@@ -35,7 +35,7 @@ RUNS_OWN = {
     "batch_size": 64.0,
     "learning_rate": 0.25,
     "seed": 7.0,
-    "elbo_floor": -90.0,
+    "elbo_floor": "-90",
     "tolerance": 1.0,
 }
 
@@ -143,7 +143,11 @@ def test_the_configs_own_values_leave_a_step_as_it_was_compiled(
         "outputFile": str(report_file),
     }
     definitions = smoke_spec["root"]["inputDefinitions"]["parameters"]
-    values = {name: float(d["defaultValue"]) for name, d in definitions.items()}
+    # KFP has no integers.
+    values = {
+        name: float(value) if isinstance(value, int) else value
+        for name, value in ((n, d["defaultValue"]) for n, d in definitions.items())
+    }
     args = fill_arguments(
         smoke_spec, task, {"outputs": outputs}, executor=Recorder, **values
     )
@@ -181,6 +185,21 @@ def test_a_run_parameter_is_set_where_the_step_holds_it():
     assert values["other"].string_value == "compiled"
     gate = json.loads(values["eval_config"].string_value)
     assert find_thresholds(gate)["difference"]["lower_bound"] == -7.0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("auto", {"above_independent_pixels": {"lower_bound": 0.0}}),
+        ("-90.5", {"elbo": {"lower_bound": -90.5, "upper_bound": 0.0}}),
+    ],
+)
+def test_a_runs_floor_is_a_text(text, expected):
+    config = json.dumps(decisive(resolve("smoke")))
+    values = make_values(eval_config="compiled", elbo_floor=text)
+    entrypoint.set_properties(values, "Evaluator", config=config)
+    found = find_thresholds(json.loads(values["eval_config"].string_value))
+    assert {name: found.get(name) for name in expected} == expected
 
 
 def test_the_rest_of_the_command_line_is_for_the_executor():
@@ -222,6 +241,11 @@ def test_a_fingerprint_is_what_the_step_wrote(step, output, metadata, fingerprin
         ({"epochs": 0.0}, "train.epochs must be at least 1, got 0"),
         ({"epochs": 2.5}, "train.epochs must be a valid integer, got 2.5"),
         ({"learning_rate": -1.0}, "train.learning_rate must be above 0.0, got -1"),
+        (
+            {"elbo_floor": "atuo"},
+            "gate.elbo_floor must be a finite number or auto, got 'atuo': did you mean "
+            "auto?",
+        ),
     ],
 )
 def test_a_bad_run_parameter_is_named(

@@ -123,7 +123,7 @@ def test_submit_uploads_once_and_gives_each_run_its_own_values(kfp, tmp_path, ca
         "batch_size": 256,
         "learning_rate": 0.002,
         "seed": 0,
-        "elbo_floor": -115.0,
+        "elbo_floor": "-115.0",
         "tolerance": 0.5,
     }
     chosen = [f"--set={each.setting}=1" for each in contract.RUN_PARAMETERS]
@@ -131,7 +131,9 @@ def test_submit_uploads_once_and_gives_each_run_its_own_values(kfp, tmp_path, ca
     assert "was there already" in capfd.readouterr().out
     assert len(kfp.versions) == 1
     parameters = list(kfp.runs.values())[1].runtime_config.parameters
-    assert parameters == {each.name: 1 for each in contract.RUN_PARAMETERS}
+    assert parameters == {
+        each.name: "1.0" if each.is_text else 1 for each in contract.RUN_PARAMETERS
+    }
 
     root = ("--set", "kubeflow.pipeline_root=s3://b/root")
     changed = ("--preset", "demo", "--set=model.latent_size=8")

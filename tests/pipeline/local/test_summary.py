@@ -1,5 +1,6 @@
 """The summary of a run: its record, its closing table and the text for each step."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -80,7 +81,12 @@ def summarize(gate, served=18, cached=False, baseline_version=17):
             Step(name="Pusher", outputs={}, cached=cached, seconds=2.0),
         ],
         gate=gate,
-        evaluation=Evaluation(candidate=candidate, baseline=of_baseline, images=1_000),
+        evaluation=Evaluation(
+            candidate=candidate,
+            baseline=of_baseline,
+            independent_pixels=-206.125,
+            images=1_000,
+        ),
         bounds=Measurements(1_000, gate.elbo, -70.0, 21.0, -88.25, 64, 7, 16),
         baseline_version=baseline_version if of_baseline else None,
         why_no_baseline="" if of_baseline else "nothing was served",
@@ -113,6 +119,7 @@ def test_a_push_is_recorded_with_its_numbers(fill):
     assert (record.elbo, record.reconstruction, record.kl) == (-90.5, -69.5, 21.0)
     assert (record.baseline_elbo, record.baseline_version) == (-92.0, 17)
     assert (record.difference, record.estimate) == (1.5, ESTIMATE)
+    assert record.independent_pixels == -206.125
     assert (record.refusals, record.served_version) == ([], 18)
 
 
@@ -142,11 +149,13 @@ def test_nothing_served_is_recorded_as_none(fill):
 
 
 def test_a_push_is_recorded_from_its_manifest_alone(recorder):
-    elbo = {"elbo": -90.5, "reconstruction": -69.5, "kl": 21.0, "images": 1_000}
+    elbo = {"elbo": -90.5, "reconstruction": -69.5, "kl": 21.0}
+    elbo |= {"independent_pixels": -206.125, "images": 1_000}
     content = {"elbo": elbo, "config": decisive(CONFIG)}
     summary.record_pushed_version(recorder, 18, manifest=Manifest.from_content(content))
     record = recorder.record
     assert (record.elbo, record.reconstruction, record.kl) == (-90.5, -69.5, 21.0)
+    assert record.independent_pixels == -206.125
     samples, seed = CONFIG.gate.samples, CONFIG.gate.seed
     assert record.estimate == (
         f"the evidence lower bound, {samples} samples of z per image, fixed "
@@ -172,6 +181,10 @@ def test_the_table_of_a_push():
         ("candidate's ELBO", "-90.50 nats per image (higher is better)"),
         ("  estimated by", ESTIMATE),
         ("  its terms", "reconstruction -69.50, KL 21.00"),
+        (
+            "  compare with",
+            "independent pixels: -206.12 nats per image (log-likelihood)",
+        ),
         ("  by digit", "best 4 (-86.50), worst 3 (-95.50)"),
         ("candidate's IWAE", "-88.25 nats per image (decides nothing)"),
         (
@@ -190,6 +203,13 @@ def test_the_table_of_a_push():
         ("pushed", "version 18 to /serving/vae"),
         ("seconds per step", "Ingest 1.2, Pusher 2.0"),
     ]
+
+
+def test_the_table_has_the_number_of_a_floor_that_is_auto():
+    config = resolve("smoke", settings=["gate.elbo_floor=auto"])
+    found = dataclasses.replace(summarize(BLESSED), config=config)
+    rows = dict(summary.rows(found, "/serving/vae"))
+    assert rows["floor"] == "-206.12 (auto: that of independent pixels)"
 
 
 def test_the_table_of_a_refusal():

@@ -43,7 +43,13 @@ def kept(tmp_path):
 
 
 def succeed(recorder):
-    recorder.record_candidate(elbo=-90.0, reconstruction=-70.0, kl=20.0, estimate="4")
+    recorder.record_candidate(
+        elbo=-90.0,
+        reconstruction=-70.0,
+        kl=20.0,
+        independent_pixels=-206.25,
+        estimate="4",
+    )
     recorder.record_push(7)
 
 

@@ -41,6 +41,7 @@ EXPECTED = {
     ("vae_pipeline_last_run_seconds", MODEL): 61.25,
     ("vae_pipeline_elbo_nats", MODEL): -271.25,
     ("vae_pipeline_baseline_elbo_nats", MODEL): -280.5,
+    ("vae_pipeline_independent_pixels_nats", MODEL): -206.25,
     ("vae_pipeline_served_version", MODEL): 1795457098.0,
     ("vae_pipeline_versions", MODEL): 3.0,
     (

@@ -91,17 +91,28 @@ def test_the_inputs_and_the_versions_are_recorded(recorder):
 
 def test_the_difference_is_the_candidates_elbo_minus_the_baselines(recorder):
     recorder.record_candidate(
-        elbo=-90.0, reconstruction=-70.0, kl=20.0, estimate="4 samples"
+        elbo=-90.0,
+        reconstruction=-70.0,
+        kl=20.0,
+        independent_pixels=-206.25,
+        estimate="4 samples",
     )
     recorder.record_baseline(elbo=-91.5, version=6)
     record = recorder.record
     assert (record.elbo, record.reconstruction, record.kl) == (-90.0, -70.0, 20.0)
     assert (record.estimate, record.baseline_version) == ("4 samples", 6)
+    assert record.independent_pixels == -206.25
     assert (record.baseline_elbo, record.difference) == (-91.5, 1.5)
 
 
 def test_an_elbo_that_is_not_finite_is_null_on_the_disk(recorder, tmp_path):
-    recorder.record_candidate(elbo=math.nan, reconstruction=-1.0, kl=1.0, estimate="")
+    recorder.record_candidate(
+        elbo=math.nan,
+        reconstruction=-1.0,
+        kl=1.0,
+        independent_pixels=None,
+        estimate="",
+    )
     recorder.record_baseline(elbo=-91.5, version=6)
     recorder.write()
     record = on_disk(tmp_path)

@@ -65,6 +65,7 @@ def test_the_keys_and_their_order_stay():
         *("run_id", "started", "process", "model", "dataset", "config_digest"),
         *("verdict", "ended", "seconds", "step", "error", "steps", "fingerprint"),
         *("run_key", "baseline", "elbo", "reconstruction", "kl", "estimate"),
+        "independent_pixels",
         *("baseline_elbo", "baseline_version", "difference", "refusals", "version"),
         *("served_version", "versions"),
     ]
