@@ -144,7 +144,7 @@ def _measure_independent_pixels(examples: Artifact, feature: str) -> np.ndarray:
         for split in (_TRAIN, SPLIT)
     )
     fitted = independent_pixels.fit(train, feature)
-    return independent_pixels.measure(fitted, test, feature)
+    return independent_pixels.measure(fitted, test, feature=feature)
 
 
 def _describe_examples(folder: str) -> Artifact:

@@ -133,7 +133,7 @@ def fit_images(batches: Iterable[np.ndarray], feature: str) -> IndependentPixels
 
 
 def measure(
-    fitted: IndependentPixels, files: Sequence[str], feature: str
+    fitted: IndependentPixels, files: Sequence[str], *, feature: str
 ) -> np.ndarray:
     """Returns the log-likelihood of each image, in the order of the file names.
 

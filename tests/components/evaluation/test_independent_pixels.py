@@ -165,7 +165,7 @@ def test_a_binary_model_is_compared_on_the_bits(files):
     fitted = independent_pixels.fit(train, BITS)
     on = (bits[:100].sum(axis=0) + 1) / 102
     expected = scipy.stats.bernoulli.logpmf(bits[100:], on).sum(axis=(1, 2, 3))
-    found = independent_pixels.measure(fitted, test, BITS)
+    found = independent_pixels.measure(fitted, test, feature=BITS)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -173,14 +173,14 @@ def test_a_model_of_densities_is_compared_on_the_pixels_with_densities(files):
     train, test, images, _ = files
     fitted = independent_pixels.fit(train, PIXELS)
     expected = expected_of_levels(images[:100], images[100:]) + 784 * np.log(256)
-    found = independent_pixels.measure(fitted, test, PIXELS)
+    found = independent_pixels.measure(fitted, test, feature=PIXELS)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_a_split_without_images_has_no_likelihoods(tmp_path):
     transformed.write(tmp_path / "test", [], [])
     fitted = IndependentPixels(np.zeros([784, 256]))
-    found = independent_pixels.measure(fitted, [str(tmp_path / "test")], BITS)
+    found = independent_pixels.measure(fitted, [str(tmp_path / "test")], feature=BITS)
     assert found.tolist() == []
 
 
