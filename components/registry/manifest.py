@@ -60,6 +60,7 @@ class Manifest:
     reconstruction: float | None = None  # the ELBO's first term
     kl: float | None = None  # the ELBO's second term
     independent_pixels: float | None = None  # their log-likelihood, nats per image
+    standard_error: float | None = None  # of the mean ELBO, nats
     images: int | None = None  # number of images in these means
     samples: int | None = None  # number of draws of z per image
     seed: int | None = None  # seed of these draws and of the binarization
@@ -90,6 +91,7 @@ class Manifest:
             reconstruction=_get(elbo, "reconstruction", kind=float),
             kl=_get(elbo, "kl", kind=float),
             independent_pixels=_get(elbo, "independent_pixels", kind=float),
+            standard_error=_get(elbo, "standard_error", kind=float),
             images=_get(elbo, "images", kind=int),
             samples=_get(gate, "samples", kind=int),
             seed=_get(gate, "seed", kind=int),
@@ -140,7 +142,7 @@ class Manifest:
     def from_run(
         cls,
         *,
-        elbo: Mapping[str, float | int | str],
+        elbo: Mapping[str, float | int | str | None],
         baseline: Baseline | None,
         data_fingerprint: str,
         spans: Sequence[Mapping[str, int | str]],
@@ -150,8 +152,8 @@ class Manifest:
         """Returns the manifest of a model from a run, without digests of its files.
 
         Args:
-          elbo: elbo, reconstruction, kl and independent_pixels, with their unit, split
-            and number of images.
+          elbo: elbo, reconstruction, kl and independent_pixels, the standard error of
+            the elbo, and their unit, split and number of images.
           baseline: the version that the model was compared with; None if nothing was
             served.
           data_fingerprint: fingerprint of the data set or of the spans.

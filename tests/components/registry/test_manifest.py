@@ -119,6 +119,12 @@ def test_a_manifest_has_the_log_likelihood_beside_the_elbo():
     assert Manifest.from_content(CONTENT).independent_pixels is None
 
 
+@pytest.mark.parametrize(("value", "error"), [(0.25, 0.25), (1, 1), (None, None)])
+def test_a_manifest_may_have_the_standard_error_of_its_elbo(value, error):
+    elbo = {**CONTENT["elbo"], "standard_error": value}
+    assert Manifest.from_content({"elbo": elbo}).standard_error == error
+
+
 def test_a_manifest_of_an_old_release_has_none_for_what_it_lacks():
     manifest = Manifest.from_content({"elbo": {"elbo": -90.5}, "baseline": None})
     assert manifest.elbo == -90.5
@@ -195,6 +201,10 @@ def test_the_manifest_of_a_run_has_the_keys_of_earlier_releases(baseline):
         ({"elbo": {"elbo": "high"}}, "'elbo' must be a number, got 'high'"),
         ({"elbo": {"elbo": True}}, "'elbo' must be a number, got True"),
         ({"elbo": {"images": 1.5}}, "'images' must be an integer, got 1.5"),
+        (
+            {"elbo": {"standard_error": "0.3"}},
+            "'standard_error' must be a number, got '0.3'",
+        ),
         ({"config": []}, "'config' must be an object, got []"),
         ({"config": {"gate": {"seed": "9"}}}, "'seed' must be an integer, got '9'"),
         ({"run_key": 7}, "'run_key' must be a text, got 7"),

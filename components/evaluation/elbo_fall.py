@@ -1,0 +1,115 @@
+"""The fall of the served model's mean ELBO, from its own test split to this run's."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from components.registry.manifest import Manifest
+
+# With fewer images, the standard error is too uncertain: ELBOs have a long lower tail.
+MIN_IMAGES = 100
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeanElbo:
+    """A model's mean ELBO over images, in nats per image; it may be NaN or infinite."""
+
+    elbo: float
+    standard_error: float  # of the mean
+    images: int | None  # None: the number is not known
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ElboFall:
+    """The served model's mean ELBO on its own test split, and on this run's."""
+
+    before: MeanElbo
+    now: MeanElbo
+
+    @property
+    def nats(self) -> float:
+        """Returns the fall in nats per image; a rise is negative."""
+        return self.before.elbo - self.now.elbo
+
+    @property
+    def standard_errors(self) -> float:
+        """Returns the fall in standard errors of the difference of the two means.
+
+        The two splits are taken as independent. If they share images, the difference
+        varies less, and the true number is larger.
+        """
+        error = math.hypot(self.before.standard_error, self.now.standard_error)
+        if error == 0.0 and self.nats != 0.0:
+            return math.copysign(math.inf, self.nats)
+        return self.nats if error == 0.0 else self.nats / error
+
+    def is_above(self, threshold: float) -> bool:
+        """Returns whether the fall exceeds a number of standard errors; NaN does."""
+        return not self.standard_errors <= threshold
+
+
+def compute_mean(elbo: np.ndarray) -> MeanElbo:
+    """Returns the mean of ELBOs with its standard error.
+
+    The standard error of a single image's ELBO is infinite.
+
+    Args:
+      elbo: each image's ELBO, [N], nats.
+    """
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN
+        return MeanElbo(
+            elbo=float(np.mean(elbo)),
+            standard_error=_compute_deviation(elbo) / math.sqrt(len(elbo)),
+            images=len(elbo),
+        )
+
+
+def find_obstacle(manifest: Manifest, images: int) -> str:
+    """Returns why `measure_fall` cannot be used; "" if it can.
+
+    Args:
+      manifest: the served version's manifest.
+      images: the number of images in this run's test split.
+    """
+    if manifest.elbo is None:
+        return "its manifest has no ELBO"
+    if manifest.images is None and manifest.standard_error is None:
+        return "its manifest has neither the ELBO's standard error nor the images"
+    if manifest.images is not None and manifest.images < MIN_IMAGES:
+        return f"its test split had {manifest.images} images, fewer than {MIN_IMAGES}"
+    if images < MIN_IMAGES:
+        return f"the test split has {images} images, fewer than {MIN_IMAGES}"
+    return ""
+
+
+def measure_fall(manifest: Manifest, elbo: np.ndarray) -> ElboFall:
+    """Returns the fall of the served model's mean ELBO.
+
+    Manifests of older releases have no standard error. Then it is estimated from the
+    number of images in the manifest and the standard deviation on this run's split.
+
+    Args:
+      manifest: the served version's manifest.
+      elbo: the ELBO that the served model has for each image of this run's test split,
+        [N], nats.
+
+    Raises:
+      ValueError: `find_obstacle` has a reason why the fall cannot be measured.
+    """
+    obstacle = find_obstacle(manifest, len(elbo))
+    if manifest.elbo is None or obstacle:
+        raise ValueError(f"the fall of the ELBO cannot be measured: {obstacle}")
+    now = compute_mean(elbo)
+    error = manifest.standard_error
+    if error is None:
+        error = _compute_deviation(elbo) / math.sqrt(manifest.images or math.nan)
+    before = MeanElbo(elbo=manifest.elbo, standard_error=error, images=manifest.images)
+    return ElboFall(before=before, now=now)
+
+
+def _compute_deviation(elbo: np.ndarray) -> float:
+    if len(elbo) < 2:
+        return math.inf
+    with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN
+        return float(np.std(elbo, ddof=1))
