@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pathlib
 
 from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
@@ -9,6 +10,7 @@ from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.registry import listing
+from components.registry.manifest import MANIFEST, Manifest
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +30,8 @@ def ServedModel(  # noqa: N802, a component
     rollback another version is served.
 
     Args:
-      model: the baseline; a copy, so that it stays when its version is deleted.
+      model: the baseline; a copy, so that it stays when its version is deleted. Its
+        manifest is beside it, not among the model's files.
       destination: the folder or URI of the versions.
       fingerprint: identifies the served version as a part of the step's cache key;
         empty: only this step has access to the destination.
@@ -42,6 +45,8 @@ def ServedModel(  # noqa: N802, a component
         logger.info("nothing is served at %s: there is no baseline", destination)
         return
     listing.fetch_version(version, path_utils.serving_model_dir(model.uri))
+    text = version.manifest.to_json()
+    pathlib.Path(model.uri, MANIFEST).write_text(text, encoding="utf-8")
     model.set_int_custom_property(VERSION_PROPERTY, version.number)
     logger.info("the baseline is version %d at %s", version.number, destination)
 
@@ -64,6 +69,19 @@ def has_no_version(model: standard_artifacts.Model) -> bool:
             raise
         return True
     return False
+
+
+def read_manifest(model: standard_artifacts.Model) -> Manifest:
+    """Returns the manifest of the baseline.
+
+    Args:
+      model: ServedModel's output, which has a version.
+
+    Raises:
+      OSError: the manifest can't be read.
+    """
+    path = pathlib.Path(model.uri, MANIFEST)
+    return Manifest.from_json(path.read_bytes(), model.uri)
 
 
 def explain_no_version(model: standard_artifacts.Model) -> str:

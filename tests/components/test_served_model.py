@@ -11,7 +11,12 @@ from tfx.utils import path_utils
 from components.registry import publish, rolling_back
 from components.registry.listing import VersionError
 from components.registry.manifest import Manifest
-from components.served_model import ServedModel, explain_no_version, has_no_version
+from components.served_model import (
+    ServedModel,
+    explain_no_version,
+    has_no_version,
+    read_manifest,
+)
 from model.files.filesystems import StorageError
 from tests.support.places import write_model
 
@@ -82,6 +87,22 @@ def test_the_baseline_is_a_copy_of_what_is_served(model, destination, push):
     assert files_of(model) == FILES
 
 
+def test_the_manifest_of_the_baseline_is_kept_beside_it(model, destination, push):
+    version = push()
+    fetch(model, destination)
+    shutil.rmtree(version.path)
+    assert read_manifest(model) == version.manifest
+    assert read_manifest(model).elbo == -90
+
+
+def test_a_manifest_that_is_lost_is_not_none(model, destination, push):
+    push()
+    fetch(model, destination)
+    pathlib.Path(model.uri, "MANIFEST.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"MANIFEST\.json"):
+        read_manifest(model)
+
+
 def test_a_manifest_of_the_models_own_is_copied(model, destination, push):
     of_its_own = {"assets/MANIFEST.json": b"of its own"}
     push(**of_its_own)
@@ -95,6 +116,7 @@ def test_after_a_rollback_the_baseline_is_what_is_served(model, destination, pus
     fetch(model, destination)
     assert files_of(model) == FILES
     assert model.get_int_custom_property("version") == again.number > old.number
+    assert read_manifest(model).elbo == -90
 
 
 def test_a_changed_model_is_not_a_baseline(model, destination, push, caplog):
