@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import logging
+import math
 import pathlib
 import platform
 import shutil
@@ -19,8 +20,16 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components import data_gate, evaluator, infra_check, ingest, served_model
+from components import (
+    data_gate,
+    evaluator,
+    infra_check,
+    ingest,
+    model_scores,
+    served_model,
+)
 from components.datasets import span
+from components.evaluation import elbo_fall
 from components.evaluation.estimate import SPLIT, Estimate
 from components.evaluation.gate_result import GateResult
 from components.registry import listing, publish, rolling_back
@@ -55,6 +64,7 @@ def Pusher(  # noqa: N802, a component
     blessing: InputArtifact[standard_artifacts.ModelBlessing],
     infra_blessing: InputArtifact[standard_artifacts.InfraBlessing],
     evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
+    scores: InputArtifact[standard_artifacts.Examples],
     baseline: InputArtifact[standard_artifacts.Model],
     examples: InputArtifact[standard_artifacts.Examples],
     data_report: InputArtifact[standard_artifacts.ExampleStatistics],
@@ -73,6 +83,7 @@ def Pusher(  # noqa: N802, a component
       blessing: the Evaluator's gate decision.
       infra_blessing: InfraCheck's gate decision.
       evaluation: the Evaluator's measurements, which go into the manifest.
+      scores: the candidate's ELBO of each image, for the standard error of the mean.
       baseline: ServedModel's output, with which the Evaluator compared the candidate.
       examples: Ingest's examples, with the fingerprint and the spans of their data.
       data_report: DataGate's report; its statistics are published with the model, and
@@ -89,6 +100,7 @@ def Pusher(  # noqa: N802, a component
             "reconstruction": measured.candidate.reconstruction,
             "kl": measured.candidate.kl,
             "independent_pixels": measured.independent_pixels,
+            "standard_error": _compute_standard_error(scores),
             "unit": "nats per image",
             "split": SPLIT,
             "images": measured.images,
@@ -142,6 +154,13 @@ def Pusher(  # noqa: N802, a component
         difference=measured.difference,
         independent_pixels=measured.independent_pixels,
     ).write(pushed_model.uri)
+
+
+def _compute_standard_error(scores: standard_artifacts.Examples) -> float | None:
+    """Returns the standard error of the candidate's mean ELBO; None for NaN."""
+    scored = model_scores.require_scores(scores)
+    error = elbo_fall.compute_mean(scored.elbo).standard_error
+    return error if math.isfinite(error) else None
 
 
 def _list_refusals(

@@ -22,6 +22,7 @@ from tfx.utils import path_utils
 
 from components import data_gate, evaluator, ingest, pusher, served_model
 from components.bounds import read_bounds, read_latents
+from components.evaluation.elbo_fall import ElboDriftReport
 from components.evaluation.estimate import SPLIT
 from components.evaluation.gate_result import GateResult, Thresholds
 from components.model_scores import read_scores, require_scores
@@ -45,6 +46,7 @@ def Report(  # noqa: N802, a component
     examples: InputArtifact[standard_artifacts.Examples],
     anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
     drift: InputArtifact[standard_artifacts.ExampleStatistics],
+    elbo_drift: InputArtifact[standard_artifacts.ModelEvaluation],
     candidate_scores: InputArtifact[standard_artifacts.Examples],
     baseline_scores: InputArtifact[standard_artifacts.Examples],
     evaluation: InputArtifact[standard_artifacts.ModelEvaluation],
@@ -66,6 +68,7 @@ def Report(  # noqa: N802, a component
       examples: Transform's examples.
       anomalies: ExampleValidator's anomalies.
       drift: DataGate's report with the distances.
+      elbo_drift: ElboDrift's report with the fall of the served model's ELBO.
       candidate_scores: CandidateScores' output.
       baseline_scores: BaselineScores' output, empty without a baseline.
       evaluation: the Evaluator's measurements.
@@ -139,6 +142,7 @@ def Report(  # noqa: N802, a component
             _describe_anomalies(anomalies),
             drift=data_gate.read_report(drift.uri),
         ),
+        "elbo_drift": facts.describe_elbo_drift(ElboDriftReport.read(elbo_drift.uri)),
         **facts.describe_lineage(
             details,
             ingested.get_string_custom_property(ingest.FINGERPRINT_PROPERTY),

@@ -8,6 +8,7 @@ from tfx import v1 as tfx
 
 from components.bounds import Bounds
 from components.data_gate import DataGate
+from components.elbo_drift import ElboDrift
 from components.evaluation.gate_result import Thresholds
 from components.evaluator import Evaluator, EvaluatorInputs, make_eval_config
 from components.infra_check import InfraCheck
@@ -108,6 +109,13 @@ def create_pipeline(
         model=served.outputs["model"],
         examples=transform.outputs["transformed_examples"],
     ).with_id("BaselineScores")
+    # Stop the run if the served model's ELBO fell, before a model is trained.
+    elbo_drift = ElboDrift(
+        baseline=served.outputs["model"],
+        scores=baseline_scores.outputs["scores"],
+        threshold=config.data.elbo_fall,
+        accept_drift=int(config.data.accept_drift),
+    )
     # Fit the VAE and export it.
     trainer = tfx.components.Trainer(
         run_fn="model.run_fn.run_fn",
@@ -122,6 +130,7 @@ def create_pipeline(
             "checkpoints": paths.checkpoints,
         },
     )
+    trainer.add_upstream_node(elbo_drift)
     # Score the candidate on the same images with the same noise.
     candidate_scores = ModelScores(
         model=trainer.outputs["model"],
@@ -168,6 +177,7 @@ def create_pipeline(
         blessing=evaluation.outputs["blessing"],
         infra_blessing=infra_check.outputs["blessing"],
         evaluation=evaluation.outputs["evaluation"],
+        scores=candidate_scores.outputs["scores"],
         baseline=served.outputs["model"],
         examples=ingest.outputs["examples"],
         data_report=data_gate.outputs["report"],
@@ -183,6 +193,7 @@ def create_pipeline(
         examples=transform.outputs["transformed_examples"],
         anomalies=validator.outputs["anomalies"],
         drift=data_gate.outputs["report"],
+        elbo_drift=elbo_drift.outputs["report"],
         candidate_scores=candidate_scores.outputs["scores"],
         baseline_scores=baseline_scores.outputs["scores"],
         evaluation=evaluation.outputs["evaluation"],
@@ -204,6 +215,7 @@ def create_pipeline(
             data_gate,
             transform,
             baseline_scores,
+            elbo_drift,
             trainer,
             candidate_scores,
             evaluation,

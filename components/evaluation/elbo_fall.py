@@ -1,7 +1,9 @@
 """The fall of the served model's mean ELBO, from its own test split to this run's."""
 
 import dataclasses
+import json
 import math
+import pathlib
 
 import numpy as np
 
@@ -9,6 +11,8 @@ from components.registry.manifest import Manifest
 
 # With fewer images, the standard error is too uncertain: ELBOs have a long lower tail.
 MIN_IMAGES = 100
+
+_FILE = "elbo_drift.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,48 @@ class ElboFall:
     def is_above(self, threshold: float) -> bool:
         """Returns whether the fall exceeds a number of standard errors; NaN does."""
         return not self.standard_errors <= threshold
+
+    def describe(self) -> str:
+        """Returns the fall as text, such as `a fall of 12.84 nats, 45.2 standard ...`.
+
+        A fall below 0 is a rise.
+        """
+        what = "rise" if round(self.nats, 2) < 0 else "fall"
+        return (
+            f"a {what} of {abs(self.nats):.2f} nats, {abs(self.standard_errors):.1f} "
+            "standard errors"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ElboDriftReport:
+    """The result of ElboDrift; the attributes are the keys of elbo_drift.json."""
+
+    baseline_version: int | None  # None: nothing was served
+    fall: ElboFall | None  # None: it was not measured
+    unchecked: str  # why it was not measured; "" if it was
+    threshold: float  # standard errors
+    accept_drift: bool  # whether a fall above the threshold does not stop the run
+
+    @property
+    def is_too_far(self) -> bool:
+        """Returns whether the fall was measured and is above the threshold."""
+        return self.fall is not None and self.fall.is_above(self.threshold)
+
+    def write(self, folder: str) -> None:
+        """Writes elbo_drift.json to a folder."""
+        text = json.dumps(dataclasses.asdict(self), indent=2)
+        pathlib.Path(folder, _FILE).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: str) -> "ElboDriftReport":
+        """Reads elbo_drift.json from a folder that `write` wrote to."""
+        content = json.loads(pathlib.Path(folder, _FILE).read_text(encoding="utf-8"))
+        if content["fall"] is not None:
+            content["fall"] = ElboFall(
+                **{key: MeanElbo(**mean) for key, mean in content["fall"].items()}
+            )
+        return cls(**content)
 
 
 def compute_mean(elbo: np.ndarray) -> MeanElbo:

@@ -13,6 +13,7 @@ from components.evaluation.comparison import (
     compare_by_digit,
     compute_interval,
 )
+from components.evaluation.elbo_fall import ElboDriftReport, MeanElbo
 from components.evaluation.evaluation_result import Evaluation, format_confidence
 from components.evaluation.gate_result import GateResult, Thresholds
 from components.evaluation.measure import Measurements
@@ -133,6 +134,22 @@ def describe_data(
     }
 
 
+def describe_elbo_drift(report: ElboDriftReport) -> dict[str, Any]:
+    """Returns the fall of the served model's ELBO, or why it was not measured."""
+    fall = report.fall
+    return {
+        "version": report.baseline_version,
+        "unchecked": report.unchecked,
+        "before": fall and _describe_mean(fall.before),
+        "now": fall and _describe_mean(fall.now),
+        "fall": fall and _drop_non_finite(fall.nats),
+        "standard_errors": fall and _drop_non_finite(fall.standard_errors),
+        "words": fall and fall.describe(),
+        "threshold": report.threshold,
+        "accepted": report.is_too_far,  # else the run would have been stopped
+    }
+
+
 def describe_lineage(
     provenance: Mapping[str, Any],
     data_fingerprint: str,
@@ -179,6 +196,8 @@ def list_scalars(facts: Mapping[str, Any]) -> dict[str, float]:
         "difference_low": difference.get("low"),
         "difference_high": difference.get("high"),
         "difference_lower_end": facts["lower_end"],
+        "elbo_fall": facts["elbo_drift"]["fall"],
+        "elbo_fall_standard_errors": facts["elbo_drift"]["standard_errors"],
         "blessed": float(not facts["refusals"]),
         "pushed": float(bool(facts["pushed"])),
     }
@@ -236,6 +255,14 @@ def _describe_terms(measured) -> dict[str, float | None]:
     return {
         name: _drop_non_finite(getattr(measured, name))
         for name in ("elbo", "reconstruction", "kl")
+    }
+
+
+def _describe_mean(mean: MeanElbo) -> dict[str, float | int | None]:
+    return {
+        "elbo": _drop_non_finite(mean.elbo),
+        "standard_error": _drop_non_finite(mean.standard_error),
+        "images": mean.images,
     }
 
 

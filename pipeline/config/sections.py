@@ -38,6 +38,14 @@ class DataConfig:
         bool,
         Field(description="continue although the data drifted from the served model's"),
     ] = False
+    elbo_fall: Annotated[
+        float,
+        Field(
+            gt=0.0,
+            description="standard errors: the largest fall of the served model's mean "
+            "ELBO, from its own test split to this run's, that is no drift",
+        ),
+    ] = 8.0
     eval_images: Annotated[
         int,
         Field(ge=1, description="images held out of the train split, for the curves"),

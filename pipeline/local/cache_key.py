@@ -29,6 +29,7 @@ STEP_MODULES: Mapping[str, Sequence[str]] = {
     "DataGate": ["components.data_gate"],
     "Transform": ["model.transform"],
     "BaselineScores": ["components.model_scores"],
+    "ElboDrift": ["components.elbo_drift"],
     "Trainer": ["model.run_fn"],
     "CandidateScores": ["components.model_scores"],
     "Evaluator": ["components.evaluator"],

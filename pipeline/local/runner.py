@@ -56,7 +56,7 @@ def run(
 
     Raises:
       DataError: the data cannot be used, or (DataAccessError) cannot be read.
-      BadDataError: DataGate stopped the run.
+      BadDataError: DataGate or ElboDrift stopped the run.
       RunError: a step failed, or a folder of the push destination cannot be read.
       MetadataError: the metadata file cannot be used.
       StorageError: the object store does not answer.

@@ -15,7 +15,7 @@ from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.types import artifact_utils
 
-from components import data_gate, pusher
+from components import data_gate, elbo_drift, pusher
 from components.registry.manifest import MANIFEST, Manifest
 from model.errors import PipelineError
 from model.files import disk_space
@@ -30,7 +30,11 @@ from pipeline.runs.recorder import RunRecorder
 STEPS_BEFORE_GRAPH = ("Imports", "Data")
 
 _CACHED = metadata_store_pb2.Execution.CACHED
-_DATA_ERRORS = (data_gate.DataAnomalyError, data_gate.DriftError)
+_DATA_ERRORS = (
+    data_gate.DataAnomalyError,
+    data_gate.DriftError,
+    elbo_drift.ElboDriftError,
+)
 
 Outputs = Mapping[str, types.Artifact]
 
@@ -40,7 +44,7 @@ class RunError(PipelineError):
 
 
 class BadDataError(RunError):
-    """DataGate stopped the run because of anomalies or drift in the data."""
+    """DataGate or ElboDrift stopped the run because of anomalies or drift."""
 
 
 class _DamageError(PipelineError):
@@ -73,7 +77,7 @@ def run_until_cache_is_intact(
       The completed steps with their outputs, in the order of the graph.
 
     Raises:
-      BadDataError: DataGate stopped the run.
+      BadDataError: DataGate or ElboDrift stopped the run.
       RunError: a step failed.
     """
     for turn in itertools.count(1):

@@ -22,6 +22,7 @@ from components import (
 )
 from components.datasets import span
 from components.evaluation import drift, measure
+from components.evaluation.elbo_fall import ElboDriftReport
 from components.evaluation.estimate import SPLIT, Bound, Estimate
 from components.evaluation.evaluation_result import Evaluation
 from components.evaluation.gate_result import GateResult
@@ -52,6 +53,7 @@ class RunSummary:
     bounds: measure.Measurements  # the candidate's
     baseline_version: int | None
     why_no_baseline: str
+    elbo_drift: ElboDriftReport
     served: listing.Version | None
 
     @property
@@ -81,6 +83,7 @@ def read(
         baseline_version=baseline.get_int_custom_property(served_model.VERSION_PROPERTY)
         or None,
         why_no_baseline=served_model.explain_no_version(baseline),
+        elbo_drift=ElboDriftReport.read(outputs["ElboDrift"]["report"].uri),
         served=served,
     )
 
@@ -99,6 +102,8 @@ def record_summary(recorder: RunRecorder, summary: RunSummary) -> None:
         recorder.record_baseline(
             elbo=gate.baseline_elbo, version=summary.baseline_version
         )
+    if (fall := summary.elbo_drift.fall) is not None:
+        recorder.record_elbo_fall(fall.nats, standard_errors=fall.standard_errors)
     if summary.is_newly_pushed and gate.pushed_version is not None:
         recorder.record_push(gate.pushed_version)
     elif gate.is_blessed:
@@ -135,6 +140,7 @@ def describe(step: Step) -> str:
         "ExampleValidator": lambda out: "anomalies of each split, if any",
         "DataGate": _data_gate,
         "Transform": lambda out: "images as floats, and their fixed binarization",
+        "ElboDrift": _elbo_drift,
         "Trainer": lambda out: f"a model of {_megabytes(out['model'].uri)}",
         "ServedModel": _served_model,
         "BaselineScores": _scores,
@@ -279,6 +285,17 @@ def _describe_farthest(distances: Sequence[Mapping[str, Any]]) -> str:
     return (
         f"at most {divide(farthest):.0%} of a threshold ({farthest['feature']} "
         f"{farthest['distance']:.4g} of {farthest['threshold']:g})"
+    )
+
+
+def _elbo_drift(outputs) -> str:
+    report = ElboDriftReport.read(outputs["report"].uri)
+    if report.fall is None:
+        return f"no check of the served model's ELBO: {report.unchecked}"
+    accepted = ", accepted" if report.is_too_far else ""
+    return (
+        f"version {report.baseline_version}: {report.fall.describe()} from its own "
+        f"{SPLIT} split to this one{accepted}"
     )
 
 

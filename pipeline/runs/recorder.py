@@ -114,6 +114,15 @@ class RunRecorder:
             difference=None if candidate is None else candidate - elbo,
         )
 
+    def record_elbo_fall(self, nats: float, *, standard_errors: float) -> None:
+        """Records the fall of the baseline's ELBO; a rise is negative.
+
+        Args:
+          nats: nats per image.
+          standard_errors: the same in standard errors.
+        """
+        self._change(elbo_fall=nats, elbo_fall_standard_errors=standard_errors)
+
     def record_push(self, version: int) -> None:
         """Records that this run pushed a version, and writes the record."""
         self._change(status=RunStatus.PUSHED, version=version, served_version=version)

@@ -84,6 +84,9 @@ class RunRecord:
     baseline_elbo: float | None = None
     baseline_version: int | None = None
     difference: float | None = None  # elbo - baseline_elbo
+    # The fall of the baseline's ELBO from its own test split to this run's.
+    elbo_fall: float | None = None
+    elbo_fall_standard_errors: float | None = None
     refusals: list[str] = dataclasses.field(default_factory=list)
     version: int | None = None  # the version that this run pushed
     served_version: int | None = None  # at the end of the run

@@ -1,8 +1,10 @@
 """The Pusher's decisions, with real exports and a real evaluation."""
 
+import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import pathlib
 import platform
@@ -12,6 +14,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 import tf_keras as tfk
@@ -19,6 +22,7 @@ import tfx
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
+from components.evaluation.scores import ScoresError
 from components.model_scores import score_images
 from components.pusher import Pusher
 from components.registry import listing, publish, rolling_back
@@ -85,18 +89,29 @@ def serialized():
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory, models, serialized):
-    """Returns the Evaluator's outputs for the model `one`."""
-    root = tmp_path_factory.mktemp("evaluated")
-    path = str(root / "transformed_examples.gz")
+def scored(tmp_path_factory, models, serialized):
+    """Returns the scores of the model `one`."""
+    path = str(tmp_path_factory.mktemp("scored") / "transformed_examples.gz")
     with tf.io.TFRecordWriter(path, "GZIP") as writer:
         for record in serialized:
             writer.write(record)
     folder = path_utils.serving_model_dir(models["one"].uri)
-    scores = score_images(tf.saved_model.load(folder).signatures, [path])
+    return score_images(tf.saved_model.load(folder).signatures, [path])
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, models, scored):
+    """Returns the Evaluator's outputs for the model `one`."""
+    root = tmp_path_factory.mktemp("evaluated")
     return evaluations.evaluate(
-        *(root, scores, None), model=models["one"], elbo_floor=-1000, tolerance=1
+        *(root, scored, None), model=models["one"], elbo_floor=-1000, tolerance=1
     )
+
+
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory, scored):
+    """Returns CandidateScores' output for the model `one`."""
+    return evaluations.write_scores(tmp_path_factory.mktemp("scores") / "one", scored)
 
 
 @pytest.fixture
@@ -105,7 +120,7 @@ def destination(tmp_path):
 
 
 @pytest.fixture
-def push(models, evaluated, destination, tmp_path):
+def push(models, evaluated, scores, destination, tmp_path):
     """Returns a function that runs the Pusher and returns its PushedModel."""
 
     def push(
@@ -115,6 +130,7 @@ def push(models, evaluated, destination, tmp_path):
         destination=destination,
         meanwhile=lambda: None,
         provenance=PROVENANCE,
+        scores=scores,
     ):
         baseline = standard_artifacts.Model()
         baseline.uri = str(tmp_path / "baseline")
@@ -143,6 +159,7 @@ def push(models, evaluated, destination, tmp_path):
             blessing=blessing,
             infra_blessing=infra_blessing,
             evaluation=evaluated["evaluation"],
+            scores=scores,
             baseline=baseline,
             examples=examples,
             data_report=report,
@@ -219,14 +236,16 @@ def test_the_manifest_names_the_origin_of_a_model(
     manifest = listing.find_served_version(destination).manifest.content
     model_dir = path_utils.serving_model_dir(models["one"].uri)
     signature = tf.saved_model.load(model_dir).signatures["elbo_examples"]
+    scored = signature(examples=tf.constant(serialized))
     terms = {
         key: pytest.approx(np.mean(value, dtype=np.float64), rel=1e-6)
-        for key, value in signature(examples=tf.constant(serialized)).items()
+        for key, value in scored.items()
     }
     assert manifest["elbo"] == {
         **terms,
         # Of white images, as many as in training.
         "independent_pixels": pytest.approx(784 * np.log(41 / 42), rel=1e-6),
+        "standard_error": pytest.approx(scipy.stats.sem(scored["elbo"]), rel=1e-6),
         "unit": "nats per image",
         "split": "test",
         "images": 40,
@@ -243,6 +262,28 @@ def test_the_manifest_names_the_origin_of_a_model(
         "tensorflow-probability": tfp.__version__,
         "vae-pipeline": "0.1.0",
     }
+
+
+@pytest.mark.parametrize("bad", [math.nan, -math.inf])
+def test_an_error_that_is_not_finite_is_none_in_the_manifest(
+    push, scored, destination, tmp_path, bad
+):
+    """Else its JSON would not be valid."""
+    odd = dataclasses.replace(scored, elbo=np.full(40, bad))
+    push("one", scores=evaluations.write_scores(tmp_path / "odd", odd))
+    manifest = listing.find_served_version(destination).manifest
+    assert manifest.content["elbo"]["standard_error"] is None
+    assert manifest.standard_error is None
+
+
+def test_scores_that_are_lost_are_named(push, destination):
+    with pytest.raises(ScoresError) as error:
+        push("one", scores=standard_artifacts.Examples())
+    assert str(error.value) == (
+        "the candidate must have scores, CandidateScores found no model: run the "
+        "Trainer again"
+    )
+    assert not os.path.exists(destination)
 
 
 def pushed_by_another(models, name, destination, **manifest):

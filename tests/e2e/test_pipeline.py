@@ -166,6 +166,8 @@ def test_the_first_run_pushes_a_good_model(place):
     assert terms["elbo"] == pytest.approx(terms["reconstruction"] - terms["kl"])
     assert terms["elbo"] >= -300
     assert (terms["split"], terms["images"]) == ("test", 500)
+    assert 0.0 < terms["standard_error"] < 10.0
+    assert "no check of the served model's ELBO: nothing was served" in place.printed
     assert f"candidate's ELBO │ {terms['elbo']:.2f} nats per image" in place.printed
     expected = place.measure_independent_pixels()
     assert terms["independent_pixels"] == pytest.approx(expected, abs=1e-3)
@@ -180,9 +182,10 @@ def test_the_first_run_pushes_a_good_model(place):
     assert kept.run_key == manifest["run_key"]
     assert (kept.elbo, kept.difference) == (terms["elbo"], None)
     assert kept.independent_pixels == terms["independent_pixels"]
+    assert kept.elbo_fall is None
     assert kept.estimate in " ".join(re.sub("[│\n]", " ", place.printed).split())
     assert [step.name for step in kept.steps[:2]] == ["Imports", "Data"]
-    assert len(kept.steps) == 17
+    assert len(kept.steps) == 18
     assert not any(step.cached for step in kept.steps)
     written = (place.path / "vae.prom").read_text()
     assert 'last_run_verdict{model="vae",verdict="pushed"} 1.0' in written
@@ -302,13 +305,13 @@ def test_the_same_again_comes_from_the_cache(place):
     # the run's log files have new names
     assert len(list(logs.iterdir())) == len(names) + 2
     assert "seconds per step │ every step came from the cache" in place.printed
-    assert place.printed.count("from the cache") == 16  # 15 steps and that line
+    assert place.printed.count("from the cache") == 17  # 16 steps and that line
     assert place.state("Pusher") == "CACHED"
     assert place.state("Report") == "CACHED"
     assert place.snapshot() == before
     kept = place.record()
     assert (kept.status, kept.version, kept.versions) == ("unchanged", None, 1)
-    assert [step.cached for step in kept.steps] == [False] * 2 + [True] * 15
+    assert [step.cached for step in kept.steps] == [False] * 2 + [True] * 16
     assert len(place.reports()) == 3  # each run has one
 
 
@@ -340,6 +343,11 @@ def test_a_model_worse_than_the_one_served_is_refused(place):
     assert "REFUSED ELBO against the baseline must be at least -0.50 nats per" in page
     assert "with 95% confidence, got at least -" in page
     assert f"version {place.served().number}, which was served" in page
+    # The split is that of the version's own run.
+    same = "a fall of 0.00 nats, 0.0 standard errors"
+    assert f"version {place.served().number}: {same} from its own" in place.printed
+    assert f"Version {place.served().number} has {same}" in page
+    assert place.record().elbo_fall == pytest.approx(0.0, abs=1e-3)
     assert page.count(" worse ") >= 10  # the model is worse on each digit
     assert (place.blessed(), place.pushed()) == (0, 0)
     assert place.snapshot() == before

@@ -3,10 +3,14 @@
 The tests share one root and run in order, as nightly runs do.
 """
 
+import json
+import pathlib
+
 import pytest
 
 from components.evaluation import drift
 from components.registry import listing
+from components.registry.manifest import MANIFEST
 from pipeline.cli import main
 from pipeline.local import up_to_date
 from pipeline.runs import run_record
@@ -88,11 +92,36 @@ def test_with_nothing_new_there_is_nothing_to_do(place):
     assert place.served() == before
 
 
+def test_a_fall_of_the_served_models_elbo_stops_the_run_before_the_training(place):
+    """The fall comes from the manifest: after one epoch a model sees few changes."""
+    before = place.served()
+    manifest = pathlib.Path(before.path, MANIFEST)
+    kept = manifest.read_text(encoding="utf-8")
+    elbo = before.manifest.elbo + 100.0
+    content = json.loads(kept)
+    content["elbo"]["elbo"] = elbo
+    manifest.write_text(json.dumps(content), encoding="utf-8")
+    write_records(place.spans / "span-6", bars(6))
+    assert place.run() == 1
+    manifest.write_text(kept, encoding="utf-8")
+    assert (
+        f"ElboDrift failed: the served version {before.number} had ELBO {elbo:.2f} on "
+        "its test split (1,000 images); on this run's test split it has -"
+    ) in place.printed
+    assert "above the threshold of 8; if that is wanted, accept it once with" in (
+        place.printed
+    )
+    assert "Trainer" not in place.printed
+    (last, *_), _ = run_record.read_all(place.path / "runs")
+    assert (last.status, last.step) == ("bad_data", "ElboDrift")
+    assert place.served() == before
+
+
 def test_a_span_of_inverted_images_stops_the_run(place):
-    before, arrays = place.served(), bars(6)
+    before, arrays = place.served(), bars(7)
     for split in ("train", "test"):
         arrays[f"{split}_images"] = 255 - arrays[f"{split}_images"]
-    write_records(place.spans / "span-6", arrays)
+    write_records(place.spans / "span-7", arrays)
     assert place.run() == 1
     assert (
         "DataGate failed: the train split is not like what version "

@@ -31,8 +31,8 @@ _GROWTH = 2.0
 
 STEPS = (
     *("Data", "Ingest", "ServedModel", "StatisticsGen", "DataGate", "Transform"),
-    *("BaselineScores", "Trainer", "Trainer", "Trainer", "CandidateScores", "Bounds"),
-    *("Evaluator", "InfraCheck", "Pusher"),
+    *("BaselineScores", "ElboDrift", "Trainer", "Trainer", "Trainer"),
+    *("CandidateScores", "Bounds", "Evaluator", "InfraCheck", "Pusher"),
 )
 
 

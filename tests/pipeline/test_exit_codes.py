@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from components import data_gate, infra_check
+from components import data_gate, elbo_drift, infra_check
 from components.datasets import fingerprint, idx
 from components.evaluation import gate_result, measure, scores
 from components.registry import listing, manifest, rolling_back
@@ -41,6 +41,7 @@ CODES = {
     data_gate.DataAnomalyError: 1,
     data_gate.DriftError: 1,
     devices.DeviceError: 1,
+    elbo_drift.ElboDriftError: 1,
     filesystems.StorageError: 1,
     gate_result.GateResultError: 1,
     idx.DataAccessError: 1,

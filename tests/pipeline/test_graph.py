@@ -164,14 +164,20 @@ def test_the_steps_read_and_write_where_the_runner_says():
 def test_the_steps_get_the_settings():
     settings = [
         *("data.dataset=bars", "data.limit=6000", "data.eval_images=7"),
-        *("data.accept_drift=true", "gate.seed=5", "gate.samples=3"),
-        *("gate.infra_timeout=77", "train.epochs=9", "model.latent_size=3"),
+        *("data.accept_drift=true", "data.elbo_fall=6", "gate.seed=5"),
+        *(
+            "gate.samples=3",
+            "gate.infra_timeout=77",
+            "train.epochs=9",
+            "model.latent_size=3",
+        ),
     ]
     properties = find_properties(resolve("demo", settings=settings))
     ingest = properties["Ingest"]
     assert (ingest["dataset"], ingest["limit"]) == ("bars", 6000)
     assert (ingest["eval_images"], ingest["span_window"]) == (7, 1)
     assert properties["DataGate"]["accept_drift"] == 1
+    assert properties["ElboDrift"] == {"accept_drift": 1, "threshold": 6.0}
     assert json.loads(properties["Transform"]["custom_config"]) == {"seed": 5}
     assert properties["InfraCheck"]["timeout"] == 77
     custom_config = json.loads(properties["Trainer"]["custom_config"])

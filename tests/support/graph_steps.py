@@ -6,7 +6,8 @@ UPSTREAM = {
     "DataGate": ["ExampleValidator", "Ingest", "ImportSchemaGen", "ServedModel"],
     "Transform": ["Ingest", "ImportSchemaGen", "DataGate"],
     "BaselineScores": ["Transform", "ServedModel"],
-    "Trainer": ["Transform"],
+    "ElboDrift": ["BaselineScores", "ServedModel"],
+    "Trainer": ["Transform", "ElboDrift"],
     "CandidateScores": ["Transform", "Trainer"],
     "Evaluator": [
         *("BaselineScores", "CandidateScores", "Transform", "Trainer", "ServedModel"),
@@ -15,17 +16,18 @@ UPSTREAM = {
     "InfraCheck": ["Trainer"],
     "Pusher": [
         *("Trainer", "Evaluator", "InfraCheck", "ServedModel", "Ingest", "DataGate"),
+        "CandidateScores",
     ],
     "Report": [
         *("Ingest", "ExampleValidator", "Transform", "ServedModel", "Trainer"),
         *("DataGate", "BaselineScores", "CandidateScores", "Evaluator", "Bounds"),
-        "Pusher",
+        *("ElboDrift", "Pusher"),
     ],
 }
 STEPS = {"Ingest", "ImportSchemaGen", "ServedModel", *UPSTREAM}
 
 # Upstream steps whose outputs the step does not read.
-ONLY_WAITED_FOR = {"Transform": ["DataGate"]}
+ONLY_WAITED_FOR = {"Transform": ["DataGate"], "Trainer": ["ElboDrift"]}
 
 
 def find_steps_read_by(step):

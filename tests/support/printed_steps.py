@@ -4,8 +4,16 @@ import re
 
 STEPS = {
     *("Data", "ImportSchemaGen", "Ingest", "ServedModel", "StatisticsGen"),
-    *("ExampleValidator", "DataGate", "Transform", "BaselineScores", "Trainer"),
-    *("CandidateScores", "Bounds", "Evaluator", "InfraCheck", "Pusher", "Report"),
+    *("ExampleValidator", "DataGate", "Transform", "BaselineScores", "ElboDrift"),
+    *(
+        "Trainer",
+        "CandidateScores",
+        "Bounds",
+        "Evaluator",
+        "InfraCheck",
+        "Pusher",
+        "Report",
+    ),
 }
 
 

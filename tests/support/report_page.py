@@ -4,6 +4,7 @@ import html.parser
 
 import numpy as np
 
+from components.evaluation.elbo_fall import ElboDriftReport, ElboFall, MeanElbo
 from components.evaluation.evaluation_result import (
     Difference,
     Evaluation,
@@ -59,6 +60,30 @@ class PageReader(html.parser.HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
+def make_elbo_drift(now=-103.0, error=4.0, **changes):
+    """Returns ElboDrift's report about version 17.
+
+    Args:
+      now: the mean ELBO on this run's test split; before it was -100.
+      error: its standard error; before it was 3.
+      changes: other attributes.
+    """
+    fall = ElboFall(
+        before=MeanElbo(elbo=-100.0, standard_error=3.0, images=10_000),
+        now=MeanElbo(elbo=now, standard_error=error, images=1_000),
+    )
+    attributes = {
+        **{"baseline_version": 17, "fall": fall, "unchecked": "", "threshold": 8.0},
+        "accept_drift": False,
+    }
+    return ElboDriftReport(**{**attributes, **changes})
+
+
+def make_no_elbo_drift(why="nothing was served"):
+    """Returns ElboDrift's report of a run without a baseline."""
+    return make_elbo_drift(baseline_version=None, fall=None, unchecked=why)
+
+
 def _measured(elbo):
     return ModelResult(elbo=elbo, reconstruction=elbo + 20.0, kl=20.0, elbo_by_label={})
 
@@ -112,6 +137,9 @@ def make_facts(refusals=(), baseline=True, elbo=-100.0, **changes):
             why_no_baseline=why,
         ),
         **facts.describe_data({"train": {3: 9, 5: 1}, "test": {3: 5}}, [], drift=None),
+        "elbo_drift": facts.describe_elbo_drift(
+            make_elbo_drift() if baseline else make_no_elbo_drift(why)
+        ),
         **facts.describe_lineage(
             {"run_key": "5eed", "config": CONFIG},
             "f1a9",

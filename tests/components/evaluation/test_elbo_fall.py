@@ -1,6 +1,7 @@
 """The fall of the served model's ELBO, in closed form and against SciPy."""
 
 import dataclasses
+import json
 import math
 import warnings
 
@@ -9,7 +10,7 @@ import pytest
 import scipy.stats
 
 from components.evaluation import elbo_fall
-from components.evaluation.elbo_fall import ElboFall, MeanElbo
+from components.evaluation.elbo_fall import ElboDriftReport, ElboFall, MeanElbo
 from components.registry.manifest import Manifest
 
 
@@ -166,3 +167,34 @@ def test_honest_splits_differ_by_less_than_half_the_threshold():
         )
         largest = max(largest, measured.standard_errors)
     assert 3.0 < largest < 4.0
+
+
+def test_the_report_is_read_as_it_was_written(tmp_path):
+    mean = MeanElbo(elbo=-math.inf, standard_error=math.nan, images=None)
+    report = ElboDriftReport(
+        baseline_version=3,
+        fall=ElboFall(before=mean, now=mean),
+        unchecked="",
+        threshold=8.0,
+        accept_drift=True,
+    )
+    report.write(str(tmp_path))
+    assert repr(ElboDriftReport.read(str(tmp_path))) == repr(report)
+    content = json.loads((tmp_path / "elbo_drift.json").read_text())
+    assert list(content) == [
+        *("baseline_version", "fall", "unchecked", "threshold", "accept_drift")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("now", "text"),
+    [
+        (-102.344, "a fall of 12.34 nats, 2.5 standard errors"),
+        (-88.5, "a rise of 1.50 nats, 0.3 standard errors"),
+        (-90.0, "a fall of 0.00 nats, 0.0 standard errors"),
+        (-89.996, "a fall of 0.00 nats, 0.0 standard errors"),
+        (math.nan, "a fall of nan nats, nan standard errors"),
+    ],
+)
+def test_a_fall_and_a_rise_are_described(now, text):
+    assert fall(-90.0, now).describe() == text

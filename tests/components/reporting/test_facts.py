@@ -16,6 +16,7 @@ from components.evaluation.gate_result import GateResult, Thresholds
 from components.evaluation.measure import Measurements
 from components.reporting import facts
 from components.reporting.measurements import ScoredImages
+from tests.support.report_page import make_elbo_drift, make_no_elbo_drift
 
 BLESSED = GateResult(
     refusals=(),
@@ -265,6 +266,7 @@ def test_scalars_are_finite_numbers():
     given = {
         **describe(differences=(0.4, 0.6)),
         "bounds": {"iwae": None},
+        "elbo_drift": {"fall": -0.5, "standard_errors": -0.25},
         "pushed": "/serving/vae/18",
     }
     assert facts.list_scalars(given) == {
@@ -278,10 +280,46 @@ def test_scalars_are_finite_numbers():
         "difference_low": pytest.approx(0.5 - 0.1 * T_2),
         "difference_lower_end": -0.13,
         "difference_high": pytest.approx(0.5 + 0.1 * T_2),
+        "elbo_fall": -0.5,
+        "elbo_fall_standard_errors": -0.25,
         "blessed": 1.0,
         "pushed": 1.0,
     }
     refused = {**given, **describe(baseline=None, gate=REFUSED), "pushed": ""}
+    refused["elbo_drift"] = facts.describe_elbo_drift(make_no_elbo_drift())
     found = facts.list_scalars(refused)
     assert (found["blessed"], found["pushed"]) == (0.0, 0.0)
     assert "baseline_elbo" not in found
+    assert "elbo_fall" not in found
+
+
+def test_the_fall_of_the_served_models_elbo_is_in_both_units():
+    assert facts.describe_elbo_drift(make_elbo_drift()) == {
+        "version": 17,
+        "unchecked": "",
+        "before": {"elbo": -100.0, "standard_error": 3.0, "images": 10_000},
+        "now": {"elbo": -103.0, "standard_error": 4.0, "images": 1_000},
+        "fall": 3.0,
+        "standard_errors": 0.6,
+        "words": "a fall of 3.00 nats, 0.6 standard errors",
+        "threshold": 8.0,
+        "accepted": False,
+    }
+    found = facts.describe_elbo_drift(make_elbo_drift(-141.0, accept_drift=True))
+    assert (found["standard_errors"], found["accepted"]) == (8.2, True)
+
+
+def test_a_fall_that_is_not_finite_is_valid_json():
+    report = make_elbo_drift(math.nan, math.nan, accept_drift=True)
+    found = json.loads(json.dumps(facts.describe_elbo_drift(report), allow_nan=False))
+    assert (found["fall"], found["standard_errors"]) == (None, None)
+    assert found["now"] == {"elbo": None, "standard_error": None, "images": 1_000}
+    assert found["accepted"] is True
+
+
+def test_a_fall_that_was_not_measured_has_a_reason():
+    found = facts.describe_elbo_drift(make_no_elbo_drift())
+    assert found["unchecked"] == "nothing was served"
+    assert {found[key] for key in ("version", "before", "now", "fall", "words")} == {
+        None
+    }

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from components.reporting import facts, page
-from tests.support.report_page import PNG, PageReader, make_facts
+from tests.support.report_page import PNG, PageReader, make_elbo_drift, make_facts
 
 
 def make_page(given=None, pictures=None):
@@ -156,12 +156,54 @@ def test_drift_and_anomalies_are_shown():
     assert "train: odd" in text
 
 
+def show_elbo_drift(report):
+    """Returns the page's text about the served model's ELBO."""
+    given = make_facts(elbo_drift=facts.describe_elbo_drift(report))
+    text = PageReader(make_page(given)).text
+    return text.partition("The served model's ELBO ")[2].partition(" Anomalies")[0]
+
+
+def test_the_fall_of_the_served_models_elbo_is_shown_beside_the_distances():
+    assert show_elbo_drift(make_elbo_drift()) == (
+        "Version 17 has a fall of 3.00 nats, 0.6 standard errors from the test split "
+        "of its own run to this run's. A fall of more than 8 standard errors stops a "
+        "run. test split ELBO standard error images of its own run -100.00 3.00 10,000 "
+        "of this run -103.00 4.00 1,000"
+    )
+
+
+def test_a_fall_that_was_accepted_is_shown_as_such():
+    text = show_elbo_drift(make_elbo_drift(-150.0, accept_drift=True))
+    assert "a fall of 50.00 nats, 10.0 standard errors from" in text
+    assert "stops a run; this one was accepted. test split" in text
+
+
+def test_a_fall_without_a_number_is_shown_as_such():
+    report = make_elbo_drift(math.nan, math.nan, accept_drift=True)
+    text = show_elbo_drift(report)
+    assert "a fall of nan nats, nan standard errors" in text
+    assert "of this run not a number not a number 1,000" in text
+
+
+def test_why_the_fall_was_not_measured_is_shown():
+    text = PageReader(make_page(make_facts(baseline=False))).text
+    assert "The served model's ELBO Not measured: version 17 is damaged." in text
+
+
+def test_the_page_of_an_older_release_has_no_fall():
+    given = make_facts()
+    del given["elbo_drift"]
+    assert "The served model's ELBO" not in PageReader(make_page(given)).text
+
+
 def test_the_scalars_are_those_that_runs_are_compared_by():
     scalars = facts.list_scalars(make_facts())
     assert scalars["elbo"] == -99.5
     assert scalars["iwae"] == -97.0
     assert scalars["independent_pixels"] == -206.25
     assert scalars["baseline_elbo"] == -100.0
+    assert scalars["elbo_fall"] == 3.0
+    assert scalars["elbo_fall_standard_errors"] == 0.6
     low, mean, high = (
         scalars[name] for name in ("difference_low", "difference", "difference_high")
     )

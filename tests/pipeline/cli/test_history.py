@@ -120,7 +120,7 @@ def test_json_has_the_records_keys(root, capsys):
         *("elbo", "reconstruction", "kl", "estimate", "difference", "refusals"),
         "independent_pixels",
         *("baseline_elbo", "baseline_version", "version", "served_version"),
-        *("versions", "steps"),
+        *("versions", "steps", "elbo_fall", "elbo_fall_standard_errors"),
     }
     assert found[3]["refusals"] == ["ELBO -290.00 must be at least the floor, -100.00"]
     assert found[3]["difference"] == -18.75

@@ -186,6 +186,7 @@ def test_all_float_fields_are_found():
         "train.weight_decay",
         "train.ema",
         "train.checkpoint_minutes",
+        "data.elbo_fall",
         "gate.elbo_floor",
         "gate.tolerance",
         "gate.confidence",

@@ -40,6 +40,8 @@ def refusal(section, **settings):
     ("section", "settings", "message"),
     [
         (DataConfig, {"span_window": 0}, "span_window must be at least 1, got 0"),
+        (DataConfig, {"elbo_fall": 0.0}, "elbo_fall must be above 0.0, got 0.0"),
+        (DataConfig, {"elbo_fall": -8.0}, "elbo_fall must be above 0.0, got -8.0"),
         (DataConfig, {"eval_images": 0}, "eval_images must be at least 1, got 0"),
         (
             DataConfig,
@@ -89,6 +91,7 @@ def test_a_release_keeps_the_defaults_of_the_one_before():
         "source": "auto",
         "span_window": 1,
         "accept_drift": False,
+        "elbo_fall": 8.0,
         "eval_images": 5_000,
         "limit": None,
     }
@@ -123,7 +126,7 @@ def test_a_release_keeps_the_defaults_of_the_one_before():
 def test_the_least_values_that_can_be():
     assert GateConfig(tolerance=0, samples=1, seed=0, iwae_samples=1, infra_timeout=1)
     assert GateConfig(confidence=0.51, class_tolerance=0)
-    assert DataConfig(span_window=1, eval_images=1, limit=2)
+    assert DataConfig(span_window=1, eval_images=1, limit=2, elbo_fall=5e-324)
     assert StepConfig(cpu=0.1, memory=0.1, gpus=0)
 
 

@@ -13,7 +13,7 @@ from tfx.dsl.component.experimental.annotations import (
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components import data_gate
+from components import data_gate, elbo_drift
 from pipeline.console import Console
 from pipeline.local import metadata_database, steps
 from pipeline.local.root import Root
@@ -41,6 +41,8 @@ def Copy(
         raise data_gate.DataAnomalyError("no labels")
     if failure == "drift":
         raise data_gate.DriftError("other images")
+    if failure == "fall":
+        raise elbo_drift.ElboDriftError("a lower ELBO")
     if failure:
         raise ValueError(failure)
     content = pathlib.Path(source.uri, "data").read_bytes()
@@ -162,7 +164,8 @@ def test_a_failure_is_named_with_its_step(runner, capfd):
 
 
 @pytest.mark.parametrize(
-    ("failure", "reason"), [("anomaly", "no labels"), ("drift", "other images")]
+    ("failure", "reason"),
+    [("anomaly", "no labels"), ("drift", "other images"), ("fall", "a lower ELBO")],
 )
 def test_data_that_stop_the_run_are_bad_data(runner, failure, reason):
     with pytest.raises(steps.BadDataError, match=f"^Transform failed: {reason}$"):

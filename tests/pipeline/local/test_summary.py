@@ -23,6 +23,7 @@ from pipeline.local.summary import RunSummary, Step
 from pipeline.runs.recorder import RunRecorder
 from pipeline.runs.run_record import RunStatus
 from tests.support.records import make_record
+from tests.support.report_page import make_elbo_drift, make_no_elbo_drift
 
 CONFIG = resolve("smoke", settings=["gate.elbo_floor=-100", "gate.tolerance=0.5"])
 ESTIMATE = "the evidence lower bound, as the Pusher wrote it"
@@ -90,6 +91,7 @@ def summarize(gate, served=18, cached=False, baseline_version=17):
         bounds=Measurements(1_000, gate.elbo, -70.0, 21.0, -88.25, 64, 7, 16),
         baseline_version=baseline_version if of_baseline else None,
         why_no_baseline="" if of_baseline else "nothing was served",
+        elbo_drift=make_elbo_drift() if of_baseline else make_no_elbo_drift(),
         served=None if served is None else of_version(served),
     )
 
@@ -121,12 +123,14 @@ def test_a_push_is_recorded_with_its_numbers(fill):
     assert (record.difference, record.estimate) == (1.5, ESTIMATE)
     assert record.independent_pixels == -206.125
     assert (record.refusals, record.served_version) == ([], 18)
+    assert (record.elbo_fall, record.elbo_fall_standard_errors) == (3.0, 0.6)
 
 
 def test_without_a_baseline_there_is_no_difference_in_the_record(fill):
     record = fill(summarize(BLESSED))
     values = (record.baseline_elbo, record.baseline_version, record.difference)
     assert values == (None, None, None)
+    assert (record.elbo_fall, record.elbo_fall_standard_errors) == (None, None)
 
 
 def test_a_refusal_is_recorded_with_its_reasons(fill):
@@ -290,6 +294,34 @@ def test_data_gate_gives_its_distances(tmp_path):
     assert describe("DataGate", report=unchecked) == (
         "no anomalies; no check of drift: why"
     )
+
+
+def test_elbo_drift_gives_the_fall_or_why_there_is_none(tmp_path):
+    artifact = standard_artifacts.ModelEvaluation()
+    artifact.uri = str(tmp_path)
+    for report, text in [
+        (
+            make_elbo_drift(),
+            "version 17: a fall of 3.00 nats, 0.6 standard errors from its own test "
+            "split to this one",
+        ),
+        (
+            make_elbo_drift(-90.0),
+            "version 17: a rise of 10.00 nats, 2.0 standard errors from its own test "
+            "split to this one",
+        ),
+        (
+            make_elbo_drift(-150.0, accept_drift=True),
+            "version 17: a fall of 50.00 nats, 10.0 standard errors from its own test "
+            "split to this one, accepted",
+        ),
+        (
+            make_no_elbo_drift(),
+            "no check of the served model's ELBO: nothing was served",
+        ),
+    ]:
+        report.write(artifact.uri)
+        assert describe("ElboDrift", report=artifact) == text
 
 
 def test_the_served_model_is_named_or_why_there_is_none():

@@ -119,6 +119,15 @@ def test_an_elbo_that_is_not_finite_is_null_on_the_disk(recorder, tmp_path):
     assert (record["elbo"], record["difference"]) == (None, None)
 
 
+def test_the_fall_of_the_baselines_elbo_is_recorded(recorder, tmp_path):
+    recorder.record_elbo_fall(12.84, standard_errors=45.2)
+    record = recorder.record
+    assert (record.elbo_fall, record.elbo_fall_standard_errors) == (12.84, 45.2)
+    recorder.record_elbo_fall(math.nan, standard_errors=math.nan)
+    recorder.write()
+    assert on_disk(tmp_path)["elbo_fall_standard_errors"] is None
+
+
 def test_a_refusal_has_its_reasons(recorder):
     recorder.record_refusal(("too low", "InfraCheck: no answer"))
     record = recorder.record
