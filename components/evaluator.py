@@ -255,6 +255,10 @@ def make_eval_config(
       thresholds: what the gate requires.
       binary: whether p(x|z) is a distribution of binary pixels.
     """
+    for name, value in dataclasses.asdict(thresholds).items():
+        # An infinity would switch the threshold off.
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} must be finite, got {value}")
     # The log of a probability is at most 0, so an ELBO above 0 shows a broken model.
     # The log of a density, for grey pixels, may be any finite number.
     bounds = {"upper_bound": {"value": 0.0 if binary else sys.float_info.max}}

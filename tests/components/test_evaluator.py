@@ -9,8 +9,9 @@ import scipy.stats
 from tfx.components.util import model_utils
 
 from components.evaluation.evaluation_result import Difference
+from components.evaluation.gate_result import Thresholds
 from components.evaluation.scores import Scores, ScoresError
-from components.evaluator import list_refusals, read_evaluation
+from components.evaluator import list_refusals, make_eval_config, read_evaluation
 from tests.support import evaluations
 
 RATCHET = (
@@ -464,3 +465,14 @@ def test_scores_of_a_baseline_that_is_not_served_fail_the_step(tmp_path, scores)
     assert str(error.value) == (
         "ServedModel found no model and BaselineScores found one: run both steps again"
     )
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("name", ["elbo_floor", "tolerance", "class_tolerance"])
+def test_a_threshold_that_is_not_finite_is_refused(name, value):
+    """An infinity would switch the threshold off."""
+    thresholds = Thresholds(
+        elbo_floor=-100.0, tolerance=0.5, confidence=0.95, class_tolerance=None
+    )
+    with pytest.raises(ValueError, match=f"^{name} must be finite, got {value}$"):
+        make_eval_config(dataclasses.replace(thresholds, **{name: value}))
