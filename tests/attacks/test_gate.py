@@ -166,11 +166,12 @@ LUCK = {
 def test_models_that_are_better_by_luck_or_in_the_mean(decide, name):
     elbo, options = LUCK[name]
     count = len(elbo)
-    labels = options.pop("labels", np.arange(count) % 10)
+    labels = options.get("labels", np.arange(count) % 10)
+    thresholds = {key: value for key, value in options.items() if key != "labels"}
     is_blessed, (refusal,) = decide(
         make_scores(elbo, labels=labels),
         make_scores(BASE[:count], labels=labels),
-        **options,
+        **thresholds,
     )
     assert not is_blessed
     assert "with 95% confidence" in refusal
