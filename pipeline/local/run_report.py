@@ -79,11 +79,13 @@ def make(root: pathlib.Path, run_id: str | None = None) -> pathlib.Path:
 
 
 def _open_store(path: pathlib.Path) -> metadata_store.MetadataStore:
-    if not path.exists():
+    try:
+        path.stat()
+    except FileNotFoundError as error:
         raise ReportError(
             f"--root must be a folder with runs, there is no {path}: the command `run` "
             "makes it"
-        )
+        ) from error
     # Read-only, because a run may be using the file.
     return metadata_database.open_store(path, is_read_only=True)
 

@@ -379,6 +379,7 @@ def test_the_gate_result_is_written_to_a_file_for_readers_without_metadata(
         "estimate": "the evidence lower bound, 2 samples of z per image, fixed "
         "binarization, seed 0, 40 images of the test split",
         "pushed": version.path,
+        "difference": None,
         "independent_pixels": pytest.approx(784 * np.log(41 / 42), rel=1e-6),
     }
     again = verdict(push("one", infra_blessed=False))

@@ -394,7 +394,7 @@ def test_a_better_model_becomes_the_next_version(place):
         f"vae-pipeline: vae, run {kept.run_id}: pushed version {kept.version}, ELBO "
         f"{kept.elbo:.2f} nats per image (the evidence lower bound, 2 samples of z"
     )
-    assert "); then: Report failed: " in lifecycle.summarize(kept)
+    assert "; then: Report failed: " in lifecycle.summarize(kept)
     pages.unlink()
     aside.rename(pages)
     assert place.run("train.epochs=16") == 0

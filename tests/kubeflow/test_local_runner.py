@@ -20,7 +20,7 @@ from pipeline.kubeflow import compiler
 from tests.kubeflow.engine import RESTRICTED
 from tests.support.bars import write_idx
 
-STEPS = 15
+STEPS = 16
 SETTINGS = ("data.dataset=bars", "data.limit=null", "train.epochs=8")
 SERVING = "/state/runs/serving"  # the destination of the image's own run
 SCRATCH = ("/tmp", "/minio", "/s3", "/gcs")  # noqa: S108, in a container

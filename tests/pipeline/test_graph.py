@@ -197,7 +197,11 @@ def test_the_steps_get_the_settings():
 )
 def test_the_steps_call_the_models_functions(step, parameter_name, function):
     name = find_properties(resolve("demo"))[step][parameter_name]
-    assert pydoc.locate(name) is function
+    located = pydoc.locate(name)
+    assert (located.__module__, located.__qualname__) == (
+        function.__module__,
+        function.__qualname__,
+    )
 
 
 @pytest.mark.parametrize("is_accepted", [True, False])

@@ -201,6 +201,6 @@ def test_compile_writes_a_pipeline_spec(tmp_path):
     spec, *_ = yaml.safe_load_all(output.read_text(encoding="utf-8"))
     parsed = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
     assert parsed.schema_version == "2.1.0"
-    assert len(parsed.root.dag.tasks) == 13
+    assert len(parsed.root.dag.tasks) == 16
     executors = parsed.deployment_spec["executors"]
     assert {each["container"]["image"] for each in executors.values()} == {image}

@@ -133,10 +133,11 @@ def test_anything_else_is_refused(data, message):
 
 def test_many_arrays_of_one_text_are_refused():
     """Each array would be a copy of the text."""
-    data = b"X" + struct.pack("<I", 4096) + bytes(4096) + b"q\x050" + FLOATS + b"q\x060"
-    one = EMPTY + b"(K\x01M\x00\x04\x85h\x06\x89h\x05tb"
-    assert len(pickled_arrays.read(data + one + b".")) == 1024
-    pickle_ = data + one * 2 + b"\x86."
+    text = b"X" + struct.pack("<I", 4096) + bytes(4096) + b"q\x05"
+    shape = EMPTY + b"(K\x01M\x00\x04\x85"
+    first = shape + FLOATS + b"q\x06\x89" + text + b"tb"
+    assert len(pickled_arrays.read(first + b".")) == 1024
+    pickle_ = first + shape + b"h\x06\x89h\x05tb" + b"\x86."
     with pytest.raises(DataError) as error:
         pickled_arrays.read(pickle_)
     assert str(error.value) == (

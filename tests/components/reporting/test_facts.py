@@ -166,8 +166,7 @@ def test_a_floor_without_a_number_is_that_of_independent_pixels(elbo, words):
     auto = dataclasses.replace(THRESHOLDS, elbo_floor="auto")
     found = describe(elbo=elbo, thresholds=auto)
     assert (found["floor"], found["is_floor_auto"]) == (-206.25, True)
-    sentence, _ = found["sentences"]
-    assert sentence == (
+    assert found["sentences"][0] == (
         f"The candidate's mean ELBO over 1,000 test images is {elbo:.2f} nats, {words} "
         "the log-likelihood of independent pixels, which is the floor."
     )

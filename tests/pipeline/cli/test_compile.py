@@ -24,6 +24,9 @@ def test_it_writes_the_pipeline_and_shows_its_run_parameters(tmp_path, capfd):
     }
     _, _, shown = printed.partition("is for Kubeflow Pipelines v2; its run parameters:")
     pairs = dict(line.strip().split(" = ") for line in shown.strip().splitlines())
-    assert {name: float(value) for name, value in pairs.items()} == defaults
+    assert pairs == {
+        name: value if isinstance(value, str) else f"{value:g}"
+        for name, value in defaults.items()
+    }
     assert pairs["epochs"] == "7"
     assert "registry/vae:1" in output.read_text()

@@ -66,7 +66,8 @@ def test_the_keys_and_their_order_stay():
         *("verdict", "ended", "seconds", "step", "error", "steps", "fingerprint"),
         *("run_key", "baseline", "elbo", "reconstruction", "kl", "estimate"),
         "independent_pixels",
-        *("baseline_elbo", "baseline_version", "difference", "refusals", "version"),
+        *("baseline_elbo", "baseline_version", "difference"),
+        *("elbo_fall", "elbo_fall_standard_errors", "refusals", "version"),
         *("served_version", "versions"),
     ]
 
