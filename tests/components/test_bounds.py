@@ -176,15 +176,10 @@ def test_an_export_of_an_older_release_is_measured(tmp_path, likelihood):
 
 
 def test_no_images_are_named(tmp_path):
-    examples = standard_artifacts.Examples()
-    examples.uri = str(tmp_path / "examples")
-    examples.split_names = artifact_utils.encode_split_names(["test"])
-    path = tmp_path / "examples" / "Split-test" / "empty.gz"
-    path.parent.mkdir(parents=True)
-    tf.io.TFRecordWriter(str(path), "GZIP").close()
+    examples = evaluations.make_empty_examples(tmp_path / "examples")
     with pytest.raises(SplitError, match="the test split must have images") as error:
         run(tmp_path, known(tmp_path), examples)
-    assert str(error.value).endswith(f"{path.parent}/* has none")
+    assert str(error.value).endswith(f"{examples.uri}/Split-test/* has none")
 
 
 def test_a_model_of_an_older_release_is_named(tmp_path, examples):

@@ -20,7 +20,7 @@ from components.evaluation.scores import ScoresError
 from components.model_scores import ModelScores, read_scores
 from model import export, fixed_noise
 from model.vae import VAE
-from tests.support import old_exports, transformed
+from tests.support import evaluations, old_exports, transformed
 from tests.support.configs import demo_model
 
 COUNT = 2 * BATCH + 3
@@ -191,15 +191,10 @@ def test_progress_is_logged(tmp_path, examples, caplog, monkeypatch):
 
 
 def test_no_images_are_named(tmp_path):
-    examples = standard_artifacts.Examples()
-    examples.uri = str(tmp_path / "examples")
-    examples.split_names = artifact_utils.encode_split_names(["test"])
-    path = tmp_path / "examples" / "Split-test" / "empty.gz"
-    path.parent.mkdir(parents=True)
-    tf.io.TFRecordWriter(str(path), "GZIP").close()
+    examples = evaluations.make_empty_examples(tmp_path / "examples")
     with pytest.raises(SplitError, match="the test split must have images") as error:
         run(tmp_path, first_pixels(tmp_path), examples)
-    assert str(error.value).endswith(f"{path.parent}/* has none")
+    assert str(error.value).endswith(f"{examples.uri}/Split-test/* has none")
 
 
 def test_a_model_without_the_signature_is_named(tmp_path, examples):

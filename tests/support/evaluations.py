@@ -50,6 +50,16 @@ def make_served(folder, exists):
     return artifact
 
 
+def make_empty_examples(folder: pathlib.Path) -> standard_artifacts.Examples:
+    """Returns Transform's output, whose test split has a file without examples."""
+    examples = standard_artifacts.Examples()
+    examples.uri = str(folder)
+    examples.split_names = artifact_utils.encode_split_names(["test"])
+    (folder / "Split-test").mkdir(parents=True)
+    transformed.write(folder / "Split-test" / "empty.gz", [], [])
+    return examples
+
+
 def evaluate(
     folder,
     candidate,
