@@ -6,7 +6,6 @@ without the images that the run held out, and its test split.
 """
 
 import argparse
-import math
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import tensorflow_datasets as tfds
 
 from components.datasets import prepare
 from components.evaluation import drift, measure
+from components.evaluation.elbo_fall import ElboFall, compute_mean
 from components.registry import listing
 from model import fixed_noise
 from model.config import IMAGE_SHAPE
@@ -89,12 +89,6 @@ class Scorer:
         return np.concatenate(batches).astype(np.float64)
 
 
-def measure_fall(before: np.ndarray, now: np.ndarray) -> float:
-    """Returns the fall of a mean in standard errors of the difference of two means."""
-    errors = (np.std(each, ddof=1) / math.sqrt(len(each)) for each in (before, now))
-    return float((before.mean() - now.mean()) / math.hypot(*errors))
-
-
 def make_corrupted(clean: Splits) -> Iterator[tuple[str, Splits]]:
     """Yields the name and the splits of each corrupted data set."""
     for name, corrupt in {**corruptions.MUST_STOP, **corruptions.REPORTED}.items():
@@ -151,6 +145,7 @@ class Bench:
         self.clean = clean
         self.scorer = Scorer(version)
         self.clean_elbo = self.scorer.score(clean[1][0])
+        self._mean = compute_mean(self.clean_elbo)
         self._before = compute_statistics(clean[0])
         self._schema = tfdv.load_schema_text(str(_SCHEMA))
 
@@ -165,7 +160,8 @@ class Bench:
         distances = drift.measure_distances(
             self._schema, train, test=test, baseline=self._before
         )
-        return Measured(distances, measure_fall(self.clean_elbo, elbo))
+        fall = ElboFall(before=self._mean, now=compute_mean(elbo))
+        return Measured(distances, fall.standard_errors)
 
     def measure_drift(self, train: Pair) -> list[drift.Distance]:
         """Returns the drift of a train split."""
