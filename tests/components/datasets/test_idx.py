@@ -1,5 +1,6 @@
 """The IDX reader, tested with files that are packed by hand."""
 
+import functools
 import gzip
 import struct
 import tracemalloc
@@ -11,6 +12,9 @@ from components.datasets import idx
 
 IMAGES = struct.pack(">4B3I", 0, 0, 8, 3, 2, 28, 28) + bytes(range(196)) * 8
 LABELS = struct.pack(">4B1I", 0, 0, 8, 1, 2) + b"\x07\x03"
+# Without the time in the file: a test's name has the bytes of its parameters, and
+# processes that run tests in parallel must find the same names.
+compress = functools.partial(gzip.compress, mtime=0)
 FILES = {
     "train-images-idx3-ubyte": IMAGES,
     "train-labels-idx1-ubyte": LABELS,
@@ -116,13 +120,13 @@ def test_images_and_labels_must_be_equally_many(folder):
         (
             "train_images",
             "a.gz",
-            gzip.compress(IMAGES)[:-20],
+            compress(IMAGES)[:-20],
             "a.gz is damaged or truncated gzip (",
         ),
         (
             "train_images",
             "a.gz",
-            gzip.compress(IMAGES)[:-8] + bytes(8),
+            compress(IMAGES)[:-8] + bytes(8),
             "a.gz is damaged or truncated gzip (CRC check failed",
         ),
         (
@@ -184,43 +188,43 @@ def test_images_and_labels_must_be_equally_many(folder):
         (
             "train_images",
             "a.gz",
-            gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 1_000_001, 28, 28)),
+            compress(struct.pack(">4B3I", 0, 0, 8, 3, 1_000_001, 28, 28)),
             "a.gz states 1,000,001 images or labels in its header, expected at most",
         ),
         (
             "test_labels",
             "a.gz",
-            gzip.compress(struct.pack(">4B1I", 0, 0, 8, 1, 2**31) + b"\x01"),
+            compress(struct.pack(">4B1I", 0, 0, 8, 1, 2**31) + b"\x01"),
             "a.gz states 2,147,483,648 images or labels in its header, expected at",
         ),
         (
             "train_images",
             "a.gz",
-            gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 65_537, 2**24, 2**24)),
+            compress(struct.pack(">4B3I", 0, 0, 8, 3, 65_537, 2**24, 2**24)),
             "a.gz holds images of 16777216 x 16777216 pixels, expected 28 x 28",
         ),
         (
             "train_images",
             "a.gz",
-            gzip.compress(struct.pack(">4B3i", 0, 0, 8, 3, 1, -28, -28) + bytes(784)),
+            compress(struct.pack(">4B3i", 0, 0, 8, 3, 1, -28, -28) + bytes(784)),
             "a.gz holds images of 4294967268 x 4294967268 pixels, expected 28 x 28",
         ),
         (
             "train_images",
             "a.gz",
-            gzip.compress(IMAGES[:9]),
+            compress(IMAGES[:9]),
             "a.gz is truncated: it holds 9 bytes, expected at least the 16 of its",
         ),
         (
             "train_images",
             "a.gz",
-            gzip.compress(IMAGES[:-1]),
+            compress(IMAGES[:-1]),
             "a.gz is truncated: it holds 1583 bytes, expected 1584 for the 2 that",
         ),
         (
             "train_images",
             "a.gz",
-            gzip.compress(IMAGES) + gzip.compress(IMAGES),
+            compress(IMAGES) + compress(IMAGES),
             "a.gz has trailing bytes: it holds 1585 bytes or more, expected 1584 for",
         ),
     ],
