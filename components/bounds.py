@@ -7,7 +7,6 @@ depends on the Evaluator's ELBO.
 import json
 import os
 import pathlib
-import time
 
 import numpy as np
 from tfx.dsl.component.experimental.annotations import (
@@ -33,7 +32,6 @@ from model.examples import read_examples, read_labels
 from model.training import progress
 
 _FILE, _LATENTS = "bounds.json", "latents.npy"
-_REPORT_EVERY = 10.0  # seconds between two progress lines
 
 
 @component
@@ -76,16 +74,10 @@ def Bounds(  # noqa: N802, a component
     signatures = load_signatures(model_dir, "iwae", "encode")
     parts = []
     rate = progress.ImageRate(len(labels))
-    reported = time.monotonic()
     for measured, loc in measure_batches(signatures, batches, k=samples, scores=scored):
         parts.append(loc)
-        done, *pace = rate.describe(measured.images)
-        if time.monotonic() - reported >= _REPORT_EVERY:
-            reported = time.monotonic()
-            bound = (
-                f"importance-weighted bound (k = {samples}) {measured.iwae:.2f} nats"
-            )
-            progress.logger.info("%s", "  ".join([done, bound, *pace]))
+        bound = f"importance-weighted bound (k = {samples}) {measured.iwae:.2f} nats"
+        rate.log(measured.images, bound)
     text = json.dumps(measured._asdict(), indent=2)
     pathlib.Path(bounds.uri, _FILE).write_text(text, encoding="utf-8")
     np.save(pathlib.Path(bounds.uri, _LATENTS), np.concatenate(parts))

@@ -12,9 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tfx.components.evaluator import executor as tfx_executor
-from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.proto import example_gen_pb2
 from tfx.types import (
     Artifact,
     BaseChannel,
@@ -50,7 +48,11 @@ from components.evaluation.predictions import (
     INDEPENDENT_PIXELS,
 )
 from components.evaluation.scores import ScoresError
-from components.model_scores import read_scores, require_scores
+from components.model_scores import (
+    describe_as_test_split,
+    read_scores,
+    require_scores,
+)
 from model.training.progress import log_if_slow
 
 # From the proto module: newer versions of TFMA do not export all of it at their top.
@@ -65,7 +67,6 @@ _BY_LABEL = config_pb2.SlicingSpec(feature_keys=[predictions.LABEL])
 # TFMA's type of a model whose predictions are features. TFMA does not load the model.
 _MODEL_TYPE = "materialized_prediction"
 _PREDICTIONS = "predictions"  # a folder in the output folder, while the step runs
-_TRAIN = "train"  # the split on which the independent pixels are fitted
 
 
 class Executor(tfx_executor.Executor):
@@ -100,7 +101,9 @@ class Executor(tfx_executor.Executor):
             predictions.write_predictions(
                 folder, candidate, baseline=baseline, independent_pixels=pixels
             )
-            examples = _describe_examples(folder)
+            examples = standard_artifacts.Examples()
+            examples.uri = folder  # Beam's workers must be able to read it
+            describe_as_test_split(examples)
             with log_if_slow("evaluating the scores, for the gate"):
                 super().Do(
                     {specs.EXAMPLES_KEY: [examples], **models},
@@ -141,25 +144,10 @@ def _measure_independent_pixels(examples: Artifact, feature: str) -> np.ndarray:
     """
     train, test = (
         [os.path.join(artifact_utils.get_split_uri([examples], split), "*")]
-        for split in (_TRAIN, SPLIT)
+        for split in (independent_pixels.TRAIN, SPLIT)
     )
     fitted = independent_pixels.fit(train, feature)
     return independent_pixels.measure(fitted, test, feature=feature)
-
-
-def _describe_examples(folder: str) -> Artifact:
-    """Returns the predictions in a folder as an artifact for TFX's executor.
-
-    Args:
-      folder: the folder, which Beam's workers must be able to read.
-    """
-    examples = standard_artifacts.Examples()
-    examples.uri = folder
-    examples.split_names = artifact_utils.encode_split_names([SPLIT])
-    examples_utils.set_payload_format(
-        examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
-    )
-    return examples
 
 
 class EvaluatorSpec(component_spec.ComponentSpec):

@@ -4,7 +4,6 @@ The graph has two of them: BaselineScores, before the training, and CandidateSco
 """
 
 import os
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,7 +33,6 @@ from model.training import progress
 IMAGES_PROPERTY = "images"
 
 _SIGNATURE = "elbo_examples"
-_REPORT_EVERY = 10.0  # seconds between two progress lines
 
 
 @component
@@ -58,10 +56,7 @@ def ModelScores(  # noqa: N802, a component
       SplitError: the test split has no images.
       SignatureError: the model lacks the signature, or an output of it.
     """
-    scores.split_names = artifact_utils.encode_split_names([SPLIT])
-    examples_utils.set_payload_format(
-        scores, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
-    )
+    describe_as_test_split(scores)
     if served_model.has_no_version(model):
         return
     files = os.path.join(artifact_utils.get_split_uri([examples], SPLIT), "*")
@@ -69,6 +64,14 @@ def ModelScores(  # noqa: N802, a component
     scored = score_images(signatures, [files])
     scored.write(scores.uri)
     scores.set_int_custom_property(IMAGES_PROPERTY, len(scored.images))
+
+
+def describe_as_test_split(examples: standard_artifacts.Examples) -> None:
+    """Sets the properties of an artifact of tf.Examples that has the test split."""
+    examples.split_names = artifact_utils.encode_split_names([SPLIT])
+    examples_utils.set_payload_format(
+        examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE
+    )
 
 
 def read_scores(scores: standard_artifacts.Examples) -> Scores | None:
@@ -118,7 +121,6 @@ def score_images(signatures: Signatures, files: Sequence[str]) -> Scores:
     with progress.log_if_slow("reading an example with the model"):
         is_old = old_exports.needs_old_examples(signatures)
     rate = progress.ImageRate(count_examples(files))
-    reported = time.monotonic()
     labels: list[np.ndarray] = []
     terms: dict[str, list[np.ndarray]] = {name: [] for name in TERMS}
     count, total = 0, 0.0
@@ -134,11 +136,7 @@ def score_images(signatures: Signatures, files: Sequence[str]) -> Scores:
             terms[name].append(_get_term(outputs, name, images=len(labels[-1])))
         count += len(labels[-1])
         total += float(np.sum(terms["elbo"][-1]))
-        done, *pace = rate.describe(count)
-        if time.monotonic() - reported >= _REPORT_EVERY:
-            reported = time.monotonic()
-            elbo = f"ELBO {total / count:.2f} nats"
-            progress.logger.info("%s", "  ".join([done, elbo, *pace]))
+        rate.log(count, f"ELBO {total / count:.2f} nats")
     if not count:
         raise SplitError(
             f"the {SPLIT} split must have images, {', '.join(files)} has none"

@@ -46,6 +46,19 @@ class SplitError(DataError):
     """A split of a data set has no images or too few."""
 
 
+def find_kind(error: Exception) -> type[DataError]:
+    """Returns the class of the error to raise for data that cannot be read.
+
+    It is DataAccessError if the machine is at fault, so that the same data may be read
+    later.
+
+    Args:
+      error: the error of reading.
+    """
+    is_fault = isinstance(error, OSError) and machine_faults.is_fault(error)
+    return DataAccessError if is_fault else DataError
+
+
 def file_name(stream: str) -> str:
     """Returns a stream's file name: `train-images-idx3-ubyte` for `train_images`."""
     stem, dimensions = STREAMS[stream]
@@ -104,8 +117,7 @@ def read_folder(folder: str | os.PathLike) -> Arrays:
                 )
             streams[stream] = (str(path), path.read_bytes())
         except OSError as error:
-            kind = DataAccessError if machine_faults.is_fault(error) else DataError
-            raise kind(
+            raise find_kind(error)(
                 f"{path} cannot be read: {error.strerror}; check the file and its "
                 "permissions"
             ) from error

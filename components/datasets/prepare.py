@@ -26,7 +26,7 @@ from components.datasets import (
 from components.datasets.fingerprint import ADVICE, INFO_NAME
 from components.datasets.idx import DataAccessError, DataError
 from components.datasets.tfds_writer import SPLITS
-from model.files import disk_space, machine_faults
+from model.files import disk_space
 from model.training.progress import log_if_slow
 
 # SHA-256 of MNIST's uncompressed IDX files.
@@ -445,8 +445,7 @@ def convert_machine_errors(folder: pathlib.Path) -> Iterator[None]:
         if disk_space.is_full(error):
             raise DataAccessError(disk_space.describe_full_disk(folder)) from error
         if isinstance(error, OSError):
-            kind = DataAccessError if machine_faults.is_fault(error) else DataError
-            raise kind(
+            raise idx.find_kind(error)(
                 f"{error.filename or folder}: {error.strerror or error}; make it "
                 "usable or choose another data folder"
             ) from error

@@ -18,8 +18,7 @@ from typing import BinaryIO
 
 import google_crc32c
 
-from components.datasets.idx import DataAccessError, DataError
-from model.files import machine_faults
+from components.datasets.idx import DataError, find_kind
 
 # The longest record: a tf.Example of 28 x 28 pixels has less than 1,000 bytes.
 RECORD_BYTES = 1024**2
@@ -129,9 +128,7 @@ def _masked_crc(data: bytes) -> int:
 
 def _describe(error: Exception, path: pathlib.Path, *, number: int) -> DataError:
     """Returns the error to raise for a file that failed after `number` records."""
-    is_fault = isinstance(error, OSError) and machine_faults.is_fault(error)
-    kind = DataAccessError if is_fault else DataError
     reason = getattr(error, "strerror", None) or error
-    return kind(
+    return find_kind(error)(
         f"{path} cannot be read after {number} records: {reason}; get the file again"
     )

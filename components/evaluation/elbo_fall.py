@@ -7,6 +7,7 @@ import pathlib
 
 import numpy as np
 
+from components.evaluation.comparison import Moments
 from components.registry.manifest import Manifest
 
 # With fewer images, the standard error is too uncertain: ELBOs have a long lower tail.
@@ -103,12 +104,12 @@ def compute_mean(elbo: np.ndarray) -> MeanElbo:
     Args:
       elbo: each image's ELBO, [N], nats.
     """
-    with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN
-        return MeanElbo(
-            elbo=float(np.mean(elbo)),
-            standard_error=_compute_deviation(elbo) / math.sqrt(len(elbo)),
-            images=len(elbo),
-        )
+    moments = Moments.from_values(elbo)
+    return MeanElbo(
+        elbo=moments.mean,
+        standard_error=moments.standard_error,
+        images=moments.count,
+    )
 
 
 def find_obstacle(manifest: Manifest, images: int) -> str:
@@ -149,13 +150,8 @@ def measure_fall(manifest: Manifest, elbo: np.ndarray) -> ElboFall:
     now = compute_mean(elbo)
     error = manifest.standard_error
     if error is None:
-        error = _compute_deviation(elbo) / math.sqrt(manifest.images or math.nan)
+        error = now.standard_error * math.sqrt(
+            len(elbo) / (manifest.images or math.nan)
+        )
     before = MeanElbo(elbo=manifest.elbo, standard_error=error, images=manifest.images)
     return ElboFall(before=before, now=now)
-
-
-def _compute_deviation(elbo: np.ndarray) -> float:
-    if len(elbo) < 2:
-        return math.inf
-    with np.errstate(invalid="ignore"):  # infinity minus infinity is NaN
-        return float(np.std(elbo, ddof=1))

@@ -49,6 +49,15 @@ class Evaluation:
     difference: Difference | None = None  # None: nothing was served
 
 
+def describe_independent_pixels(nats: float) -> str:
+    """Returns a text for people with the log-likelihood to compare an ELBO with.
+
+    Args:
+      nats: the mean log-likelihood under independent pixels, nats per image.
+    """
+    return f"independent pixels: {nats:.2f} nats per image (log-likelihood)"
+
+
 def format_confidence(confidence: float) -> str:
     """Returns a probability as a percentage with all of its digits, such as `99.9%`."""
     percent = decimal.Decimal(repr(confidence)) * 100

@@ -25,6 +25,7 @@ from components.datasets.idx import SplitError
 from model.examples import BITS, read_examples
 
 LEVELS = 256
+TRAIN = "train"  # the split on which the distributions are fitted
 
 _READ = 1024  # number of images that are decoded at once
 # The variance of a value that is uniform within its level. With it, a pixel that never
@@ -145,7 +146,19 @@ def measure(
     Returns:
       float64 [N], nats.
     """
-    parts = [fitted.log_likelihood(images) for images in _read_images(files, feature)]
+    return measure_images(fitted, _read_images(files, feature))
+
+
+def measure_images(
+    fitted: IndependentPixels, batches: Iterable[np.ndarray]
+) -> np.ndarray:
+    """Returns the log-likelihood of each image of all batches: float64 [N], nats.
+
+    Args:
+      fitted: the result of `fit_images`.
+      batches: images, uint8 [B, ...].
+    """
+    parts = [fitted.log_likelihood(images) for images in batches]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
@@ -171,7 +184,7 @@ def _compute_moments(batches: Iterable[np.ndarray]) -> _Moments:
         squares = squares + np.square(levels, dtype=np.int64).sum(axis=0)
     if not count:
         raise SplitError(
-            "the train split must have images, from which the distributions of the "
+            f"the {TRAIN} split must have images, from which the distributions of the "
             "independent pixels are fitted, got none"
         )
     return _Moments(count, sums, squares)

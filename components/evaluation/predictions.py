@@ -7,10 +7,15 @@ log-likelihood under independent pixels.
 import os
 
 import numpy as np
-import tensorflow as tf
 
 from components.evaluation.estimate import SPLIT
-from components.evaluation.scores import TERMS, Scores, ScoresError, match_baseline
+from components.evaluation.scores import (
+    TERMS,
+    Scores,
+    ScoresError,
+    match_baseline,
+    write_columns,
+)
 
 CANDIDATE, BASELINE = "candidate", "baseline"
 DIFFERENCE = "difference"  # of an image's ELBOs, candidate - baseline
@@ -77,14 +82,8 @@ def write_predictions(
         }
         with np.errstate(invalid="ignore"):  # infinity - infinity is NaN
             columns[DIFFERENCE] = candidate.elbo - matched.elbo
-    split = os.path.join(folder, f"Split-{SPLIT}")
-    tf.io.gfile.makedirs(split)
-    rows = zip(candidate.labels.tolist(), *(each.tolist() for each in columns.values()))
-    with tf.io.TFRecordWriter(os.path.join(split, _FILE), "GZIP") as writer:
-        for label, *values in rows:
-            example = tf.train.Example()
-            feature = example.features.feature
-            feature[LABEL].int64_list.value.append(label)
-            for name, value in zip(columns, values):
-                feature[name].float_list.value.append(value)
-            writer.write(example.SerializeToString())
+    write_columns(
+        os.path.join(folder, f"Split-{SPLIT}", _FILE),
+        integers={LABEL: candidate.labels},
+        floats=columns,
+    )

@@ -5,6 +5,7 @@ Each model is scored once. The gate, the bounds and the report read its scores.
 
 import dataclasses
 import os
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -74,19 +75,11 @@ class Scores:
         Args:
           folder: the folder or URI of the split's folder, which is created.
         """
-        path = _find_file(folder)
-        tf.io.gfile.makedirs(os.path.dirname(path))
-        numbers = [getattr(self, key).tolist() for key in _NUMBERS.values()]
-        terms = [getattr(self, name).tolist() for name in TERMS]
-        with tf.io.TFRecordWriter(path, "GZIP") as writer:
-            for row in zip(*numbers, *terms):
-                example = tf.train.Example()
-                feature = example.features.feature
-                for name, number in zip(_NUMBERS, row):
-                    feature[name].int64_list.value.append(number)
-                for name, term in zip(TERMS, row[len(_NUMBERS) :]):
-                    feature[name].float_list.value.append(term)
-                writer.write(example.SerializeToString())
+        write_columns(
+            _find_file(folder),
+            integers={name: getattr(self, key) for name, key in _NUMBERS.items()},
+            floats={name: getattr(self, name) for name in TERMS},
+        )
 
     def take(self, rows: np.ndarray) -> "Scores":
         """Returns the scores of some rows, in their order.
@@ -100,6 +93,30 @@ class Scores:
                 for field in dataclasses.fields(self)
             }
         )
+
+
+def write_columns(
+    path: str, *, integers: Mapping[str, np.ndarray], floats: Mapping[str, np.ndarray]
+) -> None:
+    """Writes a tf.Example for each row of some columns to a gzipped TFRecord file.
+
+    Args:
+      path: path or URI of the file; its folder is created.
+      integers: int64 [N] columns by the name of their feature.
+      floats: the same of float64 [N]; they are written as float32.
+    """
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    numbers = [column.tolist() for column in integers.values()]
+    values = [column.tolist() for column in floats.values()]
+    with tf.io.TFRecordWriter(path, "GZIP") as writer:
+        for row in zip(*numbers, *values):
+            example = tf.train.Example()
+            feature = example.features.feature
+            for name, number in zip(integers, row):
+                feature[name].int64_list.value.append(number)
+            for name, value in zip(floats, row[len(numbers) :]):
+                feature[name].float_list.value.append(value)
+            writer.write(example.SerializeToString())
 
 
 def match_examples(scores: Scores, labels: np.ndarray) -> Scores:

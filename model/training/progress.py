@@ -11,6 +11,7 @@ from typing import NamedTuple
 logger = logging.getLogger(__name__)
 
 _REPORT_EVERY = 0.5  # seconds between two reports within an epoch
+_MEASURED_EVERY = 10.0  # seconds between two lines of a measurement
 _WINDOW = 10.0  # seconds of work that a rate is the mean of
 _FIRST_LOG_AFTER = 2.0  # seconds before the first line of `log_if_slow`
 _LOG_EVERY = 30.0  # seconds between two later lines of `log_if_slow`
@@ -86,6 +87,7 @@ class ImageRate:
         """
         self._total, self._clock = total, clock
         self._rate, self._done, self._last = Rate(), 0, clock()
+        self._logged = self._last
 
     def describe(self, done: int) -> list[str]:
         """Returns texts: `128 of 500 images`, and, if known, rate and remaining time.
@@ -104,6 +106,20 @@ class ImageRate:
             texts.append(f"{1 / seconds:,.0f} images/s")
             texts.append(f"{(self._total - done) * seconds:.0f} s left")
         return texts
+
+    def log(self, done: int, result: str) -> None:
+        """Logs a progress line if ten seconds have passed since the last one.
+
+        Must be called after each batch, in place of `describe`.
+
+        Args:
+          done: number of images measured so far.
+          result: what was measured so far.
+        """
+        images, *pace = self.describe(done)
+        if self._last - self._logged >= _MEASURED_EVERY:
+            self._logged = self._last
+            logger.info("%s", "  ".join([images, result, *pace]))
 
 
 class Progress(NamedTuple):

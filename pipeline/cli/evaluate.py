@@ -22,7 +22,6 @@ from pipeline.config import loading
 from pipeline.exit_codes import INTERRUPTED
 
 if TYPE_CHECKING:
-    import numpy as np
     import tensorflow as tf
 
     from components.datasets.prepare import Prepared
@@ -45,9 +44,6 @@ of ELBO samples and the kind of pixels that the model was exported with.
 With 1,000 samples and 10,000 images, the measurement takes about ten minutes on two
 cores for dense networks, and about an hour for convolutions. Ctrl-C stops the
 measurement and prints the means of the images that were measured."""
-
-
-_TRAIN = "train"  # the split on which the independent pixels are fitted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,8 +123,9 @@ def _measure(
         import numpy as np
 
         from components.datasets import prepare_spans
-        from components.evaluation import measure
+        from components.evaluation import independent_pixels, measure
         from components.evaluation.estimate import SPLIT
+        from model.examples import BITS, PIXELS
         from model.training import signals
         from model.training.progress import ImageRate
 
@@ -151,12 +148,17 @@ def _measure(
     k = args.iwae or resolved.gate.iwae_samples
     with console.step("Independent pixels") as step:
         train_counts = _count_images(
-            data.parts, _TRAIN, limit_in_all=None, limit_of_each=limit_of_each
+            data.parts,
+            independent_pixels.TRAIN,
+            limit_in_all=None,
+            limit_of_each=limit_of_each,
         )
-        log_likelihood = _measure_independent_pixels(
-            _read_batches(train_counts, _TRAIN, seed=seed),
-            batches,
-            is_binary=seed is not None,
+        train = _read_batches(train_counts, independent_pixels.TRAIN, seed=seed)
+        fitted = independent_pixels.fit_images(
+            train.as_numpy_iterator(), PIXELS if seed is None else BITS
+        )
+        log_likelihood = independent_pixels.measure_images(
+            fitted, batches.as_numpy_iterator()
         )
         step.print_result(f"fitted on {sum(train_counts.values()):,} images")
     signatures = measure.load_signatures(model.folder)
@@ -197,31 +199,6 @@ def _measure(
     return INTERRUPTED if is_interrupted else get_result_code(console)
 
 
-def _measure_independent_pixels(
-    train: "tf.data.Dataset", test: "tf.data.Dataset", *, is_binary: bool
-) -> "np.ndarray":
-    """Returns each test image's log-likelihood under independent pixels.
-
-    Args:
-      train: batches of the train split's images, uint8 [B, 28, 28, 1].
-      test: batches of the test split's images.
-      is_binary: whether the images are binarized.
-
-    Returns:
-      float64 [N], nats.
-    """
-    import numpy as np
-
-    from components.evaluation import independent_pixels
-    from model.examples import BITS, PIXELS
-
-    fitted = independent_pixels.fit_images(
-        train.as_numpy_iterator(), BITS if is_binary else PIXELS
-    )
-    parts = [fitted.log_likelihood(images) for images in test.as_numpy_iterator()]
-    return np.concatenate(parts)
-
-
 def _figure_rows(
     measured: "Measurements", estimate: "Estimate", *, independent_pixels: float
 ) -> list[tuple[str, str]]:
@@ -233,6 +210,7 @@ def _figure_rows(
       independent_pixels: the log-likelihood of independent pixels, nats per image.
     """
     from components.evaluation.estimate import Bound
+    from components.evaluation.evaluation_result import describe_independent_pixels
 
     elbo = dataclasses.replace(estimate, images=measured.images)
     iwae = dataclasses.replace(elbo, bound=Bound.IWAE, samples=measured.k)
@@ -241,11 +219,7 @@ def _figure_rows(
         ("ELBO", f"{measured.elbo:.2f} nats per image (higher is better)"),
         ("  estimated by", elbo.describe()),
         ("  its terms", terms),
-        (
-            "  compare with",
-            f"independent pixels: {independent_pixels:.2f} nats per image "
-            "(log-likelihood)",
-        ),
+        ("  compare with", describe_independent_pixels(independent_pixels)),
         ("IWAE", f"{measured.iwae:.2f} nats per image (higher is better)"),
         ("  estimated by", iwae.describe()),
         ("active latents", measured.describe_active()),

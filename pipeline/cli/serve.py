@@ -220,10 +220,8 @@ def _bind(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, proto)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-    except (
-        OSError,
-        UnicodeError,
-    ) as error:  # UnicodeError for a label that is too long
+    # UnicodeError is that of a host name with a label that is too long.
+    except (OSError, UnicodeError) as error:
         raise loading.ConfigError(
             f"--host and --port must be an address of this machine that is free, got "
             f"{format_address(host, port)}: {getattr(error, 'strerror', error)}"

@@ -108,6 +108,8 @@ def _wait_for_run(
 
 def _decision_rows(result: "GateResult") -> list[tuple[str, str]]:
     """Returns the rows (name, value) of the closing table with the gate decision."""
+    from components.evaluation.evaluation_result import describe_independent_pixels
+
     baseline = "none: nothing was served"
     if result.baseline_elbo is not None:
         difference = result.describe_difference()
@@ -117,8 +119,8 @@ def _decision_rows(result: "GateResult") -> list[tuple[str, str]]:
         ("  estimated by", result.estimate),
     ]
     if result.independent_pixels is not None:
-        value = f"{result.independent_pixels:.2f} nats per image (log-likelihood)"
-        rows.append(("  compare with", f"independent pixels: {value}"))
+        text = describe_independent_pixels(result.independent_pixels)
+        rows.append(("  compare with", text))
     return [
         *rows,
         ("baseline's ELBO", baseline),

@@ -29,9 +29,8 @@ class RunRequest:
 
     version: Version
     experiment: str  # the name of the experiment that the run belongs to
-    parameters: Mapping[
-        str, int | float | str
-    ]  # KFP's name of a run parameter -> value
+    # KFP's name of a run parameter -> value
+    parameters: Mapping[str, int | float | str]
     pipeline_root: str  # URI for the steps' outputs; empty: the cluster's default
 
 

@@ -24,7 +24,10 @@ from components.datasets import span
 from components.evaluation import drift, measure
 from components.evaluation.elbo_fall import ElboDriftReport
 from components.evaluation.estimate import SPLIT, Bound, Estimate
-from components.evaluation.evaluation_result import Evaluation
+from components.evaluation.evaluation_result import (
+    Evaluation,
+    describe_independent_pixels,
+)
 from components.evaluation.gate_result import GateResult
 from components.registry import listing
 from components.registry.manifest import Manifest
@@ -171,11 +174,7 @@ def rows(summary: RunSummary, destination: str) -> list[tuple[str, str]]:
             "  its terms",
             f"reconstruction {candidate.reconstruction:.2f}, KL {candidate.kl:.2f}",
         ),
-        (
-            "  compare with",
-            f"independent pixels: {independent_pixels:.2f} nats per image "
-            "(log-likelihood)",
-        ),
+        ("  compare with", describe_independent_pixels(independent_pixels)),
     ]
     by_label = candidate.elbo_by_label
     if by_label:

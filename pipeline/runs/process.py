@@ -106,9 +106,7 @@ def _list_descendants(pid: int) -> set[int]:
     children: dict[int, list[int]] = {}
     for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended
-            # The command name, in parentheses, may have spaces.
-            fields = path.read_text(encoding="utf-8", errors="replace")
-            state, parent = fields.rsplit(")", 1)[1].split()[:2]
+            state, parent = _read_stat(path)[:2]
             if state not in "ZX":
                 children.setdefault(int(parent), []).append(int(path.parent.name))
     found: set[int] = set()
@@ -163,12 +161,20 @@ def _read_start(pid: int) -> str:
     Source: proc(5), /proc/PID/stat: the state is field 3, the start time field 22.
     """
     try:
-        stat = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+        fields = _read_stat(pathlib.Path(f"/proc/{pid}/stat"))
         boot_id = pathlib.Path("/proc/sys/kernel/random/boot_id")
         boot = boot_id.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
-    # The command name, in parentheses, may have spaces.
-    fields = stat.rsplit(")", 1)[1].split()
     state, ticks = fields[0], fields[19]
     return "" if state in "ZX" else f"{boot} {ticks}"
+
+
+def _read_stat(path: pathlib.Path) -> list[str]:
+    """Returns the fields of /proc/PID/stat from the process's state on.
+
+    Source: proc(5).
+    """
+    # The command name before them, in parentheses, may have spaces and any bytes.
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return text.rsplit(")", 1)[1].split()

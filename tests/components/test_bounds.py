@@ -11,11 +11,11 @@ import tensorflow as tf
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components import bounds
 from components.bounds import Bounds, read_bounds, read_latents
 from components.datasets.idx import SplitError
 from components.evaluation.measure import BATCH, SignatureError
 from components.evaluation.scores import Scores, ScoresError
+from model.training import progress
 from tests.support import evaluations, old_exports, transformed
 from tests.support.known_model import KnownModel
 
@@ -147,7 +147,7 @@ def test_a_bound_that_is_not_finite_is_reported(tmp_path, examples, value):
 
 
 def test_progress_is_logged(tmp_path, examples, caplog, monkeypatch):
-    monkeypatch.setattr(bounds, "_REPORT_EVERY", 0.0)
+    monkeypatch.setattr(progress, "_MEASURED_EVERY", 0.0)
     with caplog.at_level(logging.INFO, "model.training.progress"):
         run(tmp_path, known(tmp_path), examples)
     ours = [r for r in caplog.records if r.name == "model.training.progress"]

@@ -13,12 +13,12 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components import model_scores
 from components.datasets.idx import SplitError
 from components.evaluation.measure import BATCH, SignatureError
 from components.evaluation.scores import ScoresError
 from components.model_scores import ModelScores, read_scores
 from model import export, fixed_noise
+from model.training import progress
 from model.vae import VAE
 from tests.support import evaluations, old_exports, transformed
 from tests.support.configs import demo_model
@@ -177,7 +177,7 @@ def test_scores_that_were_lost_are_not_no_scores(tmp_path, examples):
 
 
 def test_progress_is_logged(tmp_path, examples, caplog, monkeypatch):
-    monkeypatch.setattr(model_scores, "_REPORT_EVERY", 0.0)
+    monkeypatch.setattr(progress, "_MEASURED_EVERY", 0.0)
     with caplog.at_level(logging.INFO, "model.training.progress"):
         run(tmp_path, first_pixels(tmp_path), examples)
     ours = [r for r in caplog.records if r.name == "model.training.progress"]

@@ -137,6 +137,20 @@ def test_images_that_are_measured_have_a_rate_and_a_time_left():
     assert rate.describe(256) == ["256 of 500 images", "64 images/s", "4 s left"]
 
 
+def test_a_measurement_is_logged_every_ten_seconds(caplog):
+    caplog.set_level(logging.INFO, "model.training.progress")
+    clock = Clock()
+    rate = ImageRate(500, clock=clock)
+    for seconds, done in ((9, 100), (1, 200), (9, 300), (2, 400)):
+        clock.now += seconds
+        rate.log(done, f"ELBO {-done}.00 nats")
+    # The rate is that of the last ten seconds of work: in the end, 200 images in 11 s.
+    assert [record.getMessage() for record in caplog.records] == [
+        "200 of 500 images  ELBO -200.00 nats  100 images/s  3 s left",
+        "400 of 500 images  ELBO -400.00 nats  18 images/s  6 s left",
+    ]
+
+
 class Event(threading.Event):
     """An event whose waits end as the test decides; `with` ends when all have ended."""
 
