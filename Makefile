@@ -77,6 +77,7 @@ soak: .venv/ready
 	.venv/bin/python -m tests.faults.soak $(ARGS)
 
 nightly: soak image
+	.venv/bin/python -m pytest -m nightly
 
 lint: .venv/ready
 	.venv/bin/ruff format --check .

@@ -81,10 +81,11 @@ def assert_measured(measured, scores):
 
 
 def test_the_first_model_is_held_against_the_floor(evaluate, scores):
-    uri, blessing = evaluate(scores)
+    """Without a baseline, a class tolerance refuses nothing."""
+    uri, blessing = evaluate(scores, class_tolerance=0.0)
     found = read_evaluation(uri)
     assert_measured(found.candidate, scores)
-    assert found.baseline is None
+    assert (found.baseline, found.difference) == (None, None)
     assert found.images == 300
     assert model_utils.is_model_blessed(blessing)
     assert list_refusals(uri) == []
@@ -93,7 +94,14 @@ def test_the_first_model_is_held_against_the_floor(evaluate, scores):
 
 
 def test_a_little_worse_than_the_baseline_is_blessed(evaluate, scores):
-    baseline = shifted(scores, 0.45)
+    """The files of the baseline's scores may have another order.
+
+    Without a class tolerance, one label may get much worse.
+    """
+    shift = np.where(scores.labels == 7, 5.0, 0.0)
+    shift += find_lower_end(scores, shifted(scores, shift), 0.95) + 0.45
+    order = np.random.default_rng(1).permutation(300)
+    baseline = shifted(scores, shift).take(order)
     uri, blessing = evaluate(scores, baseline)
     found = read_evaluation(uri)
     assert_measured(found.candidate, scores)
@@ -199,13 +207,6 @@ def test_labels_that_get_worse_are_refused_by_their_tolerance(evaluate, scores):
     ]
 
 
-def test_without_a_class_tolerance_a_label_may_get_worse(evaluate, scores):
-    candidate = shifted(scores, np.where(scores.labels == 7, -5.0, 1.0))
-    uri, blessing = evaluate(candidate, scores)
-    assert model_utils.is_model_blessed(blessing)
-    assert list_refusals(uri) == []
-
-
 def test_a_label_with_one_image_has_no_interval(evaluate, scores):
     labels = np.where(scores.labels == 4, 5, scores.labels)
     labels[0] = 4
@@ -218,21 +219,6 @@ def test_a_label_with_one_image_has_no_interval(evaluate, scores):
         "confidence, got for label 4 +0.25 and no interval from 1 test image: more "
         "test images would narrow the interval"
     )
-
-
-def test_without_a_baseline_a_class_tolerance_refuses_nothing(evaluate, scores):
-    uri, blessing = evaluate(scores, class_tolerance=0.0)
-    assert model_utils.is_model_blessed(blessing)
-    assert read_evaluation(uri).difference is None
-
-
-def test_the_baseline_may_have_its_images_in_another_order(evaluate, scores):
-    """Image by image, the candidate is better by 1, in any order of the files."""
-    order = np.random.default_rng(1).permutation(300)
-    baseline = shifted(scores, -1.0).take(order)
-    uri, blessing = evaluate(scores, baseline)
-    assert_measured(read_evaluation(uri).baseline, baseline)
-    assert model_utils.is_model_blessed(blessing)
 
 
 def test_under_the_floor_is_refused_though_better(evaluate, scores):
@@ -263,24 +249,6 @@ def test_one_nan_is_refused(evaluate, scores):
     assert candidate.kl == pytest.approx(np.mean(scores.kl), rel=1e-6)
     of_nan = [k for k, elbo in candidate.elbo_by_label.items() if math.isnan(elbo)]
     assert of_nan == [scores.labels[17]]
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_baseline_that_is_not_finite_is_no_reason_to_bless(evaluate, scores, value):
-    uri, blessing = evaluate(scores, with_one(scores, value))
-    assert not model_utils.is_model_blessed(blessing)
-    (refusal,) = list_refusals(uri)
-    assert "against the baseline must be at least -0.50" in refusal
-
-
-def test_two_infinite_scores_have_no_difference(evaluate, scores):
-    """Infinity minus infinity is not a number, and is refused."""
-    infinite = with_one(scores, np.inf)
-    uri, blessing = evaluate(infinite, infinite)
-    assert not model_utils.is_model_blessed(blessing)
-    assert f"{RATCHET}, got +nan and no interval from 300 test images" in (
-        list_refusals(uri)
-    )
 
 
 def test_minus_infinity_is_under_each_floor(evaluate, scores):
@@ -330,8 +298,7 @@ def above(pixels, shift):
     return make_scores(pixels + shift + 20.0, np.full(300, 20.0), np.arange(300) % 10)
 
 
-@pytest.mark.parametrize("floor", [-1000.0, "auto"])
-@pytest.mark.parametrize("has_baseline", [False, True])
+@pytest.mark.parametrize(("floor", "has_baseline"), [(-1000.0, False), ("auto", True)])
 def test_independent_pixels_are_measured_beside_each_elbo(
     evaluate, pixels, floor, has_baseline
 ):
@@ -349,13 +316,11 @@ def test_independent_pixels_are_measured_beside_each_elbo(
     assert list_refusals(uri) == []
 
 
-@pytest.mark.parametrize("has_baseline", [False, True])
-def test_a_model_that_learned_less_than_independent_pixels_is_refused(
-    evaluate, pixels, has_baseline
-):
+def test_a_model_that_learned_less_than_independent_pixels_is_refused(evaluate, pixels):
+    """It is refused though it is better than the baseline."""
     examples, expected = pixels
     scores = above(expected, -4.25)
-    baseline = above(expected, -300.0) if has_baseline else None
+    baseline = above(expected, -300.0)
     uri, blessing = evaluate(scores, baseline, floor="auto", examples=examples)
     assert not model_utils.is_model_blessed(blessing)
     mean = expected.mean()
@@ -372,17 +337,16 @@ def test_only_the_mean_must_be_above_independent_pixels(evaluate, pixels):
     assert model_utils.is_model_blessed(blessing)
 
 
-@pytest.mark.parametrize("value", [np.nan, -np.inf, np.inf])
 def test_an_elbo_that_is_not_finite_is_refused_without_a_number_as_floor(
-    evaluate, pixels, value
+    evaluate, pixels
 ):
     examples, expected = pixels
-    scores = with_one(above(expected, 50.0), value)
+    scores = with_one(above(expected, 50.0), np.nan)
     uri, blessing = evaluate(scores, floor="auto", examples=examples)
     assert not model_utils.is_model_blessed(blessing)
     sentences = list_refusals(uri)
     assert sentences
-    assert all(sentence.startswith(f"ELBO {value} must ") for sentence in sentences)
+    assert all(sentence.startswith("ELBO nan must ") for sentence in sentences)
 
 
 @pytest.mark.parametrize(("shift", "is_blessed"), [(0.01, True), (-0.01, False)])

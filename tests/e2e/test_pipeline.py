@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from components.registry import listing
+from components.registry import listing, rolling_back
 from model import export
 from model.training.tensorboard import read_curves
 from pipeline.cli import main
@@ -56,6 +56,19 @@ class Place:
             code = main.main(self.arguments(*settings, **others))
         self.printed = self.capfd.readouterr().out
         return code
+
+    def command(self, *arguments):
+        code = main.main([*arguments, "--root", str(self.path / "runs")])
+        self.printed = self.capfd.readouterr().out
+        return code
+
+    def numbers(self):
+        found = (path.name for path in self.destination.iterdir())
+        return sorted(int(name) for name in found if name.isdecimal())
+
+    def folders(self, step):
+        folders = (self.path / "runs" / "artifacts" / step).glob("[!.]*/*")
+        return {folder.name for folder in folders}
 
     def unfolded(self):
         """Returns the output without spaces and borders, which undoes its folds."""
@@ -332,27 +345,6 @@ def test_a_model_under_the_floor_is_refused(place):
     assert place.snapshot() == before
 
 
-def test_a_model_worse_than_the_one_served_is_refused(place):
-    before = place.snapshot()
-    code = place.run("train.learning_rate=1e-6", "gate.elbo_floor=-1000")
-    assert code == 3
-    assert "against the baseline must be at least -0.50" in place.printed
-    assert f"(version {place.served().number})" in place.printed
-    page = place.report().text
-    assert "It is worse than the baseline: -" in page
-    assert "REFUSED ELBO against the baseline must be at least -0.50 nats per" in page
-    assert "with 95% confidence, got at least -" in page
-    assert f"version {place.served().number}, which was served" in page
-    # The split is that of the version's own run.
-    same = "a fall of 0.00 nats, 0.0 standard errors"
-    assert f"version {place.served().number}: {same} from its own" in place.printed
-    assert f"Version {place.served().number} has {same}" in page
-    assert place.record().elbo_fall == pytest.approx(0.0, abs=1e-3)
-    assert page.count(" worse ") >= 10  # the model is worse on each digit
-    assert (place.blessed(), place.pushed()) == (0, 0)
-    assert place.snapshot() == before
-
-
 def test_a_model_with_a_nan_is_refused(place, monkeypatch):
     real_export = export.export
 
@@ -410,6 +402,97 @@ def test_a_better_model_becomes_the_next_version(place):
     )
 
 
+def test_a_model_worse_than_the_one_served_is_refused(place):
+    """The model is that of the first run, which the better one has replaced."""
+    before = place.snapshot()
+    assert place.run() == 3
+    assert "Trainer          from the cache" in place.printed
+    assert "against the baseline must be at least -0.50" in place.printed
+    assert f"(version {place.served().number})" in place.printed
+    page = place.report().text
+    assert "It is worse than the baseline: -" in page
+    assert "REFUSED ELBO against the baseline must be at least -0.50 nats per" in page
+    assert "with 95% confidence, got at least -" in page
+    assert f"version {place.served().number}, which was served" in page
+    # The split is that of the version's own run.
+    same = "a fall of 0.00 nats, 0.0 standard errors"
+    assert f"version {place.served().number}: {same} from its own" in place.printed
+    assert f"Version {place.served().number} has {same}" in page
+    assert place.record().elbo_fall == pytest.approx(0.0, abs=1e-3)
+    assert page.count(" worse ") >= 10  # the model is worse on each digit
+    assert (place.blessed(), place.pushed()) == (0, 0)
+    assert place.snapshot() == before
+
+
+def test_a_rollback_serves_the_older_model_again(place):
+    one, two = place.numbers()
+    assert place.command("rollback", "--reason", "blurred") == 0
+    three = place.numbers()[-1]
+    assert f"version {three} is version {one} again, in place of {two}" in place.printed
+    served = place.served()
+    assert served.number == three
+    assert served.manifest.content["config"]["train"]["epochs"] == 8
+
+
+def test_the_rejected_model_is_not_pushed_again(place):
+    one, two, three = place.numbers()
+    assert place.run("train.epochs=16") == 3
+    [record] = rolling_back.read_rejected_models(str(place.destination))
+    table = " ".join(place.printed.replace("│", " ").split())
+    assert (
+        "verdict REFUSED: this model must not be served again: version "
+        f"{two} was rolled back from by {record.by} at {record.at} (blurred)"
+    ) in table
+    assert f"pushed nothing; version {three} is served from" in table
+    assert f"(version {three}); difference" in table  # the baseline of the comparison
+    assert place.numbers() == [one, two, three]
+
+
+def test_the_restored_model_comes_from_the_cache(place):
+    before = place.numbers()
+    assert place.run() == 0
+    assert "seconds per step │ every step came from the cache" in place.printed
+    assert place.numbers() == before
+
+
+def test_prune_leaves_what_the_last_run_used(place):
+    *_, three = place.numbers()
+    trainers, ingests = place.folders("Trainer"), place.folders("Ingest")
+    assert len(trainers) == 3
+    assert place.command("prune", "--keep", "1", "--dry-run") == 0
+    assert place.folders("Trainer") == trainers
+    assert len(place.numbers()) == 3
+    assert place.command("prune", "--keep", "1") == 0
+    assert place.numbers() == [three]
+    assert f"versions that are kept: {three}" in place.printed
+    assert " that no kept run uses" in place.printed
+    assert place.folders("Trainer") == {min(trainers, key=int)}
+    assert place.folders("Ingest") == ingests
+    assert place.command("prune", "--keep", "1") == 0
+    assert "nothing to remove\n" in place.printed
+
+
+def test_a_damaged_version_is_named_and_does_not_stop_the_run(place):
+    [three] = place.numbers()
+    newer = three + 10
+    folder = place.destination / str(newer)
+    folder.mkdir()
+    (folder / "saved_model.pb").write_bytes(b"half")
+    assert place.run() == 0
+    assert (
+        f"version {newer} of {place.destination} is damaged: it has no MANIFEST.json "
+        f"yet; the baseline is version {three}\n"
+    ) in place.printed
+    assert "seconds per step │ every step came from the cache" in place.printed
+    assert place.command("versions", "--json") == 0
+    listed = json.loads(place.printed)
+    assert [(row["version"], row["state"]) for row in listed] == [
+        (newer, "damaged"),
+        (three, "served"),
+    ]
+    shutil.rmtree(folder)
+
+
 def test_a_warm_start_on_two_replicas(place):
     """The run is a process of its own, which starts with two logical devices."""
     before = place.served()
@@ -435,12 +518,12 @@ def test_a_warm_start_on_two_replicas(place):
 
 def test_after_the_served_version_is_removed_there_is_no_baseline(place):
     shutil.rmtree(place.destination)
-    assert place.run("train.epochs=16", "gate.tolerance=0.25") == 0
+    assert place.run("gate.tolerance=0.25") == 0
     assert "baseline's ELBO  │ none: nothing was served" in place.printed
     assert place.served().manifest.content["baseline"] is None
     # The pushed version is removed, so the same model is pushed again.
     shutil.rmtree(place.destination)
-    assert place.run("train.epochs=16", "gate.tolerance=0.25") == 0
+    assert place.run("gate.tolerance=0.25") == 0
     assert place.pushed() == 1
     listing.verify_version(place.served())
 

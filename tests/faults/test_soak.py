@@ -4,7 +4,7 @@ import pytest
 
 from tests.faults import soak
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.nightly
 
 RUNS = 5  # `make soak` does 200 runs
 

@@ -319,7 +319,7 @@ def test_no_secret_is_in_a_log_or_an_artifact(place):
         assert SECRET["secret"].encode() not in body, key
 
 
-@pytest.mark.e2e
+@pytest.mark.nightly
 def test_without_containers_the_same_commands_are_processes():
     with a_place(start_process, "none") as place:
         code, tasks = place.submit(f"data.source={place.folder / 'datasets/nowhere'}")

@@ -110,6 +110,7 @@ def test_evaluation_fills_the_last_batch_with_weight_zero(files, binary):
     )
 
 
+@pytest.mark.nightly
 def test_memory_does_not_grow_with_the_images():
     """The test compares peak MB of processes; one reads ten times as many images."""
     assert peak_mb(250_000) < 1.2 * peak_mb(25_000)

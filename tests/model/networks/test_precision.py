@@ -108,7 +108,12 @@ def trained(config, images, steps):
 # hardware rounds. For dense layers this is a shift of 0.2%, which hardware does not
 # have.
 @pytest.mark.parametrize(
-    ("network", "steps"), [("dense", 800), ("blog", 120), ("conv_residual", 120)]
+    ("network", "steps"),
+    [
+        pytest.param("dense", 800, marks=pytest.mark.nightly),
+        pytest.param("blog", 120, marks=pytest.mark.nightly),
+        ("conv_residual", 120),
+    ],
 )
 def test_both_precisions_have_the_elbo_of_the_same_weights(network, steps):
     config = demo_model(network=network, latent_size=8, base_depth=8, hidden_units=256)

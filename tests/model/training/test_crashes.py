@@ -98,6 +98,7 @@ def test_a_terminated_training_ends_with_the_same_weights(
     assert "epoch 1/6" not in output
 
 
+@pytest.mark.nightly
 def test_convolutions_in_half_precision_end_with_the_same_weights(digits, tmp_path):
     """The model has a flow too. All kernels used repeat the order of their sums."""
 
