@@ -9,8 +9,9 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.registry import listing
+from components.registry import listing, version_numbers
 from components.registry.manifest import MANIFEST, Manifest
+from model.files import regular_files
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ def ServedModel(  # noqa: N802, a component
       fingerprint: identifies the served version as a part of the step's cache key;
         empty: only this step has access to the destination.
     """
+    for message in version_numbers.describe_ignored_names(destination):
+        logger.warning("%s", message)
     version, damaged = listing.find_served_and_damaged(destination)
     for other in damaged:
         logger.warning("%s", other.describe(version))
@@ -81,7 +84,7 @@ def read_manifest(model: standard_artifacts.Model) -> Manifest:
       OSError: the manifest can't be read.
     """
     path = pathlib.Path(model.uri, MANIFEST)
-    return Manifest.from_json(path.read_bytes(), model.uri)
+    return Manifest.from_json(regular_files.read_bytes(path), model.uri)
 
 
 def explain_no_version(model: standard_artifacts.Model) -> str:

@@ -5,6 +5,7 @@ import json
 import pathlib
 
 from components.datasets.idx import DataError
+from model.files import regular_files
 from model.files.digests import digest_file
 from model.training.progress import log_if_slow
 
@@ -55,7 +56,7 @@ def read_verified_fingerprint(path: pathlib.Path) -> str:
     if not record_path.is_file():
         return compute_fingerprint(digests)
     try:
-        record = json.loads(record_path.read_text(encoding="utf-8"))
+        record = json.loads(regular_files.read_text(record_path))
         fingerprint, files = record["fingerprint"], record["files"]
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"{record_path} is damaged ({error}); {ADVICE}") from error

@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 
 from model.errors import PipelineError
-from model.files import machine_faults
+from model.files import machine_faults, regular_files
 
 Arrays = dict[str, np.ndarray]  # {stream: uint8 [N, 28, 28] or uint8 [N]}
 
@@ -115,7 +115,7 @@ def read_folder(folder: str | os.PathLike) -> Arrays:
                     f"{path} has {size:,} bytes, expected at most {limit:,} for "
                     f"{MAX_IMAGES:,} images or labels; give fewer"
                 )
-            streams[stream] = (str(path), path.read_bytes())
+            streams[stream] = (str(path), regular_files.read_bytes(path))
         except OSError as error:
             raise find_kind(error)(
                 f"{path} cannot be read: {error.strerror}; check the file and its "

@@ -19,6 +19,7 @@ from typing import BinaryIO
 import google_crc32c
 
 from components.datasets.idx import DataError, find_kind
+from model.files import regular_files
 
 # The longest record: a tf.Example of 28 x 28 pixels has less than 1,000 bytes.
 RECORD_BYTES = 1024**2
@@ -46,7 +47,7 @@ def read(file: str | os.PathLike) -> Iterator[bytes]:
     number = 0
     try:
         _check_regular(path)
-        with path.open("rb") as raw:
+        with regular_files.open_regular(path) as raw:
             stream = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
             while (length := _read_length(stream)) is not None:
                 if length > RECORD_BYTES:
@@ -85,7 +86,7 @@ def count(file: str | os.PathLike) -> int:
     try:
         _check_regular(path)
         size = path.stat().st_size
-        with path.open("rb") as stream:
+        with regular_files.open_regular(path) as stream:
             end = 0
             while (length := _read_length(stream)) is not None:
                 end += _HEADER.size + length + _CRC.size

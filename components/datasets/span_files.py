@@ -13,6 +13,7 @@ from google.protobuf import message
 
 from components.datasets import idx, record_files
 from components.datasets.idx import DataError
+from model.files import regular_files
 
 COUNTS_NAME = "counts.json"  # an optional file: {file name: number of records}
 _COUNTS_BYTES = 1024**2  # maximum
@@ -102,7 +103,7 @@ def _read_counts(folder: str, files: Sequence[pathlib.Path]) -> dict[str, int]:
     if not path.is_file():
         raise DataError(f"{path} is no regular file; write it again")
     try:
-        with path.open(encoding="utf-8") as file:
+        with regular_files.open_regular(path) as file:
             counts = json.loads(file.read(_COUNTS_BYTES))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no JSON ({error}); write it again") from error

@@ -9,6 +9,7 @@ import numpy as np
 
 from components.evaluation.comparison import Moments
 from components.registry.manifest import Manifest
+from model.files import regular_files
 
 # With fewer images, the standard error is too uncertain: ELBOs have a long lower tail.
 MIN_IMAGES = 100
@@ -88,7 +89,7 @@ class ElboDriftReport:
     @classmethod
     def read(cls, folder: str) -> "ElboDriftReport":
         """Reads elbo_drift.json from a folder that `write` wrote to."""
-        content = json.loads(pathlib.Path(folder, _FILE).read_text(encoding="utf-8"))
+        content = json.loads(regular_files.read_text(pathlib.Path(folder, _FILE)))
         if content["fall"] is not None:
             content["fall"] = ElboFall(
                 **{key: MeanElbo(**mean) for key, mean in content["fall"].items()}

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from components.evaluation.evaluation_result import Difference
 from model.errors import PipelineError
+from model.files import regular_files
 
 VERDICT = "VERDICT.json"
 
@@ -118,7 +119,7 @@ class GateResult:
           GateResultError: it does not have the format that the Pusher writes.
         """
         path = pathlib.Path(folder, VERDICT)
-        return cls.from_json(path.read_bytes(), str(path))
+        return cls.from_json(regular_files.read_bytes(path), str(path))
 
     def write(self, folder: str) -> None:
         """Writes VERDICT.json to the output folder of the Pusher."""

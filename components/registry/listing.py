@@ -21,9 +21,10 @@ from components.registry.manifest import (
     compute_file_digests,
     list_file_names,
 )
-from components.registry.version_numbers import list_numbers
+from components.registry.retirement import find_retirement, read_retirements
+from components.registry.version_numbers import is_version_number, list_numbers
 from model.errors import PipelineError
-from model.files import filesystems, machine_faults, safe_paths
+from model.files import filesystems, machine_faults, regular_files, safe_paths
 from model.training.progress import log_if_slow
 
 _SHOWN = 3  # the largest number of damaged files that a message lists
@@ -63,6 +64,8 @@ class DamagedVersion:
     has_manifest: bool = True  # if False, a push may be running
     is_certain: bool = False  # whether its files differ from a valid manifest
     read_error: OSError | None = None  # a fault of the machine: it may be intact
+    is_retired: bool = False  # its files are intact, but nobody may serve it
+    spans: tuple[int, ...] = ()  # of a retired version: the numbers of its spans
 
     def describe(self, served: Version | None) -> str:
         """Returns a message: why the version is damaged, and the baseline instead.
@@ -76,7 +79,8 @@ class DamagedVersion:
             if served
             else "there is no baseline"
         )
-        return f"version {self.number} of {folder} is damaged: {self.why}; {baseline}"
+        state = "not served" if self.is_retired else "damaged"
+        return f"version {self.number} of {folder} is {state}: {self.why}; {baseline}"
 
 
 def find_served_version(destination: str) -> Version | None:
@@ -126,21 +130,26 @@ def read_newest_manifest(destination: str) -> tuple[list[int], bytes | None]:
       destination: folder or URI of the versions.
 
     Returns:
-      The numbers in ascending order, and the manifest's bytes; None if it is missing.
+      The numbers in ascending order, and the manifest's bytes; None if it is missing
+      or no regular file.
 
     Raises:
       StorageError: the object store does not answer, or has no such bucket.
     """
     with filesystems.open_filesystem(destination) as (files, path):
         numbers = sorted(list_numbers(files, path))
-        manifest = _read(files, f"{path}/{numbers[-1]}/{MANIFEST}") if numbers else None
-        return numbers, manifest
+        try:
+            newest = f"{path}/{numbers[-1]}/{MANIFEST}" if numbers else None
+            return numbers, _read(files, newest) if newest else None
+        except regular_files.IrregularFileError:  # list_versions gives the reason
+            return numbers, None
 
 
 def list_versions(destination: str) -> Iterator[Version | DamagedVersion]:
     """Yields each version, intact or damaged, in descending order of the numbers.
 
-    All files of a version are read and compared with its manifest.
+    All files of a version are read and compared with its manifest. A retired version
+    is yielded as a damaged one, so that nothing serves it.
 
     Args:
       destination: folder or URI of the versions.
@@ -150,13 +159,30 @@ def list_versions(destination: str) -> Iterator[Version | DamagedVersion]:
     """
     with filesystems.open_filesystem(destination) as (files, path):
         numbers = sorted(set(list_numbers(files, path)), reverse=True)
+    retired = read_retirements(destination)
     for number in numbers:
         version = version_path(destination, number)
         found = None
         try:
             found = find_version(destination, number)
             verify_version(found)
-            yield found
+            record = find_retirement(
+                retired,
+                number,
+                digest=found.digest,
+                singleprint=found.manifest.singleprint,
+            )
+            if record is None:
+                yield found
+            else:
+                why = record.describe()
+                yield DamagedVersion(
+                    number=number,
+                    path=version,
+                    why=why,
+                    is_retired=True,
+                    spans=found.manifest.spans or (),
+                )
         except NoVersionError:
             why = f"it has no {MANIFEST} yet"
             yield DamagedVersion(
@@ -189,12 +215,14 @@ def find_version(destination: str, number: int) -> Version:
       NoVersionError: there is no version with this number and a manifest.
       StorageError: the object store does not answer, or has no such bucket.
       ManifestError: the manifest is damaged.
-      PathError: the version's folder is a symbolic link.
+      PathError: the version's folder is a symbolic link, or it or the manifest is a
+        named pipe, a socket or a device.
     """
     with filesystems.open_filesystem(destination) as (files, path):
-        if isinstance(files, LocalFileSystem):
-            safe_paths.join_below(path, str(number))
-        text = _read(files, f"{path}/{number}/{MANIFEST}")
+        is_number = is_version_number(number)
+        if is_number and isinstance(files, LocalFileSystem):
+            _check_folder(safe_paths.join_below(path, str(number)))
+        text = _read(files, f"{path}/{number}/{MANIFEST}") if is_number else None
         if text is None:
             complete = [
                 str(other)
@@ -255,7 +283,7 @@ def fetch_version(version: Version, folder: str) -> None:
             for name in list_file_names(files, path):
                 target = safe_paths.join_below(folder, name)
                 os.makedirs(os.path.dirname(target), exist_ok=True)
-                files.get_file(f"{path}/{name}", target)
+                _copy_file(files, f"{path}/{name}", target=target)
         verify_version(version, folder)
     except (VersionError, safe_paths.PathError) as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -280,6 +308,27 @@ def version_path(destination: str, number: int) -> str:
 def _read(files: fsspec.AbstractFileSystem, path: str) -> bytes | None:
     """Returns the content of a file; None if the file is missing."""
     try:
-        return files.cat_file(path)
+        return regular_files.read_stored(files, path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _check_folder(path: str) -> None:
+    """Raises IrregularFileError if the path is a named pipe, a socket or a device."""
+    try:
+        kind = regular_files.describe_kind(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return
+    if kind:
+        raise regular_files.IrregularFileError(
+            f"{path} must be a folder, but it is {kind}: remove it"
+        )
+
+
+def _copy_file(files: fsspec.AbstractFileSystem, path: str, *, target: str) -> None:
+    """Copies an object, or a regular file of this machine, to a local file."""
+    if not isinstance(files, LocalFileSystem):
+        files.get_file(path, target)
+        return
+    with regular_files.open_regular(path) as source, open(target, "wb") as file:
+        shutil.copyfileobj(source, file)

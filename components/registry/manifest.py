@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,11 @@ from fsspec.implementations.local import LocalFileSystem
 
 from model.config import ModelConfig
 from model.errors import PipelineError
-from model.files import digests, filesystems, safe_paths
+from model.files import digests, filesystems, regular_files, safe_paths
 
 MANIFEST = "MANIFEST.json"
 _ROLLED_BACK = "rolled_back"
+_LONGEST_SHOWN = 100  # characters of a value in a message
 
 
 class ManifestError(PipelineError):
@@ -67,6 +69,7 @@ class Manifest:
     model: ModelConfig | None = None
     baseline: Baseline | None = None
     data_fingerprint: str | None = None
+    spans: tuple[int, ...] | None = None  # numbers; empty: the source has no spans
     run_key: str | None = None  # digest of settings, data, code and stack
     singleprint: str | None = None  # TensorFlow's identity, the same for each export
     rolled_back: RolledBack | None = None
@@ -98,6 +101,7 @@ class Manifest:
             model=_parse_model_config(_get(config, "model", kind=dict)),
             baseline=None if baseline is None else _parse_baseline(baseline),
             data_fingerprint=_get(content, "data_fingerprint", kind=str),
+            spans=_parse_spans(_get(content, "spans", kind=list)),
             run_key=_get(content, "run_key", kind=str),
             singleprint=_get(content, "singleprint", kind=str),
             rolled_back=None
@@ -125,6 +129,7 @@ class Manifest:
                 raise ManifestError(f"{type(error).__name__}: {error}") from error
             if not isinstance(content, dict):
                 raise ManifestError("it must be a JSON object")
+            _check_values(content)
             files = _get(content, "files", kind=dict) or {}
             for name in files:
                 safe_paths.check_name(path, name)
@@ -207,13 +212,14 @@ def compute_file_digests(directory: str) -> dict[str, str]:
       directory: a local folder or an object store's URI.
 
     Raises:
-      PathError: a file's name leads out of the folder, or there is a symbolic link.
+      PathError: a file's name leads out of the folder, or there is a symbolic link, a
+        named pipe, a socket or a device.
       StorageError: the object store does not answer.
     """
     found = {}
     with filesystems.open_filesystem(directory) as (files, path):
         for name in list_file_names(files, path):
-            with files.open(f"{path}/{name}", "rb") as file:
+            with regular_files.open_stored(files, f"{path}/{name}") as file:
                 found[name] = digests.digest_stream(file)
     return found
 
@@ -236,10 +242,12 @@ def list_file_names(files: fsspec.AbstractFileSystem, path: str) -> list[str]:
       path: the folder's path in this file system; the results are relative to it.
 
     Raises:
-      PathError: a file's name leads out of the folder, or there is a symbolic link.
+      PathError: a file's name leads out of the folder, or there is a symbolic link, a
+        named pipe, a socket or a device.
     """
     if isinstance(files, LocalFileSystem):
         safe_paths.refuse_links(path)
+        regular_files.refuse_irregular(path)
     names = [found[len(path) + 1 :] for found in files.find(path)]
     # An object store may have empty objects in place of folders.
     names = sorted(
@@ -251,10 +259,39 @@ def list_file_names(files: fsspec.AbstractFileSystem, path: str) -> list[str]:
     return names
 
 
+def _check_values(content: Mapping[str, Any]) -> None:
+    """Raises ManifestError for a value at any depth that no manifest of a push has.
+
+    Such values cannot be printed, or stored in 64 bits: numbers that are not finite,
+    integers of more than 64 bits, and texts with half a character.
+    """
+    rest: list[tuple[str, Any]] = list(content.items())
+    rest += [("a key", key) for key in content]
+    while rest:  # not recursive: lists may be nested a thousand times
+        key, value = rest.pop()
+        if isinstance(value, dict):
+            rest += value.items()
+            rest += [("a key", each) for each in value]
+        elif isinstance(value, list):
+            rest += [(key, each) for each in value]
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ManifestError(f"{key!r} must be a finite number, got {value}")
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ManifestError(f"{key!r} must be an integer of at most 64 bits")
+        elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+            raise ManifestError(f"{key!r} must be a text that UTF-8 can hold")
+
+
 # The manifests of the first releases lack these settings, which had no other value.
 _OLD_MODEL_DEFAULTS = {"posterior": "full", "prior": "standard"}
 
-_TYPE_NAMES = {dict: "an object", str: "a text", float: "a number", int: "an integer"}
+_TYPE_NAMES = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    float: "a number",
+    int: "an integer",
+}
 
 
 def _get(content: Mapping[str, Any], key: str, *, kind: type) -> Any:
@@ -273,7 +310,10 @@ def _get(content: Mapping[str, Any], key: str, *, kind: type) -> Any:
         return None
     kinds = (int, float) if kind is float else (kind,)
     if isinstance(value, bool) or not isinstance(value, kinds):
-        raise ManifestError(f"{key!r} must be {_TYPE_NAMES[kind]}, got {value!r}")
+        shown = repr(value)
+        if len(shown) > _LONGEST_SHOWN:
+            shown = f"{shown[:_LONGEST_SHOWN]}..."
+        raise ManifestError(f"{key!r} must be {_TYPE_NAMES[kind]}, got {shown}")
     return value
 
 
@@ -283,6 +323,16 @@ def _require(content: Mapping[str, Any], key: str, *, kind: type, where: str) ->
     if value is None:
         raise ManifestError(f"{where!r} has no {key!r}")
     return value
+
+
+def _parse_spans(content: Sequence[Any] | None) -> tuple[int, ...] | None:
+    if content is None:
+        return None
+    for each in content:
+        if not isinstance(each, dict):
+            raise ManifestError("'spans' must be a list of objects")
+        _require(each, "fingerprint", kind=str, where="spans")
+    return tuple(_require(each, "span", kind=int, where="spans") for each in content)
 
 
 def _parse_baseline(content: Mapping[str, Any]) -> Baseline:

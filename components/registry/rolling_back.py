@@ -14,11 +14,18 @@ import os
 import socket
 import tempfile
 
+import pydantic
+
 from components.registry import listing, publish
 from components.registry.listing import DamagedVersion, Version
 from components.registry.manifest import RolledBack
+from components.registry.retirement import (
+    Retirement,
+    find_retirement,
+    read_retirements,
+)
 from model.errors import PipelineError
-from model.files import filesystems
+from model.files import filesystems, regular_files
 
 _REJECTED = ".rejected-"
 
@@ -58,6 +65,9 @@ class RejectedModel:
         )
 
 
+_RECORD = pydantic.TypeAdapter(RejectedModel)
+
+
 def read_rejected_models(destination: str) -> list[RejectedModel]:
     """Returns the records of all rejected models, in ascending order of the versions.
 
@@ -74,23 +84,33 @@ def read_rejected_models(destination: str) -> list[RejectedModel]:
         except FileNotFoundError:
             return []
         names = [name for name in found if os.path.basename(name).startswith(_REJECTED)]
-        texts = {name: files.cat_file(name) for name in names}
+        texts = {}
+        for name in names:
+            try:
+                texts[name] = regular_files.read_stored(files, name)
+            except (regular_files.IrregularFileError, IsADirectoryError) as error:
+                raise RejectionError(
+                    f"the record of a rollback can't be read: {error}"
+                ) from error
     records = []
     for name, text in texts.items():
         try:
-            records.append(RejectedModel(**json.loads(text)))
-        except (ValueError, TypeError) as error:
+            records.append(_RECORD.validate_json(text, strict=True))
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"])) or "the text"
             raise RejectionError(
-                f"{name} must be the JSON that `rollback` wrote ({error}): restore it, "
-                "or remove it if that model may be pushed again"
+                f"{name} must be the JSON that `rollback` wrote ({key}: "
+                f"{first['msg']}): restore it, or remove it if that model may be "
+                "pushed again"
             ) from error
     return sorted(records, key=lambda record: record.version)
 
 
 def find_rejection(
     destination: str, digest: str, *, singleprint: str | None
-) -> RejectedModel | None:
-    """Returns the record of a model's rejection; None if the model is not rejected.
+) -> RejectedModel | Retirement | None:
+    """Returns the record of a model's rejection or retirement; None without one.
 
     Args:
       destination: folder or URI of the versions.
@@ -98,7 +118,10 @@ def find_rejection(
       singleprint: TensorFlow's identity of the model; None if it is not known.
     """
     records = read_rejected_models(destination)
-    return next((r for r in records if r.has_identity(digest, singleprint)), None)
+    rejected = (r for r in records if r.has_identity(digest, singleprint))
+    return next(rejected, None) or find_retirement(
+        read_retirements(destination), None, digest=digest, singleprint=singleprint
+    )
 
 
 def roll_back(destination: str, to: int | None, *, why: str) -> Version:
@@ -135,7 +158,7 @@ def roll_back(destination: str, to: int | None, *, why: str) -> Version:
             "was a mistake"
         )
     at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    by, replaced, record = _user_and_host(), current.number, None
+    by, replaced, record = describe_user(), current.number, None
     if _is_same_model(target, current):
         # This is useful only if a newer version is damaged: a server may try to load
         # that one.
@@ -242,6 +265,8 @@ def _find_number(found: list[Version | DamagedVersion], number: int) -> Version:
     for version in found:
         if version.number != number:
             continue
+        if isinstance(version, DamagedVersion) and version.is_retired:
+            raise RollbackError(f"{version.why}; choose another one")
         if isinstance(version, DamagedVersion):
             raise RollbackError(
                 f"version {number} is damaged: {version.why}; choose another one"
@@ -267,7 +292,7 @@ def _find_record(
     )
 
 
-def _user_and_host() -> str:
+def describe_user() -> str:
     """Returns `user@host` of this process, with the user's number if it has no name."""
     try:
         user = getpass.getuser()

@@ -4,6 +4,8 @@ import hashlib
 import pathlib
 from typing import BinaryIO
 
+from model.files import regular_files
+
 _CHUNK = 1 << 20  # bytes read at once
 
 
@@ -19,7 +21,8 @@ def digest_file(path: pathlib.Path) -> str:
     """Returns the SHA-256 of a file's content, in hex.
 
     Raises:
+      IrregularFileError: the path is a named pipe, a socket or a device.
       OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with regular_files.open_regular(path) as file:
         return digest_stream(file)

@@ -6,6 +6,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 
 import click
+from click.core import ParameterSource
 
 EXIT_CODES = (
     "Exit codes: 0 success; 2 bad input; 3 the gate refused the model; "
@@ -38,6 +39,28 @@ class Command(click.Command):
         )
 
 
+class CommandGroup(click.Group, Command):
+    """A command that does its own work without the name of a subcommand.
+
+    An option before the subcommand's name would have no effect, so it is refused.
+    """
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Returns the subcommand; refuses options of the group before its name."""
+        found = super().resolve_command(ctx, args)
+        for name in ctx.params:
+            if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+                option = next(p for p in self.get_params(ctx) if p.name == name)
+                raise click.UsageError(
+                    f"{max(option.opts, key=len)} must be after {found[0]}, got it "
+                    "before",
+                    ctx,
+                )
+        return found
+
+
 def command(
     *, description: str, examples: Sequence[str] = (), epilog: str = ""
 ) -> Callable[[Callable[..., int]], Command]:
@@ -52,14 +75,38 @@ def command(
       examples: command lines without the program's name.
       epilog: part of the help between the options and the exit codes.
     """
+    text = _format_epilog(examples, epilog)
+    return click.command(cls=Command, help=description, epilog=text)
+
+
+def command_group(
+    *, description: str, examples: Sequence[str] = ()
+) -> Callable[[Callable[..., int]], CommandGroup]:
+    """Returns a decorator that turns a function into a command with subcommands.
+
+    The function does the command's work if no subcommand is named.
+
+    Args:
+      description: first part of the command's help.
+      examples: command lines without the program's name.
+    """
+    return click.group(
+        cls=CommandGroup,
+        help=description,
+        epilog=_format_epilog(examples, ""),
+        invoke_without_command=True,
+        subcommand_metavar="[COMMAND]",
+    )
+
+
+def _format_epilog(examples: Sequence[str], epilog: str) -> str:
+    """Returns the end of a command's help: examples, a text and the exit codes."""
     parts = []
     if examples:
         lines = [f"  vae-pipeline {example}" for example in examples]
         parts.append(literal("\n".join(["Examples:", *lines])))
     parts += [epilog] if epilog else []
-    return click.command(
-        cls=Command, help=description, epilog="\n\n".join([*parts, EXIT_CODES])
-    )
+    return "\n\n".join([*parts, EXIT_CODES])
 
 
 def literal(text: str) -> str:

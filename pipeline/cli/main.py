@@ -233,8 +233,12 @@ def _describe(error: click.UsageError) -> str:
         hint = _suggest_option(name, error.ctx)
         return f"unknown option {name}{hint}{_refer_to_help(path)}"
     if isinstance(error, click.exceptions.NoSuchCommand):
-        hint = suggest(error.command_name, _COMMANDS)
-        hint = hint or f": must be one of {', '.join(_COMMANDS)}"
+        group = error.ctx.command if error.ctx else _commands
+        names = list(_COMMANDS)
+        if isinstance(group, click.Group) and group is not _commands:
+            names = list(group.commands)
+        hint = suggest(error.command_name, names)
+        hint = hint or f": must be one of {', '.join(names)}"
         return f"unknown command {error.command_name}{hint}"
     if isinstance(error, click.MissingParameter):
         return f"{name_of(error.param)} must be given{_refer_to_help(path)}"

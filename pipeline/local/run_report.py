@@ -9,6 +9,7 @@ from ml_metadata.proto import metadata_store_pb2
 
 from components.reporting import charts, page
 from model.errors import PipelineError
+from model.files import regular_files
 from pipeline.local import metadata_database
 from pipeline.runs import run_record
 
@@ -56,13 +57,16 @@ def make(root: pathlib.Path, run_id: str | None = None) -> pathlib.Path:
         )
     folder = _find_facts_folder(store, executions)
     try:
-        facts = json.loads((folder / page.FACTS).read_text(encoding="utf-8"))
+        facts = json.loads(regular_files.read_text(folder / page.FACTS))
     except OSError as error:
         raise ReportError(
             f"the report of {run} is in the metadata, but not in {folder}: run again "
             "with another --root"
         ) from error
-    pictures = {path.stem: path.read_bytes() for path in sorted(folder.glob("*.png"))}
+    pictures = {
+        path.stem: regular_files.read_bytes(path)
+        for path in sorted(folder.glob("*.png"))
+    }
     steps = [_describe_step(_name(store, each), each) for each in executions]
     facts["run"] = {"id": run, "steps": steps}
     figure = charts.draw_seconds_per_step(

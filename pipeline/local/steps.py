@@ -18,7 +18,7 @@ from tfx.types import artifact_utils
 from components import data_gate, elbo_drift, pusher
 from components.registry.manifest import MANIFEST, Manifest
 from model.errors import PipelineError
-from model.files import disk_space
+from model.files import disk_space, regular_files
 from model.training.progress import log_if_slow
 from pipeline.console import Console, StepLine
 from pipeline.exit_codes import describe_cause
@@ -202,7 +202,7 @@ def _record_push(outputs: Outputs, recorder: RunRecorder) -> None:
     pushed = outputs["pushed_model"]
     number = pushed.get_string_custom_property(pusher.VERSION_PROPERTY)
     if number:
-        text = pathlib.Path(pushed.uri, MANIFEST).read_bytes()
+        text = regular_files.read_bytes(pathlib.Path(pushed.uri, MANIFEST))
         manifest = Manifest.from_json(text, pushed.uri)
         summary.record_pushed_version(recorder, int(number), manifest=manifest)
 

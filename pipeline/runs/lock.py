@@ -15,7 +15,7 @@ import filelock
 import pydantic
 
 from model.errors import PipelineError
-from model.files import atomic_write
+from model.files import atomic_write, regular_files
 from pipeline.runs import process
 
 _TRY_EVERY = 0.5  # seconds between two tries to get the lock
@@ -118,8 +118,8 @@ def describe_owner(
 def _read_owner(root: pathlib.Path) -> Owner | None:
     path = _owner_file(root)
     try:
-        return pydantic.TypeAdapter(Owner).validate_json(path.read_bytes())
-    except (OSError, ValueError):
+        return pydantic.TypeAdapter(Owner).validate_json(regular_files.read_bytes(path))
+    except (OSError, ValueError, regular_files.IrregularFileError):
         return None
 
 

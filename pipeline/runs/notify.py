@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import cast
 
 from model.errors import INVISIBLE, PipelineError, escape_controls
-from model.files import safe_paths
+from model.files import regular_files, safe_paths
 from model.training import signals
 from pipeline.config.notifications import (
     NotifyConfig,
@@ -220,12 +220,13 @@ def _read_secret(setting: str, *, field: str) -> str:
     if kind == "file":
         try:
             path = pathlib.Path(safe_paths.expand_home(place))
-            if path.exists() and not path.is_file():
-                raise NotifyError(
-                    f"{where}, which notify.{field} names, must be a regular file"
-                )
-            with path.open(encoding="utf-8") as file:
-                value = file.read(_LONGEST_SECRET + 1).strip()
+            # A character has at most 4 bytes.
+            with regular_files.open_regular(path) as file:
+                value = file.read(4 * (_LONGEST_SECRET + 1)).decode().strip()
+        except (regular_files.IrregularFileError, IsADirectoryError) as error:
+            raise NotifyError(
+                f"{where}, which notify.{field} names, must be a regular file"
+            ) from error
         except (OSError, UnicodeDecodeError, safe_paths.PathError) as error:
             is_home = isinstance(error, safe_paths.PathError)
             why = str(error) if is_home else getattr(error, "strerror", "not UTF-8")

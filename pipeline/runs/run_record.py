@@ -18,7 +18,7 @@ from typing import Annotated
 import pydantic
 
 from model.errors import PipelineError
-from model.files import atomic_write
+from model.files import atomic_write, regular_files
 from pipeline.config import loading
 from pipeline.runs import process
 
@@ -193,11 +193,11 @@ def _read(path: pathlib.Path) -> RunRecord:
     skipped = f"{path} is not a run record and was skipped"
     if path.is_symlink():
         raise RunRecordError(f"{skipped}: it is a symbolic link; remove it")
-    if path.is_fifo():
-        raise RunRecordError(f"{skipped}: it is a named pipe; remove it")
     try:
-        with path.open("rb") as file:
+        with regular_files.open_regular(path) as file:
             content = file.read(_MAX_BYTES + 1)
+    except regular_files.IrregularFileError as error:
+        raise RunRecordError(f"{skipped}: {error}") from error
     except OSError as error:
         raise RunRecordError(f"{skipped}: {error.strerror}") from error
     if len(content) > _MAX_BYTES:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from components.registry import listing
+from components.registry import listing, version_numbers
 from pipeline.serving import protocol
 from pipeline.serving.batching import Limits
 from pipeline.serving.model import Model
@@ -79,6 +79,11 @@ class Models:
             version, damaged = await loop.run_in_executor(
                 self._loader, listing.find_served_and_damaged, self._destination
             )
+            ignored = await loop.run_in_executor(
+                self._loader, version_numbers.describe_ignored_names, self._destination
+            )
+            for message in ignored:
+                self._log_once(message, logging.WARNING)
             for other in damaged:
                 self._log_once(
                     f"version {other.number} of {self._destination} is not served: "

@@ -10,10 +10,16 @@ import pytest
 from components import data_gate, elbo_drift, infra_check
 from components.datasets import fingerprint, idx
 from components.evaluation import gate_result, measure, scores
-from components.registry import listing, manifest, rolling_back
+from components.registry import (
+    listing,
+    manifest,
+    retiring,
+    rolling_back,
+    version_numbers,
+)
 from components.reporting import measurements
 from model.errors import PipelineError
-from model.files import filesystems, safe_paths
+from model.files import filesystems, regular_files, safe_paths
 from model.training import devices, loop, tf_config
 from pipeline import exit_codes
 from pipeline.cli import image_files, main, pushed_model
@@ -32,6 +38,7 @@ CODES = {
     image_files.ImageError: 2,
     listing.NoVersionError: 2,
     loading.ConfigError: 2,
+    retiring.RetirementError: 2,
     rolling_back.RollbackError: 2,
     run_report.ReportError: 2,
     strict_yaml.YamlError: 2,
@@ -55,6 +62,7 @@ CODES = {
     metadata_database.MetadataError: 1,
     notify.NotifyError: 1,
     pushed_model.PushedModelError: 1,
+    regular_files.IrregularFileError: 1,
     rolling_back.RejectionError: 1,
     run_record.RunRecordError: 1,
     safe_paths.PathError: 1,
@@ -62,6 +70,7 @@ CODES = {
     steps.BadDataError: 1,
     steps.RunError: 1,
     unused_artifacts.PruneError: 1,
+    version_numbers.NoNumberError: 1,
     watch.UnreadableGateResultError: 1,
     webhook.WebhookError: 1,
 }

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from components.evaluation.estimate import Estimate
 from components.registry.manifest import (
     Baseline,
     Manifest,
@@ -228,3 +229,96 @@ def test_a_value_of_the_wrong_type_is_named(content, message):
     with pytest.raises(ManifestError) as error:
         Manifest.from_json(json.dumps(full), "/serving/7")
     assert str(error.value) == (f"MANIFEST.json is not one that was pushed ({message})")
+
+
+ODD = {
+    "NaN": "NaN",
+    "infinity": "1e999",
+    "a number": "7",
+    "a huge number": "1" * 400,
+    "a number of 5,000 digits": "1" * 5_000,
+    "a text": '"x"',
+    "half a character": r'"\ud800"',
+    "a null character": r'"a\u0000b"',
+    "a list": "[1]",
+    "an object": '{"x": [{}]}',
+    "nested lists": "[" * 900 + "]" * 900,
+    "true": "true",
+    "null": "null",
+}
+PATHS = [
+    *(("digest",), ("files",), ("files", "a"), ("elbo",), ("elbo", "elbo")),
+    *(("elbo", "images"), ("elbo", "standard_error"), ("elbo", "independent_pixels")),
+    *(("config",), ("config", "gate"), ("config", "gate", "samples")),
+    *(("config", "gate", "seed"), ("config", "model"), ("config", "model", "network")),
+    *(("config", "model", "latent_dim"), ("baseline",), ("baseline", "version")),
+    *(("baseline", "digest"), ("data_fingerprint",), ("spans",), ("spans", 0)),
+    *(("spans", 0, "span"), ("spans", 0, "fingerprint"), ("run_key",)),
+    *(("singleprint",), ("stack",), ("rolled_back",), ("rolled_back", "from")),
+    *(("rolled_back", "why"), ("rolled_back", "at"), ("unknown",)),
+]
+
+
+def odd_manifest(path, text):
+    """Returns the text of a manifest with an odd value at a path of keys."""
+    files = {"a": "0"}
+    content = {
+        "digest": combine_digests(files),
+        "files": files,
+        "elbo": {"elbo": -90.0, "images": 7},
+        "config": {"gate": {"samples": 4, "seed": 0}, "model": {"network": "dense"}},
+        "baseline": {"version": 7, "digest": "x"},
+        "spans": [{"span": 7, "fingerprint": "x"}],
+        "stack": {},
+        "rolled_back": {"from": 7, "to": 6, "by": "a", "why": "b", "at": "c"},
+    }
+    place = content
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = "ODD"
+    return json.dumps(content).replace('"ODD"', text)
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_an_odd_value_anywhere_is_read_or_refused_in_words(kind):
+    for path in PATHS:
+        message, shown = "", ""
+        try:
+            manifest = Manifest.from_json(odd_manifest(path, ODD[kind]), "7")
+            # What `versions` makes of it must have no error.
+            estimate = Estimate.from_manifest(manifest)
+            shown = f"{estimate and estimate.describe()} {manifest.to_json()}"
+            shown += f"{manifest.elbo or 0:.2f} {manifest.independent_pixels or 0:.2f}"
+            shown.encode()
+        except ManifestError as error:
+            message = str(error)
+        refusal = "MANIFEST.json is not one that was pushed ("
+        assert shown or message.startswith(refusal), path
+        assert len(message) < 1_000, path
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "why"),
+    [
+        (("elbo", "elbo"), "NaN", "'elbo' must be a finite number, got nan"),
+        (("unknown",), "infinity", "'unknown' must be a finite number, got inf"),
+        (("run_key",), "a huge number", "'run_key' must be an integer of at most 64"),
+        (("run_key",), "half a character", "'run_key' must be a text that UTF-8 can"),
+        (("rolled_back",), "a text", "'rolled_back' must be an object, got 'x'"),
+        (("spans",), "a list", "'spans' must be a list of objects"),
+        (("spans",), "a text", "'spans' must be a list, got 'x'"),
+        (("spans", 0, "span"), "null", "'spans' has no 'span'"),
+        (("elbo",), "nested lists", "'elbo' must be an object, got [[[[[["),
+    ],
+)
+def test_an_odd_value_is_named(path, kind, why):
+    with pytest.raises(ManifestError) as error:
+        Manifest.from_json(odd_manifest(path, ODD[kind]), "7")
+    assert f"MANIFEST.json is not one that was pushed ({why}" in str(error.value)
+
+
+def test_the_spans_are_read():
+    manifest = Manifest.from_json(odd_manifest(("unknown",), "1"), "7")
+    assert manifest.spans == (7,)
+    assert Manifest.from_content({}).spans is None
+    assert Manifest.from_content({"spans": []}).spans == ()

@@ -80,3 +80,37 @@ def test_a_store_that_refuses_the_claim_is_an_error(place):
                 version_numbers.claim_number(files, path)
         finally:
             del files.pipe_file
+
+
+IGNORED = ["0", "007", "9223372036854775807", "9223372036854775808", "9" * 255]
+
+
+def test_numbers_that_are_no_versions_are_reported_and_ignored(place):
+    for name in (*IGNORED, "-3", "+4", " 5", "1.5", "x", "٣", "7", str(2**63 - 2)):
+        if name != "9" * 255 or place.uri.startswith("/"):
+            place.write(f"{name}/saved_model.pb", b"")
+    assert numbers(place) == [7, 2**63 - 2]
+    messages = version_numbers.describe_ignored_names(place.uri)
+    names = {message.split(" in ")[0] for message in messages}
+    expected = ["' 5'", "'+4'", "'-3'", *map(repr, IGNORED[:4])]
+    long = [f"'{'9' * 40}...'"] if place.uri.startswith("/") else []
+    assert names == {*expected, *long}
+    assert messages[-1].endswith(
+        f" in {place.uri} is ignored: the number of a version must be from 1 to "
+        "9223372036854775806, without zeros before it; remove it, because TensorFlow "
+        "Serving may load it"
+    )
+
+
+def test_a_destination_that_is_missing_has_no_ignored_names(place):
+    assert version_numbers.describe_ignored_names(place.uri) == []
+
+
+def test_there_is_no_number_above_the_highest():
+    with pytest.raises(version_numbers.NoNumberError) as error:
+        version_numbers.next_number([2**63 - 2])
+    assert str(error.value) == (
+        "the number of the next version must be at most 9223372036854775806, which is "
+        "used: nothing of this program has such a number; remove 9223372036854775806 "
+        "from the folder of the versions"
+    )

@@ -11,6 +11,7 @@ import pytest
 
 from components.registry import publish, rolling_back
 from components.registry.manifest import Manifest
+from tests.support import records
 from tests.support.places import write_model
 from tests.support.version_root import VersionRoot
 
@@ -91,6 +92,9 @@ def test_json_is_for_machines(root):
         "pushed_at": at.isoformat(),
         "state": "served",
         "damage": None,
+        "retired": None,
+        "spans": [],
+        "run": None,
         "elbo": -91.672,
         "estimate": "the evidence lower bound, 4 samples of z per image, fixed "
         "binarization, seed 0, 10,000 images of the test split",
@@ -155,3 +159,81 @@ def test_what_changes_versions_imports_neither_tensorflow_nor_tfx(root):
     command = [sys.executable, "-c", code, str(root.path / "runs")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def write_manifest(version, **facts):
+    path = pathlib.Path(version.path, "MANIFEST.json")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, **facts}), encoding="utf-8")
+
+
+def test_the_versions_that_have_seen_a_span_with_their_runs(root):
+    one, two, three = (root.push(name, -90) for name in "abc")
+    for version, spans in ((one, [6, 7]), (two, [17]), (three, [7])):
+        content = [{"span": span, "fingerprint": "x"} for span in spans]
+        write_manifest(version, spans=content)
+    records.keep_record(root.path / "runs", "run-1", 1, version=one.number)
+    assert root.command("versions", "--span", 7, "--json") == 0
+    rows = json.loads(root.out)
+    assert [(row["version"], row["spans"], row["run"]) for row in rows] == [
+        (three.number, [7], None),
+        (one.number, [6, 7], "run-1"),
+    ]
+    assert root.command("versions", "--span", 7) == 0
+    assert "run-1" in root.out
+    assert str(two.number) not in root.out
+    assert root.command("versions", "--span", 5) == 0
+    assert root.out == f"no version at {root.destination} has seen span 5\n"
+
+
+def test_a_version_is_retired(root):
+    one, two = root.push("a", -91), root.push("b", -90)
+    assert root.command("versions", "retire", one.number, "--why", " span 7 ") == 0
+    assert root.out.splitlines() == [
+        f"version {one.number} is retired: nothing serves it, measures against it or "
+        "rolls back to it",
+        f"to bring it back, remove .retired-{one.number}.json in {root.destination}",
+    ]
+    assert root.command("versions", "--json") == 0
+    served, retired = json.loads(root.out)
+    assert (served["version"], served["state"]) == (two.number, "served")
+    assert (retired["state"], retired["damage"]) == ("retired", None)
+    assert retired["retired"].endswith("(span 7)")
+    assert root.command("versions") == 0
+    assert "retired; version" in root.out
+    assert root.command("rollback", "--reason", "x") == 2
+    pathlib.Path(root.destination, f".retired-{one.number}.json").unlink()
+    assert root.command("rollback", "--reason", "x") == 0
+
+
+def test_retiring_the_served_version_is_refused(root):
+    version = root.push("a", -91)
+    assert root.command("versions", "retire", version.number, "--why", "x") == 2
+    assert root.err == (
+        f"vae-pipeline: version {version.number} is served: roll back first, by "
+        "`vae-pipeline rollback --reason WHY`, then retire it\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["retire"], "VERSION must be given; see vae-pipeline versions retire --help"),
+        (["retire", "x", "--why", "y"], "VERSION must be an integer, got 'x'"),
+        (["retire", "7", "--why", " "], "--why must be a text, which the record"),
+        (["retir", "7"], "unknown command retir: did you mean retire?"),
+        (["--json", "retire", "7"], "--json must be after retire, got it before"),
+        (["--span", "x"], "--span must be an integer, got 'x'"),
+    ],
+)
+def test_a_mistake_in_the_arguments_is_named(root, words, message):
+    assert root.command("versions", *words) == 2
+    assert root.err.startswith(f"vae-pipeline: {message}")
+
+
+def test_names_that_are_ignored_are_reported(root):
+    root.push("a", -91)
+    pathlib.Path(root.destination, "9223372036854775807").mkdir()
+    assert root.command("versions", "--json") == 0
+    assert [row["state"] for row in json.loads(root.out)] == ["served"]
+    assert root.err.startswith("vae-pipeline: '9223372036854775807' in ")

@@ -190,7 +190,8 @@ def test_a_record_is_a_file_of_the_folder(tmp_path):
             "got 'run-1'",
             f"{folder}/run-1.json {skipped}it is a symbolic link; remove it",
             f"{folder}/run-2.json {skipped}it is a symbolic link; remove it",
-            f"{folder}/run-3.json {skipped}it is a named pipe; remove it",
+            f"{folder}/run-3.json {skipped}{folder}/run-3.json must be a regular "
+            "file, but it is a named pipe: remove it",
         ],
     )
 
