@@ -128,7 +128,7 @@ def list_versions(args: VersionsOptions) -> int:
 @click.option(
     "--why",
     required=True,
-    metavar="TEXT",
+    metavar="REASON",
     help="Reason, which the record beside the versions states.",
 )
 @options.settings_options

@@ -210,3 +210,13 @@ def test_a_baseline_that_is_lost_is_not_none(model, destination, push):
     shutil.rmtree(path_utils.serving_model_dir(model.uri))
     with pytest.raises(FileNotFoundError):
         has_no_version(model)
+
+
+def test_a_name_above_the_versions_is_logged_and_ignored(
+    model, destination, push, caplog
+):
+    version = push()
+    os.mkdir(os.path.join(destination, "9223372036854775807"))
+    fetch(model, destination)
+    assert model.get_int_custom_property("version") == version.number
+    assert "'9223372036854775807' in " in caplog.text

@@ -90,7 +90,7 @@ def test_names_a_file_that_cannot_be_read(folder, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    monkeypatch.setattr("model.files.regular_files.read_bytes", refuse)
     with pytest.raises(
         idx.DataError, match="train-images-idx3-ubyte cannot be read: Permission denied"
     ):
