@@ -71,6 +71,7 @@ def Pusher(  # noqa: N802, a component
     pushed_model: OutputArtifact[standard_artifacts.PushedModel],
     destination: Parameter[str],
     provenance: Parameter[str],
+    single_writer: Parameter[int],
 ) -> None:
     """Publishes a blessed model; writes the candidate's gate result in any case.
 
@@ -92,6 +93,8 @@ def Pusher(  # noqa: N802, a component
         folder gets VERDICT.json and, if a version was published, its manifest.
       destination: the folder or URI of the versions.
       provenance: the run key and the settings in JSON, which go into the manifest.
+      single_writer: 1 if nobody else pushes to an object store without conditional
+        writes, else 0.
     """
     measured = evaluator.read_evaluation(evaluation.uri)
     manifest = Manifest.from_run(
@@ -132,7 +135,11 @@ def Pusher(  # noqa: N802, a component
         model_dir = path_utils.serving_model_dir(model.uri)
         statistics = pathlib.Path(data_report.uri, data_gate.STATISTICS)
         version, rejection = _push_model(
-            model_dir, statistics, destination=destination, manifest=manifest
+            model_dir,
+            statistics,
+            destination=destination,
+            manifest=manifest,
+            single_writer=bool(single_writer),
         )
     pushed_model.set_int_custom_property(PUSHED_PROPERTY, int(version is not None))
     if version is not None:
@@ -180,7 +187,12 @@ def _list_refusals(
 
 
 def _push_model(
-    model_dir: str, statistics: pathlib.Path, *, destination: str, manifest: Manifest
+    model_dir: str,
+    statistics: pathlib.Path,
+    *,
+    destination: str,
+    manifest: Manifest,
+    single_writer: bool,
 ) -> tuple[listing.Version | None, str]:
     """Publishes a blessed model, unless it is served already or must not be served.
 
@@ -189,6 +201,7 @@ def _push_model(
       statistics: the file of DataGate's statistics, which is published with the model.
       destination: the folder or URI of the versions.
       manifest: the facts about the model.
+      single_writer: whether nobody else pushes to the destination.
 
     Returns:
       The new version, or None; and the reason for refusing the blessed model, or "".
@@ -208,29 +221,53 @@ def _push_model(
         logger.warning("not pushed: %s", reason)
         return None, reason
     measured = manifest.baseline and manifest.baseline.version
+    # publish_version makes this check again. Here it saves the copy.
     if current is not None and current.number != measured:
-        run_key = manifest.run_key  # empty on Kubeflow
-        if run_key and current.manifest.run_key == run_key:
-            logger.info("not pushed: version %d has the same run key", current.number)
-            return None, ""
-        against = f"version {measured}" if measured else "nothing"
-        reason = (
-            f"version {current.number} is served now, but this model was compared with "
-            f"{against}: the next run compares its model with version {current.number}"
-        )
-        logger.warning("not pushed: %s", reason)
-        return None, reason
+        return None, _explain_other_version(current, manifest)
     manifest = manifest.with_singleprint(singleprint)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(model_dir, folder, dirs_exist_ok=True)
         target = pathlib.Path(folder, data_gate.SERVED_STATISTICS)
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(statistics, target)
-        version = publish.publish_version(
-            folder, destination=destination, manifest=manifest
-        )
+        try:
+            version = publish.publish_version(
+                folder,
+                destination=destination,
+                manifest=manifest,
+                replaces=current.number if current else None,
+                single_writer=single_writer,
+            )
+        except publish.OvertakenError as error:
+            if error.served is None:
+                raise  # the served version was removed: the next run decides
+            overtaking = listing.find_version(destination, error.served)
+            return None, _explain_other_version(overtaking, manifest)
     logger.info("pushed version %d to %s", version.number, version.path)
     return version, ""
+
+
+def _explain_other_version(current: listing.Version, manifest: Manifest) -> str:
+    """Returns why a model is refused that was compared with another version.
+
+    The text is empty if a run with the same run key pushed the served version.
+
+    Args:
+      current: the served version.
+      manifest: the facts about the model.
+    """
+    run_key = manifest.run_key  # empty on Kubeflow
+    if run_key and current.manifest.run_key == run_key:
+        logger.info("not pushed: version %d has the same run key", current.number)
+        return ""
+    measured = manifest.baseline and manifest.baseline.version
+    against = f"version {measured}" if measured else "nothing"
+    reason = (
+        f"version {current.number} is served now, but this model was compared with "
+        f"{against}: the next run compares its model with version {current.number}"
+    )
+    logger.warning("not pushed: %s", reason)
+    return reason
 
 
 def _describe_baseline(model: standard_artifacts.Model) -> Baseline | None:

@@ -183,6 +183,7 @@ def create_pipeline(
         data_report=data_gate.outputs["report"],
         destination=paths.destination,
         provenance=provenance,
+        single_writer=int(config.push.single_writer),
     )
     # Report the results, with figures.
     report = Report(

@@ -9,9 +9,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from components.registry import publish
 from components.registry.manifest import Manifest
 from tests.support.places import FILES, write_model
+from tests.support.pushes import push_next
 
 ROOT = pathlib.Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -99,7 +99,7 @@ def test_the_parts_fit(name):
 def test_what_the_init_container_runs(s3, tmp_path):
     """The text is that of the manifest: it copies S3 to TensorFlow Serving's folder."""
     uri = f"s3://{s3.name}/serving/vae"
-    pushed = publish.publish_version(
+    pushed = push_next(
         write_model(tmp_path / "model"),
         destination=uri,
         manifest=Manifest.from_content({}),

@@ -13,6 +13,7 @@ from tests.support.places import write_model
 CODE = """
 import os, pathlib, sys
 os.umask(int(sys.argv[3], 8))
+from tests.support.pushes import push_next
 from components.registry import publish
 from components.registry.manifest import Manifest
 from pipeline.cli import main
@@ -27,7 +28,7 @@ for name in ("saved_model.pb", "variables/variables.index"):
     with open(f"{model}/{name}", "a") as file:
         file.write(name)
     manifest = Manifest.from_content({"config": {}})
-    publish.publish_version(model, destination=destination, manifest=manifest)
+    push_next(model, destination=destination, manifest=manifest)
 flags = ["--root", root, "--set", f"push.destination={root}/serving/deeper"]
 assert main.main(["rollback", "--reason", "worse", *flags]) == 0
 config = resolve("smoke", settings=[f"metrics.textfile={place}/vae.prom"])

@@ -3,7 +3,9 @@
 A version is a folder `<number>` with a SavedModel and MANIFEST.json. TF Serving polls
 the folders and serves the highest number. This module considers only intact versions,
 whose files have the digests of the manifest: only they can be a baseline or the target
-of a rollback.
+of a rollback. In an object store, SERVED.json has the numbers of the published
+versions, and this module ignores all others; without SERVED.json, which old releases
+did not write, each version with a manifest is a published one.
 """
 
 import dataclasses
@@ -22,6 +24,12 @@ from components.registry.manifest import (
     list_file_names,
 )
 from components.registry.retirement import find_retirement, read_retirements
+from components.registry.served_pointer import (
+    SERVED,
+    ServedPointer,
+    digest_manifest,
+    read_pointer,
+)
 from components.registry.version_numbers import is_version_number, list_numbers
 from model.errors import PipelineError
 from model.files import filesystems, machine_faults, regular_files, safe_paths
@@ -135,14 +143,49 @@ def read_newest_manifest(destination: str) -> tuple[list[int], bytes | None]:
 
     Raises:
       StorageError: the object store does not answer, or has no such bucket.
+      ServedPointerError: the object store's SERVED.json is damaged.
     """
     with filesystems.open_filesystem(destination) as (files, path):
-        numbers = sorted(list_numbers(files, path))
+        numbers = _list_published(files, path, pointer=_read_pointer(files, path))
         try:
             newest = f"{path}/{numbers[-1]}/{MANIFEST}" if numbers else None
             return numbers, _read(files, newest) if newest else None
         except regular_files.IrregularFileError:  # list_versions gives the reason
             return numbers, None
+
+
+def list_unpublished(destination: str) -> list[int]:
+    """Returns the numbers of uploads to an object store that were not published.
+
+    Their pushes were killed, were overtaken or are still running.
+
+    Args:
+      destination: folder or URI of the versions.
+
+    Raises:
+      StorageError: the object store does not answer, or has no such bucket.
+      ServedPointerError: the object store's SERVED.json is damaged.
+    """
+    with filesystems.open_filesystem(destination) as (files, path):
+        pointer = _read_pointer(files, path)
+        if pointer is None:
+            return []
+        return sorted(set(list_numbers(files, path)) - set(pointer.published))
+
+
+def count_versions(destination: str) -> int:
+    """Returns the number of published versions that have a manifest.
+
+    Args:
+      destination: folder or URI of the versions.
+
+    Raises:
+      StorageError: the object store does not answer, or has no such bucket.
+      ServedPointerError: the object store's SERVED.json is damaged.
+    """
+    with filesystems.open_filesystem(destination) as (files, path):
+        numbers = _list_published(files, path, pointer=_read_pointer(files, path))
+        return sum(files.exists(f"{path}/{number}/{MANIFEST}") for number in numbers)
 
 
 def list_versions(destination: str) -> Iterator[Version | DamagedVersion]:
@@ -158,13 +201,14 @@ def list_versions(destination: str) -> Iterator[Version | DamagedVersion]:
       StorageError: the object store does not answer, or has no such bucket.
     """
     with filesystems.open_filesystem(destination) as (files, path):
-        numbers = sorted(set(list_numbers(files, path)), reverse=True)
+        pointer = _read_pointer(files, path)
+        numbers = _list_published(files, path, pointer=pointer)
     retired = read_retirements(destination)
-    for number in numbers:
+    for number in reversed(numbers):
         version = version_path(destination, number)
         found = None
         try:
-            found = find_version(destination, number)
+            found = _find_version(destination, number, pointer=pointer)
             verify_version(found)
             record = find_retirement(
                 retired,
@@ -219,14 +263,31 @@ def find_version(destination: str, number: int) -> Version:
         named pipe, a socket or a device.
     """
     with filesystems.open_filesystem(destination) as (files, path):
+        pointer = _read_pointer(files, path)
+    return _find_version(destination, number, pointer=pointer)
+
+
+def _find_version(
+    destination: str, number: int, *, pointer: ServedPointer | None
+) -> Version:
+    """Returns the version with a number, as `find_version` does.
+
+    Args:
+      destination: folder or URI of the versions.
+      number: the version's number.
+      pointer: the object store's SERVED.json; None if there is none.
+    """
+    with filesystems.open_filesystem(destination) as (files, path):
         is_number = is_version_number(number)
         if is_number and isinstance(files, LocalFileSystem):
             _check_folder(safe_paths.join_below(path, str(number)))
-        text = _read(files, f"{path}/{number}/{MANIFEST}") if is_number else None
+        text = None
+        if is_number and (pointer is None or number in pointer.published):
+            text = _read(files, f"{path}/{number}/{MANIFEST}")
         if text is None:
             complete = [
                 str(other)
-                for other in sorted(list_numbers(files, path))
+                for other in _list_published(files, path, pointer=pointer)
                 if files.exists(f"{path}/{other}/{MANIFEST}")
             ]
     if text is None:
@@ -235,7 +296,17 @@ def find_version(destination: str, number: int) -> Version:
             f"({', '.join(complete) or 'there are none'}), got {number}"
         )
     path = version_path(destination, number)
-    return Version(number=number, path=path, manifest=Manifest.from_json(text, path))
+    manifest = Manifest.from_json(text, path)
+    if (
+        pointer is not None
+        and number == pointer.version
+        and digest_manifest(text) != pointer.manifest
+    ):
+        raise ManifestError(
+            f"{MANIFEST} is not the one that was published (its SHA-256 is not that in "
+            f"{SERVED})"
+        )
+    return Version(number=number, path=path, manifest=manifest)
 
 
 def verify_version(version: Version, copy: str | None = None) -> None:
@@ -303,6 +374,23 @@ def count_bytes(destination: str, number: int) -> int:
 def version_path(destination: str, number: int) -> str:
     """Returns the path or URI of a version's folder."""
     return f"{destination.rstrip('/')}/{number}"
+
+
+def _read_pointer(files: fsspec.AbstractFileSystem, path: str) -> ServedPointer | None:
+    """Returns SERVED.json of an object store; None without it, and for a folder."""
+    return (
+        None
+        if isinstance(files, LocalFileSystem)
+        else read_pointer(files, path).pointer
+    )
+
+
+def _list_published(
+    files: fsspec.AbstractFileSystem, path: str, *, pointer: ServedPointer | None
+) -> list[int]:
+    """Returns the numbers of the versions that readers may use, in ascending order."""
+    numbers = set(list_numbers(files, path))
+    return sorted(numbers if pointer is None else numbers & set(pointer.published))
 
 
 def _read(files: fsspec.AbstractFileSystem, path: str) -> bytes | None:

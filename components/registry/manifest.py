@@ -18,6 +18,7 @@ from model.files import digests, filesystems, regular_files, safe_paths
 MANIFEST = "MANIFEST.json"
 _ROLLED_BACK = "rolled_back"
 _LONGEST_SHOWN = 100  # characters of a value in a message
+_PREVIOUS = "previous"
 
 
 class ManifestError(PipelineError):
@@ -73,6 +74,8 @@ class Manifest:
     run_key: str | None = None  # digest of settings, data, code and stack
     singleprint: str | None = None  # TensorFlow's identity, the same for each export
     rolled_back: RolledBack | None = None
+    # The version that was served before this one; None also if the manifest lacks it.
+    previous: int | None = None
 
     @classmethod
     def from_content(cls, content: Mapping[str, Any]) -> "Manifest":
@@ -107,6 +110,7 @@ class Manifest:
             rolled_back=None
             if rolled_back is None
             else _parse_rolled_back(rolled_back),
+            previous=_get(content, _PREVIOUS, kind=int),
         )
 
     @classmethod
@@ -195,12 +199,21 @@ class Manifest:
         """Returns a copy with the singleprint, TensorFlow's identity of the model."""
         return self.from_content({"singleprint": singleprint, **self.content})
 
+    def with_previous(self, previous: int | None) -> "Manifest":
+        """Returns a copy with the number of the version that was served before.
+
+        Args:
+          previous: the number; None if nothing was served.
+        """
+        return self.from_content({**self.content, _PREVIOUS: previous})
+
     def with_rollback(self, rolled_back: RolledBack) -> "Manifest":
         """Returns a copy for the version that a rollback publishes.
 
-        The copy has the facts about the rollback, and no digests of files.
+        The copy has the facts about the rollback. It has no digests of files and no
+        previous version.
         """
-        left_out = ("digest", "files", _ROLLED_BACK)
+        left_out = ("digest", "files", _ROLLED_BACK, _PREVIOUS)
         kept = {key: self.content[key] for key in self.content if key not in left_out}
         return self.from_content({**kept, _ROLLED_BACK: rolled_back.to_content()})
 

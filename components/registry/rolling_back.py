@@ -4,8 +4,13 @@ A server loads the highest number, so a rollback publishes the older version's f
 again under a new number. The model that was served before is rejected: a record in the
 folder of the versions, `.rejected-<number>.json`, prevents that it is pushed there
 again. Pruning does not remove these records.
+
+The record and the publication must not be separated by a kill. So the rollback first
+writes `.rejecting-<new number>.json`, which counts only if the version with the new
+number was published, and replaces it by the record after the publication.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import getpass
@@ -17,17 +22,18 @@ import tempfile
 import pydantic
 
 from components.registry import listing, publish
-from components.registry.listing import DamagedVersion, Version
-from components.registry.manifest import RolledBack
+from components.registry.listing import DamagedVersion, NoVersionError, Version
+from components.registry.manifest import Manifest, ManifestError, RolledBack
 from components.registry.retirement import (
     Retirement,
     find_retirement,
     read_retirements,
 )
 from model.errors import PipelineError
-from model.files import filesystems, regular_files
+from model.files import filesystems, regular_files, safe_paths
 
 _REJECTED = ".rejected-"
+_REJECTING = ".rejecting-"
 
 
 class RollbackError(PipelineError):
@@ -78,12 +84,39 @@ def read_rejected_models(destination: str) -> list[RejectedModel]:
       StorageError: the object store does not answer.
       RejectionError: a record is damaged.
     """
+    records = {r.version: r for r in _read_records(destination, _REJECTED).values()}
+    for name, record in _read_records(destination, _REJECTING).items():
+        if record.version not in records and _was_published(destination, name, record):
+            records[record.version] = record
+    return [records[version] for version in sorted(records)]
+
+
+def complete_records(destination: str) -> None:
+    """Completes the records of killed rollbacks, before versions are removed.
+
+    A record that counts only because of a version must not be lost with the version.
+
+    Args:
+      destination: folder or URI of the versions.
+
+    Raises:
+      StorageError: the object store does not answer.
+      RejectionError: a record is damaged.
+    """
+    final = {r.version for r in _read_records(destination, _REJECTED).values()}
+    for name, record in _read_records(destination, _REJECTING).items():
+        if _was_published(destination, name, record) and record.version not in final:
+            _write_record(destination, record)
+
+
+def _read_records(destination: str, prefix: str) -> dict[str, RejectedModel]:
+    """Returns the records in the files with a prefix, by the files' names."""
     with filesystems.open_filesystem(destination) as (files, path):
         try:
             found = files.ls(path, detail=False)
         except FileNotFoundError:
-            return []
-        names = [name for name in found if os.path.basename(name).startswith(_REJECTED)]
+            return {}
+        names = [name for name in found if os.path.basename(name).startswith(prefix)]
         texts = {}
         for name in names:
             try:
@@ -92,10 +125,11 @@ def read_rejected_models(destination: str) -> list[RejectedModel]:
                 raise RejectionError(
                     f"the record of a rollback can't be read: {error}"
                 ) from error
-    records = []
+    records = {}
     for name, text in texts.items():
         try:
-            records.append(_RECORD.validate_json(text, strict=True))
+            record = _RECORD.validate_json(text, strict=True)
+            records[os.path.basename(name)] = record
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"])) or "the text"
@@ -104,7 +138,29 @@ def read_rejected_models(destination: str) -> list[RejectedModel]:
                 f"{first['msg']}): restore it, or remove it if that model may be "
                 "pushed again"
             ) from error
-    return sorted(records, key=lambda record: record.version)
+    return records
+
+
+def _was_published(destination: str, name: str, record: RejectedModel) -> bool:
+    """Returns whether the rollback of a file `.rejecting-<number>.json` succeeded."""
+    number = name.removeprefix(_REJECTING).removesuffix(".json")
+    if not number.isdecimal():
+        return False
+    try:
+        version = listing.find_version(destination, int(number))
+    except (NoVersionError, ManifestError, safe_paths.PathError):
+        return False
+    made = version.manifest.rolled_back
+    return made is not None and (made.replaced, made.at) == (record.version, record.at)
+
+
+def _write_record(destination: str, record: RejectedModel) -> None:
+    name = f"{_REJECTED}{record.version}.json"
+    publish.write_beside_versions(destination, name, text=_to_json(record))
+
+
+def _to_json(record: RejectedModel) -> str:
+    return json.dumps(dataclasses.asdict(record), indent=2) + "\n"
 
 
 def find_rejection(
@@ -124,7 +180,9 @@ def find_rejection(
     )
 
 
-def roll_back(destination: str, to: int | None, *, why: str) -> Version:
+def roll_back(
+    destination: str, to: int | None, *, why: str, single_writer: bool = False
+) -> Version:
     """Publishes an older version again under a new number, and rejects the served one.
 
     Args:
@@ -132,13 +190,16 @@ def roll_back(destination: str, to: int | None, *, why: str) -> Version:
       to: number of the older version; None for the newest intact version that is older
         than the served one, holds another model and is not rejected.
       why: the reason, for the manifest and the record.
+      single_writer: whether nobody else pushes to an object store without conditional
+        writes.
 
     Returns:
       The older version under its new number, which is then the served version.
 
     Raises:
-      RollbackError: there is no version to roll back from or to.
-      OSError: the push failed after the rejection was recorded.
+      RollbackError: there is no version to roll back from or to, or another version
+        was pushed during the rollback.
+      OSError: the older version was published, but its record could not be completed.
       StorageError: the object store does not answer, or the upload failed.
     """
     found = list(listing.list_versions(destination))
@@ -187,32 +248,54 @@ def roll_back(destination: str, to: int | None, *, why: str) -> Version:
             listing.fetch_version(target, folder)
         except listing.VersionError as error:  # it has changed since the check above
             raise RollbackError(str(error)) from error
-        newest = listing.read_newest_manifest(destination)[0][-1]
-        if newest != found[0].number:
-            raise RollbackError(
-                f"version {newest} was pushed during this rollback: check it with "
-                "`versions`, and repeat the command if you still want the rollback"
+        return _publish(
+            folder,
+            destination=destination,
+            manifest=manifest,
+            replaces=current.number,
+            record=record,
+            single_writer=single_writer,
+        )
+
+
+def _publish(
+    folder: str,
+    *,
+    destination: str,
+    manifest: Manifest,
+    replaces: int,
+    record: RejectedModel | None,
+    single_writer: bool,
+) -> Version:
+    """Publishes the older version, and the record of the rejected model if any."""
+    text = _to_json(record) if record else ""
+    try:
+        version = publish.publish_version(
+            folder,
+            destination=destination,
+            manifest=manifest,
+            replaces=replaces,
+            single_writer=single_writer,
+            companion=(lambda number: (f"{_REJECTING}{number}.json", text))
+            if record
+            else None,
+        )
+    except publish.OvertakenError as error:
+        raise RollbackError(
+            f"version {error.served} was pushed during this rollback: check it with "
+            "`versions`, and repeat the command if you still want the rollback"
+            if error.served
+            else f"version {replaces} was removed or damaged during this rollback: "
+            "check with `versions`, and repeat the command"
+        ) from error
+    if record is not None:
+        _write_record(destination, record)
+        # The store may not allow removals. Then the file stays, and counts no more.
+        with contextlib.suppress(filesystems.StorageError, OSError):
+            publish.remove_beside_versions(
+                destination, f"{_REJECTING}{version.number}.json"
             )
-        if record is None:
-            return publish.publish_version(
-                folder, destination=destination, manifest=manifest
-            )
-        # The record comes before the push: after a kill between the two, the same
-        # command continues. In the other order, the rejected model could be pushed
-        # again after a kill.
-        name = f"{_REJECTED}{record.version}.json"
-        text = json.dumps(dataclasses.asdict(record), indent=2) + "\n"
-        publish.write_beside_versions(destination, name, text=text)
-        try:
-            return publish.publish_version(
-                folder, destination=destination, manifest=manifest
-            )
-        except (filesystems.StorageError, OSError) as error:
-            raise OSError(
-                f"version {record.version} is still served, but is recorded as "
-                "rejected: fix the following error and repeat the command, or remove "
-                f"{name} beside the versions: {error}"
-            ) from error
+    return version
 
 
 def describe_origin(version: Version) -> str:

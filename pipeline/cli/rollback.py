@@ -53,7 +53,8 @@ def roll_back(args: RollbackOptions) -> int:
 
     Model servers then serve these files.
     """
-    destination = options.destination(args, options.resolve(args))
+    resolved = options.resolve(args)
+    destination = options.destination(args, resolved)
     reason = args.reason.strip()
     if not reason:
         raise loading.ConfigError(
@@ -63,7 +64,12 @@ def roll_back(args: RollbackOptions) -> int:
 
     try:
         with log_slow_work_to_stderr():
-            version = rolling_back.roll_back(destination, args.version, why=reason)
+            version = rolling_back.roll_back(
+                destination,
+                args.version,
+                why=reason,
+                single_writer=resolved.push.single_writer,
+            )
     except OSError as error:
         print(f"vae-pipeline: {error}", file=sys.stderr)
         return find_exit_code(error)

@@ -194,6 +194,13 @@ class PushConfig:
         str,
         Field(description="a folder or a URI; empty: <root>/serving, for `run` only"),
     ] = ""
+    single_writer: Annotated[
+        bool,
+        Field(
+            description="push also to an object store without conditional writes; only "
+            "one process at a time may then push there"
+        ),
+    ] = False
 
     def __post_init__(self):
         name = self.model_name

@@ -6,10 +6,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 from components.datasets import prepare_spans, span
-from components.registry import listing, version_numbers
-from components.registry.manifest import MANIFEST
+from components.registry import listing
 from model.errors import PipelineError
-from model.files import filesystems
 from model.training import devices, tf_config
 from model.training.progress import log_if_slow
 from pipeline import graph
@@ -219,8 +217,6 @@ def _record_unreported_push(
 def _count_versions(destination: str) -> int | None:
     """Returns the number of versions with a manifest; None if the destination fails."""
     try:
-        with filesystems.open_filesystem(destination) as (files, path):
-            numbers = version_numbers.list_numbers(files, path)
-            return sum(files.exists(f"{path}/{n}/{MANIFEST}") for n in numbers)
-    except (filesystems.StorageError, OSError):  # must not fail a run that is done
+        return listing.count_versions(destination)
+    except (PipelineError, OSError):  # must not fail a run that is done
         return None

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from ml_metadata import errors, metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from components.registry import listing, publish
+from components.registry import listing, publish, rolling_back
 from model.errors import PipelineError
 from pipeline.exit_codes import describe_cause
 from pipeline.local import metadata_database, unused_versions
@@ -117,6 +117,7 @@ def execute_plan(root: pathlib.Path, todo: Plan) -> None:
             artifact.state = mlmd.Artifact.DELETED
         store = metadata_database.open_store(root / "metadata.sqlite")
         store.put_artifacts(todo.artifacts)
+    rolling_back.complete_records(todo.destination)
     publish.remove_versions(todo.destination, todo.versions)
     for group in todo.groups:
         for path in group.paths:

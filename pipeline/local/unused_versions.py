@@ -51,6 +51,12 @@ def find_unused(
             )
             if each.is_certain or is_unfinished:
                 unused.append(each.number)
+    # A push that has not published a number below the served one never does.
+    unused += [
+        number
+        for number in listing.list_unpublished(destination)
+        if number < served.number and version_numbers.is_claimed(destination, number)
+    ]
     return sorted(unused), kept
 
 

@@ -4,9 +4,9 @@ import collections
 
 import pytest
 
-from components.registry import publish
 from components.registry.manifest import Manifest
 from tests.support import attacked, places
+from tests.support.pushes import push_next
 
 _LINE = "line"
 
@@ -56,7 +56,7 @@ def served(tmp_path_factory):
     The commands read the images that they are given before they load the model.
     """
     path = tmp_path_factory.mktemp("served")
-    publish.publish_version(
+    push_next(
         places.write_model(path / "model"),
         destination=str(path / "runs" / "serving" / "vae"),
         manifest=Manifest.from_content({}),

@@ -21,9 +21,9 @@ from typing import NamedTuple
 import aiohttp
 import numpy as np
 
-from components.registry import publish
 from components.registry.manifest import Manifest
 from pipeline.config import loading
+from tests.support.pushes import push_next
 
 CLIENTS, IMAGES = (1, 4, 16, 64), (1, 32)
 SERVERS = {"batching": [], "no batching": ["--max-batch", "1"]}
@@ -62,9 +62,7 @@ def _push(destination: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         gate = resolved.gate
         export.export(VAE(resolved.model), folder, samples=gate.samples, seed=gate.seed)
-        publish.publish_version(
-            folder, destination=destination, manifest=Manifest.from_content({})
-        )
+        push_next(folder, destination=destination, manifest=Manifest.from_content({}))
 
 
 def _start(root: str, flags: list[str]) -> tuple[subprocess.Popen, str]:

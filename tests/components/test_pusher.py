@@ -29,6 +29,7 @@ from components.registry import listing, publish, rolling_back
 from components.registry.manifest import Manifest
 from components.served_model import ServedModel
 from tests.support import evaluations, transformed
+from tests.support.pushes import push_next
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROVENANCE = {
@@ -166,6 +167,7 @@ def push(models, evaluated, scores, destination, tmp_path):
             pushed_model=pushed,
             destination=destination,
             provenance=json.dumps(provenance),
+            single_writer=0,
         )
         return pushed
 
@@ -289,7 +291,7 @@ def test_scores_that_are_lost_are_named(push, destination):
 def pushed_by_another(models, name, destination, **manifest):
     """Returns a function that pushes a version while a run is in progress."""
     folder = path_utils.serving_model_dir(models[name].uri)
-    return lambda: publish.publish_version(
+    return lambda: push_next(
         folder, destination=destination, manifest=Manifest.from_content(manifest)
     )
 
@@ -314,6 +316,27 @@ def test_a_version_pushed_during_the_run_is_not_replaced(
     ]
     push("one")  # the gate has measured the model again
     assert numbers(destination)[-1] > newest
+
+
+def test_a_version_pushed_after_the_pushers_own_check_is_not_replaced(
+    push, models, destination, monkeypatch
+):
+    meanwhile = pushed_by_another(models, "other", destination, run_key="another")
+    original = publish.publish_version
+
+    def publish_late(*arguments, **options):
+        monkeypatch.setattr(publish, "publish_version", original)
+        meanwhile()
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(publish, "publish_version", publish_late)
+    pushed = push("one")
+    assert_not_pushed(pushed)
+    [newest] = numbers(destination)
+    assert verdict(pushed)["refusals"] == [
+        f"version {newest} is served now, but this model was compared with nothing: "
+        f"the next run compares its model with version {newest}"
+    ]
 
 
 def test_a_baseline_removed_during_the_run_stops_the_push(push, models, destination):

@@ -8,7 +8,7 @@ import pytest
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.registry import publish, rolling_back
+from components.registry import rolling_back
 from components.registry.listing import VersionError
 from components.registry.manifest import Manifest
 from components.served_model import (
@@ -19,6 +19,7 @@ from components.served_model import (
 )
 from model.files.filesystems import StorageError
 from tests.support.places import write_model
+from tests.support.pushes import push_next
 
 FILES = {"saved_model.pb": b"graph", "variables/variables.index": b"index"}
 
@@ -43,7 +44,7 @@ def push(tmp_path, destination):
         for name, data in {**FILES, **changes}.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
-        version = publish.publish_version(
+        version = push_next(
             str(folder),
             destination=destination,
             manifest=Manifest.from_content({"elbo": {"elbo": -90}}),
@@ -144,7 +145,7 @@ def test_the_baseline_comes_from_an_object_store(model, s3, tmp_path):
     uri = f"s3://{s3.name}/serving/vae"
     fetch(model, uri)
     assert has_no_version(model)
-    version = publish.publish_version(
+    version = push_next(
         write_model(tmp_path / "pushed", FILES),
         destination=uri,
         manifest=Manifest.from_content({}),
@@ -156,7 +157,7 @@ def test_the_baseline_comes_from_an_object_store(model, s3, tmp_path):
 
 def test_an_incomplete_copy_is_not_a_baseline(model, s3, tmp_path):
     uri = f"s3://{s3.name}/serving/vae"
-    version = publish.publish_version(
+    version = push_next(
         write_model(tmp_path / "pushed", FILES),
         destination=uri,
         manifest=Manifest.from_content({}),
@@ -172,7 +173,7 @@ def test_a_version_that_is_damaged_during_the_copy_is_not_a_baseline(
     model, s3, tmp_path
 ):
     uri = f"s3://{s3.name}/serving/vae"
-    version = publish.publish_version(
+    version = push_next(
         write_model(tmp_path / "pushed", FILES),
         destination=uri,
         manifest=Manifest.from_content({}),

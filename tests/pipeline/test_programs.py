@@ -20,12 +20,12 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from components.registry import publish
 from components.registry.manifest import Manifest
 from model import export
 from model.training import loop
 from tests.support import training
 from tests.support.configs import demo_train
+from tests.support.pushes import push_next
 from tests.support.report_page import PNG, PageReader, make_facts
 from tests.support.report_runs import COMPLETE, Runs
 
@@ -48,7 +48,7 @@ class Place:
         vae = loop.train(training.MODEL, config, files=files, evaluation_seed=0).vae
         export.export(vae, str(path / "model"), samples=1, seed=0)
         destination = str(path / "runs" / "serving" / "vae")
-        self.version = publish.publish_version(
+        self.version = push_next(
             str(path / "model"),
             destination=destination,
             manifest=Manifest.from_content({}),

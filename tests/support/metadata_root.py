@@ -6,10 +6,11 @@ import os
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from components.registry import listing, publish
+from components.registry import listing
 from components.registry.manifest import Manifest
 from pipeline.local import unused_artifacts
 from tests.support.places import FILES, write_model
+from tests.support.pushes import push_next
 
 COMPLETE, CACHED = mlmd.Execution.COMPLETE, mlmd.Execution.CACHED
 FAILED, RUNNING = mlmd.Execution.FAILED, mlmd.Execution.RUNNING
@@ -85,7 +86,7 @@ class MetadataRoot:
     def push(self, name, **manifest):
         files = {**FILES, "saved_model.pb": name.encode()}
         model = write_model(self.path.parent / "models" / name, files)
-        return publish.publish_version(
+        return push_next(
             model,
             destination=self.destination,
             manifest=Manifest.from_content(manifest),

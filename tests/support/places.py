@@ -33,13 +33,13 @@ class Place:
         self._path = path
 
     def read(self):
-        """Returns path -> bytes of the destination's files but locks and claims."""
+        """Returns path -> bytes of the files but locks, claims and SERVED.json."""
         found = self._files.find(self._path)
         names = {path[len(self._path) + 1 :]: path for path in found}
         return {
             name: self._files.cat_file(path)
             for name, path in names.items()
-            if not name.startswith((".pushing.lock", ".claim-"))
+            if not name.startswith((".pushing.lock", ".claim-", "SERVED.json"))
         }
 
     def write(self, name, data):

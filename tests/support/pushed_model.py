@@ -6,12 +6,12 @@ import numpy as np
 import tf_keras as tfk
 from PIL import Image
 
-from components.registry import publish
 from components.registry.manifest import Manifest
 from model import export, fixed_noise
 from model.vae import VAE
 from pipeline.config.loading import decisive, resolve
 from tests.support.configs import demo_model
+from tests.support.pushes import push_next
 from tests.support.serving_http import Affine
 
 SAMPLES, SEED = 3, 11  # of the export; they differ from the defaults
@@ -30,14 +30,14 @@ class ModelRoot:
         settings += [f"model.{field}={value}" for field, value in SIZE.items()]
         config = decisive(resolve("demo", settings=[*settings, "model.prior=standard"]))
         destination = str(path / "runs" / "serving" / "vae")
-        self.version = publish.publish_version(
+        self.version = push_next(
             str(path / "model"),
             destination=destination,
             manifest=Manifest.from_content({"config": config}),
         )
         self.named = f"version {self.version.number} of {destination}"
         other = Affine(1.0, 0.0).export(path / "other")
-        publish.publish_version(
+        push_next(
             other,
             destination=str(path / "old" / "vae"),
             manifest=Manifest.from_content({}),

@@ -25,6 +25,7 @@ class Server:
     def __init__(self):
         self.requests = []  # (method, path) of each request, in order
         self.refused = []  # (method, end of the path) of requests to answer with 403
+        self.ignores_conditions = False  # of writes
         self.unavailable = {}  # method -> number of requests to answer with 503
         # (method, end of the path) -> function to call before the answer
         self.before = {}
@@ -74,6 +75,9 @@ class Server:
                     headers = [("Content-Type", "application/xml")]
                     start_response("403 Forbidden", headers)
                     return [_DENIED]
+            if self.ignores_conditions:
+                environ.pop("HTTP_IF_MATCH", None)
+                environ.pop("HTTP_IF_NONE_MATCH", None)
             return self._moto(environ, start_response)
 
 

@@ -10,9 +10,9 @@ import time
 import requests
 import tensorflow as tf
 
-from components.registry import publish
 from components.registry.manifest import MANIFEST, Manifest
 from pipeline.serving import app, batching, models, server
+from tests.support.pushes import push_next
 
 
 class Affine(tf.Module):
@@ -59,7 +59,7 @@ class Affine(tf.Module):
 def place(model: str, destination: pathlib.Path, number: int) -> pathlib.Path:
     """Writes a SavedModel to the destination as the version with this number."""
     version = destination / str(number)
-    pushed = publish.publish_version(
+    pushed = push_next(
         model,
         destination=str(destination / "by_time"),
         manifest=Manifest.from_content({}),

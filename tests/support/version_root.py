@@ -1,10 +1,10 @@
 """A root with pushed versions, and the output of commands on it."""
 
-from components.registry import publish
 from components.registry.manifest import Manifest
 from pipeline.cli import main
 from pipeline.config.loading import decisive, resolve
 from tests.support.places import FILES, write_model
+from tests.support.pushes import push_next
 
 
 class VersionRoot:
@@ -32,7 +32,7 @@ class VersionRoot:
             "data_fingerprint": "0123456789abcdef",
             "config": config,
         }
-        return publish.publish_version(
+        return push_next(
             model,
             destination=destination or self.destination,
             manifest=Manifest.from_content(manifest),

@@ -12,6 +12,7 @@ from components.registry import listing, publish
 from components.registry.manifest import Manifest
 from model.files import safe_paths
 from tests.support.places import FILES, write_model
+from tests.support.pushes import push_next
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def model(tmp_path):
 
 
 def test_a_version_is_the_model_and_a_manifest(model, place):
-    version = publish.publish_version(
+    version = push_next(
         model,
         destination=place.uri,
         manifest=Manifest.from_content({"of": "a", "config": {"a": [1]}}),
@@ -39,13 +40,14 @@ def test_a_version_is_the_model_and_a_manifest(model, place):
         "of": "a",
         "config": {"a": [1]},
         "files": digests,
+        "previous": None,
     }
     assert version.manifest.content == manifest
     assert version.digest == manifest["digest"]
 
 
 def test_a_destination_may_end_with_a_slash(model, place):
-    version = publish.publish_version(
+    version = push_next(
         model, destination=place.uri + "/", manifest=Manifest.from_content({})
     )
     assert version.path == f"{place.uri}/{version.number}"
@@ -58,7 +60,7 @@ def test_a_destination_may_end_with_a_slash(model, place):
 
 def test_the_number_is_the_unix_time(model, place):
     before = int(time.time())
-    number = publish.publish_version(
+    number = push_next(
         model, destination=place.uri, manifest=Manifest.from_content({})
     ).number
     assert before <= number <= int(time.time())
@@ -68,13 +70,13 @@ def test_a_clock_that_was_set_back_gives_the_next_number(model, place):
     ahead = int(time.time()) + 10_000
     place.write(f"{ahead}/of-somebody", b"")
     assert (
-        publish.publish_version(
+        push_next(
             model, destination=place.uri, manifest=Manifest.from_content({})
         ).number
         == ahead + 1
     )
     assert (
-        publish.publish_version(
+        push_next(
             model, destination=place.uri, manifest=Manifest.from_content({})
         ).number
         == ahead + 2
@@ -85,7 +87,7 @@ def test_low_numbers_do_not_matter(model, place):
     place.write("7/of-somebody", b"")
     before = int(time.time())
     assert (
-        publish.publish_version(
+        push_next(
             model, destination=place.uri, manifest=Manifest.from_content({})
         ).number
         >= before
@@ -93,12 +95,10 @@ def test_low_numbers_do_not_matter(model, place):
 
 
 def test_a_model_that_is_not_there_leaves_nothing(model, place):
-    publish.publish_version(
-        model, destination=place.uri, manifest=Manifest.from_content({})
-    )
+    push_next(model, destination=place.uri, manifest=Manifest.from_content({}))
     before = place.read()
     with pytest.raises(FileNotFoundError, match=r"must have files, .*/no_model has"):
-        publish.publish_version(
+        push_next(
             model + "/no_model",
             destination=place.uri,
             manifest=Manifest.from_content({}),
@@ -111,9 +111,7 @@ def test_a_model_that_is_not_there_leaves_nothing(model, place):
 def test_a_model_with_a_link_leaves_nothing(model, place, target):
     pathlib.Path(model, "variables", "link").symlink_to(target)
     with pytest.raises(safe_paths.PathError) as error:
-        publish.publish_version(
-            model, destination=place.uri, manifest=Manifest.from_content({})
-        )
+        push_next(model, destination=place.uri, manifest=Manifest.from_content({}))
     assert str(error.value) == (
         f"variables/link below {model} must be no symbolic link, it leads to {target}"
     )
@@ -122,7 +120,7 @@ def test_a_model_with_a_link_leaves_nothing(model, place, target):
 
 def test_a_manifest_that_is_not_json_publishes_nothing(model, place):
     with pytest.raises(TypeError, match="not JSON serializable"):
-        publish.publish_version(
+        push_next(
             model,
             destination=place.uri,
             manifest=Manifest.from_content({"of": object()}),
@@ -154,14 +152,12 @@ def test_removing_a_missing_version_of_a_folder_is_no_error(model, tmp_path):
     destination = str(tmp_path / "serving")
     publish.remove_versions(destination, [7])
     assert not (tmp_path / "serving").exists()
-    publish.publish_version(
-        model, destination=destination, manifest=Manifest.from_content({})
-    )
+    push_next(model, destination=destination, manifest=Manifest.from_content({}))
     publish.remove_versions(destination, [7])
 
 
 def test_a_killed_pushs_rest_is_removed_with_the_versions(model, tmp_path):
-    version = publish.publish_version(
+    version = push_next(
         model, destination=str(tmp_path / "vae"), manifest=Manifest.from_content({})
     )
     (tmp_path / "vae" / ".staging-dead").mkdir()
@@ -179,7 +175,7 @@ def test_a_file_beside_the_versions_is_written_and_replaced(model, place):
 
 
 def test_a_file_beside_the_versions_leaves_no_staging(model, tmp_path):
-    version = publish.publish_version(
+    version = push_next(
         model, destination=str(tmp_path / "vae"), manifest=Manifest.from_content({})
     )
     publish.write_beside_versions(str(tmp_path / "vae"), "note.json", text="{}")
@@ -205,9 +201,7 @@ def test_what_is_renamed_into_place_is_on_the_disk_before_and_after(
     monkeypatch.setattr(os, "fsync", noted_sync)
     monkeypatch.setattr(os, "rename", noted_rename)
     destination = str(tmp_path / "vae")
-    publish.publish_version(
-        model, destination=destination, manifest=Manifest.from_content({})
-    )
+    push_next(model, destination=destination, manifest=Manifest.from_content({}))
     (at,) = [n for n, (kind, _) in enumerate(events) if kind == "rename"]
     staging = events[at][1]
     inside = ["", "/assets", "/variables", "/MANIFEST.json", *(f"/{f}" for f in FILES)]
@@ -228,9 +222,7 @@ def test_what_is_renamed_into_place_is_on_the_disk_before_and_after(
 def test_a_store_loses_the_manifest_first(model, s3):
     """Readers ignore a version without a manifest, whose other files may be deleted."""
     uri = f"s3://{s3.name}/vae"
-    version = publish.publish_version(
-        model, destination=uri, manifest=Manifest.from_content({})
-    )
+    version = push_next(model, destination=uri, manifest=Manifest.from_content({}))
     s3.server.requests.clear()
     publish.remove_versions(uri, [version.number])
     removals = [
@@ -244,14 +236,10 @@ def test_a_store_loses_the_manifest_first(model, s3):
 
 def test_a_file_beside_the_versions_can_be_read_by_all(model, tmp_path):
     destination = str(tmp_path / "vae")
-    publish.publish_version(
-        model, destination=destination, manifest=Manifest.from_content({})
-    )
+    push_next(model, destination=destination, manifest=Manifest.from_content({}))
     publish.write_beside_versions(destination, "note.json", text="{}")
     assert (tmp_path / "vae" / "note.json").stat().st_mode & 0o777 == 0o644
 
 
 def publish_empty(model, place):
-    return publish.publish_version(
-        model, destination=place.uri, manifest=Manifest.from_content({})
-    )
+    return push_next(model, destination=place.uri, manifest=Manifest.from_content({}))

@@ -14,9 +14,10 @@ import time
 
 import pytest
 
-from components.registry import listing, publish
+from components.registry import listing
 from components.registry.manifest import Manifest
 from tests.support.places import FILES, write_model
+from tests.support.pushes import push_next
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -65,7 +66,7 @@ def assert_complete(folder):
 
 def test_others_may_open_a_version(model, destination):
     os.chmod(model, 0o700)
-    version = publish.publish_version(
+    version = push_next(
         model, destination=destination, manifest=Manifest.from_content({})
     )
     assert os.stat(version.path).st_mode & 0o777 == 0o755
@@ -85,9 +86,7 @@ def test_all_is_on_the_disk_before_the_rename(model, destination, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
     monkeypatch.setattr(os, "rename", noted_rename)
-    publish.publish_version(
-        model, destination=destination, manifest=Manifest.from_content({})
-    )
+    push_next(model, destination=destination, manifest=Manifest.from_content({}))
     before, after = steps[: steps.index("rename")], steps[steps.index("rename") + 1 :]
     staging = os.path.commonpath(before)
     assert {os.path.relpath(path, staging) for path in before} == {
@@ -101,14 +100,12 @@ def test_all_is_on_the_disk_before_the_rename(model, destination, monkeypatch):
 
 
 def test_a_version_that_is_a_link_is_not_a_baseline(model, destination, tmp_path):
-    elsewhere = publish.publish_version(
+    elsewhere = push_next(
         model,
         destination=str(tmp_path / "elsewhere"),
         manifest=Manifest.from_content({}),
     )
-    old = publish.publish_version(
-        model, destination=destination, manifest=Manifest.from_content({})
-    )
+    old = push_next(model, destination=destination, manifest=Manifest.from_content({}))
     pathlib.Path(destination, "20000000000").symlink_to(elsewhere.path)
     served, [damaged] = listing.find_served_and_damaged(destination)
     assert served == old
@@ -123,9 +120,7 @@ def test_a_version_that_contains_a_link_is_not_a_baseline(
     model, destination, tmp_path, name
 ):
     old, new = (
-        publish.publish_version(
-            model, destination=destination, manifest=Manifest.from_content({})
-        )
+        push_next(model, destination=destination, manifest=Manifest.from_content({}))
         for _ in range(2)
     )
     link = pathlib.Path(new.path, name)
@@ -147,7 +142,7 @@ def test_a_destination_that_is_a_link_is_followed(model, destination, tmp_path):
     (tmp_path / "large").mkdir()
     pathlib.Path(destination).parent.mkdir()
     pathlib.Path(destination).symlink_to(tmp_path / "large")
-    version = publish.publish_version(
+    version = push_next(
         model, destination=destination, manifest=Manifest.from_content({})
     )
     assert listing.find_served_and_damaged(destination) == (version, [])
@@ -170,9 +165,7 @@ print(listing.find_served_and_damaged(sys.argv[1]))
 def test_a_version_that_cannot_be_read_is_not_damaged(model, destination, name):
     """The version may be the served one, so any other baseline would be wrong."""
     _, new = (
-        publish.publish_version(
-            model, destination=destination, manifest=Manifest.from_content({})
-        )
+        push_next(model, destination=destination, manifest=Manifest.from_content({}))
         for _ in range(2)
     )
     path = pathlib.Path(new.path, name)
@@ -196,11 +189,12 @@ def test_a_version_that_cannot_be_read_is_not_damaged(model, destination, name):
 # Pushes the model argv[1] to the folder argv[2], argv[3] times.
 PUSH = """
 import sys
-from components.registry import listing, publish
+from components.registry import listing
 from components.registry.manifest import Manifest
+from tests.support.pushes import push_next
 model, destination, times = sys.argv[1:4]
 for _ in range(int(times)):
-    publish.publish_version(
+    push_next(
         model, destination=destination, manifest=Manifest.from_content({})
     )
 """
@@ -209,8 +203,8 @@ for _ in range(int(times)):
 # the file system, which Python's audit hooks report. Prints how many pushes died.
 DIE = """
 import itertools, os, signal, sys
-from components.registry import listing, publish
 from components.registry.manifest import Manifest
+from tests.support.pushes import push_next
 fsync = os.fsync
 def audited_fsync(descriptor):  # an audit hook does not see it
     sys.audit("os.fsync")
@@ -226,7 +220,7 @@ for last_step in itertools.count(1):
                 if next(steps) == last_step:
                     os.kill(os.getpid(), signal.SIGKILL)
         sys.addaudithook(hook)
-        publish.publish_version(
+        push_next(
             model,
             destination=os.path.join(destinations, str(last_step)),
             manifest=Manifest.from_content({}),
@@ -262,7 +256,7 @@ def test_a_kill_at_any_step_leaves_complete_versions_alone(model, tmp_path):
         for folder in left:
             assert_complete(folder)
         counts.append((len(left), len(staged(destination))))
-        version = publish.publish_version(
+        version = push_next(
             model, destination=destination, manifest=Manifest.from_content({})
         )
         assert listing.find_served_version(destination) == version
@@ -284,7 +278,7 @@ def test_kills_at_random_moments(model, destination):
         assert process.returncode == -signal.SIGKILL
         for folder in numbered(destination):
             assert_complete(folder)
-        version = publish.publish_version(
+        version = push_next(
             model, destination=destination, manifest=Manifest.from_content({})
         )
         assert listing.find_served_version(destination) == version
@@ -321,7 +315,7 @@ def test_only_leftover_files_are_removed(model, destination):
     (left / "variables.index").write_bytes(b"")
     others = pathlib.Path(destination, "staging-of-somebody")
     others.mkdir()
-    version = publish.publish_version(
+    version = push_next(
         model, destination=destination, manifest=Manifest.from_content({})
     )
     names = {name for name in os.listdir(destination) if not name.endswith(".lock")}

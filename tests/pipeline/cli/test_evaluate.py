@@ -16,7 +16,6 @@ import tensorflow_datasets as tfds
 import tf_keras as tfk
 
 from components.datasets.prepare import Prepared, prepare
-from components.registry import publish
 from components.registry.manifest import Manifest
 from model import export, fixed_noise
 from model.vae import VAE
@@ -26,6 +25,7 @@ from pipeline.config.loading import decisive, resolve
 from tests.support.bars import write_idx
 from tests.support.configs import demo_model
 from tests.support.known_model import KnownModel
+from tests.support.pushes import push_next
 
 SAMPLES, SEED = 3, 11  # of the export; they differ from the defaults
 
@@ -56,7 +56,7 @@ class Place:
             "config": decisive(config),
             "data_fingerprint": self.data.fingerprint,
         }
-        return publish.publish_version(
+        return push_next(
             str(self.path / name),
             destination=self.destination,
             manifest=Manifest.from_content(manifest),

@@ -13,7 +13,6 @@ import sys
 import pytest
 import tf_keras as tfk
 
-from components.registry import publish
 from components.registry.manifest import Manifest
 from model import export
 from model.vae import VAE
@@ -22,6 +21,7 @@ from pipeline.config import loading
 from tests.support import bars
 from tests.support.command_line import parse
 from tests.support.configs import demo_model
+from tests.support.pushes import push_next
 
 NAME = "my digits"  # value of push.model_name
 BIN = os.path.dirname(sys.executable)
@@ -106,7 +106,7 @@ def made(tmp_path_factory):
     export.export(VAE(demo_model(**size)), str(place.path / "model"), samples=1, seed=0)
     settings = [f"model.{field}={value}" for field, value in size.items()]
     decisive = loading.decisive(loading.resolve("demo", settings=settings))
-    publish.publish_version(
+    push_next(
         str(place.path / "model"),
         destination=place.destination,
         manifest=Manifest.from_content(

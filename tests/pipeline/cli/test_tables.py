@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import pytest
 
-from components.registry import publish, rolling_back
+from components.registry import rolling_back
 from components.registry.manifest import Manifest
 from pipeline.cli import tables
 from pipeline.config.loading import decisive, resolve
 from tests.support.places import FILES, write_model
+from tests.support.pushes import push_next
 from tests.support.records import keep_record
 from tests.support.terminals import joined_cells, printed_on
 
@@ -56,7 +57,7 @@ def root(tmp_path_factory):
         }
         model = write_model(tmp_path / "models" / name, files)
         pushed.append(
-            publish.publish_version(
+            push_next(
                 model, destination=destination, manifest=Manifest.from_content(manifest)
             )
         )

@@ -9,10 +9,11 @@ import sys
 
 import pytest
 
-from components.registry import publish, rolling_back
+from components.registry import rolling_back
 from components.registry.manifest import Manifest
 from tests.support import records
 from tests.support.places import write_model
+from tests.support.pushes import push_next
 from tests.support.version_root import VersionRoot
 
 
@@ -122,7 +123,7 @@ def test_a_folder_without_versions(root):
 
 def test_a_manifest_of_another_kind_is_listed_all_the_same(root):
     model = write_model(root.path / "model")
-    version = publish.publish_version(
+    version = push_next(
         model, destination=root.destination, manifest=Manifest.from_content({})
     )
     assert root.command("versions") == 0

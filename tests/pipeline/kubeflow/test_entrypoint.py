@@ -12,7 +12,6 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from components import served_model
-from components.registry import publish
 from components.registry.manifest import Manifest
 from pipeline.config.loading import decisive, resolve
 from pipeline.kubeflow import contract, entrypoint
@@ -26,6 +25,7 @@ from tests.support.launched_steps import (
     fill_arguments,
     last_line,
 )
+from tests.support.pushes import push_next
 
 pytestmark = pytest.mark.usefixtures("restored_logging")
 
@@ -334,7 +334,7 @@ def serve(smoke_spec, folders, report_file, tmp_path):
 def test_the_served_model_is_fetched(serve, folders, report_file, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "saved_model.pb").write_bytes(b"graph")
-    version = publish.publish_version(
+    version = push_next(
         str(tmp_path / "model"),
         destination=str(tmp_path / "serving"),
         manifest=Manifest.from_content({}),

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from components.registry import listing, publish
+from components.registry import listing
 from components.registry.manifest import Manifest
 from model.errors import PipelineError
 from pipeline.config import loading
@@ -16,6 +16,7 @@ from pipeline.console import Console
 from pipeline.local import runner
 from pipeline.runs.recorder import RunRecorder
 from tests.support.places import write_model
+from tests.support.pushes import push_next
 from tests.support.records import make_record
 from tests.support.s3 import SECRET
 
@@ -144,7 +145,7 @@ def test_a_push_that_its_step_could_not_report_is_recorded(
         pytest.raises(KeyboardInterrupt),
         runner._record_unreported_push(destination, recorder, before=None),
     ):
-        version = publish.publish_version(
+        version = push_next(
             model, destination=destination, manifest=Manifest.from_content(MANIFEST)
         )
         raise KeyboardInterrupt
@@ -156,7 +157,7 @@ def test_a_push_that_its_step_could_not_report_is_recorded(
 
 def test_a_version_that_was_already_served_is_not_a_push_of_this_run(tmp_path, model):
     destination = str(tmp_path / "serving")
-    before = publish.publish_version(
+    before = push_next(
         model, destination=destination, manifest=Manifest.from_content(MANIFEST)
     )
     record = make_record(run_key="now", step="Pusher")

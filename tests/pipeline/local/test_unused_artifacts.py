@@ -7,7 +7,7 @@ import time
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from components.registry import listing, publish, rolling_back
+from components.registry import listing, rolling_back
 from components.registry.manifest import Manifest
 from pipeline.local import unused_artifacts
 from tests.support.metadata_root import (
@@ -19,6 +19,7 @@ from tests.support.metadata_root import (
     MetadataRoot,
 )
 from tests.support.places import FILES, write_model
+from tests.support.pushes import push_next
 
 
 @pytest.fixture
@@ -380,9 +381,7 @@ def test_an_object_store(root, s3):
         files = {**FILES, "saved_model.pb": name.encode()}
         model = write_model(root.path.parent / "models" / name, files)
         pushed.append(
-            publish.publish_version(
-                model, destination=uri, manifest=Manifest.from_content({})
-            )
+            push_next(model, destination=uri, manifest=Manifest.from_content({}))
         )
     half, another = pushed[0].number - 1, 7
     s3.files.pipe_file(f"{path}/.claim-{half}", b"")  # left by a push that died
@@ -393,7 +392,8 @@ def test_an_object_store(root, s3):
     todo = unused_artifacts.plan(root.path, uri, keep=1)
     unused_artifacts.execute_plan(root.path, todo)
     assert todo.versions == [half, pushed[0].number, pushed[1].number]
-    assert [v.number for v in listing.list_versions(uri)] == [pushed[2].number, another]
+    assert [v.number for v in listing.list_versions(uri)] == [pushed[2].number]
+    assert listing.list_unpublished(uri) == [another]  # no push of ours has claimed it
     found = s3.files.ls(path, detail=False)
     assert [name for name in found if ".claim-" in name] == claims
     # A version that is partly deleted has no manifest.

@@ -4,11 +4,11 @@ import pathlib
 
 import pytest
 
-from components.registry import publish
 from components.registry.manifest import Manifest
 from pipeline.local import unused_versions
 from pipeline.runs import run_record
 from tests.support.places import FILES, write_model
+from tests.support.pushes import push_next
 from tests.support.records import make_record
 
 END = "2026-11-23T19:00:00+01:00"
@@ -23,7 +23,7 @@ def push(tmp_path):
         files = {**FILES, "saved_model.pb": str(len(pushed)).encode()}
         model = write_model(tmp_path / "models" / str(len(pushed)), files)
         pushed.append(
-            publish.publish_version(
+            push_next(
                 model,
                 destination=str(tmp_path / "serving"),
                 manifest=Manifest.from_content(manifest),
@@ -83,9 +83,7 @@ def test_an_unfinished_push_to_a_store_is_removed_if_it_has_a_claim(
 ):
     path = f"{s3.name}/serving/vae"
     model = write_model(tmp_path / "model")
-    publish.publish_version(
-        model, destination=f"s3://{path}", manifest=Manifest.from_content({})
-    )
+    push_next(model, destination=f"s3://{path}", manifest=Manifest.from_content({}))
     s3.files.pipe_file(f"{path}/7/saved_model.pb", b"half")
     if is_claimed:
         s3.files.pipe_file(f"{path}/.claim-7", b"")

@@ -14,11 +14,11 @@ import tf_keras as tfk
 from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
-from components.registry import publish
 from components.registry.manifest import Manifest
 from model import export
 from model.vae import VAE
 from tests.support.configs import demo_model
+from tests.support.pushes import push_next
 from tests.support.serving_http import Affine, Server, place
 
 
@@ -33,7 +33,7 @@ def vae(tmp_path_factory):
         samples=3,
         seed=11,
     )
-    pushed = publish.publish_version(
+    pushed = push_next(
         str(path / "model"),
         destination=str(path / "vae"),
         manifest=Manifest.from_content({}),

@@ -10,11 +10,12 @@ import threading
 import pytest
 import requests
 
-from components.registry import listing, publish
+from components.registry import listing
 from components.registry.manifest import Manifest
 from pipeline.serving.batching import Limits
 from pipeline.serving.models import Models
 from pipeline.serving.protocol import RequestError, Target
+from tests.support.pushes import push_next
 from tests.support.serving_http import Affine, Server, place
 
 
@@ -352,9 +353,7 @@ def test_a_store_that_stops_answering_changes_nothing(
 ):
     caplog.set_level(logging.INFO, "pipeline")
     uri = f"s3://{s3.name}/serving/vae"
-    first = publish.publish_version(
-        exported[0], destination=uri, manifest=Manifest.from_content({})
-    )
+    first = push_next(exported[0], destination=uri, manifest=Manifest.from_content({}))
     with Server(uri) as server:
         server.when_ready()
         assert server.states() == {first.number: "AVAILABLE"}
@@ -362,7 +361,7 @@ def test_a_store_that_stops_answering_changes_nothing(
         server.wait(lambda: "can't serve the newest version" in caplog.text)
         assert server.predict({"instances": [1.0]}) == (200, {"predictions": [2.0]})
         s3.server.refused.clear()
-        second = publish.publish_version(
+        second = push_next(
             exported[1], destination=uri, manifest=Manifest.from_content({})
         )
         server.wait(lambda: server.states().get(second.number) == "AVAILABLE")
