@@ -105,7 +105,11 @@ def test_a_release_keeps_the_defaults_of_the_one_before():
         "iwae_samples": 64,
         "infra_timeout": 1_800,
     }
-    assert dataclasses.asdict(PushConfig()) == {"model_name": "vae", "destination": ""}
+    assert dataclasses.asdict(PushConfig()) == {
+        "model_name": "vae",
+        "destination": "",
+        "single_writer": False,
+    }
     assert dataclasses.asdict(StepConfig()) == {
         "cpu": 2.0,
         "memory": 4.0,
