@@ -138,14 +138,15 @@ def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> PipelineConfig:
 def decisive(config: PipelineConfig) -> dict[str, dict[str, Any]]:
     """Returns the settings that decide what a run makes, as a dict of sections.
 
-    Left out are the sections kubeflow, notify and metrics, and gate.infra_timeout.
+    Left out are the sections kubeflow, notify and metrics, gate.infra_timeout and
+    push.single_writer.
     """
     sections = dataclasses.asdict(config)
     for section in _INDECISIVE:
         del sections[section]
-    del sections["gate"][
-        "infra_timeout"
-    ]  # a low one fails the step, but refuses no model
+    # They may fail a step, but refuse no model.
+    del sections["gate"]["infra_timeout"]
+    del sections["push"]["single_writer"]
     return sections
 
 

@@ -19,7 +19,6 @@ from components.registry.manifest import Manifest
 from tests.support.places import Place, write_model
 
 MANIFEST = Manifest.from_content({})
-TIMES = 20
 on_each_kind = pytest.mark.parametrize("place", ["folder", "s3"], indirect=True)
 
 
@@ -60,10 +59,20 @@ def race(*functions):
     return won, lost
 
 
-@on_each_kind
-def test_of_two_pushes_measured_against_the_same_version_one_lands(place, models):
+@pytest.mark.parametrize(
+    ("place", "times"),
+    [
+        ("folder", 20),
+        ("s3", 4),
+        pytest.param("s3", 20, marks=pytest.mark.nightly),
+    ],
+    indirect=["place"],
+)
+def test_of_two_pushes_measured_against_the_same_version_one_lands(
+    place, times, models
+):
     served = None
-    for _ in range(TIMES):
+    for _ in range(times):
         [version], [error] = race(
             *(functools.partial(push, model, place, served) for model in models[:2])
         )
@@ -72,7 +81,7 @@ def test_of_two_pushes_measured_against_the_same_version_one_lands(place, models
         assert version.manifest.previous == served
         assert listing.find_served_version(place.uri) == version
         served = version.number
-    assert len(list(listing.list_versions(place.uri))) == TIMES
+    assert len(list(listing.list_versions(place.uri))) == times
     assert listing.list_unpublished(place.uri) == []
 
 

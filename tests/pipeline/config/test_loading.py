@@ -538,6 +538,12 @@ def test_the_time_that_infra_check_gets_decides_nothing():
     assert loading.decisive(short) == loading.decisive(long)
 
 
+def test_whether_nobody_else_pushes_decides_nothing():
+    alone = resolve("smoke", settings=["push.single_writer=true"])
+    assert alone.push.single_writer
+    assert loading.decisive(alone) == loading.decisive(resolve("smoke"))
+
+
 def test_an_unknown_section_without_fields_is_refused(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("gaet: {}\n")
