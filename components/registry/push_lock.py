@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import filelock
 
 from model.errors import PipelineError
-from model.files import filesystems
+from model.files import filesystems, regular_files
 
 LOCK = ".pushing.lock"
 
@@ -69,8 +69,8 @@ def _find_holder(path: str) -> str:
                 f"({_join_command(arguments)})"
             )
         return f"process {number} on {socket.gethostname()}"
-    with contextlib.suppress(OSError):
-        text = pathlib.Path(path).read_bytes()[:1000].decode(errors="replace").strip()
+    with contextlib.suppress(OSError, regular_files.IrregularFileError):
+        text = regular_files.read_bytes(path)[:1000].decode(errors="replace").strip()
         if text:
             return f"{text}, as the file says"
     return "a process that this host does not show"

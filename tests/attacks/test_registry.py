@@ -7,9 +7,8 @@ import socket
 
 import pytest
 
-from components.registry import publish
 from components.registry.manifest import Manifest
-from tests.support import places
+from tests.support import places, pushes
 
 pytestmark = pytest.mark.attacks
 
@@ -25,7 +24,7 @@ def root(tmp_path):
     root = tmp_path / "runs"
     for name in ("a", "b"):
         files = {**places.FILES, "saved_model.pb": name.encode()}
-        publish.publish_version(
+        pushes.push_next(
             places.write_model(tmp_path / name, files),
             destination=str(root / "serving" / "vae"),
             manifest=Manifest.from_content({}),

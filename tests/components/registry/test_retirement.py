@@ -9,20 +9,20 @@ import pytest
 
 from components.registry import (
     listing,
-    publish,
     retirement,
     retiring,
     rolling_back,
 )
 from components.registry.manifest import Manifest
 from components.registry.retirement import Retirement
+from tests.support import pushes
 from tests.support.places import FILES, write_model
 
 
 def push(place, tmp_path, name, singleprint=None):
     files = {**FILES, "saved_model.pb": name.encode()}
     content = {"singleprint": singleprint, "spans": [{"span": 7, "fingerprint": "a"}]}
-    return publish.publish_version(
+    return pushes.push_next(
         write_model(tmp_path / "models" / name, files),
         destination=place.uri,
         manifest=Manifest.from_content(content),
