@@ -393,7 +393,7 @@ def test_an_object_store(root, s3):
     unused_artifacts.execute_plan(root.path, todo)
     assert todo.versions == [half, pushed[0].number, pushed[1].number]
     assert [v.number for v in listing.list_versions(uri)] == [pushed[2].number]
-    assert listing.list_unpublished(uri) == [another]  # no push of ours has claimed it
+    assert listing.list_unpublished(uri) == [another]  # no push has claimed it
     found = s3.files.ls(path, detail=False)
     assert [name for name in found if ".claim-" in name] == claims
     # A version that is partly deleted has no manifest.
