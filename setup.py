@@ -79,6 +79,9 @@ setuptools.setup(
         "rich>=13",
         # Student's t, for the gate's confidence intervals.
         "scipy>=1.10",
+        # The signatures of versions.
+        "cryptography>=42",
+        "securesystemslib>=1.1",
         # `notify`'s attempts.
         "tenacity>=8",
         # The local time zone's name, for schedules.
@@ -99,11 +102,15 @@ setuptools.setup(
             "furo",
             "import-linter",
             "kubernetes-validate",
+            # A second implementation, which verifies signatures of versions.
+            f"model-signing>=1.1; {CURRENT}",
             "moto[s3]>=5",
             "mypy",
             "myst-parser",
             "packaging",
             "pip-audit",
+            # model-signing imports it, but does not ask for it.
+            f"pyopenssl; {CURRENT}",
             "pytest",
             "pytest-xdist",
             "ruff",

@@ -40,6 +40,7 @@ from components.registry.manifest import (
     combine_digests,
     compute_file_digests,
 )
+from components.registry.signing import SigningSettings
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ def Pusher(  # noqa: N802, a component
     destination: Parameter[str],
     provenance: Parameter[str],
     single_writer: Parameter[int],
+    signing: Parameter[str] = "{}",
 ) -> None:
     """Publishes a blessed model; writes the candidate's gate result in any case.
 
@@ -95,6 +97,8 @@ def Pusher(  # noqa: N802, a component
       provenance: the run key and the settings in JSON, which go into the manifest.
       single_writer: 1 if nobody else pushes to an object store without conditional
         writes, else 0.
+      signing: names of the keys that sign and verify versions, as
+        SigningSettings.to_json writes them; no key is in it.
     """
     measured = evaluator.read_evaluation(evaluation.uri)
     manifest = Manifest.from_run(
@@ -140,6 +144,7 @@ def Pusher(  # noqa: N802, a component
             destination=destination,
             manifest=manifest,
             single_writer=bool(single_writer),
+            signing=SigningSettings.from_json(signing),
         )
     pushed_model.set_int_custom_property(PUSHED_PROPERTY, int(version is not None))
     if version is not None:
@@ -193,6 +198,7 @@ def _push_model(
     destination: str,
     manifest: Manifest,
     single_writer: bool,
+    signing: SigningSettings,
 ) -> tuple[listing.Version | None, str]:
     """Publishes a blessed model, unless it is served already or must not be served.
 
@@ -202,6 +208,7 @@ def _push_model(
       destination: the folder or URI of the versions.
       manifest: the facts about the model.
       single_writer: whether nobody else pushes to the destination.
+      signing: the keys that sign and verify versions.
 
     Returns:
       The new version, or None; and the reason for refusing the blessed model, or "".
@@ -209,7 +216,9 @@ def _push_model(
     # TensorFlow's fingerprint of a model. A digest of the files would not do: two
     # exports of the same graph and weights differ in the numbers in functions' names.
     singleprint = tf.saved_model.experimental.read_fingerprint(model_dir).singleprint()
-    current = listing.find_served_version(destination)
+    signer = signing.load_signer(destination)
+    verifier = signing.load_verifier(destination)
+    current = listing.find_served_version(destination, verifier=verifier)
     if current is not None and current.manifest.singleprint == singleprint:
         logger.info("not pushed: version %d is the same model", current.number)
         return None, ""
@@ -237,6 +246,8 @@ def _push_model(
                 manifest=manifest,
                 replaces=current.number if current else None,
                 single_writer=single_writer,
+                signer=signer,
+                verifier=verifier,
             )
         except publish.OvertakenError as error:
             if error.served is None:

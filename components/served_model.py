@@ -11,6 +11,7 @@ from tfx.utils import path_utils
 
 from components.registry import listing, version_numbers
 from components.registry.manifest import MANIFEST, Manifest
+from components.registry.signing import SigningSettings
 from model.files import regular_files
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ def ServedModel(  # noqa: N802, a component
     model: OutputArtifact[standard_artifacts.Model],
     destination: Parameter[str],
     fingerprint: Parameter[str],
+    signing: Parameter[str] = "{}",
 ) -> None:
     """Copies the served version into `model`, or leaves `model` empty if there is none.
 
@@ -36,10 +38,13 @@ def ServedModel(  # noqa: N802, a component
       destination: the folder or URI of the versions.
       fingerprint: identifies the served version as a part of the step's cache key;
         empty: only this step has access to the destination.
+      signing: the name of the key that verifies versions, as SigningSettings.to_json
+        writes it.
     """
     for message in version_numbers.describe_ignored_names(destination):
         logger.warning("%s", message)
-    version, damaged = listing.find_served_and_damaged(destination)
+    verifier = SigningSettings.from_json(signing).load_verifier(destination)
+    version, damaged = listing.find_served_and_damaged(destination, verifier=verifier)
     for other in damaged:
         logger.warning("%s", other.describe(version))
     if version is None and damaged:

@@ -15,6 +15,7 @@ from components.infra_check import InfraCheck
 from components.ingest import Ingest
 from components.model_scores import ModelScores
 from components.pusher import Pusher
+from components.registry.signing import SigningSettings
 from components.report import Report
 from components.served_model import ServedModel
 from model.examples import BITS, PIXELS
@@ -81,7 +82,12 @@ def create_pipeline(
     )
     # Fetch the model that is served now, if there is one.
     served = ServedModel(
-        destination=paths.destination, fingerprint=paths.served_fingerprint
+        destination=paths.destination,
+        fingerprint=paths.served_fingerprint,
+        signing=SigningSettings(
+            verify=config.push.verify,
+            signed_destination=config.push.signed_destination,
+        ).to_json(),
     )
     # Compare the statistics with the schema.
     validator = tfx.components.ExampleValidator(
@@ -184,6 +190,7 @@ def create_pipeline(
         destination=paths.destination,
         provenance=provenance,
         single_writer=int(config.push.single_writer),
+        signing=config.push.signing.to_json(),
     )
     # Report the results, with figures.
     report = Report(

@@ -12,6 +12,7 @@ import dataclasses
 import os
 import shutil
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -30,10 +31,18 @@ from components.registry.served_pointer import (
     digest_manifest,
     read_pointer,
 )
+from components.registry.signed_version import (
+    InvalidSignatureError,
+    SignedVersion,
+    read_signature,
+)
 from components.registry.version_numbers import is_version_number, list_numbers
 from model.errors import PipelineError
 from model.files import filesystems, machine_faults, regular_files, safe_paths
 from model.training.progress import log_if_slow
+
+if TYPE_CHECKING:
+    from components.registry.signatures import Verifier
 
 _SHOWN = 3  # the largest number of damaged files that a message lists
 
@@ -55,6 +64,7 @@ class Version:
     number: int
     path: str  # the folder's path or URI
     manifest: Manifest
+    manifest_digest: str = ""  # SHA-256 of the bytes of MANIFEST.json
 
     @property
     def digest(self) -> str:
@@ -91,21 +101,24 @@ class DamagedVersion:
         return f"version {self.number} of {folder} is {state}: {self.why}; {baseline}"
 
 
-def find_served_version(destination: str) -> Version | None:
+def find_served_version(
+    destination: str, *, verifier: "Verifier | None" = None
+) -> Version | None:
     """Returns the served version, which is the newest intact one; None without one.
 
     Args:
       destination: folder or URI of the versions.
+      verifier: verifies the signatures, as in `list_versions`.
 
     Raises:
       OSError: a fault of the machine prevents reading a version.
       StorageError: the object store does not answer, or has no such bucket.
     """
-    return find_served_and_damaged(destination)[0]
+    return find_served_and_damaged(destination, verifier=verifier)[0]
 
 
 def find_served_and_damaged(
-    destination: str,
+    destination: str, *, verifier: "Verifier | None" = None
 ) -> tuple[Version | None, list[DamagedVersion]]:
     """Returns the served version, or None, and the damaged versions that are newer.
 
@@ -113,13 +126,14 @@ def find_served_and_damaged(
 
     Args:
       destination: folder or URI of the versions.
+      verifier: verifies the signatures, as in `list_versions`.
 
     Raises:
       OSError: a fault of the machine prevents reading a version that may be served.
       StorageError: the object store does not answer, or has no such bucket.
     """
     damaged: list[DamagedVersion] = []
-    for found in list_versions(destination):
+    for found in list_versions(destination, verifier=verifier):
         if isinstance(found, Version):
             return found, damaged
         if found.read_error:
@@ -188,7 +202,9 @@ def count_versions(destination: str) -> int:
         return sum(files.exists(f"{path}/{number}/{MANIFEST}") for number in numbers)
 
 
-def list_versions(destination: str) -> Iterator[Version | DamagedVersion]:
+def list_versions(
+    destination: str, *, verifier: "Verifier | None" = None
+) -> Iterator[Version | DamagedVersion]:
     """Yields each version, intact or damaged, in descending order of the numbers.
 
     All files of a version are read and compared with its manifest. A retired version
@@ -196,6 +212,8 @@ def list_versions(destination: str) -> Iterator[Version | DamagedVersion]:
 
     Args:
       destination: folder or URI of the versions.
+      verifier: makes a version without a valid signature a damaged one; None: nobody
+        asks for signatures.
 
     Raises:
       StorageError: the object store does not answer, or has no such bucket.
@@ -209,6 +227,7 @@ def list_versions(destination: str) -> Iterator[Version | DamagedVersion]:
         found = None
         try:
             found = _find_version(destination, number, pointer=pointer)
+            verify_signature(found, verifier)
             verify_version(found)
             record = find_retirement(
                 retired,
@@ -239,6 +258,8 @@ def list_versions(destination: str) -> Iterator[Version | DamagedVersion]:
             yield DamagedVersion(
                 number=number, path=version, why=str(error), is_certain=is_certain
             )
+        except InvalidSignatureError as error:
+            yield DamagedVersion(number=number, path=version, why=str(error))
         except OSError as error:
             name = os.path.relpath(error.filename or version, version)
             why = f"{name} cannot be read ({error.strerror})"
@@ -306,7 +327,12 @@ def _find_version(
             f"{MANIFEST} is not the one that was published (its SHA-256 is not that in "
             f"{SERVED})"
         )
-    return Version(number=number, path=path, manifest=manifest)
+    return Version(
+        number=number,
+        path=path,
+        manifest=manifest,
+        manifest_digest=digest_manifest(text),
+    )
 
 
 def verify_version(version: Version, copy: str | None = None) -> None:
@@ -331,6 +357,30 @@ def verify_version(version: Version, copy: str | None = None) -> None:
         wrong[_SHOWN:] = [f"and {len(wrong) - _SHOWN} more"]
     if wrong:
         raise VersionError(", ".join(wrong))
+
+
+def verify_signature(version: Version, verifier: "Verifier | None") -> None:
+    """Checks that a version's manifest and its digests of files are signed.
+
+    `verify_version` and `fetch_version` then compare the files with these digests.
+
+    Args:
+      version: the version to check.
+      verifier: None: nobody asks for signatures, and this does nothing.
+
+    Raises:
+      InvalidSignatureError: there is no signature, or it is not one of the key, or not
+        of this version under its number and at its destination.
+    """
+    if verifier is None:
+        return
+    expected = SignedVersion(
+        number=version.number,
+        previous=version.manifest.content.get("previous"),
+        destination=verifier.destination,
+        files={**version.manifest.files, MANIFEST: version.manifest_digest},
+    )
+    verifier.verify(read_signature(version.path), expected)
 
 
 def fetch_version(version: Version, folder: str) -> None:

@@ -16,6 +16,7 @@ from model.errors import PipelineError
 from model.files import digests, filesystems, regular_files, safe_paths
 
 MANIFEST = "MANIFEST.json"
+SIGNATURE = "model.sig"  # of the version; no file of the model, as MANIFEST.json
 _ROLLED_BACK = "rolled_back"
 _LONGEST_SHOWN = 100  # characters of a value in a message
 _PREVIOUS = "previous"
@@ -219,7 +220,7 @@ class Manifest:
 
 
 def compute_file_digests(directory: str) -> dict[str, str]:
-    """Returns the SHA-256 of each file below a folder by path, without MANIFEST.json.
+    """Returns the SHA-256 of each file of a model by path, as `list_file_names`.
 
     Args:
       directory: a local folder or an object store's URI.
@@ -248,7 +249,7 @@ def combine_digests(file_digests: Mapping[str, str]) -> str:
 
 
 def list_file_names(files: fsspec.AbstractFileSystem, path: str) -> list[str]:
-    """Returns the sorted paths of the files below a folder, without MANIFEST.json.
+    """Returns the sorted paths of a model's files: no MANIFEST.json, no model.sig.
 
     Args:
       files: the file system of the folder.
@@ -264,7 +265,9 @@ def list_file_names(files: fsspec.AbstractFileSystem, path: str) -> list[str]:
     names = [found[len(path) + 1 :] for found in files.find(path)]
     # An object store may have empty objects in place of folders.
     names = sorted(
-        name for name in names if name not in ("", MANIFEST) and not name.endswith("/")
+        name
+        for name in names
+        if name not in ("", MANIFEST, SIGNATURE) and not name.endswith("/")
     )
     for name in names:
         # The name of an object may be any text, but the copy's path may not.

@@ -6,24 +6,32 @@ the served one. This check and the publication are one operation.
 A local folder gets a complete version by one rename, under a lock. An object store
 cannot rename, so its files are uploaded one by one, in this order: variables and
 assets; saved_model.pb, without which TF Serving finds no model and tries again later;
-MANIFEST.json. One conditional write of SERVED.json then publishes the version. A push
-that fails half-way leaves a number that SERVED.json does not have, and later pushes do
-not use this number.
+model.sig, if versions are signed; MANIFEST.json. One conditional write of SERVED.json
+then publishes the version. A push that fails half-way leaves a number that SERVED.json
+does not have, and later pushes do not use this number.
 """
 
 import contextlib
 import dataclasses
+import functools
+import hashlib
 import os
 import pathlib
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import fsspec
 
 from components.registry import listing, push_lock, served_pointer
 from components.registry.listing import Version, version_path
-from components.registry.manifest import MANIFEST, Manifest, compute_file_digests
+from components.registry.manifest import (
+    MANIFEST,
+    SIGNATURE,
+    Manifest,
+    compute_file_digests,
+)
 from components.registry.served_pointer import ReadPointer, ServedPointer
 from components.registry.version_numbers import (
     CLAIM,
@@ -35,9 +43,14 @@ from model.errors import PipelineError
 from model.files import filesystems
 from model.training.progress import log_if_slow
 
+if TYPE_CHECKING:
+    from components.registry.signatures import Signer, Verifier
+
 _STAGING = ".staging-"
 _LAST = ("fingerprint.pb", "saved_model.pb")  # a model's files to upload last
 
+# Returns the content of model.sig; the keyword `number` is the version's number.
+_Sign = Callable[..., bytes]
 # Returns the name and the text of a file to write beside the versions, for the number
 # of the version that is about to be published.
 Companion = Callable[[int], tuple[str, str]]
@@ -65,6 +78,8 @@ def publish_version(
     replaces: int | None,
     single_writer: bool = False,
     companion: Companion | None = None,
+    signer: "Signer | None" = None,
+    verifier: "Verifier | None" = None,
 ) -> Version:
     """Publishes a model as the next version, if `replaces` is still the served one.
 
@@ -79,6 +94,8 @@ def publish_version(
         writes, because nobody else pushes there.
       companion: makes a file that is written beside the versions after the check and
         just before the publication.
+      signer: signs the version; None: it has no signature.
+      verifier: verifies the signatures in the check; None: all versions count.
 
     Returns:
       The version, with its number, its path and the complete manifest.
@@ -100,11 +117,18 @@ def publish_version(
         )
     manifest = manifest.with_files(digests).with_previous(replaces)
     text = manifest.to_json()
+    sign: _Sign | None = None
+    if signer is not None:
+        sign = functools.partial(
+            signer.sign, previous=replaces, manifest=text, files=digests
+        )
     push = _Push(
         destination=destination,
         replaces=replaces,
         manifest=text,
         companion=companion,
+        sign=sign,
+        verifier=verifier,
         single_writer=single_writer,
     )
     folder = filesystems.local_path(destination)
@@ -114,7 +138,10 @@ def publish_version(
         else:
             number = _publish_in_store(model_dir, list(digests), push=push)
     return Version(
-        number=number, path=version_path(destination, number), manifest=manifest
+        number=number,
+        path=version_path(destination, number),
+        manifest=manifest,
+        manifest_digest=hashlib.sha256(text.encode()).hexdigest(),
     )
 
 
@@ -127,10 +154,12 @@ class _Push:
     manifest: str  # the text of MANIFEST.json
     companion: Companion | None
     single_writer: bool
+    sign: _Sign | None
+    verifier: "Verifier | None"
 
     def check(self) -> None:
         """Raises OvertakenError unless the version to replace is the served one."""
-        served = listing.find_served_version(self.destination)
+        served = listing.find_served_version(self.destination, verifier=self.verifier)
         number = served.number if served else None
         if number != self.replaces:
             raise self.describe_overtaking(number)
@@ -237,10 +266,12 @@ def _publish_in_folder(model_dir: str, *, folder: str, push: _Push) -> int:
         try:
             shutil.copytree(model_dir, staging, dirs_exist_ok=True)
             pathlib.Path(staging, MANIFEST).write_text(push.manifest, encoding="utf-8")
-            _set_public_modes(staging)
-            _sync_files(staging)
             push.check()
             number = next_number(list_numbers(*filesystems.find_filesystem(folder)))
+            if push.sign is not None:
+                pathlib.Path(staging, SIGNATURE).write_bytes(push.sign(number=number))
+            _set_public_modes(staging)
+            _sync_files(staging)
             if push.companion is not None:
                 name, text = push.companion(number)
                 _write_in_folder(folder, name, text=text)
@@ -283,6 +314,8 @@ def _publish_in_store(model_dir: str, names: Sequence[str], *, push: _Push) -> i
         _take_over_versions(files, path, is_conditional=is_conditional)
         for name in sorted(names, key=lambda name: (name in _LAST, name)):
             files.put_file(os.path.join(model_dir, name), f"{path}/{number}/{name}")
+        if push.sign is not None:
+            files.pipe_file(f"{path}/{number}/{SIGNATURE}", push.sign(number=number))
         files.pipe_file(f"{path}/{number}/{MANIFEST}", push.manifest.encode())
     try:
         _publish_upload(number, push=push, is_conditional=is_conditional)

@@ -13,22 +13,25 @@ number was published, and replaces it by the record after the publication.
 import contextlib
 import dataclasses
 import datetime
+import functools
 import getpass
 import json
 import os
 import socket
 import tempfile
+from collections.abc import Callable
 
 import pydantic
 
 from components.registry import listing, publish
 from components.registry.listing import DamagedVersion, NoVersionError, Version
-from components.registry.manifest import Manifest, ManifestError, RolledBack
+from components.registry.manifest import ManifestError, RolledBack
 from components.registry.retirement import (
     Retirement,
     find_retirement,
     read_retirements,
 )
+from components.registry.signing import SigningSettings
 from model.errors import PipelineError
 from model.files import filesystems, regular_files, safe_paths
 
@@ -181,7 +184,12 @@ def find_rejection(
 
 
 def roll_back(
-    destination: str, to: int | None, *, why: str, single_writer: bool = False
+    destination: str,
+    to: int | None,
+    *,
+    why: str,
+    single_writer: bool = False,
+    signing: SigningSettings | None = None,
 ) -> Version:
     """Publishes an older version again under a new number, and rejects the served one.
 
@@ -192,6 +200,7 @@ def roll_back(
       why: the reason, for the manifest and the record.
       single_writer: whether nobody else pushes to an object store without conditional
         writes.
+      signing: the keys that sign the new version and verify the others; None: none.
 
     Returns:
       The older version under its new number, which is then the served version.
@@ -200,10 +209,16 @@ def roll_back(
       RollbackError: there is no version to roll back from or to, or another version
         was pushed during the rollback.
       OSError: the older version was published, but its record could not be completed.
+      NoSigningKeyError: push.verify is set, and the private key is missing.
+      SigningKeyError: a key is of the wrong kind.
+      SecretError: a key can't be read.
       StorageError: the object store does not answer, or the upload failed.
     """
-    found = list(listing.list_versions(destination))
-    current = listing.find_served_version(destination)
+    signing = signing or SigningSettings()
+    signer = signing.load_signer(destination)
+    verifier = signing.load_verifier(destination)
+    found = list(listing.list_versions(destination, verifier=verifier))
+    current = listing.find_served_version(destination, verifier=verifier)
     if current is None:
         raise RollbackError(f"there is no intact version at {destination}: `run` first")
     records = read_rejected_models(destination)
@@ -248,34 +263,39 @@ def roll_back(
             listing.fetch_version(target, folder)
         except listing.VersionError as error:  # it has changed since the check above
             raise RollbackError(str(error)) from error
-        return _publish(
+        push = functools.partial(
+            publish.publish_version,
             folder,
             destination=destination,
             manifest=manifest,
             replaces=current.number,
-            record=record,
             single_writer=single_writer,
+            signer=signer,
+            verifier=verifier,
+        )
+        return _publish(
+            push, destination=destination, replaces=current.number, record=record
         )
 
 
 def _publish(
-    folder: str,
+    push: Callable[..., Version],
     *,
     destination: str,
-    manifest: Manifest,
     replaces: int,
     record: RejectedModel | None,
-    single_writer: bool,
 ) -> Version:
-    """Publishes the older version, and the record of the rejected model if any."""
+    """Publishes the older version, and the record of the rejected model if any.
+
+    Args:
+      push: calls `publish.publish_version` with all arguments but `companion`.
+      destination: folder or URI of the versions.
+      replaces: the version that is served.
+      record: the record of its model; None: it is not rejected.
+    """
     text = _to_json(record) if record else ""
     try:
-        version = publish.publish_version(
-            folder,
-            destination=destination,
-            manifest=manifest,
-            replaces=replaces,
-            single_writer=single_writer,
+        version = push(
             companion=(lambda number: (f"{_REJECTING}{number}.json", text))
             if record
             else None,

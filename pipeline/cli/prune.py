@@ -76,7 +76,12 @@ def prune(args: PruneOptions) -> int:
     destination = options.destination(args, resolved)
     try:
         with lock.hold_lock(root, should_wait=False, print_line=print):
-            plan = unused_artifacts.plan(root, destination, keep=args.keep)
+            plan = unused_artifacts.plan(
+                root,
+                destination,
+                keep=args.keep,
+                verifier=resolved.push.signing.load_verifier(destination),
+            )
             for line in describe_plan(plan):
                 print(line)
             if not args.dry_run:

@@ -16,6 +16,7 @@ from pipeline.exit_codes import OK, find_exit_code
 if TYPE_CHECKING:
     from components.evaluation.estimate import Estimate
     from components.registry.listing import Version
+    from components.registry.signatures import Verifier
     from pipeline.console import Console
 
 
@@ -65,7 +66,11 @@ class PushedModel:
 
 @contextlib.contextmanager
 def fetch(
-    destination: str, number: int | None, *, warn: Callable[[str], None]
+    destination: str,
+    number: int | None,
+    *,
+    warn: Callable[[str], None],
+    verifier: "Verifier | None" = None,
 ) -> Iterator[PushedModel]:
     """Yields a pushed model with a copy, which is removed after the `with` block.
 
@@ -73,16 +78,18 @@ def fetch(
       destination: path or URI of the folder of versions.
       number: number of the version; None: the served version.
       warn: called with a line for each damaged version newer than the served one.
+      verifier: refuses versions without a valid signature; None: accepts all.
 
     Raises:
       ConfigError: there is no version with this number.
       PushedModelError: no version is served.
       VersionError: the version's files are not those that were pushed.
+      InvalidSignatureError: the version that was named has no valid signature.
       StorageError: the object store does not answer.
     """
     from components.registry import listing
 
-    version = _find(destination, number, warn=warn)
+    version = _find(destination, number, warn=warn, verifier=verifier)
     with tempfile.TemporaryDirectory() as folder:
         listing.fetch_version(version, folder)
         yield PushedModel(version, folder)
@@ -110,11 +117,15 @@ def run_with_model(
       use: the function.
       is_result_printed: whether the output of the command is its result.
     """
-    destination = options.destination(args, options.resolve(args))
+    resolved = options.resolve(args)
+    destination = options.destination(args, resolved)
     with open_console(args.root, name) as console:
         try:
             with fetch(
-                destination, args.version, warn=console.print_to_stderr
+                destination,
+                args.version,
+                warn=console.print_to_stderr,
+                verifier=resolved.push.signing.load_verifier(destination),
             ) as model:
                 use(model, console)
         except (PipelineError, OSError) as error:
@@ -124,7 +135,11 @@ def run_with_model(
 
 
 def _find(
-    destination: str, number: int | None, *, warn: Callable[[str], None]
+    destination: str,
+    number: int | None,
+    *,
+    warn: Callable[[str], None],
+    verifier: "Verifier | None",
 ) -> "Version":
     """Returns the version with a number, or the served version if it is None.
 
@@ -132,24 +147,33 @@ def _find(
       destination: path or URI of the folder of versions.
       number: number of the version; None: the served version.
       warn: called with a line for each damaged version newer than the served one.
+      verifier: refuses versions without a valid signature; None: accepts all.
 
     Raises:
       ConfigError: there is no version with this number.
+      InvalidSignatureError: the version with this number has no valid signature.
       PushedModelError: no version is served.
     """
     from components.registry import listing
+    from components.registry.signed_version import InvalidSignatureError
 
     if number is not None:
         try:
-            return listing.find_version(destination, number)
+            version = listing.find_version(destination, number)
+            listing.verify_signature(version, verifier)
+            return version
         except listing.NoVersionError as error:
             raise loading.ConfigError(f"--version: {error}") from error
-    version, damaged = listing.find_served_and_damaged(destination)
+        except InvalidSignatureError as error:
+            raise InvalidSignatureError(
+                f"version {number} of {destination} is not used: {error}"
+            ) from error
+    served, damaged = listing.find_served_and_damaged(destination, verifier=verifier)
     for other in damaged:
-        warn(other.describe(version))
-    if version is None:
+        warn(other.describe(served))
+    if served is None:
         raise PushedModelError(
             f"nothing is served at {destination}: `run` first, or name the place by "
             "--root or --set push.destination=..."
         )
-    return version
+    return served

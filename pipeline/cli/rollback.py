@@ -69,6 +69,7 @@ def roll_back(args: RollbackOptions) -> int:
                 args.version,
                 why=reason,
                 single_writer=resolved.push.single_writer,
+                signing=resolved.push.signing,
             )
     except OSError as error:
         print(f"vae-pipeline: {error}", file=sys.stderr)

@@ -13,7 +13,7 @@ import click
 
 from pipeline.cli import options
 from pipeline.cli.command import command, literal
-from pipeline.cli.option_types import Number
+from pipeline.cli.option_types import FILE, Number
 from pipeline.config import loading
 from pipeline.config.addresses import format_address
 from pipeline.exit_codes import INTERRUPTED, OK
@@ -56,6 +56,18 @@ class ServeOptions(options.Settings):
     grace: float  # seconds
     model_name: str | None
     access_log: bool
+    verify: str | None
+    signed_destination: str | None
+
+    def overrides(self) -> dict[str, loading.Value]:
+        """Returns the settings for which an option was given: name -> given value."""
+        given = {
+            "push.verify": self.verify,
+            "push.signed_destination": self.signed_destination,
+        }
+        result = super().overrides()
+        result.update({key: value for key, value in given.items() if value is not None})
+        return result
 
 
 @command(
@@ -124,6 +136,21 @@ class ServeOptions(options.Settings):
     show_default="the setting push.model_name",
     help="Name of the model in the URL paths.",
 )
+@click.option(
+    "--verify",
+    type=FILE,
+    metavar="KEY",
+    show_default="the setting push.verify",
+    help="File with the public key; only versions that its private key signed are "
+    "served.",
+)
+@click.option(
+    "--signed-destination",
+    metavar="NAME",
+    show_default="the setting push.signed_destination",
+    help="Name of the destination in the signatures, if the server sees the versions "
+    "at another path than the pipeline.",
+)
 @click.option("--access-log", is_flag=True, help="Log a line for each request.")
 @options.settings_options
 def serve(args: ServeOptions) -> int:
@@ -131,6 +158,7 @@ def serve(args: ServeOptions) -> int:
     resolved = options.resolve(args)
     _check_model_name(args.model_name)
     destination = options.destination(args, resolved)
+    verifier = resolved.push.signing.load_verifier(destination)
     listening = _bind(args.host, args.port)
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s  %(message)s"
@@ -153,7 +181,11 @@ def serve(args: ServeOptions) -> int:
 
     async def run() -> int:
         served = models.Models(
-            name, destination, limits=batches, threads=os.cpu_count() or 1
+            name,
+            destination,
+            limits=batches,
+            threads=os.cpu_count() or 1,
+            verifier=verifier,
         )
         address = format_address(*listening.getsockname()[:2])
         return await server.run(

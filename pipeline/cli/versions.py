@@ -20,14 +20,16 @@ from pipeline.exit_codes import OK, find_exit_code
 
 if TYPE_CHECKING:
     from components.registry.listing import DamagedVersion
+    from components.registry.signatures import Verifier
 
 _DESCRIPTION = """\
 Lists the versions at push.destination or, if that setting is empty, in ROOT/serving,
 newest first. Each row has the version, the time of its push (UTC), its ELBO (nats per
 image), the fingerprint of its training data, its size (MB) and its state. The served
-version is the newest version whose files match its manifest; it is the baseline of the
-next run. The command reads all files of the versions. `retire` takes a version out of
-service and out of every later rollback."""
+version is the newest version whose files match its manifest and, if push.verify is set,
+that its key has signed; it is the baseline of the next run. The command reads all files
+of the versions. `retire` takes a version out of service and out of every later
+rollback."""
 
 _RETIRE = """\
 Takes VERSION out of service and out of every later rollback.
@@ -101,9 +103,11 @@ def list_versions(args: VersionsOptions) -> int:
     """Prints the pushed versions as a table or JSON; returns the exit code."""
     from components.registry import version_numbers
 
-    destination = options.destination(args, options.resolve(args))
+    resolved = options.resolve(args)
+    destination = options.destination(args, resolved)
     with log_slow_work_to_stderr():
-        rows = read_rows(destination, root=pathlib.Path(args.root))
+        verifier = resolved.push.signing.load_verifier(destination)
+        rows = read_rows(destination, root=pathlib.Path(args.root), verifier=verifier)
         for message in version_numbers.describe_ignored_names(destination):
             print(f"vae-pipeline: {escape_controls(message)}", file=sys.stderr)
     if args.span is not None and rows:
@@ -162,12 +166,15 @@ def retire(args: RetireOptions) -> int:
 list_versions.add_command(retire)
 
 
-def read_rows(destination: str, *, root: pathlib.Path) -> list[Row]:
+def read_rows(
+    destination: str, *, root: pathlib.Path, verifier: "Verifier | None" = None
+) -> list[Row]:
     """Returns a row for each version at a destination, the newest version first.
 
     Args:
       destination: folder or URI of the versions.
       root: the root, whose run records name the runs that pushed the versions.
+      verifier: verifies the signatures, as in `listing.list_versions`.
 
     Raises:
       StorageError: the object store does not answer.
@@ -180,7 +187,7 @@ def read_rows(destination: str, *, root: pathlib.Path) -> list[Row]:
     records = rolling_back.read_rejected_models(destination)
     runs = {record.version: record.run_id for record in run_record.read_all(root)[0]}
     result: list[Row] = []
-    for found in listing.list_versions(destination):
+    for found in listing.list_versions(destination, verifier=verifier):
         size = listing.count_bytes(destination, found.number)
         if isinstance(found, listing.DamagedVersion):
             row = _damaged_row(found, size)

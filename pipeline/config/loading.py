@@ -138,15 +138,16 @@ def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> PipelineConfig:
 def decisive(config: PipelineConfig) -> dict[str, dict[str, Any]]:
     """Returns the settings that decide what a run makes, as a dict of sections.
 
-    Left out are the sections kubeflow, notify and metrics, gate.infra_timeout and
-    push.single_writer.
+    Left out are the sections kubeflow, notify and metrics, gate.infra_timeout,
+    push.single_writer and the settings of signatures.
     """
     sections = dataclasses.asdict(config)
     for section in _INDECISIVE:
         del sections[section]
     # They may fail a step, but refuse no model.
     del sections["gate"]["infra_timeout"]
-    del sections["push"]["single_writer"]
+    for name in ("single_writer", "sign", "verify", "signed_destination"):
+        del sections["push"][name]
     return sections
 
 

@@ -6,7 +6,6 @@ They do not change what a run makes.
 import dataclasses
 import ipaddress
 import json
-import re
 import string
 import urllib.parse
 from collections.abc import Mapping
@@ -16,14 +15,12 @@ import pydantic
 from pydantic import Field
 
 from model.config import SECTION
-from model.files import locations, safe_paths
+from model.files import locations, safe_paths, secret_values
 from pipeline.config.addresses import format_address
 from pipeline.config.names import suggest
 
 # The run statuses that a notification can report.
 Event = Literal["pushed", "unchanged", "refused", "failed", "bad_data", "interrupted"]
-
-_SECRET = re.compile(r"(env|file):.+")
 
 _PLACEHOLDERS = ("$text", "$event", "$model", "$run_id")  # of a template
 
@@ -74,7 +71,7 @@ class NotifyConfig:
     ] = 10.0
 
     def __post_init__(self):
-        if self.webhook and not _SECRET.fullmatch(self.webhook):
+        if self.webhook and not secret_values.REFERENCE.fullmatch(self.webhook):
             if problem := find_url_problem(self.webhook):
                 raise ValueError(problem)
             parts = urllib.parse.urlsplit(self.webhook)
@@ -86,7 +83,7 @@ class NotifyConfig:
                     f"with the run, got {hide_secrets(self.webhook)}: put the URL into "
                     "a variable or a file (env:NAME, file:PATH)"
                 )
-        if self.token and not _SECRET.fullmatch(self.token):
+        if self.token and not secret_values.REFERENCE.fullmatch(self.token):
             raise ValueError(
                 "token must be env:NAME or file:PATH, got something else, which might "
                 "be the token itself and is not shown"

@@ -7,14 +7,18 @@ ConfigError in its place.
 import dataclasses
 import os
 import re
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import pydantic
 from pydantic import Field
 
 from components.datasets import spans
 from model.config import SECTION
-from model.files import locations, safe_paths
+from model.errors import INVISIBLE
+from model.files import locations, safe_paths, secret_values
+
+if TYPE_CHECKING:
+    from components.registry.signing import SigningSettings
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=SECTION)
@@ -201,8 +205,44 @@ class PushConfig:
             "one process at a time may then push there"
         ),
     ] = False
+    sign: Annotated[
+        str,
+        Field(
+            description="env:NAME or file:PATH, the environment variable or the file "
+            "that contains the private key that signs versions; empty: none"
+        ),
+    ] = ""
+    verify: Annotated[
+        str,
+        Field(
+            description="a file, or env:NAME, with the public key: versions that its "
+            "private key did not sign are never used; empty: none"
+        ),
+    ] = ""
+    signed_destination: Annotated[
+        str,
+        Field(
+            description="the name of the destination in signatures, where machines see "
+            "it at different paths; empty: its path or URI"
+        ),
+    ] = ""
 
     def __post_init__(self):
+        if self.sign and not secret_values.REFERENCE.fullmatch(self.sign):
+            raise ValueError(
+                "sign must be env:NAME or file:PATH, got something else, which might "
+                "be the key itself and is not shown"
+            )
+        if "PRIVATE KEY" in self.verify:
+            raise ValueError(
+                "verify must be the path of a public key, got a private key, which is "
+                "not shown"
+            )
+        if INVISIBLE.search(self.signed_destination):
+            raise ValueError(
+                "signed_destination must have no control characters, got "
+                f"{self.signed_destination!r}"
+            )
         name = self.model_name
         # A space at the end would be one at the end of a URI.
         is_plain = re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*(?<!\s)", name)
@@ -220,6 +260,14 @@ class PushConfig:
             )
         _check_no_pattern("destination", self.destination)
         _check_home("destination", self.destination)
+
+    @property
+    def signing(self) -> "SigningSettings":
+        """Returns the settings of signatures."""
+        # Not at the top: the library of signatures would slow the start of commands.
+        from components.registry.signing import SigningSettings
+
+        return SigningSettings(self.sign, self.verify, self.signed_destination)
 
     def resolve_versions_folder(self, serving: str) -> str:
         """Returns the folder or URI of the versions: <destination>/<model_name>.

@@ -143,7 +143,37 @@ def _find_destination(config: PipelineConfig) -> str:
                 "its pod; set kubeflow.volumes={FOLDER: CLAIM}, or "
                 f"{setting}={_EXAMPLES[setting]}"
             )
+    _check_keys(config)
     return config.push.resolve_versions_folder("")
+
+
+def _check_keys(config: PipelineConfig) -> None:
+    """Checks that containers can read the keys that push.sign and push.verify name.
+
+    Raises:
+      ConfigError: a key is neither a secret's variable nor a file in a volume, or the
+        private key is missing.
+    """
+    push = config.push
+    if push.verify and not push.sign:
+        raise ConfigError(
+            "push.sign must name the private key because push.verify is set, got '': "
+            "a version without a signature is never served"
+        )
+    for setting, value in (("push.sign", push.sign), ("push.verify", push.verify)):
+        if not value:
+            continue
+        is_known = (
+            value.removeprefix("env:") in config.kubeflow.secrets
+            if value.startswith("env:")
+            else config.kubeflow.is_in_volume(value.removeprefix("file:"))
+        )
+        if not is_known:
+            raise ConfigError(
+                f"{setting} must be env:NAME with a NAME of kubeflow.secrets, or "
+                f"file:PATH in one of kubeflow.volumes, got {value!r}: containers have "
+                "no other files and variables of yours"
+            )
 
 
 def _add_arguments(spec: _Spec, step: str, *, config: PipelineConfig) -> None:

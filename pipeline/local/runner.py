@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import tempfile
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from components.datasets import prepare_spans, span
 from components.registry import listing
@@ -17,6 +18,9 @@ from pipeline.local import cache_key, metadata_database, steps, summary, up_to_d
 from pipeline.local.root import Root, schema_file
 from pipeline.local.steps import BadDataError, RunError
 from pipeline.runs.recorder import RunRecorder
+
+if TYPE_CHECKING:
+    from components.registry.signatures import Verifier
 
 __all__ = ["BadDataError", "Root", "RunError", "RunOptions", "run"]
 
@@ -58,12 +62,18 @@ def run(
       RunError: a step failed, or a folder of the push destination cannot be read.
       MetadataError: the metadata file cannot be used.
       StorageError: the object store does not answer.
+      NoSigningKeyError: push.verify is set, and the private key is missing.
+      SigningKeyError: a key is of the wrong kind.
+      SecretError: a key can't be read.
     """
     _check_metadata(root, console)
     _configure_devices(config)
     # This comes first, because it fails if the destination is unreadable.
     destination = root.destination(config)
-    current, damaged = _find_served_version(destination)
+    # So does this, before hours of training, if a key is missing or wrong.
+    config.push.signing.load_signer(destination)
+    verifier = config.push.signing.load_verifier(destination)
+    current, damaged = _find_served_version(destination, verifier)
     for version in damaged:
         console.line(version.describe(current))
     recorder.record_served_version(current.number if current else None)
@@ -103,7 +113,9 @@ def run(
     # TFX's cache compares flags of executors but not code, so the digest is a flag.
     for component in pipeline.components:
         component.executor_spec.add_extra_flags([f"--code={code[component.id]}"])
-    with _record_unreported_push(destination, recorder, before=current):
+    with _record_unreported_push(
+        destination, recorder, before=current, verifier=verifier
+    ):
         done = steps.run_until_cache_is_intact(
             pipeline,
             root,
@@ -114,7 +126,8 @@ def run(
             uncached=() if is_repeated else ("Pusher",),
             disks=[str(root.path), tempfile.gettempdir(), destination],
         )
-        result = summary.read(config, done, served=_find_served_version(destination)[0])
+        served = _find_served_version(destination, verifier)[0]
+        result = summary.read(config, done, served=served)
     summary.record_summary(recorder, result)
     recorder.record_version_count(_count_versions(destination))
     return result
@@ -160,11 +173,11 @@ def _prepare_data(
 
 
 def _find_served_version(
-    destination: str,
+    destination: str, verifier: "Verifier | None"
 ) -> tuple[listing.Version | None, list[listing.DamagedVersion]]:
     """Returns the served version, and the damaged versions that are newer."""
     try:
-        return listing.find_served_and_damaged(destination)
+        return listing.find_served_and_damaged(destination, verifier=verifier)
     except OSError as error:
         where = error.filename or destination
         raise RunError(f"can't read {where} ({error.strerror})") from error
@@ -192,7 +205,11 @@ def _baseline_fingerprint(
 
 @contextlib.contextmanager
 def _record_unreported_push(
-    destination: str, recorder: RunRecorder, *, before: listing.Version | None
+    destination: str,
+    recorder: RunRecorder,
+    *,
+    before: listing.Version | None,
+    verifier: "Verifier | None",
 ) -> Iterator[None]:
     """Records the version of a Pusher that failed after it had published the version.
 
@@ -205,7 +222,7 @@ def _record_unreported_push(
         record = recorder.record
         if record.step == "Pusher" and record.version is None:
             with contextlib.suppress(PipelineError, OSError):
-                now = listing.find_served_version(destination)
+                now = listing.find_served_version(destination, verifier=verifier)
                 is_new = now and (before is None or now.number > before.number)
                 if now and is_new and now.manifest.run_key == record.run_key:
                     summary.record_pushed_version(

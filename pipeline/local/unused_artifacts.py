@@ -11,6 +11,7 @@ import pathlib
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ml_metadata import errors, metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -20,6 +21,9 @@ from model.errors import PipelineError
 from pipeline.exit_codes import describe_cause
 from pipeline.local import metadata_database, unused_versions
 from pipeline.runs import run_record
+
+if TYPE_CHECKING:
+    from components.registry.signatures import Verifier
 
 _SYSTEM = ".system"  # TFX's own folder in a step's folder
 _RUN = re.compile(r"[a-z]+-(\d{8}-\d{6}-\d{6})")  # the name of a log: command and time
@@ -67,7 +71,13 @@ class _Kept:
     runs: frozenset[str]  # ids of the runs
 
 
-def plan(root: pathlib.Path, destination: str, *, keep: int) -> Plan:
+def plan(
+    root: pathlib.Path,
+    destination: str,
+    *,
+    keep: int,
+    verifier: "Verifier | None" = None,
+) -> Plan:
     """Plans the removal of all but the last `keep` versions and completed runs.
 
     This process must hold the root's lock, because a run that has not ended counts as
@@ -77,7 +87,9 @@ def plan(root: pathlib.Path, destination: str, *, keep: int) -> Plan:
       PruneError: the metadata cannot be read.
       StorageError: the object store does not answer.
     """
-    numbers, kept = unused_versions.find_unused(root, destination, keep=keep)
+    numbers, kept = unused_versions.find_unused(
+        root, destination, keep=keep, verifier=verifier
+    )
     size = sum(listing.count_bytes(destination, number) for number in numbers)
     keys = {version.manifest.run_key for version in kept}
     artifacts: list[mlmd.Artifact] = []

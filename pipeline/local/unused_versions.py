@@ -5,14 +5,22 @@ version and the last run's candidate were compared with stay, too.
 """
 
 import pathlib
+from typing import TYPE_CHECKING
 
 from components.registry import listing, version_numbers
 from model.files import filesystems
 from pipeline.runs import run_record
 
+if TYPE_CHECKING:
+    from components.registry.signatures import Verifier
+
 
 def find_unused(
-    root: pathlib.Path, destination: str, *, keep: int
+    root: pathlib.Path,
+    destination: str,
+    *,
+    keep: int,
+    verifier: "Verifier | None" = None,
 ) -> tuple[list[int], list[listing.Version]]:
     """Returns the numbers of the versions to remove, and the versions that stay.
 
@@ -20,6 +28,7 @@ def find_unused(
       root: the root of the runs.
       destination: the folder or URI of the versions.
       keep: how many of the newest intact versions stay.
+      verifier: verifies the signatures, as in `listing.list_versions`.
 
     Returns:
       The numbers to remove, ascending, and the intact versions that stay, newest first.
@@ -27,7 +36,7 @@ def find_unused(
     Raises:
       StorageError: the object store does not answer.
     """
-    found = list(listing.list_versions(destination))
+    found = list(listing.list_versions(destination, verifier=verifier))
     intact = [each for each in found if isinstance(each, listing.Version)]
     if not intact:
         return [], []

@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import os
-import pathlib
 import signal
 import subprocess
 import threading
@@ -14,7 +13,7 @@ from collections.abc import Callable
 from typing import cast
 
 from model.errors import INVISIBLE, PipelineError, escape_controls
-from model.files import regular_files, safe_paths
+from model.files import safe_paths, secret_values
 from model.training import signals
 from pipeline.config.notifications import (
     NotifyConfig,
@@ -27,7 +26,6 @@ from pipeline.runs.run_record import RunRecord
 _KEPT_OUTPUT = 10_000  # bytes of a command's output that are logged
 _OUTPUT_WAIT = 0.5  # seconds for the last output of a command that has ended
 _LONGEST_TEXT = 1_900  # characters in a template; Discord refuses more than 2,000
-_LONGEST_SECRET = 10_000  # characters of a webhook's URL or token
 _LONGEST_NAME = 200  # characters of a program's or a file's name in a message
 _MARKER = "VAE_PIPELINE_COMMAND_ID"  # variable of all processes of one command
 
@@ -207,40 +205,9 @@ class _Output:
 
 def _read_secret(setting: str, *, field: str) -> str:
     """Returns the value that env:NAME or file:PATH refers to, or the setting itself."""
-    kind, _, place = setting.partition(":")
-    where = place[:_LONGEST_NAME]
-    if kind == "env":
-        value = os.environ.get(place, "").strip()
-        if not value:
-            raise NotifyError(
-                f"the environment variable {where}, which notify.{field} names, must "
-                "be set"
-            )
-        return value
-    if kind == "file":
-        try:
-            path = pathlib.Path(safe_paths.expand_home(place))
-            # A character has at most 4 bytes.
-            with regular_files.open_regular(path) as file:
-                value = file.read(4 * (_LONGEST_SECRET + 1)).decode().strip()
-        except (regular_files.IrregularFileError, IsADirectoryError) as error:
-            raise NotifyError(
-                f"{where}, which notify.{field} names, must be a regular file"
-            ) from error
-        except (OSError, UnicodeDecodeError, safe_paths.PathError) as error:
-            is_home = isinstance(error, safe_paths.PathError)
-            why = str(error) if is_home else getattr(error, "strerror", "not UTF-8")
-            raise NotifyError(
-                f"the file {where}, which notify.{field} names, can't be read: {why}"
-            ) from error
-        if not value:
-            raise NotifyError(
-                f"the file {where}, which notify.{field} names, must not be empty"
-            )
-        if len(value) > _LONGEST_SECRET:
-            raise NotifyError(
-                f"the file {where}, which notify.{field} names, must have at most "
-                f"{_LONGEST_SECRET:,} characters, got more"
-            )
-        return value
-    return setting
+    if not secret_values.REFERENCE.fullmatch(setting):
+        return setting
+    try:
+        return secret_values.read_secret(setting, setting=f"notify.{field}")
+    except secret_values.SecretError as error:
+        raise NotifyError(str(error)) from error

@@ -7,13 +7,16 @@ import functools
 import gc
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.registry import listing, version_numbers
 from pipeline.serving import protocol
 from pipeline.serving.batching import Limits
 from pipeline.serving.model import Model
 from pipeline.serving.protocol import RequestError, Target
+
+if TYPE_CHECKING:
+    from components.registry.signatures import Verifier
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +29,15 @@ class Models:
     one. If a version cannot be loaded, this logs an error and keeps the served version.
     """
 
-    def __init__(self, name: str, destination: str, *, limits: Limits, threads: int):
+    def __init__(
+        self,
+        name: str,
+        destination: str,
+        *,
+        limits: Limits,
+        threads: int,
+        verifier: "Verifier | None" = None,
+    ):
         """Initializes it without a model; `refresh` loads one.
 
         Args:
@@ -34,9 +45,14 @@ class Models:
           destination: the folder or URI of the versions.
           limits: the limits of batches.
           threads: the number of threads that call the model.
+          verifier: versions without a valid signature are not served; None: serves
+            them.
         """
         self.name = name
         self._destination = destination
+        self._find_served = functools.partial(
+            listing.find_served_and_damaged, destination, verifier=verifier
+        )
         self._limits = limits
         # Loading has its own thread, so that it does not wait for requests.
         self._loader = concurrent.futures.ThreadPoolExecutor(1, "load")
@@ -77,7 +93,7 @@ class Models:
                 self._logged.clear()
                 return
             version, damaged = await loop.run_in_executor(
-                self._loader, listing.find_served_and_damaged, self._destination
+                self._loader, self._find_served
             )
             ignored = await loop.run_in_executor(
                 self._loader, version_numbers.describe_ignored_names, self._destination

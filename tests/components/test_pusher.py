@@ -27,9 +27,11 @@ from components.model_scores import score_images
 from components.pusher import Pusher
 from components.registry import listing, publish, rolling_back
 from components.registry.manifest import Manifest
+from components.registry.signing import NoSigningKeyError, SigningSettings
 from components.served_model import ServedModel
 from tests.support import evaluations, transformed
 from tests.support.pushes import push_next
+from tests.support.signing_keys import write_pair
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROVENANCE = {
@@ -132,11 +134,14 @@ def push(models, evaluated, scores, destination, tmp_path):
         meanwhile=lambda: None,
         provenance=PROVENANCE,
         scores=scores,
+        signing="{}",
     ):
         baseline = standard_artifacts.Model()
         baseline.uri = str(tmp_path / "baseline")
         shutil.rmtree(baseline.uri, ignore_errors=True)
-        ServedModel.test_call(model=baseline, destination=destination, fingerprint="")
+        ServedModel.test_call(
+            model=baseline, destination=destination, fingerprint="", signing=signing
+        )
         meanwhile()
         blessing = evaluated["blessing"]
         if not blessed:
@@ -168,6 +173,7 @@ def push(models, evaluated, scores, destination, tmp_path):
             destination=destination,
             provenance=json.dumps(provenance),
             single_writer=0,
+            signing=signing,
         )
         return pushed
 
@@ -524,3 +530,23 @@ def test_a_damaged_version_is_not_a_baseline(push, destination):
     version = listing.find_served_version(destination)
     assert version.number > second
     assert version.manifest.content["baseline"]["version"] == first
+
+
+def test_a_version_is_signed_and_an_unsigned_one_is_no_baseline(
+    push, destination, tmp_path
+):
+    pair = write_pair(tmp_path / "keys", "key")
+    push("one")
+    pushed = push("one", signing=pair.to_json())
+    verifier = pair.load_verifier(destination)
+    served = listing.find_served_version(destination, verifier=verifier)
+    assert pushed.get_string_custom_property("pushed_version") == str(served.number)
+    assert numbers(destination)[1:] == [served.number]
+
+
+def test_without_the_private_key_nothing_is_pushed(push, destination, tmp_path):
+    pair = write_pair(tmp_path / "keys", "key")
+    signing = SigningSettings(verify=pair.verify).to_json()
+    with pytest.raises(NoSigningKeyError, match="push.sign must name the private key"):
+        push("one", signing=signing)
+    assert numbers(destination) == []

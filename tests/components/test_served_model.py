@@ -20,6 +20,7 @@ from components.served_model import (
 from model.files.filesystems import StorageError
 from tests.support.places import write_model
 from tests.support.pushes import push_next
+from tests.support.signing_keys import write_pair
 
 FILES = {"saved_model.pb": b"graph", "variables/variables.index": b"index"}
 
@@ -221,3 +222,17 @@ def test_a_name_above_the_versions_is_logged_and_ignored(
     fetch(model, destination)
     assert model.get_int_custom_property("version") == version.number
     assert "'9223372036854775807' in " in caplog.text
+
+
+def test_a_version_that_the_key_did_not_sign_is_no_baseline(
+    model, destination, push, tmp_path
+):
+    pair = write_pair(tmp_path / "keys", "key")
+    version = push()
+    ServedModel.test_call(
+        model=model, destination=destination, fingerprint="", signing=pair.to_json()
+    )
+    assert has_no_version(model)
+    assert explain_no_version(model).startswith(
+        f"version {version.number} of {destination} is damaged: it has no model.sig"
+    )

@@ -18,11 +18,14 @@ from components.registry import (
     retiring,
     rolling_back,
     served_pointer,
+    signed_version,
+    signing,
+    signing_keys,
     version_numbers,
 )
 from components.reporting import measurements
 from model.errors import PipelineError
-from model.files import filesystems, regular_files, safe_paths
+from model.files import filesystems, regular_files, safe_paths, secret_values
 from model.training import devices, loop, tf_config
 from pipeline import exit_codes
 from pipeline.cli import image_files, main, pushed_model
@@ -45,6 +48,9 @@ CODES = {
     rolling_back.RollbackError: 2,
     served_pointer.UnconditionalStoreError: 2,
     run_report.ReportError: 2,
+    secret_values.SecretError: 2,
+    signing.NoSigningKeyError: 2,
+    signing_keys.SigningKeyError: 2,
     strict_yaml.YamlError: 2,
     tf_config.TFConfigError: 2,
     # Failures of the work.
@@ -74,6 +80,7 @@ CODES = {
     safe_paths.PathError: 1,
     served_pointer.ServedPointerError: 1,
     scores.ScoresError: 1,
+    signed_version.InvalidSignatureError: 1,
     steps.BadDataError: 1,
     steps.RunError: 1,
     unused_artifacts.PruneError: 1,
@@ -171,7 +178,7 @@ def test_a_fault_of_the_program_shows_its_traceback_there_and_in_the_log(tmp_pat
         "import numpy as np\n"
         "from components.registry import listing\n"
         "from pipeline.__main__ import main\n"
-        "def add(destination): return np.zeros(2) + np.zeros(3)\n"
+        "def add(destination, verifier): return np.zeros(2) + np.zeros(3)\n"
         "listing.find_served_and_damaged = add\n"
         "main()"
     )

@@ -3,9 +3,16 @@
 from components.registry import listing, publish
 from components.registry.listing import Version
 from components.registry.manifest import Manifest
+from components.registry.signatures import Signer
 
 
-def push_next(model_dir: str, *, destination: str, manifest: Manifest) -> Version:
+def push_next(
+    model_dir: str,
+    *,
+    destination: str,
+    manifest: Manifest,
+    signer: Signer | None = None,
+) -> Version:
     """Publishes a model in place of what is served, and again if it is overtaken."""
     while True:
         served = listing.find_served_version(destination)
@@ -15,6 +22,7 @@ def push_next(model_dir: str, *, destination: str, manifest: Manifest) -> Versio
                 destination=destination,
                 manifest=manifest,
                 replaces=served.number if served else None,
+                signer=signer,
             )
         except publish.OvertakenError:
             continue

@@ -22,8 +22,11 @@ class VersionRoot:
         self.out, self.err = self._capsys.readouterr()
         return code
 
-    def push(self, name, elbo, destination=None, samples=4):
-        """Pushes a model of 0.1 MB with an ELBO in nats; returns the version."""
+    def push(self, name, elbo, destination=None, samples=4, signing=None):
+        """Pushes a model of 0.1 MB with an ELBO in nats; returns the version.
+
+        It is signed if `signing` is given, which is a SigningSettings.
+        """
         files = {**FILES, "saved_model.pb": name.encode() * 50_000}
         model = write_model(self.path / "models" / name, files)
         config = decisive(resolve("demo", settings=[f"gate.samples={samples}"]))
@@ -36,4 +39,5 @@ class VersionRoot:
             model,
             destination=destination or self.destination,
             manifest=Manifest.from_content(manifest),
+            signer=signing and signing.load_signer(destination or self.destination),
         )

@@ -8,8 +8,12 @@ import pytest
 from components.evaluation.estimate import Bound, Estimate
 from components.registry.listing import Version
 from components.registry.manifest import Manifest
+from components.registry.signed_version import InvalidSignatureError
+from pipeline.cli import pushed_model
 from pipeline.cli.pushed_model import PushedModel, PushedModelError
 from tests.support.pushed_model import assert_fails
+from tests.support.signing_keys import write_pair
+from tests.support.version_root import VersionRoot
 
 
 def pushed(config):
@@ -85,3 +89,47 @@ def test_a_damaged_newer_version_is_named_and_not_used(use, model_root, tmp_path
     assert f"by version {number} of {folder}\n" in out
     assert f"{number + 1}" in err
     assert "saved_model.pb is missing" in err
+
+
+def test_a_version_without_a_valid_signature_is_not_used(tmp_path, capsys):
+    pair = write_pair(tmp_path, "key")
+    root = VersionRoot(tmp_path, capsys)
+    signed, unsigned = root.push("a", -91, signing=pair), root.push("b", -90)
+    warnings = []
+    verifier = pair.load_verifier(root.destination)
+    options = {"warn": warnings.append, "verifier": verifier}
+    with pushed_model.fetch(root.destination, None, **options) as model:
+        assert model.version == signed
+    assert [f"version {unsigned.number} of" in each for each in warnings] == [True]
+    with (
+        pytest.raises(
+            InvalidSignatureError,
+            match=f"version {unsigned.number} of {root.destination} is not used: it h",
+        ),
+        pushed_model.fetch(root.destination, unsigned.number, **options),
+    ):
+        pass
+
+
+def test_the_commands_verify_the_model_with_the_settings_key(tmp_path, capfd):
+    pair = write_pair(tmp_path, "key")
+    root = VersionRoot(tmp_path, capfd)
+    forged = root.push("b", -90, signing=write_pair(tmp_path, "other"))
+    options = pushed_model.ModelOptions(
+        root=str(tmp_path / "runs"),
+        preset="smoke",
+        config=None,
+        set=(f"push.verify={pair.verify}",),
+        dataset=None,
+        source=None,
+        span_window=None,
+        version=None,
+    )
+    code = pushed_model.run_with_model(
+        options, "generate", use=lambda model, console: pytest.fail("used")
+    )
+    assert code == 1
+    assert (
+        f"version {forged.number} of {root.destination} is damaged: model.sig is not "
+        "signed by the key that push.verify names"
+    ) in " ".join(capfd.readouterr().err.split())

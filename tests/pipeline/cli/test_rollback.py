@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from components.registry import listing, rolling_back
+from tests.support.signing_keys import to_flags, write_pair
 from tests.support.version_root import VersionRoot
 
 
@@ -76,3 +77,40 @@ def test_a_store_that_does_not_answer(root, s3):
     there = ["--set", "push.destination=s3://no-such-bucket/serving"]
     assert root.command("rollback", "--reason", "x", *there) == 1
     assert "vae-pipeline: can't use s3://no-such-bucket/serving/vae (" in root.err
+
+
+def test_under_push_verify_a_rollback_needs_the_private_key(root, tmp_path):
+    pair = write_pair(tmp_path, "key")
+    one = root.push("a", -91, signing=pair)
+    root.push("b", -90, signing=pair)
+    words = ["rollback", "--reason", "worse"]
+    assert root.command(*words, *to_flags(pair, "verify")) == 2
+    assert "push.sign must name the private key (env:NAME or file:PATH)" in root.err
+    assert root.command(*words, *to_flags(pair)) == 0
+    verifier = pair.load_verifier(root.destination)
+    served = listing.find_served_version(root.destination, verifier=verifier)
+    assert served.digest == one.digest
+
+
+def test_no_output_and_no_file_has_the_key(root, tmp_path, monkeypatch):
+    pair = write_pair(tmp_path, "key")
+    text = (tmp_path / "key").read_text(encoding="ascii")
+    canary = text.splitlines()[1]
+    monkeypatch.setenv("SIGN_KEY", text)
+    for name in "ab":
+        root.push(name, -90, signing=pair)
+    words = ["rollback", "--reason", "worse"]
+    flags = ["--set", "push.sign=env:SIGN_KEY", *to_flags(pair, "verify")]
+    assert root.command(*words, *flags) == 0
+    shown = [root.out, root.err]
+    monkeypatch.setenv("SIGN_KEY", text.replace("MIG", "MIX"))
+    assert root.command(*words, *flags) == 2
+    assert "in PEM, got something else" in root.err
+    shown += [root.out, root.err]
+    # The key itself in the setting.
+    assert root.command(*words, "--set", f"push.sign={text}") == 2
+    assert "might be the key itself and is not shown" in root.err
+    shown += [root.out, root.err]
+    files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    shown += [path.read_text(encoding="latin-1") for path in files]
+    assert not any(canary in each for each in shown)

@@ -14,6 +14,7 @@ from components.registry.manifest import Manifest
 from tests.support import records
 from tests.support.places import write_model
 from tests.support.pushes import push_next
+from tests.support.signing_keys import to_flags, write_pair
 from tests.support.version_root import VersionRoot
 
 
@@ -238,3 +239,15 @@ def test_names_that_are_ignored_are_reported(root):
     assert root.command("versions", "--json") == 0
     assert [row["state"] for row in json.loads(root.out)] == ["served"]
     assert root.err.startswith("vae-pipeline: '9223372036854775807' in ")
+
+
+def test_versions_without_a_valid_signature_are_damaged(root, tmp_path):
+    pair = write_pair(tmp_path, "key")
+    signed, unsigned = root.push("a", -91, signing=pair), root.push("b", -90)
+    assert root.command("versions", "--json", *to_flags(pair, "verify")) == 0
+    rows = {row["version"]: row for row in json.loads(root.out)}
+    assert rows[signed.number]["state"] == "served"
+    assert rows[unsigned.number]["state"] == "damaged"
+    assert rows[unsigned.number]["damage"].startswith("it has no model.sig")
+    assert root.command("versions", "--json") == 0
+    assert json.loads(root.out)[0]["state"] == "served"

@@ -399,6 +399,18 @@ def test_the_configs_values_are_the_defaults(tmp_path):
             "push.destination must be in one of kubeflow.volumes (none is set) or",
         ),
         (["kubeflow.secrets={KEY: s3}"], "secrets.KEY must be secret/key, the names"),
+        (
+            [DESTINATION, "push.sign=env:SIGN_KEY"],
+            "push.sign must be env:NAME with a NAME of kubeflow.secrets, or file:PATH",
+        ),
+        (
+            [DESTINATION, "push.sign=file:/keys/a", "kubeflow.volumes={/data: claim}"],
+            "in one of kubeflow.volumes, got 'file:/keys/a': containers have no",
+        ),
+        (
+            [DESTINATION, "push.verify=env:KEY"],
+            "push.sign must name the private key because push.verify is set, got ''",
+        ),
     ],
 )
 def test_bad_settings_are_named(tmp_path, settings, message):
@@ -433,3 +445,30 @@ def test_bad_arguments_are_named(tmp_path):
         compile_package(tmp_path / "missing", *SETTINGS)
     with pytest.raises(ConfigError, match="the image must have a name such as"):
         compile_package(tmp_path, *SETTINGS, image="")
+
+
+def test_the_keys_of_signatures_are_named_but_not_contained(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGN_KEY", "canary-4711")
+    path = compile_package(
+        tmp_path,
+        DESTINATION,
+        "push.sign=env:SIGN_KEY",
+        "push.verify=/data/key.pub",
+        "push.signed_destination=models",
+        "kubeflow.volumes={/data: claim}",
+        "kubeflow.secrets={SIGN_KEY: signing/key}",
+    )
+    assert "canary-4711" not in path.read_text()
+    document, _ = yaml.safe_load_all(path.read_text())
+    tasks = document["root"]["dag"]["tasks"]
+    named = {
+        name: json.loads(
+            tasks[name]["inputs"]["parameters"]["signing"]["runtimeValue"]["constant"]
+        )
+        for name in ("served-model", "pusher")
+    }
+    public = {"verify": "/data/key.pub", "signed_destination": "models"}
+    assert named == {
+        "served-model": {"sign": "", **public},
+        "pusher": {"sign": "env:SIGN_KEY", **public},
+    }

@@ -12,11 +12,13 @@ import requests
 
 from components.registry import listing
 from components.registry.manifest import Manifest
+from components.registry.signing import SigningSettings
 from pipeline.serving.batching import Limits
 from pipeline.serving.models import Models
 from pipeline.serving.protocol import RequestError, Target
 from tests.support.pushes import push_next
 from tests.support.serving_http import Affine, Server, place
+from tests.support.signing_keys import write_pair
 
 
 @pytest.fixture(scope="module")
@@ -366,3 +368,34 @@ def test_a_store_that_stops_answering_changes_nothing(
         )
         server.wait(lambda: server.states().get(second.number) == "AVAILABLE")
         assert server.predict({"instances": [1.0]}) == (200, {"predictions": [3.0]})
+
+
+def test_only_a_version_that_the_key_signed_is_served(exported, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "pipeline")
+    destination = str(tmp_path / "vae")
+    pair = write_pair(tmp_path, "key")
+    versions = [
+        push_next(
+            model,
+            destination=destination,
+            manifest=Manifest.from_content({}),
+            signer=settings.load_signer(destination),
+        )
+        for model, settings in zip(exported, [pair, SigningSettings()], strict=True)
+    ]
+    models = Models(
+        "vae",
+        destination,
+        limits=Limits(),
+        threads=1,
+        verifier=pair.load_verifier(destination),
+    )
+    with contextlib.closing(models):
+        asyncio.run(models.refresh())
+        assert states(models) == [(versions[0].number, "AVAILABLE")]
+    assert log_lines(caplog)[0] == (
+        "WARNING",
+        f"version {versions[1].number} of {destination} is not served: it has no "
+        "model.sig that is a regular file, and push.verify accepts only signed "
+        "versions",
+    )
