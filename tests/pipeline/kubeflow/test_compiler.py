@@ -206,6 +206,7 @@ def test_paths_are_the_clusters_and_fingerprints_are_empty(tasks):
     assert parameters(tasks["served-model"]) == {
         "destination": "s3://models/serving/vae",
         "fingerprint": "",
+        "signing": json.dumps({"sign": "", "verify": "", "signed_destination": ""}),
     }
     assert parameters(tasks["pusher"])["destination"] == "s3://models/serving/vae"
     schema_file = parameters(tasks["import-schema-gen"])["schema_file"]
