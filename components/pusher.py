@@ -245,9 +245,9 @@ def _push_model(
                 destination=destination,
                 manifest=manifest,
                 replaces=current.number if current else None,
-                single_writer=single_writer,
-                signer=signer,
-                verifier=verifier,
+                rules=publish.PushRules(
+                    single_writer=single_writer, signer=signer, verifier=verifier
+                ),
             )
         except publish.OvertakenError as error:
             if error.served is None:

@@ -70,16 +70,29 @@ class OvertakenError(PipelineError):
         self.served = served
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PushRules:
+    """What the settings require of every push to a destination."""
+
+    # Whether to publish also in an object store without conditional writes, because
+    # nobody else pushes there.
+    single_writer: bool = False
+    signer: "Signer | None" = None  # signs the version; None: it has no signature
+    # Verifies the signature of the served version; None: all versions count.
+    verifier: "Verifier | None" = None
+
+
+_NO_RULES = PushRules()
+
+
 def publish_version(
     model_dir: str,
     *,
     destination: str,
     manifest: Manifest,
     replaces: int | None,
-    single_writer: bool = False,
+    rules: PushRules = _NO_RULES,
     companion: Companion | None = None,
-    signer: "Signer | None" = None,
-    verifier: "Verifier | None" = None,
 ) -> Version:
     """Publishes a model as the next version, if `replaces` is still the served one.
 
@@ -90,12 +103,9 @@ def publish_version(
         are added here.
       replaces: the served version that the caller measured against; None if nothing
         was served.
-      single_writer: whether to publish also in an object store without conditional
-        writes, because nobody else pushes there.
+      rules: what the settings require.
       companion: makes a file that is written beside the versions after the check and
         just before the publication.
-      signer: signs the version; None: it has no signature.
-      verifier: verifies the signatures in the check; None: all versions count.
 
     Returns:
       The version, with its number, its path and the complete manifest.
@@ -118,9 +128,9 @@ def publish_version(
     manifest = manifest.with_files(digests).with_previous(replaces)
     text = manifest.to_json()
     sign: _Sign | None = None
-    if signer is not None:
+    if rules.signer is not None:
         sign = functools.partial(
-            signer.sign, previous=replaces, manifest=text, files=digests
+            rules.signer.sign, previous=replaces, manifest=text, files=digests
         )
     push = _Push(
         destination=destination,
@@ -128,8 +138,7 @@ def publish_version(
         manifest=text,
         companion=companion,
         sign=sign,
-        verifier=verifier,
-        single_writer=single_writer,
+        rules=rules,
     )
     folder = filesystems.local_path(destination)
     with log_if_slow(f"copying the model to {destination}"):
@@ -153,13 +162,14 @@ class _Push:
     replaces: int | None
     manifest: str  # the text of MANIFEST.json
     companion: Companion | None
-    single_writer: bool
+    rules: PushRules
     sign: _Sign | None
-    verifier: "Verifier | None"
 
     def check(self) -> None:
         """Raises OvertakenError unless the version to replace is the served one."""
-        served = listing.find_served_version(self.destination, verifier=self.verifier)
+        served = listing.find_served_version(
+            self.destination, verifier=self.rules.verifier
+        )
         number = served.number if served else None
         if number != self.replaces:
             raise self.describe_overtaking(number)
@@ -300,7 +310,7 @@ def _publish_in_store(model_dir: str, names: Sequence[str], *, push: _Push) -> i
         is_conditional = served_pointer.refuses_unmet_conditions(
             files, f"{path}/{CLAIM}{number}"
         )
-    if not is_conditional and not push.single_writer:
+    if not is_conditional and not push.rules.single_writer:
         raise served_pointer.UnconditionalStoreError(
             f"the object store of {push.destination} must refuse a write whose "
             "condition (If-None-Match, If-Match) is not met, but it made the write: "

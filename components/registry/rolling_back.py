@@ -89,7 +89,9 @@ def read_rejected_models(destination: str) -> list[RejectedModel]:
     """
     records = {r.version: r for r in _read_records(destination, _REJECTED).values()}
     for name, record in _read_records(destination, _REJECTING).items():
-        if record.version not in records and _was_published(destination, name, record):
+        if record.version not in records and _was_published(
+            destination, name, record=record
+        ):
             records[record.version] = record
     return [records[version] for version in sorted(records)]
 
@@ -108,7 +110,10 @@ def complete_records(destination: str) -> None:
     """
     final = {r.version for r in _read_records(destination, _REJECTED).values()}
     for name, record in _read_records(destination, _REJECTING).items():
-        if _was_published(destination, name, record) and record.version not in final:
+        if (
+            _was_published(destination, name, record=record)
+            and record.version not in final
+        ):
             _write_record(destination, record)
 
 
@@ -144,7 +149,7 @@ def _read_records(destination: str, prefix: str) -> dict[str, RejectedModel]:
     return records
 
 
-def _was_published(destination: str, name: str, record: RejectedModel) -> bool:
+def _was_published(destination: str, name: str, *, record: RejectedModel) -> bool:
     """Returns whether the rollback of a file `.rejecting-<number>.json` succeeded."""
     number = name.removeprefix(_REJECTING).removesuffix(".json")
     if not number.isdecimal():
@@ -269,9 +274,9 @@ def roll_back(
             destination=destination,
             manifest=manifest,
             replaces=current.number,
-            single_writer=single_writer,
-            signer=signer,
-            verifier=verifier,
+            rules=publish.PushRules(
+                single_writer=single_writer, signer=signer, verifier=verifier
+            ),
         )
         return _publish(
             push, destination=destination, replaces=current.number, record=record

@@ -19,7 +19,7 @@ class NoSigningKeyError(PipelineError):
     is_bad_input = True
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SigningSettings:
     """The settings of section push that are about signatures; no key is in them."""
 

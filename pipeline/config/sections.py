@@ -267,7 +267,11 @@ class PushConfig:
         # Not at the top: the library of signatures would slow the start of commands.
         from components.registry.signing import SigningSettings
 
-        return SigningSettings(self.sign, self.verify, self.signed_destination)
+        return SigningSettings(
+            sign=self.sign,
+            verify=self.verify,
+            signed_destination=self.signed_destination,
+        )
 
     def resolve_versions_folder(self, serving: str) -> str:
         """Returns the folder or URI of the versions: <destination>/<model_name>.

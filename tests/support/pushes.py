@@ -22,7 +22,7 @@ def push_next(
                 destination=destination,
                 manifest=manifest,
                 replaces=served.number if served else None,
-                signer=signer,
+                rules=publish.PushRules(signer=signer),
             )
         except publish.OvertakenError:
             continue

@@ -150,8 +150,9 @@ def test_a_store_without_conditional_writes_needs_a_single_writer(
         "time ever pushes there, set push.single_writer=true"
     )
     assert store.read() == {}
-    one = push(models[0], store, None, single_writer=True)
-    two = push(models[1], store, one.number, single_writer=True)
+    alone = publish.PushRules(single_writer=True)
+    one = push(models[0], store, None, rules=alone)
+    two = push(models[1], store, one.number, rules=alone)
     assert listing.find_served_version(store.uri) == two
 
 

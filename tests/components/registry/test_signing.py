@@ -180,7 +180,9 @@ def test_a_replay_at_another_destination_is_damage(push, folder, pair, tmp_path)
 
 
 def test_a_destination_has_a_name_of_its_own_on_all_machines(push, folder, pair):
-    settings = SigningSettings(pair.sign, pair.verify, "models of the bank")
+    settings = SigningSettings(
+        sign=pair.sign, verify=pair.verify, signed_destination="models of the bank"
+    )
     push(folder, settings)
     assert find_damage(folder, settings) is None
     assert "it was signed for 'models of the bank', expected" in find_damage(

@@ -68,18 +68,15 @@ def test_a_claim_is_above_the_versions_there(place, monkeypatch):
 
 
 @pytest.mark.parametrize("place", ["s3"], indirect=True)
-def test_a_store_that_refuses_the_claim_is_an_error(place):
+def test_a_store_that_refuses_the_claim_is_an_error(place, monkeypatch):
     with filesystems.open_filesystem(place.uri) as (files, path):
 
         def refuse(name, data, mode):
             raise PermissionError("Access Denied")
 
-        files.pipe_file = refuse
-        try:
-            with pytest.raises(PermissionError, match="Access Denied"):
-                version_numbers.claim_number(files, path)
-        finally:
-            del files.pipe_file
+        monkeypatch.setattr(files, "pipe_file", refuse)
+        with pytest.raises(PermissionError, match="Access Denied"):
+            version_numbers.claim_number(files, path)
 
 
 IGNORED = ["0", "007", "9223372036854775807", "9223372036854775808", "9" * 255]

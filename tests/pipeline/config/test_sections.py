@@ -109,6 +109,9 @@ def test_a_release_keeps_the_defaults_of_the_one_before():
         "model_name": "vae",
         "destination": "",
         "single_writer": False,
+        "sign": "",
+        "verify": "",
+        "signed_destination": "",
     }
     assert dataclasses.asdict(StepConfig()) == {
         "cpu": 2.0,

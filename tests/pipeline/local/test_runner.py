@@ -106,12 +106,12 @@ def test_versions_that_cannot_be_read_are_not_counted(s3):
 def test_a_version_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     """A failing disk reports such an error."""
 
-    def fail(destination):
+    def fail(destination, verifier):
         raise OSError(errno.EIO, os.strerror(errno.EIO), f"{destination}/12")
 
     monkeypatch.setattr(listing, "find_served_and_damaged", fail)
     with pytest.raises(runner.RunError) as error:
-        runner._find_served_version(str(tmp_path))
+        runner._find_served_version(str(tmp_path), None)
     assert str(error.value) == f"can't read {tmp_path}/12 (Input/output error)"
 
 
@@ -143,7 +143,9 @@ def test_a_push_that_its_step_could_not_report_is_recorded(
     recorder = RunRecorder(tmp_path / "runs", record)
     with (
         pytest.raises(KeyboardInterrupt),
-        runner._record_unreported_push(destination, recorder, before=None),
+        runner._record_unreported_push(
+            destination, recorder, before=None, verifier=None
+        ),
     ):
         version = push_next(
             model, destination=destination, manifest=Manifest.from_content(MANIFEST)
@@ -164,7 +166,9 @@ def test_a_version_that_was_already_served_is_not_a_push_of_this_run(tmp_path, m
     recorder = RunRecorder(tmp_path / "runs", record)
     with (
         pytest.raises(KeyboardInterrupt),
-        runner._record_unreported_push(destination, recorder, before=before),
+        runner._record_unreported_push(
+            destination, recorder, before=before, verifier=None
+        ),
     ):
         raise KeyboardInterrupt
     assert recorder.record.version is None
