@@ -9,6 +9,7 @@ from apache_beam.options import pipeline_options
 from tfx.dsl.compiler import compiler
 
 from components.evaluation import estimate
+from components.registry.signing import SigningSettings
 from model import run_fn, transform
 from pipeline import graph
 from pipeline.config.loading import resolve
@@ -153,6 +154,7 @@ def test_the_steps_read_and_write_where_the_runner_says():
     assert properties["ServedModel"] == {
         "destination": "/serving",
         "fingerprint": "served-1",
+        "signing": SigningSettings().to_json(),
     }
     assert properties["Pusher"]["destination"] == "/serving"
     custom_config = json.loads(properties["Trainer"]["custom_config"])
