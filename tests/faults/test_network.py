@@ -1,5 +1,6 @@
 """Object stores that are unavailable briefly or permanently; a target that hangs."""
 
+import itertools
 import socket
 import time
 
@@ -35,13 +36,13 @@ def test_a_store_that_refuses_the_push(place, s3, outcome):
     s3.server.refused.append(("PUT", "saved_model.pb"))
     printed = place.run(*wanted, code=1)
     assert f"Pusher failed: can't use {destination}/vae (" in printed
-    [half] = listing.list_versions(f"{destination}/vae")
-    assert half.why == "it has no MANIFEST.json yet"
+    assert list(listing.list_versions(f"{destination}/vae")) == []
+    [half] = listing.list_unpublished(f"{destination}/vae")
     s3.server.refused.clear()
     assert "InfraCheck       from the cache" in place.run(*wanted)
     pushed = listing.find_served_version(f"{destination}/vae")
     listing.verify_version(pushed)
-    assert pushed.number > half.number
+    assert pushed.number > half
     outcome(
         "an object store that refuses the push half-way",
         "`Pusher failed: can't use URI (...)`, exit code 1; the half version counts "
@@ -80,9 +81,15 @@ def test_a_store_that_never_answers_but_503(place, s3, outcome):
 
 def test_a_store_that_stops_answering_after_the_push(place, s3, outcome):
     destination = f"s3://{s3.name}/serving"
-    s3.server.before["PUT", "/MANIFEST.json"] = lambda: s3.server.unavailable.update(
-        GET=10**9
-    )
+    writes = itertools.count(1)
+
+    def answer_no_more_after_the_publication():
+        # The first push to a destination writes that nothing is published, then that
+        # its version is.
+        if next(writes) == 2:
+            s3.server.unavailable.update(GET=10**9)
+
+    s3.server.before["PUT", "/SERVED.json"] = answer_no_more_after_the_publication
     printed = place.run("train.seed=1", f"push.destination={destination}", code=1)
     assert f"can't use {destination}/vae" in printed
     s3.server.before.clear()
