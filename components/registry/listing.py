@@ -317,12 +317,8 @@ def _find_version(
             f"({', '.join(complete) or 'there are none'}), got {number}"
         )
     path = version_path(destination, number)
-    manifest = Manifest.from_json(text, path)
-    if (
-        pointer is not None
-        and number == pointer.version
-        and digest_manifest(text) != pointer.manifest
-    ):
+    manifest, digest = Manifest.from_json(text, path), digest_manifest(text)
+    if pointer is not None and number == pointer.version and digest != pointer.manifest:
         raise ManifestError(
             f"{MANIFEST} is not the one that was published (its SHA-256 is not that in "
             f"{SERVED})"
@@ -331,7 +327,7 @@ def _find_version(
         number=number,
         path=path,
         manifest=manifest,
-        manifest_digest=digest_manifest(text),
+        manifest_digest=digest,
     )
 
 

@@ -14,7 +14,6 @@ does not have, and later pushes do not use this number.
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import os
 import pathlib
 import shutil
@@ -150,7 +149,7 @@ def publish_version(
         number=number,
         path=version_path(destination, number),
         manifest=manifest,
-        manifest_digest=hashlib.sha256(text.encode()).hexdigest(),
+        manifest_digest=served_pointer.digest_manifest(text.encode()),
     )
 
 
